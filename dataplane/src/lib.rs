@@ -1,1 +1,25 @@
-//! dataplane
+//! Packets from and to the wire, and the loop that runs a core.
+//!
+//! ```text
+//!        ┌────────────────────────── core_loop ──────────────────────────┐
+//! Port ──► rx_burst ──► Burst of Packets ──► Pipeline::burst ──► TxQueue ──► tx_burst ──► Port
+//!        │                                   Pipeline::timers ──┘        │
+//!        └── Clock: one `Time` per pass, passed down as a value ─────────┘
+//!                    every stage ──► Counters (shared memory, read by others at no cost)
+//! ```
+//!
+//! This crate knows frames and bursts, not what is in them: the pipeline is the caller's. `buf` holds the
+//! buffers of D11, `port` the kinds of port, `counters` the one schema of everything that is counted.
+
+pub mod buf;
+pub mod core_loop;
+pub mod counters;
+pub mod pcapng;
+pub mod port;
+pub mod rng;
+pub mod time;
+
+pub use buf::{CellQueue, CellWriter, L4, Meta, Packet, Pool, Slice};
+pub use counters::{Counters, Ctr, Hist, Stage};
+pub use port::{BURST_MAX, Burst, LinkFacts, Port, TxQueue};
+pub use time::{Clock, Time};

@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn none_is_four_bytes_and_prints() {
         assert_eq!(size_of::<Id>(), 4);
-        assert!(Id::NONE.is_none() && Id::default().is_none());
+        assert!(Id::NONE.is_none() && !Id::default().is_some());
         assert_eq!(format!("{:?}", Id::NONE), "Id(-)");
     }
 }

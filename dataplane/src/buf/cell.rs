@@ -1,0 +1,809 @@
+//! Cells, and the two handles on them: [`Packet`] (one owner, may write) and [`Slice`] (many, read only).
+//!
+//! All `unsafe` of the buffers is in this file. The rules that it rests on:
+//!
+//! 1. A header and its buffer live as long as the pool's memory, and that lives while a [`Pool`] handle or
+//!    a cell is out (`PoolInner::release_if_dead`).
+//! 2. `refs` counts the handles on a cell. It is a plain cell: handles are not `Send`.
+//! 3. Bytes of a cell are written only through a `Packet` (then `refs == 1`) or, by a `CellWriter`, beyond
+//!    everything that slices of the cell can see.
+#![allow(unsafe_code)]
+
+use std::cell::{Cell, RefCell};
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+use std::ptr::NonNull;
+
+use arrayvec::ArrayVec;
+use hugepages::{PagePolicy, Region, ReserveError};
+
+use super::{HEADROOM, Meta, TAIL_MAX};
+
+#[repr(C, align(64))]
+pub(super) struct Header {
+    // Line 0.
+    pub(super) data: NonNull<u8>,
+    pool: NonNull<PoolInner>,
+    link: Cell<Option<NonNull<Header>>>,
+    pub(super) refs: Cell<u32>,
+    /// Bytes of buffer.
+    pub(super) cap: u32,
+    /// Where the frame's bytes start in the buffer, and how many there are (packets only).
+    off: Cell<u32>,
+    len: Cell<u32>,
+    /// While the cell waits in a `CellQueue`: a tag of the queue's owner (TCP: sequence number).
+    tag: Cell<u32>,
+    // Line 1.
+    meta: RefCellFree<Meta>,
+    // Line 2.
+    tail: RefCellFree<ArrayVec<Slice, TAIL_MAX>>,
+}
+
+/// Interior mutability without a borrow flag: reached only through the one `Packet` that owns the cell.
+struct RefCellFree<T>(std::cell::UnsafeCell<T>);
+
+struct PoolInner {
+    free: Cell<Option<NonNull<Header>>>,
+    free_count: Cell<u32>,
+    low_water: Cell<u32>,
+    empty_count: Cell<u64>,
+    handles: Cell<u32>,
+    capacity: u32,
+    cell_bytes: u32,
+    name: &'static str,
+    headers: NonNull<Header>,
+    // Kept for its Drop: all headers and buffers lie in it.
+    _region: Region,
+    // Makes the intent plain: nothing of a pool may cross threads.
+    _not_send: PhantomData<RefCell<*mut u8>>,
+}
+
+/// How a pool stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolStats {
+    /// Name, for reports.
+    pub name: &'static str,
+    /// Cells in all.
+    pub capacity: u32,
+    /// Cells that can be taken now.
+    pub free: u32,
+    /// The fewest that were ever free.
+    pub low_water: u32,
+    /// How often a cell was wanted and none was there.
+    pub empty_count: u64,
+}
+
+/// A fixed number of equal cells of one core. Cloning the handle is cheap; the memory goes when the last
+/// handle and the last cell have gone.
+pub struct Pool(NonNull<PoolInner>);
+
+impl Pool {
+    /// Reserves `capacity` cells with `cell_bytes` of buffer each.
+    ///
+    /// # Errors
+    /// As [`Region::reserve`].
+    pub fn reserve(
+        name: &'static str,
+        capacity: u32,
+        cell_bytes: u32,
+        policy: PagePolicy,
+    ) -> Result<Pool, ReserveError> {
+        let cell_bytes = cell_bytes.next_multiple_of(64);
+        let headers_len = capacity as usize * size_of::<Header>();
+        let region = Region::reserve(headers_len + capacity as usize * cell_bytes as usize, policy)?;
+        let headers = region.base().cast::<Header>();
+        // SAFETY: the region has room for the headers and, behind them, the buffers.
+        let buffers = unsafe { region.base().add(headers_len) };
+        let inner = Box::leak(Box::new(PoolInner {
+            free: Cell::new(None),
+            free_count: Cell::new(capacity),
+            low_water: Cell::new(capacity),
+            empty_count: Cell::new(0),
+            handles: Cell::new(1),
+            capacity,
+            cell_bytes,
+            name,
+            headers,
+            _region: region,
+            _not_send: PhantomData,
+        }));
+        let pool = NonNull::from(&*inner);
+        for i in (0..capacity as usize).rev() {
+            // SAFETY: header i and buffer i lie in the region (above), the region is page-aligned and a
+            // header is 64-byte aligned and sized.
+            unsafe {
+                let h = headers.add(i);
+                h.write(Header {
+                    data: buffers.add(i * cell_bytes as usize),
+                    pool,
+                    link: Cell::new(inner.free.get()),
+                    refs: Cell::new(0),
+                    cap: cell_bytes,
+                    off: Cell::new(0),
+                    len: Cell::new(0),
+                    tag: Cell::new(0),
+                    meta: RefCellFree(Meta::default().into()),
+                    tail: RefCellFree(ArrayVec::new().into()),
+                });
+                inner.free.set(Some(h));
+            }
+        }
+        Ok(Pool(pool))
+    }
+
+    /// Bytes that one cell of `cell_bytes` takes, header included.
+    pub const fn true_size(cell_bytes: u32) -> u32 {
+        cell_bytes.next_multiple_of(64) + size_of::<Header>() as u32
+    }
+
+    fn inner(&self) -> &PoolInner {
+        // SAFETY: rule 1: this handle keeps the pool.
+        unsafe { self.0.as_ref() }
+    }
+
+    #[inline]
+    pub(super) fn take(&self) -> Option<NonNull<Header>> {
+        let inner = self.inner();
+        let Some(h) = inner.free.get() else {
+            inner.empty_count.set(inner.empty_count.get() + 1);
+            return None;
+        };
+        // SAFETY: a header on the free list is valid and has no handle.
+        let header = unsafe { h.as_ref() };
+        inner.free.set(header.link.get());
+        let left = inner.free_count.get() - 1;
+        inner.free_count.set(left);
+        if left < inner.low_water.get() {
+            inner.low_water.set(left);
+        }
+        debug_assert_eq!(header.refs.get(), 0);
+        header.refs.set(1);
+        header.link.set(None);
+        Some(h)
+    }
+
+    /// A packet with nothing in it and [`HEADROOM`] in front; `None` when the pool is empty (counted).
+    #[inline]
+    pub fn alloc(&self) -> Option<Packet> {
+        let h = self.take()?;
+        // SAFETY: just taken: one handle, valid.
+        let header = unsafe { h.as_ref() };
+        header.off.set((HEADROOM as u32).min(header.cap));
+        header.len.set(0);
+        // SAFETY: no other handle exists.
+        unsafe { *header.meta.0.get() = Meta { vlan: super::NO_VLAN, ..Meta::default() } };
+        Some(Packet(h))
+    }
+
+    /// Cells that can be taken now.
+    #[inline]
+    pub fn free_count(&self) -> u32 {
+        self.inner().free_count.get()
+    }
+
+    /// Cells in all.
+    pub fn capacity(&self) -> u32 {
+        self.inner().capacity
+    }
+
+    /// Bytes of buffer in a cell.
+    pub fn cell_bytes(&self) -> u32 {
+        self.inner().cell_bytes
+    }
+
+    /// How the pool stands.
+    pub fn stats(&self) -> PoolStats {
+        let i = self.inner();
+        PoolStats {
+            name: i.name,
+            capacity: i.capacity,
+            free: i.free_count.get(),
+            low_water: i.low_water.get(),
+            empty_count: i.empty_count.get(),
+        }
+    }
+}
+
+impl Clone for Pool {
+    fn clone(&self) -> Pool {
+        let i = self.inner();
+        i.handles.set(i.handles.get() + 1);
+        Pool(self.0)
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let i = self.inner();
+        i.handles.set(i.handles.get() - 1);
+        release_if_dead(self.0);
+    }
+}
+
+/// Frees the pool when neither a handle nor a cell is out.
+#[inline]
+fn release_if_dead(pool: NonNull<PoolInner>) {
+    // SAFETY: rule 1: the caller held a handle or a cell until just now, so the pool is still there.
+    let inner = unsafe { pool.as_ref() };
+    if inner.handles.get() == 0 && inner.free_count.get() == inner.capacity {
+        // Headers own nothing while they are free (tails are cleared on release), so the region can go as
+        // it is. SAFETY: made by Box::leak in `reserve`, and nobody can reach it again.
+        drop(unsafe { Box::from_raw(pool.as_ptr()) });
+    }
+}
+
+#[inline]
+fn retain(h: NonNull<Header>) {
+    // SAFETY: the caller has a handle.
+    let header = unsafe { h.as_ref() };
+    header.refs.set(header.refs.get() + 1);
+}
+
+#[inline]
+fn release(h: NonNull<Header>) {
+    // SAFETY: the caller gives up a handle, so the header is valid.
+    let header = unsafe { h.as_ref() };
+    let refs = header.refs.get();
+    debug_assert!(refs > 0, "cell released twice");
+    header.refs.set(refs - 1);
+    if refs == 1 {
+        // SAFETY: rule 1: a cell that is out keeps its pool.
+        let pool = unsafe { header.pool.as_ref() };
+        header.link.set(pool.free.get());
+        pool.free.set(Some(h));
+        pool.free_count.set(pool.free_count.get() + 1);
+        if pool.handles.get() == 0 {
+            release_if_dead(header.pool);
+        }
+    }
+}
+
+/// A frame with one owner: head bytes that can be written, and a tail of payload slices that cannot.
+pub struct Packet(NonNull<Header>);
+
+impl Packet {
+    #[inline]
+    fn header(&self) -> &Header {
+        // SAFETY: this handle keeps the cell.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// The head: the frame itself, or the headers of one whose payload is in the tail.
+    #[inline]
+    pub fn head(&self) -> &[u8] {
+        let h = self.header();
+        // SAFETY: off + len ≤ cap is kept by every method that sets them; rule 3.
+        unsafe { std::slice::from_raw_parts(h.data.as_ptr().add(h.off.get() as usize), h.len.get() as usize) }
+    }
+
+    /// The head, to write.
+    #[inline]
+    pub fn head_mut(&mut self) -> &mut [u8] {
+        let h = self.header();
+        // SAFETY: as in `head`, and this is the only handle.
+        unsafe {
+            std::slice::from_raw_parts_mut(h.data.as_ptr().add(h.off.get() as usize), h.len.get() as usize)
+        }
+    }
+
+    /// Everything behind the headroom, for a port to receive into; [`Packet::set_len`] says how much came.
+    #[inline]
+    pub fn room_mut(&mut self) -> &mut [u8] {
+        let h = self.header();
+        let off = h.off.get() as usize;
+        // SAFETY: off ≤ cap; this is the only handle.
+        unsafe { std::slice::from_raw_parts_mut(h.data.as_ptr().add(off), h.cap as usize - off) }
+    }
+
+    /// Sets the length of the head.
+    ///
+    /// # Panics
+    /// When the buffer is smaller.
+    #[inline]
+    pub fn set_len(&mut self, len: usize) {
+        let h = self.header();
+        assert!(h.off.get() as usize + len <= h.cap as usize, "{len} bytes do not fit the cell");
+        h.len.set(len as u32);
+    }
+
+    /// Puts `n` bytes in front and gives them to be written; `None` when the headroom is too small.
+    #[inline]
+    pub fn push_front(&mut self, n: usize) -> Option<&mut [u8]> {
+        let h = self.header();
+        let off = h.off.get().checked_sub(n as u32)?;
+        h.off.set(off);
+        h.len.set(h.len.get() + n as u32);
+        Some(&mut self.head_mut()[..n])
+    }
+
+    /// Copies `bytes` to the end of the head; `false`, and nothing done, when they do not fit.
+    #[inline]
+    pub fn append(&mut self, bytes: &[u8]) -> bool {
+        let len = self.header().len.get() as usize;
+        let Some(room) = self.room_mut().get_mut(len..len + bytes.len()) else { return false };
+        room.copy_from_slice(bytes);
+        self.header().len.set((len + bytes.len()) as u32);
+        true
+    }
+
+    /// Attaches payload behind the head.
+    ///
+    /// # Errors
+    /// Gives the slice back when the tail is full.
+    #[inline]
+    pub fn attach(&mut self, slice: Slice) -> Result<(), Slice> {
+        // SAFETY: this is the only handle, and `&mut self` the only borrow.
+        let tail = unsafe { &mut *self.header().tail.0.get() };
+        tail.try_push(slice).map_err(|e| e.element())
+    }
+
+    /// The payload slices behind the head.
+    #[inline]
+    pub fn tail(&self) -> &[Slice] {
+        // SAFETY: this is the only handle; `&self` allows no writer.
+        unsafe { &*self.header().tail.0.get() }
+    }
+
+    /// Bytes of head and tail.
+    pub fn total_len(&self) -> usize {
+        self.head().len() + self.tail().iter().map(|s| s.len()).sum::<usize>()
+    }
+
+    /// Copies head and tail to the start of `out`; gives the number of bytes, or `None` when they do not fit.
+    pub fn copy_to(&self, out: &mut [u8]) -> Option<usize> {
+        let mut at = 0;
+        for part in std::iter::once(self.head()).chain(self.tail().iter().map(|s| &**s)) {
+            out.get_mut(at..at + part.len())?.copy_from_slice(part);
+            at += part.len();
+        }
+        Some(at)
+    }
+
+    /// What is known of the frame.
+    #[inline]
+    pub fn meta(&self) -> &Meta {
+        // SAFETY: this is the only handle; `&self` allows no writer.
+        unsafe { &*self.header().meta.0.get() }
+    }
+
+    /// What is known of the frame, to write.
+    #[inline]
+    pub fn meta_mut(&mut self) -> &mut Meta {
+        // SAFETY: this is the only handle, and `&mut self` the only borrow.
+        unsafe { &mut *self.header().meta.0.get() }
+    }
+
+    /// The L4 payload of a parsed frame.
+    #[inline]
+    pub fn payload(&self) -> &[u8] {
+        let m = self.meta();
+        let at = m.payload as usize;
+        self.head().get(at..at + m.payload_len as usize).unwrap_or(&[])
+    }
+
+    /// Turns the frame into its bytes `off .. off + len`, without a copy. The tail is let go.
+    ///
+    /// # Panics
+    /// When the range is not within the head.
+    #[inline]
+    pub fn into_slice(mut self, off: usize, len: usize) -> Slice {
+        assert!(off + len <= self.head().len(), "slice beyond the frame");
+        self.clear_tail();
+        let me = ManuallyDrop::new(self);
+        Slice { cell: me.0, off: me.header().off.get() + off as u32, len: len as u32 }
+    }
+
+    #[inline]
+    fn clear_tail(&mut self) {
+        // SAFETY: this is the only handle, and `&mut self` the only borrow.
+        let tail = unsafe { &mut *self.header().tail.0.get() };
+        if !tail.is_empty() {
+            tail.clear();
+        }
+    }
+}
+
+impl Drop for Packet {
+    #[inline]
+    fn drop(&mut self) {
+        self.clear_tail();
+        release(self.0);
+    }
+}
+
+impl std::fmt::Debug for Packet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Packet({} + {} B)", self.head().len(), self.total_len() - self.head().len())
+    }
+}
+
+/// A view of bytes in a cell, which it keeps. 16 bytes; cloning counts a reference, nothing is copied.
+pub struct Slice {
+    cell: NonNull<Header>,
+    off: u32,
+    len: u32,
+}
+
+impl Slice {
+    /// A view of `off .. off + len` of a cell.
+    ///
+    /// # Safety
+    /// The caller passes on one counted handle, and the range is written and within the cell.
+    pub(super) unsafe fn from_raw(cell: NonNull<Header>, off: u32, len: u32) -> Slice {
+        Slice { cell, off, len }
+    }
+
+    /// Cuts off and gives the first `n` bytes (at most all).
+    #[inline]
+    pub fn split_to(&mut self, n: usize) -> Slice {
+        let n = (n as u32).min(self.len);
+        retain(self.cell);
+        let front = Slice { cell: self.cell, off: self.off, len: n };
+        self.off += n;
+        self.len -= n;
+        front
+    }
+
+    /// A second view, of `off .. off + len` of this one (clamped to it).
+    #[inline]
+    pub fn view(&self, off: usize, len: usize) -> Slice {
+        let off = (off as u32).min(self.len);
+        let len = (len.min(u32::MAX as usize) as u32).min(self.len - off);
+        retain(self.cell);
+        Slice { cell: self.cell, off: self.off + off, len }
+    }
+
+    /// Drops the first `n` bytes (at most all).
+    #[inline]
+    pub fn advance(&mut self, n: usize) {
+        let n = (n as u32).min(self.len);
+        self.off += n;
+        self.len -= n;
+    }
+
+    /// Keeps the first `n` bytes only.
+    #[inline]
+    pub fn truncate(&mut self, n: usize) {
+        self.len = self.len.min(n.min(u32::MAX as usize) as u32);
+    }
+
+    /// Memory that this view keeps from being used again, in bytes: the whole cell.
+    #[inline]
+    pub fn true_size(&self) -> u32 {
+        // SAFETY: this handle keeps the cell.
+        unsafe { self.cell.as_ref() }.cap + size_of::<Header>() as u32
+    }
+
+    /// Whether this is the cell's only handle.
+    #[inline]
+    pub fn is_unique(&self) -> bool {
+        // SAFETY: this handle keeps the cell.
+        unsafe { self.cell.as_ref() }.refs.get() == 1
+    }
+
+    /// Copies `bytes` right behind this view, in its own cell, if no other handle is on the cell and there
+    /// is room; `false`, and nothing done, otherwise. This is how small segments are compacted.
+    #[inline]
+    pub fn extend_in_place(&mut self, bytes: &[u8]) -> bool {
+        // SAFETY: this handle keeps the cell.
+        let h = unsafe { self.cell.as_ref() };
+        let end = self.off as usize + self.len as usize;
+        if h.refs.get() != 1 || end + bytes.len() > h.cap as usize {
+            return false;
+        }
+        // SAFETY: [end, end + n) is within the buffer, and no other handle can see it: refs == 1, and
+        // this view ends at `end`. `bytes` cannot overlap it: that would be a view of this cell.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), h.data.as_ptr().add(end), bytes.len()) };
+        self.len += bytes.len() as u32;
+        true
+    }
+
+    /// Joins `next` to this view if it is what follows it in the same cell; gives it back otherwise.
+    ///
+    /// # Errors
+    /// `next` itself, untouched.
+    #[inline]
+    pub fn try_join(&mut self, next: Slice) -> Result<(), Slice> {
+        if next.cell == self.cell && next.off == self.off + self.len {
+            self.len += next.len;
+            Ok(())
+        } else {
+            Err(next)
+        }
+    }
+}
+
+impl Deref for Slice {
+    type Target = [u8];
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the range is within the cell's buffer (every constructor and method keeps it so), this
+        // handle keeps the cell, and rule 3 says that nobody writes there.
+        unsafe {
+            let h = self.cell.as_ref();
+            std::slice::from_raw_parts(h.data.as_ptr().add(self.off as usize), self.len as usize)
+        }
+    }
+}
+
+impl Clone for Slice {
+    #[inline]
+    fn clone(&self) -> Slice {
+        retain(self.cell);
+        Slice { cell: self.cell, off: self.off, len: self.len }
+    }
+}
+
+impl Drop for Slice {
+    #[inline]
+    fn drop(&mut self) {
+        release(self.cell);
+    }
+}
+
+impl std::fmt::Debug for Slice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Slice({} B)", self.len)
+    }
+}
+
+/// A queue of slices linked through their own cells: no memory of its own, 24 bytes in its owner.
+///
+/// A cell has one link, so only slices that are their cell's sole handle can be queued; a received payload
+/// is. Each entry carries a `tag` (TCP: the sequence number of its first byte).
+#[derive(Default)]
+pub struct CellQueue {
+    first: Option<NonNull<Header>>,
+    last: Option<NonNull<Header>>,
+    count: u32,
+    true_bytes: u32,
+}
+
+impl CellQueue {
+    /// Entries.
+    pub fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Memory held, by true size.
+    pub fn true_bytes(&self) -> u32 {
+        self.true_bytes
+    }
+
+    /// Puts a slice at the end.
+    ///
+    /// # Errors
+    /// Gives the slice back when its cell has other handles.
+    #[inline]
+    pub fn push_back(&mut self, tag: u32, slice: Slice) -> Result<(), Slice> {
+        let at = self.last;
+        self.insert_after(at, tag, slice)
+    }
+
+    /// Puts a slice into the queue before the first entry for which `before(tag, len)` holds.
+    ///
+    /// # Errors
+    /// Gives the slice back when its cell has other handles.
+    pub fn insert_before(
+        &mut self,
+        tag: u32,
+        slice: Slice,
+        mut before: impl FnMut(u32, usize) -> bool,
+    ) -> Result<(), Slice> {
+        let mut prev = None;
+        let mut at = self.first;
+        while let Some(h) = at {
+            // SAFETY: entries of the queue are kept by it.
+            let header = unsafe { h.as_ref() };
+            if before(header.tag.get(), header.len.get() as usize) {
+                break;
+            }
+            prev = Some(h);
+            at = header.link.get();
+        }
+        self.insert_after(prev, tag, slice)
+    }
+
+    fn insert_after(&mut self, prev: Option<NonNull<Header>>, tag: u32, slice: Slice) -> Result<(), Slice> {
+        if !slice.is_unique() {
+            return Err(slice);
+        }
+        self.true_bytes += slice.true_size();
+        self.count += 1;
+        let s = ManuallyDrop::new(slice);
+        // SAFETY: the slice's handle is now the queue's; refs == 1, so its range can stand in the header.
+        let header = unsafe { s.cell.as_ref() };
+        header.off.set(s.off);
+        header.len.set(s.len);
+        header.tag.set(tag);
+        let next = match prev {
+            // SAFETY: an entry of the queue.
+            Some(p) => unsafe { p.as_ref() }.link.replace(Some(s.cell)),
+            None => self.first.replace(s.cell),
+        };
+        header.link.set(next);
+        if next.is_none() {
+            self.last = Some(s.cell);
+        }
+        Ok(())
+    }
+
+    /// The first entry's tag and length.
+    #[inline]
+    pub fn front(&self) -> Option<(u32, usize)> {
+        // SAFETY: an entry of the queue.
+        self.first.map(|h| unsafe { h.as_ref() }).map(|h| (h.tag.get(), h.len.get() as usize))
+    }
+
+    /// Takes the first entry.
+    #[inline]
+    pub fn pop_front(&mut self) -> Option<(u32, Slice)> {
+        let cell = self.first?;
+        // SAFETY: an entry of the queue, whose handle goes to the slice.
+        let header = unsafe { cell.as_ref() };
+        self.first = header.link.take();
+        if self.first.is_none() {
+            self.last = None;
+        }
+        let slice = Slice { cell, off: header.off.get(), len: header.len.get() };
+        self.count -= 1;
+        self.true_bytes -= slice.true_size();
+        Some((header.tag.get(), slice))
+    }
+
+    /// Copies `bytes` behind the last entry's, in its own cell; `false` when there is no room there.
+    #[inline]
+    pub fn extend_back(&mut self, bytes: &[u8]) -> bool {
+        let Some(cell) = self.last else { return false };
+        // SAFETY: an entry of the queue.
+        let header = unsafe { cell.as_ref() };
+        let mut view = ManuallyDrop::new(Slice { cell, off: header.off.get(), len: header.len.get() });
+        let done = view.extend_in_place(bytes);
+        header.len.set(view.len);
+        done
+    }
+
+    /// Tags and lengths, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, usize)> + '_ {
+        let mut at = self.first;
+        std::iter::from_fn(move || {
+            // SAFETY: an entry of the queue, which `&self` keeps as it is.
+            let header = unsafe { at?.as_ref() };
+            at = header.link.get();
+            Some((header.tag.get(), header.len.get() as usize))
+        })
+    }
+
+    /// Lets everything go.
+    pub fn clear(&mut self) {
+        while self.pop_front().is_some() {}
+    }
+}
+
+impl Drop for CellQueue {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// Asserts at compile time what ARCHITECTURE.md says of the layout.
+const _: () = {
+    assert!(size_of::<Header>() == 192);
+    assert!(size_of::<Slice>() == 16);
+    assert!(size_of::<Packet>() == 8);
+    assert!(std::mem::offset_of!(Header, meta) <= 64);
+    let _ = std::mem::offset_of!(PoolInner, headers);
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(n: u32) -> Pool {
+        Pool::reserve("test", n, 2048, PagePolicy::NormalOnly).unwrap()
+    }
+
+    fn packet(p: &Pool, bytes: &[u8]) -> Packet {
+        let mut k = p.alloc().unwrap();
+        assert!(k.append(bytes));
+        k
+    }
+
+    #[test]
+    fn a_frame_becomes_payload_without_a_copy() {
+        let p = pool(4);
+        let k = packet(&p, b"headerspayload");
+        let at = k.head()[7..].as_ptr();
+        let mut s = k.into_slice(7, 7);
+        assert_eq!(s.as_ptr(), at);
+        assert_eq!(&*s.split_to(3), b"pay");
+        assert_eq!(&*s, b"load");
+        assert_eq!(p.free_count(), 3);
+        drop(s);
+        assert_eq!(p.free_count(), 4);
+    }
+
+    #[test]
+    fn payload_lives_until_the_last_view_goes() {
+        let p = pool(4);
+        let s = packet(&p, b"body").into_slice(0, 4);
+        let mut seg = p.alloc().unwrap();
+        seg.append(b"head");
+        seg.attach(s.clone()).unwrap();
+        drop(s);
+        let mut out = [0; 16];
+        assert_eq!(seg.copy_to(&mut out), Some(8));
+        assert_eq!(&out[..8], b"headbody");
+        assert_eq!(seg.copy_to(&mut out[..7]), None);
+        assert_eq!(p.free_count(), 2);
+        drop(seg);
+        assert_eq!(p.free_count(), 4);
+    }
+
+    #[test]
+    fn memory_outlives_the_pool_handle_while_a_cell_is_out() {
+        let p = pool(2);
+        let s = packet(&p, b"late").into_slice(0, 4);
+        drop(p);
+        assert_eq!(&*s, b"late");
+    }
+
+    #[test]
+    fn empty_pool_says_none_and_counts() {
+        let p = pool(1);
+        let k = p.alloc();
+        assert!(k.is_some() && p.alloc().is_none());
+        assert_eq!((p.stats().empty_count, p.stats().low_water), (1, 0));
+    }
+
+    #[test]
+    fn tail_is_bounded() {
+        let p = pool(10);
+        let s = packet(&p, b"x").into_slice(0, 1);
+        let mut seg = p.alloc().unwrap();
+        for _ in 0..TAIL_MAX {
+            seg.attach(s.clone()).unwrap();
+        }
+        assert_eq!(&*seg.attach(s.clone()).unwrap_err(), b"x");
+    }
+
+    #[test]
+    fn queue_keeps_order_and_gives_everything_back() {
+        let p = pool(8);
+        let mut q = CellQueue::default();
+        for tag in [10, 30, 20] {
+            let s = packet(&p, b"ab").into_slice(0, 2);
+            q.insert_before(tag, s, |t, _| t > tag).unwrap();
+        }
+        assert_eq!(q.iter().collect::<Vec<_>>(), [(10, 2), (20, 2), (30, 2)]);
+        assert!(q.extend_back(b"cd"));
+        let (tag, s) = q.pop_front().unwrap();
+        assert_eq!((tag, &*s), (10, &b"ab"[..]));
+        let shared = s.clone();
+        assert!(q.push_back(40, s).is_err(), "a shared cell has no link to spare");
+        drop(shared);
+        assert_eq!(q.len(), 2);
+        assert_eq!(q.true_bytes(), 2 * Pool::true_size(2048));
+        drop(q);
+        assert_eq!(p.free_count(), 8);
+    }
+
+    #[test]
+    fn compaction_stops_at_other_handles_and_at_the_end() {
+        let p = pool(2);
+        let mut s = packet(&p, b"ab").into_slice(0, 2);
+        assert!(s.extend_in_place(b"cd"));
+        let mut head = s.split_to(2);
+        assert!(!head.extend_in_place(b"XX"), "the rest is still seen");
+        drop(s);
+        assert!(head.extend_in_place(b"XX"));
+        assert_eq!(&*head, b"abXX");
+        assert!(!head.extend_in_place(&[0; 4096]));
+    }
+}

@@ -1,0 +1,289 @@
+//! The one place that defines what is counted: name, unit, and a sentence of help.
+//!
+//! The shared-memory segment, `millrace stats`, its `--json`, and `docs/counters.md` are all made from this
+//! table. Names that start with `drop.` are drops by reason: those under `drop.tx.` are terms of the law
+//! for built packets, all others of the law for received ones.
+
+/// What a counter counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Packets (frames).
+    Packets,
+    /// Bytes.
+    Bytes,
+    /// Things that happened.
+    Events,
+    /// Cycles of the TSC.
+    Cycles,
+    /// A level that goes up and down.
+    Gauge,
+}
+
+impl Unit {
+    /// The word used in reports and JSON.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Unit::Packets => "packets",
+            Unit::Bytes => "bytes",
+            Unit::Events => "events",
+            Unit::Cycles => "cycles",
+            Unit::Gauge => "gauge",
+        }
+    }
+}
+
+macro_rules! counters {
+    ($($id:ident $name:literal $unit:ident $help:literal;)*) => {
+        /// Every counter of a core.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u16)]
+        pub enum Ctr { $(#[doc = $help] $id,)* }
+
+        impl Ctr {
+            /// All of them, in the order of the segment.
+            pub const ALL: &'static [Ctr] = &[$(Ctr::$id,)*];
+            /// How many there are.
+            pub const COUNT: usize = Ctr::ALL.len();
+
+            /// The name, as in reports and JSON.
+            pub const fn name(self) -> &'static str {
+                match self { $(Ctr::$id => $name,)* }
+            }
+            /// The unit.
+            pub const fn unit(self) -> Unit {
+                match self { $(Ctr::$id => Unit::$unit,)* }
+            }
+            /// The sentence of help.
+            pub const fn help(self) -> &'static str {
+                match self { $(Ctr::$id => $help,)* }
+            }
+        }
+    };
+}
+
+counters! {
+    // The law of received packets.
+    RxPackets "rx.packets" Packets "Frames that reached a port, whatever became of them";
+    RxBytes "rx.bytes" Bytes "Bytes of those frames";
+    RxAccepted "rx.accepted" Packets "Received packets that their consumer took (TCP, ICMP, ARP, ND, UDP)";
+    RxForwarded "rx.forwarded" Packets "Received packets sent on without termination";
+    RxPunted "rx.punted" Packets "Received packets handed to the kernel";
+    // The law of built packets.
+    TxBuilt "tx.built" Packets "Packets built to be sent";
+    TxSent "tx.sent" Packets "Packets that a port has taken";
+    TxBytes "tx.bytes" Bytes "Bytes of those packets";
+    TxQueued "tx.queued" Gauge "Built packets that wait: for the port, or for a neighbour to resolve";
+
+    DropPortNoBuffer "drop.port.no_buffer" Packets "No cell was free to receive into";
+    DropPortTooLong "drop.port.too_long" Packets "Longer than a cell";
+    DropL2Malformed "drop.l2.malformed" Packets "Shorter than an Ethernet header, or a cut VLAN tag";
+    DropL2NotOurs "drop.l2.not_ours" Packets "Sent to another station's address";
+    DropL2Vlan "drop.l2.vlan" Packets "Of a VLAN that the port is not in";
+    DropL2Ethertype "drop.l2.ethertype" Packets "Neither IPv4, IPv6 nor ARP";
+    DropArpMalformed "drop.arp.malformed" Packets "ARP that is not Ethernet/IPv4, or cut short";
+    DropArpNotOurs "drop.arp.not_ours" Packets "ARP about somebody else's address";
+    DropIp4Malformed "drop.ip4.malformed" Packets "IPv4 header or length impossible";
+    DropIp4Checksum "drop.ip4.bad_checksum" Packets "IPv4 header checksum wrong";
+    DropIp4Fragment "drop.ip4.fragment" Packets "IPv4 fragment (reassembly is not in this version)";
+    DropIp4NotOurs "drop.ip4.not_ours" Packets "IPv4 to an address that is not ours";
+    DropIp6Malformed "drop.ip6.malformed" Packets "IPv6 header, extension or length impossible";
+    DropIp6Fragment "drop.ip6.fragment" Packets "IPv6 fragment (reassembly is not in this version)";
+    DropIp6NotOurs "drop.ip6.not_ours" Packets "IPv6 to an address that is not ours";
+    DropIpMartian "drop.ip.martian" Packets "Source address that no packet may come from";
+    DropIpProtocol "drop.ip.protocol" Packets "Neither TCP, UDP nor ICMP";
+    DropIcmpMalformed "drop.icmp.malformed" Packets "ICMP or ICMPv6 cut short or impossible";
+    DropIcmpChecksum "drop.icmp.bad_checksum" Packets "ICMP or ICMPv6 checksum wrong";
+    DropIcmpUnhandled "drop.icmp.unhandled" Packets "ICMP of a kind that we have no use for";
+    DropIcmpUnmatched "drop.icmp.unmatched" Packets "ICMP error about a connection that we do not have";
+    DropNdMalformed "drop.nd.malformed" Packets "Neighbour discovery that RFC 4861 tells us to ignore";
+    DropUdpMalformed "drop.udp.malformed" Packets "UDP length impossible";
+    DropUdpChecksum "drop.udp.bad_checksum" Packets "UDP checksum wrong, or absent over IPv6";
+    DropUdpNoListener "drop.udp.no_listener" Packets "UDP to a port that nothing listens on (answered by ICMP)";
+    DropTcpMalformed "drop.tcp.malformed" Packets "TCP header or options impossible";
+    DropTcpChecksum "drop.tcp.bad_checksum" Packets "TCP checksum wrong";
+    DropTcpNoListener "drop.tcp.no_listener" Packets "SYN to a port that nothing listens on (answered by RST)";
+    DropTcpNoFlow "drop.tcp.no_flow" Packets "Segment of a connection that we do not have (answered by RST)";
+    DropTcpReset "drop.tcp.stray_reset" Packets "RST of a connection that we do not have, or not acceptable";
+    DropTcpWindow "drop.tcp.out_of_window" Packets "Segment outside the receive window (answered by ACK)";
+    DropTcpAck "drop.tcp.bad_ack" Packets "Acknowledges what was never sent, or is too old (RFC 5961)";
+    DropTcpSyn "drop.tcp.challenged_syn" Packets "SYN on an open connection (challenge ACK, RFC 5961)";
+    DropTcpNoAck "drop.tcp.no_ack" Packets "Segment without ACK where one is required";
+    DropTcpDuplicate "drop.tcp.duplicate" Packets "Data that had all been received before";
+    DropTcpFlowsFull "drop.tcp.flows_full" Packets "SYN refused: every control block is in use";
+    DropTcpHalfOpenFull "drop.tcp.half_open_full" Packets "SYN refused: too many handshakes under way";
+    DropTcpDraining "drop.tcp.draining" Packets "SYN refused: the node drains (answered by RST)";
+    DropTcpRxLow "drop.tcp.rx_low" Packets "Data refused: the rx pool is down to its reserve";
+    DropTcpClosed "drop.tcp.after_close" Packets "Data for a connection whose reader has gone (answered by RST)";
+    DropTcpTimeWait "drop.tcp.time_wait" Packets "Segment of a connection in TIME-WAIT";
+    DropTcpOverlap "drop.tcp.ooo_overlap" Packets "Out-of-order data that overlaps what is held";
+
+    DropTxQueueFull "drop.tx.queue_full" Packets "Built, but the port's queue was full";
+    DropTxPortError "drop.tx.port_error" Packets "Built, but the port refused it (link down, too long)";
+    DropTxNeighbour "drop.tx.unresolved" Packets "Built, but the neighbour did not answer, or too many waited for it";
+    DropTxNoRoute "drop.tx.no_route" Packets "Built, but no address of ours reaches the destination";
+
+    ArpRequests "arp.requests_sent" Events "ARP requests sent";
+    ArpReplies "arp.replies_sent" Events "ARP replies sent";
+    NdSolicits "nd.solicitations_sent" Events "Neighbour solicitations sent";
+    NdAdverts "nd.advertisements_sent" Events "Neighbour advertisements sent";
+    NeighboursFull "neighbour.table_full" Events "Neighbour entries recycled because the table was full";
+    Neighbours "neighbour.entries" Gauge "Neighbour entries";
+    IcmpEchoReplies "icmp.echo_replies" Events "Echo requests answered, v4 and v6";
+    IcmpErrorsSent "icmp.errors_sent" Events "ICMP and ICMPv6 errors sent";
+    IcmpErrorsLimited "icmp.errors_limited" Events "ICMP errors not sent because of the rate limit";
+    IcmpErrorsReceived "icmp.errors_received" Events "ICMP errors about connections of ours";
+    UdpReceived "udp.received" Packets "Datagrams given to a listener";
+
+    TcpPassiveOpens "tcp.passive_opens" Events "Connections that clients opened, counted when established";
+    TcpActiveOpens "tcp.active_opens" Events "Connections that we began to open";
+    TcpActiveFailed "tcp.active_failed" Events "Connections that we could not open";
+    TcpClosed "tcp.closed" Events "Connections that ended in order";
+    TcpResetsSent "tcp.resets_sent" Events "RST segments sent";
+    TcpResetsReceived "tcp.resets_received" Events "Connections that the peer reset";
+    TcpTimeouts "tcp.timeouts" Events "Connections given up: the peer did not answer";
+    TcpSegmentsIn "tcp.segments_in" Packets "Segments that belong to a connection of ours";
+    TcpSegmentsOut "tcp.segments_out" Packets "Segments sent";
+    TcpBytesIn "tcp.bytes_in" Bytes "Payload taken in order";
+    TcpBytesOut "tcp.bytes_out" Bytes "Payload sent, without retransmissions";
+    TcpRetransmits "tcp.retransmits" Packets "Segments sent again";
+    TcpRto "tcp.rto" Events "Retransmission timeouts";
+    TcpFastRetransmit "tcp.fast_retransmits" Events "Loss recoveries begun by duplicate ACKs";
+    TcpOutOfOrder "tcp.out_of_order" Packets "Segments taken out of order";
+    TcpDupAcks "tcp.dup_acks" Packets "Duplicate ACKs received";
+    TcpZeroWindow "tcp.zero_window" Events "Times that a peer closed its window";
+    TcpZeroWindowProbes "tcp.zero_window_probes" Events "Probes sent into a closed window";
+    TcpKeepAlives "tcp.keep_alives" Events "Keep-alive probes sent";
+    TcpChallengeAcks "tcp.challenge_acks" Events "Challenge ACKs sent (RFC 5961)";
+    TcpChallengeLimited "tcp.challenge_limited" Events "Challenge ACKs not sent because of the rate limit";
+    TcpDelayedAcks "tcp.delayed_acks" Events "ACKs sent because their delay had passed";
+    TcpCompacted "tcp.compacted" Packets "Payloads copied into another cell so that they do not pin their own";
+    TcpNoRecord "tcp.no_send_record" Events "Data not queued: every send record is in use";
+    TcpNoHeader "tcp.no_header" Events "Segments not built: every header cell is in use";
+    TcpTimeWaits "tcp.time_waits" Events "Connections that entered TIME-WAIT";
+    TcpTimeWaitRecycled "tcp.time_wait_recycled" Events "TIME-WAIT records recycled because the pool was full";
+    TcpTimeWaitReused "tcp.time_wait_reused" Events "TIME-WAIT records that a new SYN took over";
+    TcpTimersCarried "tcp.timers_carried" Events "Expiries left for the next pass";
+    TcpFlows "tcp.flows" Gauge "Connections with a control block";
+    TcpHalfOpen "tcp.half_open" Gauge "Connections whose handshake is not done";
+    TcpInTimeWait "tcp.in_time_wait" Gauge "TIME-WAIT records in use";
+
+    HttpConnections "http.connections" Events "Client connections accepted";
+    HttpOpen "http.connections_open" Gauge "Client connections open";
+    HttpActive "http.requests_active" Gauge "Requests under way";
+    HttpRequests "http.requests" Events "Requests whose head was taken";
+    Http1xx "http.responses_1xx" Events "Interim responses sent";
+    Http2xx "http.responses_2xx" Events "Responses sent, 2xx";
+    Http3xx "http.responses_3xx" Events "Responses sent, 3xx";
+    Http4xx "http.responses_4xx" Events "Responses sent, 4xx";
+    Http5xx "http.responses_5xx" Events "Responses sent, 5xx";
+    HttpOther "http.responses_other" Events "Responses sent with a status beyond 5xx";
+    HttpComplete "http.completed" Events "Responses handed to TCP to their last byte";
+    HttpAborted "http.aborted" Events "Responses broken off: the origin failed in the middle";
+    HttpClientGone "http.client_gone" Events "Requests whose client left before the response was done";
+    HttpRejected "http.rejected" Events "Requests refused by us: malformed, ambiguous, or beyond a limit";
+    HttpTunnels "http.tunnels" Events "Connections upgraded to a tunnel";
+    HttpNoContext "http.no_context" Events "Requests answered 503: every request context is in use";
+    HttpNoSite "http.no_site" Events "Requests for a host that no site has";
+    HttpHeaderTimeout "http.header_timeout" Events "Clients that took too long to send a head";
+    HttpIdleClosed "http.idle_closed" Events "Kept-alive client connections closed because they were idle";
+    HttpBodyTimeout "http.body_timeout" Events "Requests ended because a body stood still for too long";
+    HttpStub "http.stub" Events "Requests answered by the built-in stub (benches)";
+    OriginConnects "origin.connects" Events "Origin connections that we began to open";
+    OriginReused "origin.reused" Events "Requests sent on a kept-alive origin connection";
+    OriginRetries "origin.retries" Events "Requests sent again because a kept-alive connection had gone stale";
+    OriginConnectFailed "origin.connect_failed" Events "Origin connections refused or unreachable";
+    OriginConnectTimeout "origin.connect_timeout" Events "Origins that did not answer a SYN in time";
+    OriginFirstByteTimeout "origin.first_byte_timeout" Events "Origins that sent no response head in time";
+    OriginBadResponse "origin.bad_response" Events "Responses that are not HTTP, ambiguous, or beyond a limit";
+    OriginClosedEarly "origin.closed_early" Events "Origins that closed or reset within a response";
+    OriginIdle "origin.idle" Gauge "Kept-alive origin connections in the pool";
+    OriginIdleClosed "origin.idle_closed" Events "Pooled origin connections that ended: idle, stale, or too many";
+
+    LoopPasses "loop.passes" Events "Passes of the core loop";
+    LoopBusy "loop.busy_cycles" Cycles "Cycles of passes that found something to do";
+    LoopIdle "loop.idle_cycles" Cycles "Cycles of passes that did not, sleep included";
+    LoopSleeps "loop.sleeps" Events "Times that the idle core slept or waited for an interrupt";
+    PoolRxFree "pool.rx_free" Gauge "Receive cells free";
+    PoolPayloadFree "pool.payload_free" Gauge "Payload cells free";
+    PoolHeaderFree "pool.header_free" Gauge "Header cells free";
+    PoolPayloadEmpty "pool.payload_empty" Events "Times that no payload cell was free";
+    LogDropped "log.dropped" Events "Log lines dropped because the ring was full";
+}
+
+impl Ctr {
+    /// Whether this is a term of the law for received packets.
+    pub fn is_rx_drop(self) -> bool {
+        self.name().starts_with("drop.") && !self.name().starts_with("drop.tx.")
+    }
+
+    /// Whether this is a term of the law for built packets.
+    pub fn is_tx_drop(self) -> bool {
+        self.name().starts_with("drop.tx.")
+    }
+}
+
+macro_rules! named {
+    ($(#[$meta:meta])* $enum:ident { $($id:ident $name:literal $help:literal;)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum $enum { $(#[doc = $help] $id,)* }
+
+        impl $enum {
+            /// All of them, in the order of the segment.
+            pub const ALL: &'static [$enum] = &[$($enum::$id,)*];
+            /// How many there are.
+            pub const COUNT: usize = $enum::ALL.len();
+
+            /// The name, as in reports and JSON.
+            pub const fn name(self) -> &'static str {
+                match self { $($enum::$id => $name,)* }
+            }
+            /// The sentence of help.
+            pub const fn help(self) -> &'static str {
+                match self { $($enum::$id => $help,)* }
+            }
+        }
+    };
+}
+
+named! {
+    /// The stages of the pipeline, in the order in which a packet meets them.
+    Stage {
+        Rx "rx" "Taking a burst from a port";
+        Parse "parse" "L2 to L4 headers, addresses, checksums";
+        Net "net" "ARP, ND, ICMP, UDP";
+        Tcp "tcp" "Segments into connections";
+        Http "http" "Events of connections: requests, responses, the proxy";
+        Output "output" "Building segments: new data, ACKs, retransmissions";
+        Timers "timers" "Expired deadlines of TCP and HTTP";
+        Tx "tx" "Handing packets to a port";
+    }
+}
+
+named! {
+    /// The latencies of a request, in nanoseconds.
+    Hist {
+        FirstByteOrigin "first_byte_origin" "Request head taken to first byte of the response queued, answered by an origin";
+        LastByte "last_byte" "Request head taken to last byte of the response queued";
+        OriginConnect "origin_connect" "SYN to an origin until its connection is established";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_helped() {
+        let mut names: Vec<&str> = Ctr::ALL.iter().map(|c| c.name()).collect();
+        names.extend(Stage::ALL.iter().map(|s| s.name()));
+        names.extend(Hist::ALL.iter().map(|h| h.name()));
+        let n = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), n);
+        assert!(Ctr::ALL.iter().all(|c| c.help().len() > 8 && !c.help().ends_with('.')));
+        assert!(Ctr::DropTcpChecksum.is_rx_drop() && !Ctr::DropTxQueueFull.is_rx_drop());
+    }
+}

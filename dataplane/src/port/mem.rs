@@ -1,0 +1,269 @@
+//! `mem`: an in-process wire. Frames are copied into it and out of it, as a device does by DMA.
+//!
+//! ```text
+//!  MemPort / WireEnd ──► [full ring] ──► WireEnd / MemPort      (and the same the other way)
+//!                   ◄── [empty ring] ◄──
+//! ```
+//!
+//! The boxes of a fixed set of frames circulate between two bounded lock-free rings, so that the wire can
+//! join two threads, allocates only when it is made, and drops (counted) when the reader falls behind.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_queue::ArrayQueue;
+
+use super::{BURST_MAX, Burst, LinkFacts, Mac, Port, PortStats, TxQueue};
+use crate::buf::RxFlags;
+use crate::{Packet, Pool, Time};
+
+struct Frame {
+    len: usize,
+    bytes: Box<[u8]>,
+}
+
+struct Direction {
+    full: ArrayQueue<Box<Frame>>,
+    empty: ArrayQueue<Box<Frame>>,
+    overflows: AtomicU64,
+}
+
+impl Direction {
+    fn new(frames: usize, frame_bytes: usize) -> Arc<Direction> {
+        let d = Direction {
+            full: ArrayQueue::new(frames),
+            empty: ArrayQueue::new(frames),
+            overflows: AtomicU64::new(0),
+        };
+        for _ in 0..frames {
+            // Cannot fail: the ring has room for exactly these.
+            let _ = d.empty.push(Box::new(Frame { len: 0, bytes: vec![0; frame_bytes].into() }));
+        }
+        Arc::new(d)
+    }
+}
+
+/// One end of a wire, in raw frames: for what is not a core (the bridge, the link, the simulator's hosts).
+pub struct WireEnd {
+    tx: Arc<Direction>,
+    rx: Arc<Direction>,
+}
+
+/// A wire that holds up to `frames` frames of up to `frame_bytes` in each direction.
+pub fn wire(frames: usize, frame_bytes: usize) -> (WireEnd, WireEnd) {
+    let (a, b) = (Direction::new(frames, frame_bytes), Direction::new(frames, frame_bytes));
+    (WireEnd { tx: Arc::clone(&a), rx: Arc::clone(&b) }, WireEnd { tx: b, rx: a })
+}
+
+impl WireEnd {
+    /// Sends a frame that `fill` writes, and whose length `fill` gives (`None`: not sent after all). `false`
+    /// when the wire is full, which is counted.
+    pub fn send_with(&self, fill: impl FnOnce(&mut [u8]) -> Option<usize>) -> bool {
+        let Some(mut f) = self.tx.empty.pop() else {
+            self.tx.overflows.fetch_add(1, Ordering::Relaxed);
+            return false;
+        };
+        match fill(&mut f.bytes) {
+            Some(len) => {
+                f.len = len.min(f.bytes.len());
+                self.tx.full.push(f).is_ok()
+            }
+            None => {
+                let _ = self.tx.empty.push(f);
+                false
+            }
+        }
+    }
+
+    /// Sends a copy of `frame`.
+    pub fn send(&self, frame: &[u8]) -> bool {
+        self.send_with(|room| {
+            room.get_mut(..frame.len())?.copy_from_slice(frame);
+            Some(frame.len())
+        })
+    }
+
+    /// Receives a frame into `take`; `None` when none waits.
+    pub fn recv_with<R>(&self, take: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        let f = self.rx.full.pop()?;
+        let r = take(&f.bytes[..f.len]);
+        let _ = self.rx.empty.push(f);
+        Some(r)
+    }
+
+    /// Whether the wire has room for another frame of ours.
+    pub fn can_send(&self) -> bool {
+        !self.tx.empty.is_empty()
+    }
+
+    /// Whether a frame waits for us.
+    pub fn has_rx(&self) -> bool {
+        !self.rx.full.is_empty()
+    }
+
+    /// Frames of ours that found the wire full.
+    pub fn overflows(&self) -> u64 {
+        self.tx.overflows.load(Ordering::Relaxed)
+    }
+}
+
+/// A port over one end of a wire.
+pub struct MemPort {
+    end: WireEnd,
+    pool: Pool,
+    facts: LinkFacts,
+    stats: PortStats,
+    number: u8,
+}
+
+impl MemPort {
+    /// A port with our address `mac`, numbered `number` on its core, receiving into `pool`.
+    ///
+    /// Checksums are verified and filled in, unless [`MemPort::trust_wire`] says otherwise.
+    pub fn new(end: WireEnd, pool: Pool, mac: Mac, mtu: u16, number: u8) -> MemPort {
+        let facts = LinkFacts {
+            kind: "mem",
+            device: "in-process".to_owned(),
+            mac,
+            mtu,
+            mode: "1 queue, copy, checksums in software".to_owned(),
+            rx_checksum_offload: false,
+            tx_checksum_offload: false,
+        };
+        MemPort { end, pool, facts, stats: PortStats::default(), number }
+    }
+
+    /// Nothing can damage frames on this wire: checksums are neither verified nor needed. For the `host` port.
+    pub fn trust_wire(mut self, kind: &'static str, device: String) -> MemPort {
+        self.facts.kind = kind;
+        self.facts.device = device;
+        self.facts.mode = "1 queue, copy, no checksums needed".to_owned();
+        self.facts.rx_checksum_offload = true;
+        self.facts.tx_checksum_offload = true;
+        self
+    }
+}
+
+/// Receives one frame's bytes into a new cell: the part that every copying port shares.
+pub(super) fn receive_copy(
+    frame: &[u8],
+    pool: &Pool,
+    stats: &mut PortStats,
+    number: u8,
+    now: Time,
+) -> Option<Packet> {
+    stats.rx_packets += 1;
+    stats.rx_bytes += frame.len() as u64;
+    let Some(mut p) = pool.alloc() else {
+        stats.rx_no_buffer += 1;
+        return None;
+    };
+    if !p.append(frame) {
+        stats.rx_too_long += 1;
+        return None;
+    }
+    let m = p.meta_mut();
+    m.arrival = now;
+    m.port = number;
+    Some(p)
+}
+
+impl Port for MemPort {
+    fn rx_burst(&mut self, out: &mut Burst, now: Time) -> usize {
+        let before = out.len();
+        // Frames that find no cell must not keep the loop going for ever: count takes, not gives.
+        for _ in 0..out.remaining_capacity() {
+            let (pool, stats, number) = (&self.pool, &mut self.stats, self.number);
+            let Some(got) = self.end.recv_with(|f| receive_copy(f, pool, stats, number, now)) else { break };
+            if let Some(mut p) = got {
+                if self.facts.rx_checksum_offload {
+                    p.meta_mut().flags.set(RxFlags::L3_CHECKSUM_OK | RxFlags::L4_CHECKSUM_OK);
+                }
+                out.push(p);
+            }
+        }
+        out.len() - before
+    }
+
+    fn tx_burst(&mut self, queue: &mut TxQueue, _now: Time) -> usize {
+        let mut n = 0;
+        while n < BURST_MAX && self.end.can_send() {
+            let Some(p) = queue.pop() else { break };
+            n += 1;
+            if self.end.send_with(|room| p.copy_to(room)) {
+                self.stats.tx_packets += 1;
+                self.stats.tx_bytes += p.total_len() as u64;
+            } else {
+                self.stats.tx_errors += 1;
+            }
+        }
+        n
+    }
+
+    fn facts(&self) -> &LinkFacts {
+        &self.facts
+    }
+
+    fn stats(&self) -> PortStats {
+        self.stats
+    }
+
+    fn rx_pool(&self) -> &Pool {
+        &self.pool
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hugepages::PagePolicy;
+
+    fn port(end: WireEnd, cells: u32) -> MemPort {
+        let pool = Pool::reserve("rx", cells, 2048, PagePolicy::NormalOnly).unwrap();
+        MemPort::new(end, pool, [2, 0, 0, 0, 0, 1], 1500, 0)
+    }
+
+    #[test]
+    fn frames_cross_and_counts_agree() {
+        let (a, b) = wire(8, 1600);
+        let (mut a, mut b) = (port(a, 16), port(b, 16));
+        let mut q = TxQueue::new(16);
+        for i in 0..10u8 {
+            let mut p = a.pool.alloc().unwrap();
+            p.append(&[i; 60]);
+            q.push(p);
+        }
+        assert_eq!(a.tx_burst(&mut q, Time(0)), 8, "the wire holds eight");
+        let mut burst = Burst::new();
+        assert_eq!(b.rx_burst(&mut burst, Time(5)), 8);
+        assert_eq!(burst[7].head(), &[7; 60]);
+        assert_eq!(burst[7].meta().arrival, Time(5));
+        a.tx_burst(&mut q, Time(0));
+        b.rx_burst(&mut burst, Time(6));
+        assert_eq!((a.stats().tx_packets, b.stats().rx_packets, q.len()), (10, 10, 0));
+    }
+
+    #[test]
+    fn no_cell_is_a_counted_drop() {
+        let (a, b) = wire(8, 4000);
+        let mut b = port(b, 1);
+        for _ in 0..2 {
+            a.send(&[0; 60]);
+        }
+        let mut burst = Burst::new();
+        b.rx_burst(&mut burst, Time(0));
+        burst.clear();
+        a.send(&[0; 3000]);
+        b.rx_burst(&mut burst, Time(0));
+        let s = b.stats();
+        assert_eq!((s.rx_packets, s.rx_no_buffer, s.rx_too_long), (3, 1, 1));
+    }
+
+    #[test]
+    fn a_full_wire_refuses_and_counts() {
+        let (a, _b) = wire(2, 100);
+        assert!(a.send(b"1") && a.send(b"2") && !a.send(b"3"));
+        assert_eq!(a.overflows(), 1);
+        assert!(!a.can_send());
+    }
+}

@@ -1,0 +1,163 @@
+//! Ports: where frames come from and go to.
+//!
+//! One [`Port`] value is one queue of one device, owned by one core. The kinds:
+//!
+//! | kind | device | needs |
+//! |---|---|---|
+//! | [`mem`] | an in-process wire of copied frames; with [`link`] in between, one with faults | nothing |
+//! | [`tap`] | a kernel TAP device | CAP_NET_ADMIN in its network namespace |
+//! | [`pcap`] | writes what another port carries; replays a file | nothing |
+//! | `host` | ordinary kernel sockets, bridged over a `mem` wire (root package) | nothing |
+//!
+//! DPDK and AF_XDP come with their issues; [`Port`] and the buffers are shaped for them.
+
+pub mod link;
+pub mod mem;
+pub mod pcap;
+pub mod tap;
+
+use std::collections::VecDeque;
+
+use arrayvec::ArrayVec;
+
+use crate::{Packet, Pool, Time};
+
+/// The most packets that one rx or tx burst carries.
+pub const BURST_MAX: usize = 64;
+
+/// Packets on their way through a stage.
+pub type Burst = ArrayVec<Packet, BURST_MAX>;
+
+/// An Ethernet address.
+pub type Mac = [u8; 6];
+
+/// What a port is, as it actually runs: printed at start, shown in stats.
+#[derive(Clone, Debug)]
+pub struct LinkFacts {
+    /// `mem`, `tap`, `host`, `pcap`.
+    pub kind: &'static str,
+    /// The device, in the words of its kind.
+    pub device: String,
+    /// Our address on it.
+    pub mac: Mac,
+    /// Bytes of L3 packet that fit a frame.
+    pub mtu: u16,
+    /// How it runs (copies, queues, offloads), for a person.
+    pub mode: String,
+    /// Frames cannot be damaged on the way (in-process wires): received checksums need no verification.
+    pub rx_checksum_offload: bool,
+    /// The other side does not look at checksums, or fills them in.
+    pub tx_checksum_offload: bool,
+}
+
+/// One queue of a device.
+///
+/// `rx_burst` and `tx_burst` never block and never allocate. What a port must drop it counts in
+/// [`PortStats`], whose sums go into the conservation law.
+pub trait Port {
+    /// Receives up to the room in `out`, stamping each packet's arrival and port number; gives the number.
+    fn rx_burst(&mut self, out: &mut Burst, now: Time) -> usize;
+
+    /// Sends from the front of `queue`, at most [`BURST_MAX`]; what cannot be taken now stays there.
+    fn tx_burst(&mut self, queue: &mut TxQueue, now: Time) -> usize;
+
+    /// What the port is.
+    fn facts(&self) -> &LinkFacts;
+
+    /// Its counts so far.
+    fn stats(&self) -> PortStats;
+
+    /// The pool that received frames come from.
+    fn rx_pool(&self) -> &Pool;
+
+    /// Waits until a frame may be there, or `timeout` has passed: the last step of an idle core's back-off.
+    /// A port without an interrupt returns at once.
+    fn wait(&mut self, timeout: std::time::Duration) {
+        let _ = timeout;
+    }
+
+    /// A file descriptor that is readable when a frame may be there, for ports that have one.
+    fn wait_fd(&self) -> Option<std::os::fd::RawFd> {
+        None
+    }
+}
+
+/// What a port has counted since it was opened. Every frame is in exactly one place of each sum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortStats {
+    /// Frames that reached us: given to the core, or dropped for want of a buffer, or too long.
+    pub rx_packets: u64,
+    /// Their bytes.
+    pub rx_bytes: u64,
+    /// Received, but no cell was free.
+    pub rx_no_buffer: u64,
+    /// Received, but longer than a cell.
+    pub rx_too_long: u64,
+    /// Frames that the device has taken.
+    pub tx_packets: u64,
+    /// Their bytes.
+    pub tx_bytes: u64,
+    /// Frames that the device refused for good (link down, too long).
+    pub tx_errors: u64,
+}
+
+/// Packets that were built and wait for a port: bounded, first in, first out.
+pub struct TxQueue {
+    queue: VecDeque<Packet>,
+    bound: usize,
+    /// Packets put in, whether they found room or not ("built").
+    pub built: u64,
+    /// Packets dropped because the queue was full.
+    pub dropped: u64,
+}
+
+impl TxQueue {
+    /// A queue of at most `bound` packets, allocated now.
+    pub fn new(bound: usize) -> TxQueue {
+        TxQueue { queue: VecDeque::with_capacity(bound), bound, built: 0, dropped: 0 }
+    }
+
+    /// Room for how many more.
+    #[inline]
+    pub fn room(&self) -> usize {
+        self.bound - self.queue.len()
+    }
+
+    /// Queues a packet, or drops and counts it when there is no room.
+    #[inline]
+    pub fn push(&mut self, p: Packet) {
+        self.built += 1;
+        if self.room() == 0 {
+            self.dropped += 1;
+        } else {
+            self.queue.push_back(p);
+        }
+    }
+
+    /// The first packet.
+    #[inline]
+    pub fn front(&self) -> Option<&Packet> {
+        self.queue.front()
+    }
+
+    /// Takes the first packet.
+    #[inline]
+    pub fn pop(&mut self) -> Option<Packet> {
+        self.queue.pop_front()
+    }
+
+    /// Puts a packet back in front: what a port did not take after all. Not counted as built again.
+    pub fn push_front(&mut self, p: Packet) {
+        self.queue.push_front(p);
+    }
+
+    /// Packets waiting.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}

@@ -1,0 +1,195 @@
+//! `tap`: a kernel TAP device, one queue, one copy each way. Works in an unprivileged user and network
+//! namespace. The kernel is the other end of the wire, with the TAP's own MAC; ours is another one, or a
+//! bridge between would not deliver.
+#![allow(unsafe_code)] // ioctl on /dev/net/tun, read, write, poll.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
+
+use super::{BURST_MAX, Burst, LinkFacts, Mac, Port, PortStats, TxQueue, mem::receive_copy};
+use crate::{Packet, Pool, Time};
+
+const TUNSETIFF: libc::Ioctl = 0x4004_54ca;
+const IFF_TAP: libc::c_short = 0x0002;
+const IFF_NO_PI: libc::c_short = 0x1000;
+
+/// One queue of a TAP device.
+pub struct TapPort {
+    file: File,
+    pool: Pool,
+    facts: LinkFacts,
+    stats: PortStats,
+    number: u8,
+    /// A frame longer than a cell is still read whole, so that it can be counted.
+    spill: Box<[u8]>,
+    linear: Box<[u8]>,
+}
+
+impl TapPort {
+    /// Opens the TAP device `name`, or creates it; `mac` is our address on it, not the device's.
+    ///
+    /// # Errors
+    /// Says what to do when the right or the module is missing, or the device is busy.
+    pub fn open(name: &str, mac: Mac, mtu: u16, pool: Pool, number: u8) -> io::Result<TapPort> {
+        if name.is_empty() || name.len() >= libc::IFNAMSIZ {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("\"{name}\" is not an interface name: 1 to {} characters", libc::IFNAMSIZ - 1),
+            ));
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+            .open("/dev/net/tun")
+            .map_err(|e| explain("/dev/net/tun", &e, "load the module with: modprobe tun"))?;
+        // SAFETY: an all-zero ifreq is valid.
+        let mut req: libc::ifreq = unsafe { std::mem::zeroed() };
+        for (to, from) in req.ifr_name.iter_mut().zip(name.bytes()) {
+            *to = from as libc::c_char;
+        }
+        // One queue: without IFF_MULTI_QUEUE, so that a device made by `ip tuntap add` opens as it is.
+        req.ifr_ifru.ifru_flags = IFF_TAP | IFF_NO_PI;
+        // SAFETY: TUNSETIFF reads and writes one ifreq, which outlives the call.
+        if unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF, &raw mut req) } != 0 {
+            let e = io::Error::last_os_error();
+            let mend = match e.raw_os_error() {
+                Some(libc::EBUSY) => "another process has it open",
+                Some(libc::EPERM) => "needs CAP_NET_ADMIN: run as root, or in `unshare -Urn`",
+                Some(libc::EINVAL) => "it exists, but is not a TAP device with one queue",
+                _ => "see ip-tuntap(8)",
+            };
+            return Err(explain(name, &e, mend));
+        }
+        let facts = LinkFacts {
+            kind: "tap",
+            device: name.to_owned(),
+            mac,
+            mtu,
+            mode: "1 queue, copy, checksums in software".to_owned(),
+            rx_checksum_offload: false,
+            tx_checksum_offload: false,
+        };
+        let frame = vec![0; 64 << 10].into_boxed_slice();
+        let linear = vec![0; 64 << 10].into_boxed_slice();
+        Ok(TapPort { file, pool, facts, stats: PortStats::default(), number, spill: frame, linear })
+    }
+
+    fn read_into(fd: RawFd, p: &mut Packet, spill: &mut [u8]) -> isize {
+        let room = p.room_mut();
+        let parts = [
+            libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() },
+            libc::iovec { iov_base: spill.as_mut_ptr().cast(), iov_len: spill.len() },
+        ];
+        // SAFETY: both parts are writable for their lengths and outlive the call.
+        unsafe { libc::readv(fd, parts.as_ptr(), 2) }
+    }
+}
+
+fn explain(what: &str, e: &io::Error, mend: &str) -> io::Error {
+    io::Error::new(e.kind(), format!("cannot open TAP {what}: {e}; {mend}"))
+}
+
+impl Port for TapPort {
+    fn rx_burst(&mut self, out: &mut Burst, now: Time) -> usize {
+        let before = out.len();
+        for _ in 0..out.remaining_capacity() {
+            let Some(mut p) = self.pool.alloc() else {
+                // Nothing to receive into: drain into the spill buffer so that the drop is ours, and counted.
+                let Ok(n) = io::Read::read(&mut &self.file, &mut self.spill) else { break };
+                receive_copy(&self.spill[..n], &self.pool, &mut self.stats, self.number, now);
+                continue;
+            };
+            let n = Self::read_into(self.file.as_raw_fd(), &mut p, &mut self.spill);
+            if n <= 0 {
+                break; // EAGAIN: nothing there; anything else (link down) looks the same to the core.
+            }
+            self.stats.rx_packets += 1;
+            self.stats.rx_bytes += n as u64;
+            if n as usize > p.room_mut().len() {
+                self.stats.rx_too_long += 1;
+                continue;
+            }
+            p.set_len(n as usize);
+            let m = p.meta_mut();
+            m.arrival = now;
+            m.port = self.number;
+            out.push(p);
+        }
+        out.len() - before
+    }
+
+    fn tx_burst(&mut self, queue: &mut TxQueue, _now: Time) -> usize {
+        let mut n = 0;
+        while n < BURST_MAX {
+            let Some(p) = queue.pop() else { break };
+            let sent = match p.copy_to(&mut self.linear) {
+                Some(len) => (&self.file).write(&self.linear[..len]),
+                None => Err(io::ErrorKind::InvalidInput.into()),
+            };
+            match sent {
+                Ok(len) => {
+                    self.stats.tx_packets += 1;
+                    self.stats.tx_bytes += len as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    queue.push_front(p);
+                    break;
+                }
+                // EIO while the interface is down: the frame is lost, as on a wire without a link.
+                Err(_) => self.stats.tx_errors += 1,
+            }
+            n += 1;
+        }
+        n
+    }
+
+    fn facts(&self) -> &LinkFacts {
+        &self.facts
+    }
+
+    fn stats(&self) -> PortStats {
+        self.stats
+    }
+
+    fn rx_pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    fn wait(&mut self, timeout: Duration) {
+        wait_readable(self.file.as_raw_fd(), timeout);
+    }
+
+    fn wait_fd(&self) -> Option<RawFd> {
+        Some(self.file.as_raw_fd())
+    }
+}
+
+/// Waits until `fd` is readable or `timeout` has passed.
+pub fn wait_readable(fd: RawFd, timeout: Duration) {
+    let mut p = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let ts = libc::timespec {
+        tv_sec: timeout.as_secs() as libc::time_t,
+        tv_nsec: libc::c_long::from(timeout.subsec_nanos() as i32),
+    };
+    // SAFETY: one pollfd and one timespec, which outlive the call.
+    unsafe { libc::ppoll(&raw mut p, 1, &raw const ts, std::ptr::null()) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hugepages::PagePolicy;
+
+    #[test]
+    fn a_bad_name_is_refused_with_the_rule() {
+        let pool = Pool::reserve("rx", 4, 2048, PagePolicy::NormalOnly).unwrap();
+        for name in ["", "a-name-that-is-much-too-long"] {
+            let e = TapPort::open(name, [2; 6], 1500, pool.clone(), 0).err().expect("refused");
+            assert!(e.to_string().contains("interface name"), "{e}");
+        }
+    }
+}
