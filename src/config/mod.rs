@@ -72,7 +72,8 @@ pub fn parse(file: &Path, source: &str, machine: &Machine) -> Result<Config, Rep
     if !syntax_errors.is_empty() {
         let syntax: Vec<Error> = syntax_errors.iter().map(|error| syntax_error(source, error)).collect();
         // What could be read is judged too, except where the syntax error may be the reason.
-        errors.retain(|e| !e.absence && !syntax.iter().any(|s| s.line == e.line));
+        let lines: Vec<&str> = source.lines().collect();
+        errors.retain(|e| !e.absence && !syntax.iter().any(|s| in_shadow(&lines, s.line, e.line)));
         errors.extend(syntax);
     }
     match config {
@@ -108,25 +109,39 @@ fn unreadable(file: &Path, error: &io::Error) -> Report {
     Report::unreadable(file, cause, mend)
 }
 
-/// TOML's own messages begin in lower case and have no mend; the usual slips get one of ours.
+/// Whether a syntax error may be the reason for an error of another line: on the same line, or up to the next
+/// header when the broken line is a header itself (its keys then seem to belong to some other table).
+fn in_shadow(lines: &[&str], syntax_line: usize, line: usize) -> bool {
+    let is_header = |line: usize| lines.get(line - 1).is_some_and(|l| l.trim_start().starts_with('['));
+    line == syntax_line
+        || (line > syntax_line && is_header(syntax_line) && !(syntax_line + 1..=line).any(is_header))
+}
+
 fn syntax_error(source: &str, error: &toml::de::Error) -> Error {
     let (line, column) = report::position(source, error.span().map_or(0, |span| span.start));
+    let text = source.lines().nth(line - 1).unwrap_or_default();
     let message = error.message().lines().collect::<Vec<_>>().join(", ").replace("; ", ", ");
-    let mend = if message.contains("duplicate key") {
-        "keep one of them"
-    } else if message.contains("expected nothing") || message.contains("string values must be quoted") {
-        "put text and values with a unit in quotation marks"
+    let (cause, mend) = if message.contains("duplicate key") {
+        (message, "keep one of them".to_string())
+    } else if let Some(value) = unquoted(text) {
+        // The parser takes `tap` for a slip of `true`: the usual reason is a better one.
+        let quoted = report::quote(value);
+        (format!("the value {quoted} has no quotation marks"), format!("write {quoted}, with them"))
     } else {
-        "mend the line: TOML is key = value, with text in quotation marks"
+        (message, "mend the line: TOML is key = value, with text in quotation marks".to_string())
     };
-    Error {
-        line,
-        column,
-        key: String::new(),
-        cause: format!("not TOML: {message}"),
-        mend: mend.to_string(),
-        absence: false,
-    }
+    Error { line, column, key: String::new(), cause: format!("not TOML: {cause}"), mend, absence: false }
+}
+
+/// The value of a line `key = value` where that is plain text, or a number with a unit, without quotes.
+fn unquoted(line: &str) -> Option<&str> {
+    let (key, value) = line.split_once('=')?;
+    let value = value.split('#').next()?.trim();
+    let plain = |text: &str, marks: &str| {
+        !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || marks.contains(c))
+    };
+    let good = value.parse::<f64>().is_ok() || value == "true" || value == "false";
+    (plain(key.trim(), "_-") && plain(value, "._-:/*+%") && !good).then_some(value)
 }
 
 #[cfg(test)]

@@ -258,8 +258,15 @@ impl<'c, 's> Value<'c, 's> {
         };
         match i128::from_str_radix(integer.as_str(), integer.radix()) {
             Ok(n) if u64::try_from(n).is_ok_and(|n| range.contains(&n)) => u64::try_from(n).ok(),
+            // toml does not look into numbers: `1400B` comes as one.
+            Err(_)
+                if !integer.as_str().trim_start_matches(['+', '-']).bytes().all(|b| b.is_ascii_digit()) =>
+            {
+                self.error(format!("{} is not a whole number", quote(integer.as_str())), mend);
+                None
+            }
             _ => {
-                self.error(format!("{} is out of range for \"{}\"", integer, self.name), mend);
+                self.error(format!("{integer} is out of range for \"{}\"", self.name), mend);
                 None
             }
         }
@@ -387,10 +394,12 @@ fn nearest<K: AsRef<str> + Display>(given: &str, known: &[K]) -> Option<String> 
     let given = given.to_ascii_lowercase().replace('-', "_");
     let score = |word: &str| {
         let plural = word.strip_suffix('s').unwrap_or(word) == given.strip_suffix('s').unwrap_or(&given);
-        if plural {
-            1.0
-        } else {
-            strsim::jaro_winkler(&given, word).max(strsim::normalized_damerau_levenshtein(&given, word))
+        // One slip in a short word weighs a lot in both measures: it is near all the same.
+        let one_slip = word.len() >= 3 && strsim::osa_distance(&given, word) == 1;
+        match (plural, one_slip) {
+            (true, _) => 1.0,
+            (_, true) => 0.95,
+            _ => strsim::jaro_winkler(&given, word).max(strsim::normalized_damerau_levenshtein(&given, word)),
         }
     };
     known
