@@ -123,7 +123,7 @@ impl RunDir {
         pid.set_len(0).and_then(|()| writeln!(pid, "{}", std::process::id())).map_err(io)?;
         // A socket of a node that was killed would be in the way of bind().
         match fs::remove_file(control_socket(&path)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io(error)),
             _ => Ok(RunDir { path, pid }),
         }
     }
