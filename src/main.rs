@@ -1,2 +1,5 @@
 //! The millrace binary.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    millrace::cli::main()
+}

@@ -1,0 +1,240 @@
+//! The command line: verbs, their options, and the help that teaches them.
+//!
+//! Only verbs that work are here; what a later version will have is absent and exits 2 like any unknown word.
+
+use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+
+use crate::config::{self, Config, Machine, Origin};
+use crate::{exit, node, stats};
+
+/// The open kernel-bypass edge node: an HTTP proxy on its own TCP stack.
+#[derive(Debug, Parser)]
+#[command(
+    name = "millrace",
+    version,
+    after_help = "Start here:\n  \
+        millrace demo                       then open http://127.0.0.1:8080: no root, no NIC, no config\n  \
+        millrace check edge.toml            what is wrong with a config, all of it at once\n  \
+        millrace run --config edge.toml     the node\n  \
+        millrace stats --watch              what it does, each second\n\n\
+        Exit codes: 0 done, 1 what was asked about is bad, 2 usage, 3 the node can't be reached."
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Try it: a node with a built-in origin, without root, NIC or config.
+    Demo(DemoArgs),
+    /// Run the node of a config file. SIGTERM drains and ends it.
+    Run(RunArgs),
+    /// Check a config file: every error with its line and the mend.
+    Check(CheckArgs),
+    /// Show the counters of a running node.
+    Stats(StatsArgs),
+    /// Print the version.
+    Version(VersionArgs),
+}
+
+/// `millrace demo`
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:\n  \
+    millrace demo                                     a built-in origin; open http://127.0.0.1:8080\n  \
+    millrace demo --origin http://127.0.0.1:3000      in front of a server of yours\n  \
+    millrace demo --listen 127.0.0.1:0                any free port; the first line says which")]
+pub struct DemoArgs {
+    /// Where browsers connect.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Your server instead of the built-in origin: http://ADDRESS:PORT.
+    #[arg(long, value_name = "URL", value_parser = origin_url)]
+    pub origin: Option<Origin>,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:\n  \
+    millrace run --config /etc/millrace/edge.toml\n  \
+    millrace check edge.toml && millrace run --config edge.toml\n\n\
+    Every key of the config is described in docs/config.md.")]
+struct RunArgs {
+    /// The config file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:\n  \
+    millrace check edge.toml            FILE:LINE: cause; mend, a line for each error\n  \
+    millrace check edge.toml --json     {\"file\", \"ok\", \"errors\": [{\"line\", \"column\", \"key\", \"cause\", \"mend\"}]}\n\n\
+    Exit codes: 0 good, 1 bad. Every key is described in docs/config.md.")]
+struct CheckArgs {
+    /// The config file.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Answer as one JSON object, good or bad.
+    #[arg(long)]
+    json: bool,
+}
+
+/// `millrace stats`
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:\n  \
+    millrace stats                   all sections of the one node that runs here, once\n  \
+    millrace stats --watch           the screen that changes each second\n  \
+    millrace stats --node edge-1 --json\n\n\
+    Exit codes: 3 no such node is running, 2 several are and --node was not given.")]
+pub struct StatsArgs {
+    /// Only this section.
+    #[arg(value_name = "SECTION")]
+    pub section: Option<String>,
+    /// Show it again each second, with rates.
+    #[arg(long)]
+    pub watch: bool,
+    /// Answer as JSON, with stable fields.
+    #[arg(long)]
+    pub json: bool,
+    /// Which node: its name, or the path of its run directory.
+    #[arg(long, value_name = "NAME|PATH")]
+    pub node: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  millrace version --json     {\"name\", \"version\", \"os\", \"arch\"}")]
+struct VersionArgs {
+    /// Answer as one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb of the command line.
+pub fn main() -> ExitCode {
+    match Cli::parse().verb {
+        Verb::Demo(args) => node::demo(args),
+        Verb::Run(args) => match load(&args.config) {
+            Ok(config) => node::run(config),
+            Err(code) => code,
+        },
+        Verb::Check(args) if args.json => check_json(&args.file),
+        Verb::Check(args) => match load(&args.file) {
+            Ok(config) => say(&format!("{}: good; {}", args.file.display(), plan(&config)), exit::DONE),
+            Err(code) => code,
+        },
+        Verb::Stats(args) => stats::main(args),
+        Verb::Version(args) => version(&args),
+    }
+}
+
+/// The config of a file, or the exit code once its errors are on standard error.
+fn load(file: &Path) -> Result<Config, ExitCode> {
+    config::load(file, &Machine::this()).map_err(|report| {
+        let mut stderr = io::stderr().lock();
+        // Lost only when standard error is closed: then nobody reads it.
+        let _ = if stderr.is_terminal() {
+            write!(stderr, "{}", report.with_source())
+        } else {
+            writeln!(stderr, "{report}")
+        };
+        exit::bad()
+    })
+}
+
+fn check_json(file: &Path) -> ExitCode {
+    match config::load(file, &Machine::this()) {
+        Ok(_) => say(&config::json(file, &[]), exit::DONE),
+        Err(report) => say(&report.json(), exit::bad()),
+    }
+}
+
+/// One line on what a node with this config would do.
+fn plan(config: &Config) -> String {
+    let count = |n: usize, one: &str| format!("{n} {one}{}", if n == 1 { "" } else { "s" });
+    let cores = match config.node.cores.len() {
+        0 => "1 core, not pinned".to_string(),
+        n => count(n, "core"),
+    };
+    format!(
+        "node \"{}\" would run {}, {} and {} on {cores}, with {} of memory",
+        config.node.name,
+        count(config.ports.len(), "port"),
+        count(config.listeners.len(), "listener"),
+        count(config.sites.len(), "site"),
+        // Computed defaults are odd numbers of bytes; nobody wants those here.
+        config::units::show_size(config.node.memory_bytes >> 20 << 20),
+    )
+}
+
+fn version(args: &VersionArgs) -> ExitCode {
+    #[derive(Serialize)]
+    struct Version {
+        name: &'static str,
+        version: &'static str,
+        os: &'static str,
+        arch: &'static str,
+    }
+    let version = Version {
+        name: "millrace",
+        version: env!("CARGO_PKG_VERSION"),
+        os: std::env::consts::OS,
+        arch: std::env::consts::ARCH,
+    };
+    let line = if args.json {
+        serde_json::to_string(&version).expect("strings always serialise")
+    } else {
+        format!("{} {} ({} {})", version.name, version.version, version.os, version.arch)
+    };
+    say(&line, exit::DONE)
+}
+
+/// Prints a line. A closed pipe (`| head`) is no reason to panic.
+fn say(line: &str, code: ExitCode) -> ExitCode {
+    let _ = writeln!(io::stdout().lock(), "{line}");
+    code
+}
+
+fn origin_url(text: &str) -> Result<Origin, String> {
+    config::names::origin(text).map_err(|wrong| format!("{}; {}", wrong.cause, wrong.mend))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_teaches_by_example() {
+        for verb in Cli::command().get_subcommands() {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(
+                help.contains(&format!("millrace {}", verb.get_name())),
+                "{} has no example",
+                verb.get_name()
+            );
+        }
+    }
+
+    #[test]
+    fn demo_reads_an_origin_like_the_config_does() {
+        let cli =
+            Cli::try_parse_from(["millrace", "demo", "--origin", "http://localhost:3000"]).expect("good");
+        let Verb::Demo(args) = cli.verb else { panic!("not demo") };
+        assert_eq!(args.origin.map(|o| o.address), Some(SocketAddr::from(([127, 0, 0, 1], 3000))));
+        assert_eq!(args.listen, SocketAddr::from(([127, 0, 0, 1], 8080)));
+        let refused =
+            Cli::try_parse_from(["millrace", "demo", "--origin", "https://x"]).expect_err("refused");
+        assert!(refused.to_string().contains("not yet in this version"), "{refused}");
+    }
+}

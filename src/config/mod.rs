@@ -1,0 +1,148 @@
+//! The config file: TOML in, a [`Config`] that cannot be wrong out, or a [`Report`] of everything that is wrong.
+//!
+//! ```text
+//! file ─► toml's spanned tree ─► reader (which keys, which types) ─► build (what they mean) ─► Config
+//!                 └─ syntax errors ──────┴── type, unit, unknown key ──────┴── contradictions ─► Report
+//! ```
+//!
+//! docs/config.md describes every key; a test holds it against the keys that the reader asks for.
+
+mod build;
+mod machine;
+mod model;
+pub mod names;
+mod reader;
+mod report;
+pub mod units;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use toml::de::DeTable;
+
+pub use machine::Machine;
+pub use model::*;
+pub use report::{Error, Report, json};
+
+/// A node with less memory than this has no room for useful pools.
+pub const MEMORY_BYTES_MIN: u64 = 64 << 20;
+/// IPv6 needs 1280 (RFC 8200, section 5); 9216 is the largest that common switches carry.
+pub const MTU: RangeInclusive<u64> = 1280..=9216;
+/// A head has to fit the buffers of one request.
+pub const HEAD_BYTES: RangeInclusive<u64> = (1 << 10)..=(64 << 10);
+/// Flow indices are 24 bits wide at most.
+pub const CONNECTIONS_MAX: u32 = 1 << 24;
+/// Nobody writes a larger config by hand, and a wrong path (a disk image, say) should not fill the memory.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// Reads and checks a config file for this machine.
+pub fn load(file: &Path, machine: &Machine) -> Result<Config, Report> {
+    let bytes = read(file).map_err(|error| unreadable(file, &error))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        let cause = format!("the file is larger than {}", units::show_size(FILE_BYTES_MAX));
+        return Err(Report::unreadable(file, cause, "check the path"));
+    }
+    match String::from_utf8(bytes) {
+        Ok(source) => parse(file, &source, machine),
+        Err(error) => {
+            let good = error.utf8_error().valid_up_to();
+            let source = String::from_utf8_lossy(&error.as_bytes()[..good]);
+            let (line, column) = report::position(&source, good);
+            let error = Error {
+                line,
+                column,
+                key: String::new(),
+                cause: "the file is not UTF-8 from here on".to_string(),
+                mend: "save it as UTF-8".to_string(),
+                absence: false,
+            };
+            Err(Report::new(file, &source, vec![error]))
+        }
+    }
+}
+
+/// Checks the text of a config; `file` is only named in the report.
+pub fn parse(file: &Path, source: &str, machine: &Machine) -> Result<Config, Report> {
+    let (entries, syntax_errors) = DeTable::parse_recoverable(source);
+    let context = reader::Context::new(source);
+    let config = build::config(&context, entries.get_ref(), machine);
+    let mut errors = context.into_errors();
+    if !syntax_errors.is_empty() {
+        let syntax: Vec<Error> = syntax_errors.iter().map(|error| syntax_error(source, error)).collect();
+        // What could be read is judged too, except where the syntax error may be the reason.
+        let lines: Vec<&str> = source.lines().collect();
+        errors.retain(|e| !e.absence && !syntax.iter().any(|s| in_shadow(&lines, s.line, e.line)));
+        errors.extend(syntax);
+    }
+    match config {
+        Some(config) if errors.is_empty() => Ok(config),
+        _ => Err(Report::new(file, source, errors)),
+    }
+}
+
+/// Every (table, key) that the reader knows, tables named as in the file: for the docs' test.
+pub fn known_keys() -> Vec<(String, &'static str)> {
+    let source = "[[port]]\nkind = \"tap\"\n[[listener]]\n[[site]]\n";
+    let (entries, _) = DeTable::parse_recoverable(source);
+    let context = reader::Context::new(source);
+    build::config(&context, entries.get_ref(), &Machine { cores: vec![0], memory_bytes: 1 << 30 });
+    context.known()
+}
+
+fn read(file: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(file)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn unreadable(file: &Path, error: &io::Error) -> Report {
+    let (cause, mend) = match error.kind() {
+        io::ErrorKind::NotFound => ("there is no such file".to_string(), "check the path"),
+        io::ErrorKind::IsADirectory => ("this is a directory".to_string(), "name the file in it"),
+        io::ErrorKind::PermissionDenied => {
+            ("the file may not be read".to_string(), "run as its owner, or change its mode")
+        }
+        _ => (format!("the file can't be read ({error})"), "check the path"),
+    };
+    Report::unreadable(file, cause, mend)
+}
+
+/// Whether a syntax error may be the reason for an error of another line: on the same line, or up to the next
+/// header when the broken line is a header itself (its keys then seem to belong to some other table).
+fn in_shadow(lines: &[&str], syntax_line: usize, line: usize) -> bool {
+    let is_header = |line: usize| lines.get(line - 1).is_some_and(|l| l.trim_start().starts_with('['));
+    line == syntax_line
+        || (line > syntax_line && is_header(syntax_line) && !(syntax_line + 1..=line).any(is_header))
+}
+
+fn syntax_error(source: &str, error: &toml::de::Error) -> Error {
+    let (line, column) = report::position(source, error.span().map_or(0, |span| span.start));
+    let text = source.lines().nth(line - 1).unwrap_or_default();
+    let message = error.message().lines().collect::<Vec<_>>().join(", ").replace("; ", ", ");
+    let (cause, mend) = if message.contains("duplicate key") {
+        (message, "keep one of them".to_string())
+    } else if let Some(value) = unquoted(text) {
+        // The parser takes `tap` for a slip of `true`: the usual reason is a better one.
+        let quoted = report::quote(value);
+        (format!("the value {quoted} has no quotation marks"), format!("write {quoted}, with them"))
+    } else {
+        (message, "mend the line: TOML is key = value, with text in quotation marks".to_string())
+    };
+    Error { line, column, key: String::new(), cause: format!("not TOML: {cause}"), mend, absence: false }
+}
+
+/// The value of a line `key = value` where that is plain text, or a number with a unit, without quotes.
+fn unquoted(line: &str) -> Option<&str> {
+    let (key, value) = line.split_once('=')?;
+    let value = value.split('#').next()?.trim();
+    let plain = |text: &str, marks: &str| {
+        !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || marks.contains(c))
+    };
+    let good = value.parse::<f64>().is_ok() || value == "true" || value == "false";
+    (plain(key.trim(), "_-") && plain(value, "._-:/*+%") && !good).then_some(value)
+}
+
+#[cfg(test)]
+mod tests;

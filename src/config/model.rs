@@ -1,0 +1,253 @@
+//! The config as the node sees it: plain values that cannot be wrong any more.
+//!
+//! The reader makes these (parse, don't validate): addresses are addresses, times are durations, hosts are in
+//! lower case, and what refers to something else has been found there.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A whole, valid config.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The node itself.
+    pub node: Node,
+    /// At least one; names, devices and addresses are unique.
+    pub ports: Vec<Port>,
+    /// At least one; no two share an address and a TCP port, and each address is on a port.
+    pub listeners: Vec<Listener>,
+    /// At least one; no host is in two.
+    pub sites: Vec<Site>,
+    /// How long a client may take.
+    pub timeouts: Timeouts,
+    /// Bounds of tables and buffers.
+    pub limits: Limits,
+    /// What is logged and how.
+    pub log: Log,
+}
+
+/// `[node]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Names the run directory: letters, digits, `.`, `_`, `-`.
+    pub name: String,
+    /// CPU numbers, one loop each; empty means one loop that is not pinned.
+    pub cores: Vec<u16>,
+    /// For cache and pools together.
+    pub memory_bytes: u64,
+    /// How long a stopping node serves the connections that it has.
+    pub drain: Duration,
+}
+
+/// `[[port]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// Unique among the ports.
+    pub name: String,
+    /// What carries its packets.
+    pub kind: PortKind,
+    /// At least one.
+    pub addresses: Vec<Cidr>,
+    /// At most one per address family, each within a prefix of the port (or IPv6 link-local).
+    pub gateways: Vec<IpAddr>,
+    /// 802.1Q tag of all frames.
+    pub vlan: Option<u16>,
+    /// Largest IP packet.
+    pub mtu: u16,
+    /// Unicast; chosen by the port where it is not given.
+    pub mac: Option<[u8; 6]>,
+    /// Every frame of the port is also written to this pcap file.
+    pub pcap: Option<PathBuf>,
+}
+
+/// What carries a port's packets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PortKind {
+    /// A TAP device of this name.
+    Tap {
+        /// Interface name, at most 15 bytes.
+        device: String,
+    },
+    /// No device: ordinary kernel sockets, bridged in the process.
+    Host,
+}
+
+/// An address with the length of its network's prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Cidr {
+    /// The host's own address, not the network's.
+    pub address: IpAddr,
+    /// At most 32 or 128.
+    pub prefix_len: u8,
+}
+
+/// `[[listener]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// At least one; each is on a port.
+    pub addresses: Vec<IpAddr>,
+    /// TCP port for plain HTTP, never 0.
+    pub http: u16,
+}
+
+/// `[[site]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// At least one.
+    pub hosts: Vec<HostPattern>,
+    /// At least one, without duplicates.
+    pub origins: Vec<Origin>,
+    /// How long an origin may take.
+    pub timeouts: OriginTimeouts,
+}
+
+/// Which hosts a site answers for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// `"*"`: whatever no other site answers for.
+    Default,
+    /// `"www.example.com"`, in lower case, without a closing point; IPv6 literals in brackets, as in `Host`.
+    Exact(String),
+    /// `"*.example.com"`: holds `example.com`, which itself is not matched.
+    Wildcard(String),
+}
+
+/// An origin server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// `host:port` as in the config (the port left out where it is 80): for messages, and for `Host` where a
+    /// request has none.
+    pub authority: String,
+}
+
+/// `timeouts` of a site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OriginTimeouts {
+    /// From the SYN to the connection.
+    pub connect: Duration,
+    /// From the request's last byte to the response's first.
+    pub first_byte: Duration,
+    /// Between two bytes of a body, in either direction.
+    pub idle: Duration,
+}
+
+/// `[timeouts]`: how long a client may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From a request's first byte to the end of its head.
+    pub header: Duration,
+    /// Between two requests of a connection.
+    pub keep_alive: Duration,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest request or response head: start line and fields together.
+    pub head_bytes_max: u32,
+    /// Most connections at a time, over all cores; `None` means computed from the memory.
+    pub connections_max: Option<u32>,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// The least weighty kind of message that is written.
+    pub level: LogLevel,
+    /// How a message is written.
+    pub format: LogFormat,
+    /// A line for each request.
+    pub access: bool,
+}
+
+/// `level` of `[log]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Something failed.
+    Error,
+    /// Something needs attention.
+    Warn,
+    /// What an operator wants to know: start, reload, drain.
+    Info,
+    /// For whoever looks for a fault.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// `format` of `[log]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// A line for people.
+    Text,
+    /// An object per line.
+    Json,
+}
+
+impl Cidr {
+    /// Whether an address is in this one's network.
+    pub fn contains(&self, other: IpAddr) -> bool {
+        match (self.address, other) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => {
+                same_prefix(a.to_bits().into(), b.to_bits().into(), 32, self.prefix_len)
+            }
+            (IpAddr::V6(a), IpAddr::V6(b)) => same_prefix(a.to_bits(), b.to_bits(), 128, self.prefix_len),
+            _ => false,
+        }
+    }
+}
+
+fn same_prefix(a: u128, b: u128, width: u8, prefix_len: u8) -> bool {
+    debug_assert!(prefix_len <= width);
+    // A shift by all 128 bits would overflow: /0 holds everything.
+    prefix_len == 0 || (a ^ b) >> (width - prefix_len) == 0
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix_len)
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HostPattern::Default => f.write_str("*"),
+            HostPattern::Exact(host) => f.write_str(host),
+            HostPattern::Wildcard(parent) => write!(f, "*.{parent}"),
+        }
+    }
+}
+
+impl Default for OriginTimeouts {
+    fn default() -> OriginTimeouts {
+        OriginTimeouts {
+            connect: Duration::from_secs(5),
+            first_byte: Duration::from_secs(30),
+            idle: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts { header: Duration::from_secs(10), keep_alive: Duration::from_secs(60) }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { head_bytes_max: 16 << 10, connections_max: None }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        Log { level: LogLevel::Info, format: LogFormat::Auto, access: false }
+    }
+}

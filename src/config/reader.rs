@@ -1,0 +1,427 @@
+//! A reader over TOML's spanned tree that never stops at the first error.
+//!
+//! The caller asks a [`Table`] for each key that it knows. What was asked for is what is known: at
+//! [`Table::finish`] every key that nobody asked for is an error, with the nearest known key as a suggestion.
+//! So there is no second list of keys that could fall out of step, and the same record lets a test compare the
+//! reader with docs/config.md.
+//!
+//! Every accessor answers `None` after it has reported why; the caller carries on with the next key.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::report::{Error, position, quote};
+use super::units;
+
+/// The file being read: its text, the errors so far, the keys that were asked for.
+pub struct Context<'s> {
+    source: &'s str,
+    errors: RefCell<Vec<Error>>,
+    known: RefCell<BTreeSet<(String, &'static str)>>,
+}
+
+impl<'s> Context<'s> {
+    /// A context without errors.
+    pub fn new(source: &'s str) -> Context<'s> {
+        Context { source, errors: RefCell::default(), known: RefCell::default() }
+    }
+
+    /// Reports something at a place of the file.
+    pub fn report(&self, at: &Place, cause: impl Into<String>, mend: impl Into<String>) {
+        self.push(at, cause.into(), mend.into(), false);
+    }
+
+    /// Reports that something is not there.
+    pub fn report_absence(&self, at: &Place, cause: impl Into<String>, mend: impl Into<String>) {
+        self.push(at, cause.into(), mend.into(), true);
+    }
+
+    /// How many errors there are so far.
+    pub fn errors_count(&self) -> usize {
+        self.errors.borrow().len()
+    }
+
+    /// Ends the reading: the errors, in no order.
+    pub fn into_errors(self) -> Vec<Error> {
+        self.errors.into_inner()
+    }
+
+    /// Every (table, key) that was asked for, with tables named as in the file: `[[port]]`.
+    pub fn known(&self) -> Vec<(String, &'static str)> {
+        self.known.borrow().iter().cloned().collect()
+    }
+
+    fn push(&self, at: &Place, cause: String, mend: String, absence: bool) {
+        let (line, column) = position(self.source, at.span.start);
+        let key = at.key.clone();
+        self.errors.borrow_mut().push(Error { line, column, key, cause, mend, absence });
+    }
+}
+
+/// Where something stands: the key's path and its bytes in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Path of the key, as in `port[0].device`.
+    pub key: String,
+    /// Bytes of the file.
+    pub span: Range<usize>,
+}
+
+impl Place {
+    /// The file as a whole.
+    pub fn file() -> Place {
+        Place { key: String::new(), span: 0..0 }
+    }
+
+    /// The line, from 1: for errors that name a second place.
+    pub fn line(&self, context: &Context<'_>) -> usize {
+        position(context.source, self.span.start).0
+    }
+}
+
+/// A table of the file and what of it was asked for.
+pub struct Table<'c, 's> {
+    context: &'c Context<'s>,
+    /// As an operator would call it: `[node]`, `[[port]]`, `the top level`.
+    name: String,
+    place: Place,
+    entries: Option<&'c DeTable<'s>>,
+    asked: RefCell<Vec<&'static str>>,
+    /// Those of the asked keys that are refused as of a later version: not worth suggesting.
+    later: RefCell<Vec<&'static str>>,
+    finished: Cell<bool>,
+}
+
+impl<'c, 's> Table<'c, 's> {
+    /// The top of the file.
+    pub fn top(context: &'c Context<'s>, entries: &'c DeTable<'s>) -> Table<'c, 's> {
+        Table::new(context, "the top level".to_string(), Place::file(), Some(entries))
+    }
+
+    /// Where the table stands.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The value of `key`, if it is there.
+    pub fn get(&self, key: &'static str) -> Option<Value<'c, 's>> {
+        self.ask(key);
+        let (name, node) = self.entries?.get_key_value(key)?;
+        debug_assert_eq!(name.get_ref(), key);
+        let place = Place { key: self.path_of(key), span: node.span() };
+        Some(Value { context: self.context, name: key.to_string(), place, node: node.get_ref() })
+    }
+
+    /// The value of a key that has to be there.
+    pub fn require(&self, key: &'static str, mend: &str) -> Option<Value<'c, 's>> {
+        let value = self.get(key);
+        if value.is_none() {
+            self.context.report_absence(&self.place, format!("{} has no \"{key}\"", self.name), mend);
+        }
+        value
+    }
+
+    /// A key of a later version: known, and refused. True if it is there.
+    pub fn later(&self, key: &'static str, mend: &str) -> bool {
+        self.ask(key);
+        self.later.borrow_mut().push(key);
+        let Some((name, _)) = self.entries.and_then(|e| e.get_key_value(key)) else { return false };
+        let place = Place { key: self.path_of(key), span: name.span() };
+        self.context.report(&place, format!("\"{key}\" in {} is not yet in this version", self.name), mend);
+        true
+    }
+
+    /// A sub-table `[key]`; one that is not there reads as empty, so that its keys are asked for all the same.
+    pub fn table(&self, key: &'static str) -> Table<'c, 's> {
+        let (entries, place) = match self.get(key) {
+            None => (None, Place { key: self.path_of(key), span: self.place.span.clone() }),
+            Some(value) => (value.as_table("a table"), value.place),
+        };
+        // As TOML would name it on a line of its own: `[site.timeouts]` under `[[site]]`.
+        let path = match self.name.strip_prefix('[') {
+            Some(name) => format!("[{}.{key}]", name.trim_matches(['[', ']'])),
+            None => format!("[{key}]"),
+        };
+        Table::new(self.context, path, place, entries)
+    }
+
+    /// The tables of `[[key]]`, in order.
+    pub fn tables(&self, key: &'static str) -> Vec<Table<'c, 's>> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let DeValue::Array(items) = value.node else {
+            let cause = format!("\"{key}\" is {}, not a list of tables", value.kind());
+            value.context.report(&value.place, cause, format!("write [[{key}]], with two brackets"));
+            return Vec::new();
+        };
+        let mut tables = Vec::with_capacity(items.len());
+        for (i, item) in items.iter().enumerate() {
+            let place = Place { key: format!("{}[{i}]", value.place.key), span: item.span() };
+            let element = Value { context: self.context, name: key.to_string(), place, node: item.get_ref() };
+            if let Some(entries) = element.as_table("a table") {
+                tables.push(Table::new(self.context, format!("[[{key}]]"), element.place, Some(entries)));
+            }
+        }
+        tables
+    }
+
+    /// Reports every key that was never asked for.
+    pub fn finish(&self) {
+        self.finished.set(true);
+        let asked = self.asked.borrow();
+        let later = self.later.borrow();
+        let usable: Vec<&'static str> = asked.iter().copied().filter(|k| !later.contains(k)).collect();
+        for (key, _) in self.entries.into_iter().flatten() {
+            let name = key.get_ref();
+            if asked.iter().any(|k| k == name) {
+                continue;
+            }
+            let place = Place { key: self.path_of(name), span: key.span() };
+            let cause = format!("unknown key {} in {}", quote(name), self.name);
+            let mend = match nearest(name, &usable) {
+                Some(known) => format!("did you mean \"{known}\"?"),
+                None => format!("known here: {}", usable.join(", ")),
+            };
+            self.context.report(&place, cause, mend);
+        }
+    }
+
+    fn new(context: &'c Context<'s>, name: String, place: Place, entries: Option<&'c DeTable<'s>>) -> Self {
+        Table {
+            context,
+            name,
+            place,
+            entries,
+            asked: RefCell::default(),
+            later: RefCell::default(),
+            finished: Cell::new(false),
+        }
+    }
+
+    fn ask(&self, key: &'static str) {
+        self.context.known.borrow_mut().insert((self.name.clone(), key));
+        let mut asked = self.asked.borrow_mut();
+        if !asked.contains(&key) {
+            asked.push(key);
+        }
+    }
+
+    fn path_of(&self, key: &str) -> String {
+        if self.place.key.is_empty() { key.to_string() } else { format!("{}.{key}", self.place.key) }
+    }
+}
+
+impl Drop for Table<'_, '_> {
+    fn drop(&mut self) {
+        // Forgetting it would let unknown keys pass in silence.
+        debug_assert!(self.finished.get() || std::thread::panicking(), "{} was not finished", self.name);
+    }
+}
+
+/// A value of the file, with its place.
+pub struct Value<'c, 's> {
+    context: &'c Context<'s>,
+    name: String,
+    /// Where it stands.
+    pub place: Place,
+    node: &'c DeValue<'s>,
+}
+
+impl<'c, 's> Value<'c, 's> {
+    /// Reports something about this value.
+    pub fn error(&self, cause: impl Into<String>, mend: impl Into<String>) {
+        self.context.report(&self.place, cause, mend);
+    }
+
+    /// A string.
+    pub fn string(&self) -> Option<&'c str> {
+        self.node.as_str().or_else(|| self.wrong_type("a string", "put it in quotation marks"))
+    }
+
+    /// True or false.
+    pub fn boolean(&self) -> Option<bool> {
+        self.node
+            .as_bool()
+            .or_else(|| self.wrong_type("true or false", "write true or false, without quotes"))
+    }
+
+    /// A whole number within a range.
+    pub fn integer(&self, range: RangeInclusive<u64>) -> Option<u64> {
+        let mend = format!("write a number from {} to {}", range.start(), range.end());
+        let Some(integer) = self.node.as_integer() else {
+            return self.wrong_type("a whole number", &format!("{mend}, without quotes or unit"));
+        };
+        match i128::from_str_radix(integer.as_str(), integer.radix()) {
+            Ok(n) if u64::try_from(n).is_ok_and(|n| range.contains(&n)) => u64::try_from(n).ok(),
+            // toml does not look into numbers: `1400B` comes as one.
+            Err(_)
+                if !integer.as_str().trim_start_matches(['+', '-']).bytes().all(|b| b.is_ascii_digit()) =>
+            {
+                self.error(format!("{} is not a whole number", quote(integer.as_str())), mend);
+                None
+            }
+            _ => {
+                self.error(format!("{integer} is out of range for \"{}\"", self.name), mend);
+                None
+            }
+        }
+    }
+
+    /// A duration with its unit, within a range.
+    pub fn duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
+        self.with_unit("a time with a unit", "\"30s\"", units::duration, units::show_duration, range)
+    }
+
+    /// A size in bytes with its unit, within a range.
+    pub fn size(&self, range: RangeInclusive<u64>) -> Option<u64> {
+        self.with_unit("a size with a unit", "\"64MiB\"", units::size, units::show_size, range)
+    }
+
+    /// One of a few words.
+    pub fn choice<T: Copy>(&self, choices: &[(&'static str, T)]) -> Option<T> {
+        let text = self.string()?;
+        if let Some((_, value)) = choices.iter().find(|(word, _)| *word == text) {
+            return Some(*value);
+        }
+        let words: Vec<&'static str> = choices.iter().map(|(word, _)| *word).collect();
+        let mend = match nearest(text, &words) {
+            Some(word) => format!("did you mean \"{word}\"?"),
+            None => format!("write one of \"{}\"", words.join("\", \"")),
+        };
+        self.error(format!("{} is not a value of \"{}\"", quote(text), self.name), mend);
+        None
+    }
+
+    /// The elements of a list.
+    pub fn list(&self) -> Vec<Value<'c, 's>> {
+        match self.node.as_array() {
+            Some(items) => self.elements(items),
+            None => {
+                let _: Option<()> = self.wrong_type("a list", "put it in brackets, as in [ … ]");
+                Vec::new()
+            }
+        }
+    }
+
+    /// The elements of a list, or the one string that stands for a list of one.
+    pub fn one_or_more(&self) -> Vec<Value<'c, 's>> {
+        match self.node {
+            DeValue::Array(items) if items.is_empty() => {
+                self.error(format!("\"{}\" is an empty list", self.name), "name at least one");
+                Vec::new()
+            }
+            DeValue::Array(items) => self.elements(items),
+            DeValue::String(_) => vec![self.copy()],
+            _ => {
+                let _: Option<()> =
+                    self.wrong_type("a string or a list of strings", "put it in quotation marks");
+                Vec::new()
+            }
+        }
+    }
+
+    fn elements(&self, items: &'c [Spanned<DeValue<'s>>]) -> Vec<Value<'c, 's>> {
+        let element = |(i, item): (usize, &'c Spanned<DeValue<'s>>)| {
+            let place = Place { key: format!("{}[{i}]", self.place.key), span: item.span() };
+            Value { context: self.context, name: self.name.clone(), place, node: item.get_ref() }
+        };
+        items.iter().enumerate().map(element).collect()
+    }
+
+    fn copy(&self) -> Value<'c, 's> {
+        Value { context: self.context, name: self.name.clone(), place: self.place.clone(), node: self.node }
+    }
+
+    fn as_table(&self, expected: &str) -> Option<&'c DeTable<'s>> {
+        self.node.as_table().or_else(|| self.wrong_type(expected, "write its keys under it"))
+    }
+
+    fn wrong_type<T>(&self, expected: &str, mend: &str) -> Option<T> {
+        self.error(format!("\"{}\" is {}, not {expected}", self.name, self.kind()), mend);
+        None
+    }
+
+    fn kind(&self) -> &'static str {
+        match self.node {
+            DeValue::String(_) => "a string",
+            DeValue::Integer(_) => "a number",
+            DeValue::Float(_) => "a number with a point",
+            DeValue::Boolean(_) => "true or false",
+            DeValue::Datetime(_) => "a date",
+            DeValue::Array(_) => "a list",
+            DeValue::Table(_) => "a table",
+        }
+    }
+
+    fn with_unit<T: PartialOrd + Copy>(
+        &self,
+        expected: &str,
+        example: &str,
+        read: impl Fn(&str) -> Result<T, &'static str>,
+        show: impl Fn(T) -> String,
+        range: RangeInclusive<T>,
+    ) -> Option<T> {
+        let Some(text) = self.node.as_str() else {
+            return self.wrong_type(expected, &format!("write it in quotes with its unit, as in {example}"));
+        };
+        let value = match read(text) {
+            Ok(value) => value,
+            Err(mend) => {
+                self.error(format!("{} is not {expected}", quote(text)), mend);
+                return None;
+            }
+        };
+        if !range.contains(&value) {
+            let cause = format!("{} is out of range for \"{}\"", quote(text), self.name);
+            self.error(cause, format!("write {} to {}", show(*range.start()), show(*range.end())));
+            return None;
+        }
+        Some(value)
+    }
+}
+
+/// The known word that `given` is most likely a slip of, if any is near enough to say so.
+fn nearest<K: AsRef<str> + Display>(given: &str, known: &[K]) -> Option<String> {
+    // strsim takes time and memory by the product of the lengths: no slip is this long.
+    if given.len() > 64 {
+        return None;
+    }
+    let given = given.to_ascii_lowercase().replace('-', "_");
+    let score = |word: &str| {
+        let plural = word.strip_suffix('s').unwrap_or(word) == given.strip_suffix('s').unwrap_or(&given);
+        // One slip in a short word weighs a lot in both measures: it is near all the same.
+        let one_slip = word.len() >= 3 && strsim::osa_distance(&given, word) == 1;
+        match (plural, one_slip) {
+            (true, _) => 1.0,
+            (_, true) => 0.95,
+            _ => strsim::jaro_winkler(&given, word).max(strsim::normalized_damerau_levenshtein(&given, word)),
+        }
+    };
+    known
+        .iter()
+        .map(|word| (score(word.as_ref()), word))
+        .filter(|(score, _)| *score > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, word)| word.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_word_is_suggested_only_when_near() {
+        let known = ["address", "http", "hosts", "keep_alive"];
+        assert_eq!(nearest("adress", &known).as_deref(), Some("address"));
+        assert_eq!(nearest("host", &known).as_deref(), Some("hosts"));
+        assert_eq!(nearest("Keep-Alive", &known).as_deref(), Some("keep_alive"));
+        assert_eq!(nearest("colour", &known), None);
+        assert_eq!(nearest("", &known), None);
+        assert_eq!(nearest(&"a".repeat(100_000), &known), None);
+    }
+}

@@ -1,0 +1,14 @@
+//! Millrace, the open kernel-bypass edge node: command line, config and control plane.
+//!
+//! Everything here runs on control threads. The data cores are built from the crates below (`l7`, `stack`,
+//! `dataplane`, `hugepages`) and assembled in [`node`].
+
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod config;
+pub mod demo;
+pub mod exit;
+pub mod node;
+pub mod rundir;
+pub mod stats;

@@ -1,0 +1,157 @@
+//! `millrace check` as operators see it: the real binary over files under tests/configs.
+//!
+//! Each file under bad/ states what is to be reported in its first lines, `# expect: LINE: cause; mend` for each
+//! error in order; the text given is the beginning of the line after the file's name.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+#[test]
+fn every_bad_config_is_reported_as_it_says() {
+    let files = configs("bad");
+    assert!(files.len() >= 20, "only {} bad configs", files.len());
+    for file in files {
+        let source = fs::read_to_string(&file).expect("a readable file");
+        let expected: Vec<&str> = source.lines().map_while(|line| line.strip_prefix("# expect: ")).collect();
+        assert!(!expected.is_empty(), "{} expects nothing", file.display());
+        let output = check(&[file.as_os_str().to_str().expect("UTF-8")]);
+        let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!(output.status.code(), Some(1), "{}: {stderr}", file.display());
+        assert!(output.stdout.is_empty(), "{}", file.display());
+        let lines: Vec<&str> = stderr.lines().collect();
+        assert_eq!(lines.len(), expected.len(), "{}: reported\n{stderr}", file.display());
+        for (line, expected) in lines.iter().zip(expected) {
+            let start = format!("{}:{expected}", file.display());
+            assert!(line.starts_with(&start), "reported {line}\nexpected {start}");
+            assert_shape(line, &file);
+        }
+    }
+}
+
+#[test]
+fn every_good_config_is_good() {
+    let files = configs("good");
+    assert!(files.len() >= 3, "only {} good configs", files.len());
+    for file in files {
+        let output = check(&[file.to_str().expect("UTF-8")]);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{}: {stderr}", file.display());
+        assert!(stderr.is_empty(), "{}: {stderr}", file.display());
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(stdout.lines().count(), 1, "{stdout}");
+        assert!(stdout.starts_with(&format!("{}: good; node \"", file.display())), "{stdout}");
+    }
+}
+
+#[test]
+fn the_one_line_says_what_the_node_would_do() {
+    let output = check(&["tests/configs/good/full.toml"]);
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "tests/configs/good/full.toml: good; node \"edge-1\" would run 2 ports, 2 listeners and 2 sites on 1 core, \
+         with 64MiB of memory\n"
+    );
+}
+
+#[test]
+fn json_has_stable_fields() {
+    let output = check(&["tests/configs/bad/core_twice.toml", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stderr.is_empty());
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let expected = serde_json::json!({
+        "file": "tests/configs/bad/core_twice.toml",
+        "ok": false,
+        "errors": [{
+            "line": 3, "column": 13, "key": "node.cores[1]",
+            "cause": "core 0 is listed twice", "mend": "list each core once"
+        }]
+    });
+    assert_eq!(answer, expected);
+
+    let output = check(&["--json", "tests/configs/good/small.toml"]);
+    assert_eq!(output.status.code(), Some(0));
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let expected = serde_json::json!({ "file": "tests/configs/good/small.toml", "ok": true, "errors": [] });
+    assert_eq!(answer, expected);
+}
+
+#[test]
+fn files_that_cannot_be_read_are_errors_of_line_1() {
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let latin = dir.join("latin1.toml");
+    fs::write(&latin, b"[node]\nname = \"edge\"\n# Z\xfcrich\n").expect("writable");
+    let large = dir.join("large.toml");
+    fs::write(&large, "#".repeat(5 << 20)).expect("writable");
+    let cases = [
+        (Path::new("no/such.toml"), ":1: there is no such file; check the path"),
+        (Path::new("tests"), ":1: this is a directory; name the file in it"),
+        (&latin, ":3: the file is not UTF-8 from here on; save it as UTF-8"),
+        (&large, ":1: the file is larger than 4MiB; check the path"),
+    ];
+    for (file, expected) in cases {
+        let output = check(&[file.to_str().expect("UTF-8")]);
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(String::from_utf8_lossy(&output.stderr), format!("{}{expected}\n", file.display()));
+    }
+}
+
+#[test]
+fn a_wrong_command_line_exits_2() {
+    let later =
+        ["flows", "filter", "pktgen", "capture", "purge", "cert", "doctor", "host", "reload", "drain"];
+    let help = String::from_utf8(millrace(&["--help"]).stdout).expect("UTF-8");
+    for verb in later {
+        assert_eq!(millrace(&[verb]).status.code(), Some(2), "{verb} is not in this version");
+        assert!(!help.contains(&format!("\n  {verb} ")), "{verb} is in --help");
+    }
+    for args in [
+        &[][..],
+        &["check"],
+        &["check", "a", "b"],
+        &["run"],
+        &["run", "--cfg", "x"],
+        &["demo", "--listen", "80"],
+    ] {
+        let output = millrace(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(!output.stderr.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn version_says_what_this_is() {
+    let output = millrace(&["version"]);
+    assert!(
+        String::from_utf8_lossy(&output.stdout).starts_with(concat!("millrace ", env!("CARGO_PKG_VERSION")))
+    );
+    let answer: serde_json::Value =
+        serde_json::from_slice(&millrace(&["version", "--json"]).stdout).expect("JSON");
+    assert_eq!(answer["name"], "millrace");
+    assert_eq!(answer["version"], env!("CARGO_PKG_VERSION"));
+}
+
+/// `FILE:LINE: cause; mend`
+fn assert_shape(line: &str, file: &Path) {
+    let rest = line.strip_prefix(&format!("{}:", file.display())).expect("begins with the file");
+    let (number, rest) = rest.split_once(": ").expect("a line number");
+    assert!(number.parse::<usize>().is_ok_and(|n| n > 0), "{line}");
+    let (cause, mend) = rest.split_once("; ").expect("a mend");
+    assert!(!cause.is_empty() && !mend.is_empty(), "{line}");
+}
+
+fn configs(folder: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(Path::new("tests/configs").join(folder)).expect("a folder");
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    files.sort();
+    files
+}
+
+fn check(args: &[&str]) -> Output {
+    millrace(&[&["check"], args].concat())
+}
+
+fn millrace(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_millrace")).args(args).output().expect("the binary runs")
+}
