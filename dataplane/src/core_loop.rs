@@ -31,11 +31,6 @@ pub trait Pipeline {
 
     /// When `timers` must run next, if nothing arrives.
     fn next_deadline(&self) -> Option<Time>;
-
-    /// Built packets that the pipeline holds back (waiting for a neighbour), and those that it dropped.
-    fn held(&self) -> u64 {
-        0
-    }
 }
 
 struct Slot {
@@ -116,8 +111,7 @@ impl<L: Pipeline> Core<L> {
             c.add(Ctr::DropTxPortError, new.tx_errors - old.tx_errors);
             s.seen = new;
         }
-        let held = self.pipeline.held();
-        let (mut built, mut dropped, mut queued) = (0, 0, held);
+        let (mut built, mut dropped, mut queued) = (0, 0, 0);
         for q in &self.tx {
             built += q.built;
             dropped += q.dropped;

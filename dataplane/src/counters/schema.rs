@@ -72,7 +72,7 @@ counters! {
     TxBuilt "tx.built" Packets "Packets built to be sent";
     TxSent "tx.sent" Packets "Packets that a port has taken";
     TxBytes "tx.bytes" Bytes "Bytes of those packets";
-    TxQueued "tx.queued" Gauge "Built packets that wait: for the port, or for a neighbour to resolve";
+    TxQueued "tx.queued" Gauge "Built packets that wait for the port";
 
     DropPortNoBuffer "drop.port.no_buffer" Packets "No cell was free to receive into";
     DropPortTooLong "drop.port.too_long" Packets "Longer than a cell";
@@ -98,6 +98,7 @@ counters! {
     DropNdMalformed "drop.nd.malformed" Packets "Neighbour discovery that RFC 4861 tells us to ignore";
     DropUdpMalformed "drop.udp.malformed" Packets "UDP length impossible";
     DropUdpChecksum "drop.udp.bad_checksum" Packets "UDP checksum wrong, or absent over IPv6";
+    DropUdpQueueFull "drop.udp.queue_full" Packets "Datagrams that their listener did not take in time";
     DropUdpNoListener "drop.udp.no_listener" Packets "UDP to a port that nothing listens on (answered by ICMP)";
     DropTcpMalformed "drop.tcp.malformed" Packets "TCP header or options impossible";
     DropTcpChecksum "drop.tcp.bad_checksum" Packets "TCP checksum wrong";

@@ -1,0 +1,254 @@
+//! Interfaces, and sending an L4 packet over one: IP header, next hop, Ethernet header, queue.
+
+use std::net::IpAddr;
+
+use arrayvec::ArrayVec;
+use dataplane::buf::NO_VLAN;
+use dataplane::port::Mac;
+use dataplane::{Counters, Ctr, Packet, Pool, Time, TxQueue};
+
+use crate::addr::Addr;
+use crate::checksum::checksum;
+use crate::neigh::{Lookup, Neighbours};
+
+/// Addresses that one port may have.
+pub const ADDRESSES_MAX: usize = 64;
+
+/// What one port of the node is on the network.
+#[derive(Clone, Debug)]
+pub struct Iface {
+    /// Our MAC.
+    pub mac: Mac,
+    /// Our VLAN, or [`NO_VLAN`].
+    pub vlan: u16,
+    /// Bytes of IP packet that fit a frame.
+    pub mtu: u16,
+    /// Our addresses with their prefix lengths; the IPv6 link-local address is among them.
+    pub addresses: ArrayVec<(Addr, u8), ADDRESSES_MAX>,
+    /// Gateway for everything that is not on the link, by family: IPv4, IPv6.
+    pub gateway: [Option<Addr>; 2],
+    /// Everybody is reached at this MAC: a wire with one other end, which answers no ARP.
+    pub peer_mac: Option<Mac>,
+    /// The port fills in L4 checksums, or its other side needs none.
+    pub tx_checksum_offload: bool,
+}
+
+impl Iface {
+    /// An interface without addresses.
+    pub fn new(mac: Mac, mtu: u16) -> Iface {
+        let mut i = Iface {
+            mac,
+            vlan: NO_VLAN,
+            mtu,
+            addresses: ArrayVec::new(),
+            gateway: [None, None],
+            peer_mac: None,
+            tx_checksum_offload: false,
+        };
+        i.addresses.push((link_local(mac), 64));
+        i
+    }
+
+    /// Adds an address; `false` when there are too many.
+    pub fn add(&mut self, ip: IpAddr, prefix: u8) -> bool {
+        self.addresses.try_push((ip.into(), prefix)).is_ok()
+    }
+
+    /// Whether an address is ours.
+    #[inline]
+    pub fn owns(&self, a: &Addr) -> bool {
+        self.addresses.iter().any(|(own, _)| own == a)
+    }
+
+    /// Whether we are in an IPv6 multicast group: all nodes, or an address's solicited-node group
+    /// (RFC 4291 2.8).
+    pub fn in_group(&self, g: &Addr) -> bool {
+        const ALL_NODES: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+        g.0 == ALL_NODES || self.addresses.iter().any(|(a, _)| !a.is_v4() && solicited_node(a) == *g)
+    }
+
+    /// Our address to send from to `dst`: one of the family, on the same link where there is one.
+    pub fn source_for(&self, dst: &Addr) -> Option<Addr> {
+        let on_link = self.addresses.iter().find(|(a, p)| a.matches(dst, *p));
+        let routable = || {
+            self.addresses
+                .iter()
+                .find(|(a, _)| a.is_v4() == dst.is_v4() && (a.is_v4() || a.0[..2] != [0xfe, 0x80]))
+        };
+        on_link.or_else(routable).map(|(a, _)| *a)
+    }
+
+    /// Whom to hand a packet for `dst` to on this link.
+    fn next_hop(&self, dst: &Addr) -> Option<Addr> {
+        if self.addresses.iter().any(|(a, p)| a.matches(dst, *p)) {
+            return Some(*dst);
+        }
+        self.gateway[usize::from(!dst.is_v4())]
+    }
+}
+
+/// fe80::/64 with the MAC's modified EUI-64 (RFC 4291 appendix A).
+fn link_local(m: Mac) -> Addr {
+    Addr([0xfe, 0x80, 0, 0, 0, 0, 0, 0, m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5]])
+}
+
+/// ff02::1:ffXX:XXXX (RFC 4291 2.7.1).
+pub fn solicited_node(a: &Addr) -> Addr {
+    Addr([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a.0[13], a.0[14], a.0[15]])
+}
+
+/// The network side of the stack: interfaces, neighbours, and where headers come from.
+pub struct Net {
+    /// By port number.
+    pub ifaces: Vec<Iface>,
+    /// ARP and ND.
+    pub neighbours: Neighbours,
+    /// Header cells.
+    pub headers: Pool,
+    /// The core's counters.
+    pub counters: Counters,
+    ip_id: u16,
+}
+
+/// Where a packet goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Path {
+    /// The port to leave by.
+    pub port: u8,
+    /// From.
+    pub src: Addr,
+    /// To.
+    pub dst: Addr,
+    /// The station to hand it to, where that is known; resolved otherwise.
+    pub mac: Option<Mac>,
+    /// IP protocol.
+    pub protocol: u8,
+    /// TTL or hop limit.
+    pub hop_limit: u8,
+    /// IPv6 flow label: 20 bits that stay the same for a flow (RFC 6437), 0 for none.
+    pub flow_label: u32,
+}
+
+impl Net {
+    /// A network side with these interfaces.
+    pub fn new(ifaces: Vec<Iface>, neighbours: Neighbours, headers: Pool, counters: Counters) -> Net {
+        Net { ifaces, neighbours, headers, counters, ip_id: 0 }
+    }
+
+    /// The interface that reaches `dst`, with our address on it.
+    pub fn route(&self, dst: &Addr) -> Option<(u8, Addr)> {
+        let via = |on_link: bool| {
+            self.ifaces.iter().enumerate().find_map(|(n, i)| {
+                let direct = i.addresses.iter().any(|(a, p)| a.matches(dst, *p));
+                let gateway = i.gateway[usize::from(!dst.is_v4())].is_some();
+                let ok = if on_link { direct } else { gateway };
+                if ok { i.source_for(dst).map(|src| (n as u8, src)) } else { None }
+            })
+        };
+        via(true).or_else(|| via(false))
+    }
+
+    /// Puts IP and Ethernet headers in front of an L4 packet and queues it.
+    ///
+    /// Unresolved next hops hold it back (bounded); without a route it is dropped and counted.
+    pub fn send(&mut self, mut p: Packet, path: &Path, tx: &mut [TxQueue], now: Time) {
+        let len = p.total_len();
+        let ok =
+            if path.dst.is_v4() { self.push_ipv4(&mut p, path, len) } else { push_ipv6(&mut p, path, len) };
+        debug_assert!(ok, "a header cell has room for its headers");
+        if !ok {
+            return;
+        }
+        self.send_ip(p, path, tx, now);
+    }
+
+    fn push_ipv4(&mut self, p: &mut Packet, path: &Path, len: usize) -> bool {
+        self.ip_id = self.ip_id.wrapping_add(1);
+        let id = self.ip_id;
+        let Some(h) = p.push_front(20) else { return false };
+        h[0] = 0x45;
+        h[1] = 0;
+        h[2..4].copy_from_slice(&((len + 20) as u16).to_be_bytes());
+        h[4..6].copy_from_slice(&id.to_be_bytes());
+        h[6..8].copy_from_slice(&[0x40, 0]); // don't fragment
+        h[8] = path.hop_limit;
+        h[9] = path.protocol;
+        h[10..12].copy_from_slice(&[0, 0]);
+        h[12..16].copy_from_slice(path.src.wire());
+        h[16..20].copy_from_slice(path.dst.wire());
+        let c = checksum(h);
+        h[10..12].copy_from_slice(&c.to_be_bytes());
+        true
+    }
+
+    /// Sends an IP packet: as `send`, for one that has its IP header.
+    fn send_ip(&mut self, p: Packet, path: &Path, tx: &mut [TxQueue], now: Time) {
+        let iface = &self.ifaces[path.port as usize];
+        let group = path.dst.is_group() && !path.dst.is_v4();
+        let mac = if group {
+            Some([0x33, 0x33, path.dst.0[12], path.dst.0[13], path.dst.0[14], path.dst.0[15]])
+        } else {
+            path.mac.or(iface.peer_mac)
+        };
+        if let Some(mac) = mac {
+            self.send_frame(p, path.port, mac, !path.dst.is_v4(), tx);
+            return;
+        }
+        let Some(hop) = iface.next_hop(&path.dst) else {
+            tx[path.port as usize].built += 1;
+            self.counters.inc(Ctr::DropTxNoRoute);
+            return;
+        };
+        match self.neighbours.lookup(path.port, &hop, p, now) {
+            Lookup::Known(mac, p, probe) => {
+                self.send_frame(p, path.port, mac, !path.dst.is_v4(), tx);
+                if probe {
+                    self.solicit(path.port, &hop, Some(mac), tx, now);
+                }
+            }
+            Lookup::Waits { solicit } => {
+                if solicit {
+                    self.solicit(path.port, &hop, None, tx, now);
+                }
+            }
+            Lookup::Dropped => {}
+        }
+    }
+
+    /// Puts the Ethernet header on and queues the frame.
+    pub fn send_frame(&mut self, mut p: Packet, port: u8, to: Mac, is_v6: bool, tx: &mut [TxQueue]) {
+        let ethertype: u16 = if is_v6 { 0x86dd } else { 0x0800 };
+        if self.push_ethernet(&mut p, port, to, ethertype) {
+            tx[port as usize].push(p);
+        }
+    }
+
+    /// Puts the Ethernet header (with our VLAN's tag) on.
+    pub fn push_ethernet(&self, p: &mut Packet, port: u8, to: Mac, ethertype: u16) -> bool {
+        let i = &self.ifaces[port as usize];
+        let tagged = i.vlan != NO_VLAN;
+        let Some(h) = p.push_front(if tagged { 18 } else { 14 }) else { return false };
+        h[..6].copy_from_slice(&to);
+        h[6..12].copy_from_slice(&i.mac);
+        if tagged {
+            h[12..14].copy_from_slice(&[0x81, 0]);
+            h[14..16].copy_from_slice(&i.vlan.to_be_bytes());
+            h[16..18].copy_from_slice(&ethertype.to_be_bytes());
+        } else {
+            h[12..14].copy_from_slice(&ethertype.to_be_bytes());
+        }
+        p.meta_mut().port = port;
+        true
+    }
+}
+
+fn push_ipv6(p: &mut Packet, path: &Path, len: usize) -> bool {
+    let Some(h) = p.push_front(40) else { return false };
+    h[..4].copy_from_slice(&(0x6000_0000 | (path.flow_label & 0xf_ffff)).to_be_bytes());
+    h[4..6].copy_from_slice(&(len as u16).to_be_bytes());
+    h[6] = path.protocol;
+    h[7] = path.hop_limit;
+    h[8..24].copy_from_slice(&path.src.0);
+    h[24..40].copy_from_slice(&path.dst.0);
+    true
+}

@@ -1,0 +1,399 @@
+//! Segments out: new data within both windows, retransmissions, ACKs; and answers without a connection.
+
+use dataplane::{Ctr, Packet, Time, TxQueue};
+
+use super::segment::{self, Header, Segment, SynOptions, bits};
+use super::tcb::{Flags, FlowId, RecordId, State};
+use super::time_wait::Waiting;
+use super::{Seq, Tcp};
+use crate::net::{Net, Path};
+use crate::parse::{addresses, protocol, source_mac};
+
+/// New segments that one connection may send in one pass, so that one download does not delay the rest.
+const SEGMENTS_PER_PASS: u32 = 64;
+/// ACKs for out-of-order arrivals that one pass sends at most.
+const OWED_ACKS_MAX: u8 = 8;
+const HOP_LIMIT: u8 = 64;
+
+/// An answer to a segment that belongs to no connection of ours.
+pub(super) enum Reply {
+    /// RST (RFC 9293 3.10.7.1).
+    Reset,
+    /// ACK, from TIME-WAIT.
+    Ack(Waiting),
+}
+
+impl Tcp {
+    /// Sends for every connection that wants to, once. Called after the owner has seen the events.
+    /// Gives whether anything was sent or is left to send.
+    pub fn output(&mut self, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
+        let last = self.output.last;
+        if last.is_none() {
+            return false;
+        }
+        // Those that are put back in the list (no room left) come after `last`.
+        loop {
+            let id = self.output.first;
+            let t = &mut self.table.flows[id];
+            self.output.first = t.output_next;
+            if self.output.first.is_none() {
+                self.output.last = FlowId::NONE;
+            }
+            t.output_next = FlowId::NONE;
+            t.flags.clear(Flags::IN_OUTPUT);
+            if t.state == State::Closed {
+                self.output_closed(id, net, tx, now);
+            } else if self.output_one(id, net, tx, now) {
+                self.want_output(id);
+            }
+            if self.table.flows.is_used(id) {
+                if self.table.flows[id].flags.has(Flags::DEAD) {
+                    self.free_if_unlisted(id);
+                } else {
+                    self.rearm(id);
+                }
+            }
+            if id == last || self.output.first.is_none() {
+                return true;
+            }
+        }
+    }
+
+    /// The last word of a connection that is over: the ACK of the peer's FIN, or a RST (abort).
+    fn output_closed(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) {
+        let t = &mut self.table.flows[id];
+        if !t.flags.has(Flags::ACK_NOW) {
+            return;
+        }
+        t.flags.clear(Flags::ACK_NOW);
+        let to_time_wait = t.flags.has(Flags::FIN_TAKEN) && t.snd_una.gt(t.queue_end);
+        let (seq, bits) = if to_time_wait {
+            (t.snd_max, bits::ACK)
+        } else {
+            self.counters.inc(Ctr::TcpResetsSent);
+            (self.table.flows[id].snd_max, bits::RST | bits::ACK)
+        };
+        self.emit(id, net, tx, seq, bits, &[], None, now);
+    }
+
+    /// Sends for one connection. Gives whether it must stay in the list: something is left that only wants
+    /// for room.
+    fn output_one(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
+        let port = self.table.flows[id].port as usize;
+        if tx[port].room() == 0 {
+            return true;
+        }
+        let t = &mut self.table.flows[id];
+        if t.flags.has(Flags::SYN_NOW) {
+            t.flags.clear(Flags::SYN_NOW);
+            self.send_syn(id, net, tx, now);
+            return false;
+        }
+        if matches!(t.state, State::SynSent | State::SynReceived) {
+            return false;
+        }
+        if t.flags.has(Flags::REXMIT_NOW) {
+            t.flags.clear(Flags::REXMIT_NOW);
+            let (una, head) = (t.snd_una, t.send_head);
+            self.send_data(id, net, tx, una, head, now);
+        }
+        let mut stay = false;
+        let mut budget = SEGMENTS_PER_PASS;
+        loop {
+            let t = &mut self.table.flows[id];
+            if !t.has_unsent() {
+                t.flags.clear(Flags::CWND_LIMITED);
+                break;
+            }
+            if !t.may_send_next() {
+                break;
+            }
+            if budget == 0 || tx[port].room() == 0 {
+                stay = true;
+                break;
+            }
+            budget -= 1;
+            if t.flight() == 0 && now.since_ns(t.last_sent) > t.rtt.rto_ns(0) {
+                t.cc.on_idle(t.mss.into());
+            }
+            let (nxt, cursor) = (t.snd_nxt, t.send_cursor);
+            if !self.send_data(id, net, tx, nxt, cursor, now) {
+                stay = true;
+                break;
+            }
+        }
+        self.probe_or_ack(id, net, tx, now);
+        stay
+    }
+
+    /// What is left after data: a probe, the ACKs that no data carried, and the persist timer.
+    fn probe_or_ack(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) {
+        let t = &mut self.table.flows[id];
+        if t.flags.has(Flags::PROBE_NOW) {
+            t.flags.clear(Flags::PROBE_NOW);
+            let seq = t.snd_una - 1;
+            self.emit(id, net, tx, seq, bits::ACK, &[], None, now);
+        }
+        let t = &mut self.table.flows[id];
+        // One ACK for each out-of-order arrival: the peer counts them to find its loss (RFC 5681 3.2).
+        let owed = t.acks_owed.min(OWED_ACKS_MAX).max(u8::from(t.flags.has(Flags::ACK_NOW)));
+        let nxt = t.snd_nxt;
+        for _ in 0..owed {
+            if !self.emit(id, net, tx, nxt, bits::ACK, &[], None, now) {
+                break;
+            }
+        }
+        let t = &mut self.table.flows[id];
+        t.acks_owed = 0;
+        // Data waits, nothing is out, the window is too small: probe it, or we wait for each other for ever.
+        if t.rexmit_at == Time::NEVER && t.snd_max == t.snd_una && t.has_unsent() {
+            t.flags.set(Flags::PERSIST);
+            t.backoff = 0;
+            t.rexmit_at = now.plus_ns(t.rtt.rto_ns(0));
+        }
+    }
+
+    fn send_syn(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) {
+        let t = &mut self.table.flows[id];
+        let passive = t.state == State::SynReceived;
+        let bits = if passive { bits::SYN | bits::ACK } else { bits::SYN };
+        let iface = &net.ifaces[t.port as usize];
+        let headers = if t.tuple.local.is_v4() { 40 } else { 60 };
+        let scale = !passive || t.flags.has(Flags::SCALED);
+        let options = SynOptions {
+            mss: Some(iface.mtu - headers),
+            window_scale: scale.then_some(self.config.window_scale),
+        };
+        let mut o = [0; 12];
+        let n = options.write(&mut o);
+        let iss = t.iss;
+        if t.snd_max == iss {
+            t.timed_seq = iss;
+            t.timed_at = now;
+            t.flags.set(Flags::TIMING);
+        } else {
+            t.flags.clear(Flags::TIMING);
+            self.counters.inc(Ctr::TcpRetransmits);
+        }
+        t.snd_nxt = iss + 1;
+        t.snd_max = iss + 1;
+        self.emit(id, net, tx, iss, bits, &o[..n], None, now);
+    }
+
+    /// Sends one segment of data (and FIN, where it follows) from `seq`, which lies in piece `from`.
+    /// Gives whether it was built.
+    fn send_data(
+        &mut self,
+        id: FlowId,
+        net: &mut Net,
+        tx: &mut [TxQueue],
+        seq: Seq,
+        from: RecordId,
+        now: Time,
+    ) -> bool {
+        let t = &self.table.flows[id];
+        let mss = u32::from(t.mss);
+        let window_end = t.snd_una + t.snd_wnd;
+        let mut want = t.queue_end.since(seq).min(mss);
+        if seq != t.snd_una {
+            // Never beyond the peer's window; a retransmission of SND.UNA goes whatever the window is now.
+            want = want.min(window_end.since(seq));
+        }
+        let Some(mut p) = net.headers.alloc() else {
+            self.counters.inc(Ctr::TcpNoHeader);
+            return false;
+        };
+        let (mut at, mut len, mut r) = (seq, 0, from);
+        let mut cursor = from;
+        while len < want && r.is_some() {
+            let rec = &self.records[r];
+            let Some(slice) = &rec.slice else { break };
+            let off = at.since(rec.seq) as usize;
+            let piece = slice.view(off, (want - len) as usize);
+            let n = piece.len() as u32;
+            if p.attach(piece).is_err() {
+                break; // The tail is full: the rest goes into the next segment.
+            }
+            len += n;
+            at += n;
+            cursor = r;
+            if off as u32 + n < slice.len() as u32 {
+                break;
+            }
+            r = rec.next;
+            cursor = r;
+        }
+        let t = &mut self.table.flows[id];
+        let fin = t.flags.has(Flags::FIN_QUEUED) && at == t.queue_end;
+        if len == 0 && !fin {
+            return false;
+        }
+        let mut flags = bits::ACK;
+        if fin {
+            flags |= bits::FIN;
+        }
+        if at == t.queue_end && len > 0 {
+            flags |= bits::PSH;
+        }
+        let end = at + u32::from(fin);
+        let is_new = seq.ge(t.snd_max);
+        if is_new {
+            self.counters.add(Ctr::TcpBytesOut, len.into());
+            if !t.flags.has(Flags::TIMING) {
+                t.flags.set(Flags::TIMING);
+                t.timed_seq = seq;
+                t.timed_at = now;
+            }
+        } else {
+            self.counters.inc(Ctr::TcpRetransmits);
+            // Karn: no sample from a stretch that was sent twice.
+            if t.flags.has(Flags::TIMING) && t.timed_seq.lt(end) {
+                t.flags.clear(Flags::TIMING);
+            }
+        }
+        if fin {
+            t.state = match t.state {
+                State::Established => State::FinWait1,
+                State::CloseWait => State::LastAck,
+                s => s,
+            };
+        }
+        if seq == t.snd_nxt {
+            t.snd_nxt = end;
+            t.send_cursor = cursor;
+        }
+        t.snd_max = t.snd_max.max(end);
+        if t.rexmit_at == Time::NEVER || t.flags.has(Flags::PERSIST) {
+            t.flags.clear(Flags::PERSIST);
+            t.rexmit_at = now.plus_ns(t.rtt.rto_ns(t.backoff));
+        }
+        t.last_sent = now;
+        self.emit(id, net, tx, seq, flags, &[], Some(p), now)
+    }
+
+    /// Builds and queues one segment. Every segment carries the latest acknowledgment and window.
+    #[allow(clippy::too_many_arguments)] // The fields of one segment.
+    fn emit(
+        &mut self,
+        id: FlowId,
+        net: &mut Net,
+        tx: &mut [TxQueue],
+        seq: Seq,
+        flags: u8,
+        options: &[u8],
+        payload: Option<Packet>,
+        now: Time,
+    ) -> bool {
+        let Some(mut p) = payload.or_else(|| net.headers.alloc()) else {
+            self.counters.inc(Ctr::TcpNoHeader);
+            return false;
+        };
+        let room = self.window_limit();
+        let t = &mut self.table.flows[id];
+        let mut window = 0;
+        if flags & bits::ACK != 0 {
+            let is_syn = flags & bits::SYN != 0;
+            let scale = if is_syn { 0 } else { t.rcv_wscale };
+            // Rounded down to the scale's unit, so that what we announce is what the peer reads.
+            let w = (t.window(room) >> scale).min(0xffff);
+            window = w as u16;
+            t.rcv_adv = t.rcv_adv.max(t.rcv_nxt + (w << scale));
+            t.rcv_acked = t.rcv_nxt;
+            t.ack_at = Time::NEVER;
+            t.unacked_segments = 0;
+            t.flags.clear(Flags::ACK_NOW);
+        } else if flags & bits::SYN != 0 {
+            window = t.rcv_wnd_max.min(0xffff) as u16;
+        }
+        let h = Header {
+            src_port: t.tuple.local_port,
+            dst_port: t.tuple.remote_port,
+            seq,
+            ack: if flags & bits::ACK != 0 { t.rcv_nxt } else { Seq(0) },
+            bits: flags,
+            window,
+        };
+        let offload = net.ifaces[t.port as usize].tx_checksum_offload;
+        segment::write(&mut p, &h, options, &t.tuple.local, &t.tuple.remote, !offload);
+        let path = Path {
+            port: t.port,
+            src: t.tuple.local,
+            dst: t.tuple.remote,
+            mac: t.flags.has(Flags::HAS_MAC).then_some(t.mac),
+            protocol: protocol::TCP,
+            hop_limit: HOP_LIMIT,
+            flow_label: t.hash,
+        };
+        self.counters.inc(Ctr::TcpSegmentsOut);
+        net.send(p, &path, tx, now);
+        true
+    }
+
+    /// Answers a segment that belongs to no connection.
+    pub(super) fn reply(&mut self, net: &mut Net, to: &Packet, r: Reply, tx: &mut [TxQueue], now: Time) {
+        let seg = Segment::read(to);
+        let (src, dst) = addresses(to);
+        let (src_port, dst_port) = segment::ports(to);
+        let (seq, ack, flags) = match r {
+            Reply::Reset => {
+                if seg.has(bits::RST) {
+                    return;
+                }
+                self.counters.inc(Ctr::TcpResetsSent);
+                if seg.has(bits::ACK) {
+                    (seg.ack, Seq(0), bits::RST)
+                } else {
+                    (Seq(0), seg.seq + seg.seq_len(), bits::RST | bits::ACK)
+                }
+            }
+            Reply::Ack(w) => (w.snd_nxt, w.rcv_nxt, bits::ACK),
+        };
+        let Some(mut p) = net.headers.alloc() else {
+            self.counters.inc(Ctr::TcpNoHeader);
+            return;
+        };
+        let h = Header { src_port: dst_port, dst_port: src_port, seq, ack, bits: flags, window: 0 };
+        let port = to.meta().port;
+        let offload = net.ifaces[port as usize].tx_checksum_offload;
+        segment::write(&mut p, &h, &[], &dst, &src, !offload);
+        let path = Path {
+            port,
+            src: dst,
+            dst: src,
+            mac: Some(source_mac(to)),
+            protocol: protocol::TCP,
+            hop_limit: HOP_LIMIT,
+            flow_label: 0,
+        };
+        self.counters.inc(Ctr::TcpSegmentsOut);
+        net.send(p, &path, tx, now);
+    }
+}
+
+impl super::Tcb {
+    /// Whether data or FIN has not been sent (or is to be sent again after a timeout).
+    fn has_unsent(&self) -> bool {
+        self.snd_nxt.lt(self.queue_end)
+            || (self.flags.has(Flags::FIN_QUEUED) && self.snd_nxt == self.queue_end)
+    }
+
+    /// Whether the windows let the next segment out (RFC 9293 3.8.6.2.1, Nagle off).
+    fn may_send_next(&mut self) -> bool {
+        let (mss, flight) = (u32::from(self.mss), self.flight());
+        let unsent = self.queue_end.since(self.snd_nxt);
+        // Limited transmit: two segments beyond the congestion window on the first two duplicate ACKs.
+        let limited = if self.flags.has(Flags::RECOVERY) { 0 } else { u32::from(self.dup_acks.min(2)) * mss };
+        let cwnd = self.cc.cwnd.saturating_add(limited);
+        let next = unsent.min(mss);
+        if unsent == 0 {
+            return true; // FIN alone: neither window holds it back.
+        }
+        if flight + next > cwnd && flight > 0 {
+            self.flags.set(Flags::CWND_LIMITED);
+            return false;
+        }
+        let room = self.snd_wnd.saturating_sub(flight);
+        // A full segment, all there is, or half of the largest window: else wait, unless nothing is out.
+        room >= next || (room > 0 && (flight == 0 || room >= self.snd_wnd_max / 2))
+    }
+}

@@ -1,0 +1,432 @@
+//! The control block: everything that the engine keeps of a connection, laid out by cache line.
+
+use dataplane::buf::NO_VLAN;
+use dataplane::port::Mac;
+use dataplane::{CellQueue, Slice, Time};
+use hugepages::typed_index;
+
+use super::cc::Reno;
+use super::rtt::Rtt;
+use super::seq::Seq;
+use crate::addr::Tuple;
+
+typed_index! {
+    /// A connection.
+    pub struct FlowId;
+}
+
+typed_index! {
+    /// A piece of data that waits in a send queue.
+    pub struct RecordId;
+}
+
+/// States of RFC 9293 3.3.2. LISTEN is a [`Listener`](super::Listener), TIME-WAIT a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// No connection.
+    #[default]
+    Closed,
+    /// We have sent a SYN.
+    SynSent,
+    /// Both have sent a SYN; ours is not acknowledged.
+    SynReceived,
+    /// Open.
+    Established,
+    /// We have sent a FIN, not acknowledged.
+    FinWait1,
+    /// We have sent a FIN, acknowledged; the peer still sends.
+    FinWait2,
+    /// The peer has sent a FIN; we still send.
+    CloseWait,
+    /// Both have sent a FIN at once; ours is not acknowledged.
+    Closing,
+    /// The peer closed first, then we; our FIN is not acknowledged.
+    LastAck,
+}
+
+impl State {
+    /// Whether the application may still queue data.
+    pub fn can_send(self) -> bool {
+        matches!(self, State::Established | State::CloseWait | State::SynSent | State::SynReceived)
+    }
+
+    /// Whether data from the peer is still taken.
+    pub fn can_receive(self) -> bool {
+        matches!(self, State::Established | State::FinWait1 | State::FinWait2)
+    }
+
+    /// The name as `ss` prints it.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Closed => "CLOSED",
+            State::SynSent => "SYN-SENT",
+            State::SynReceived => "SYN-RECV",
+            State::Established => "ESTAB",
+            State::FinWait1 => "FIN-WAIT-1",
+            State::FinWait2 => "FIN-WAIT-2",
+            State::CloseWait => "CLOSE-WAIT",
+            State::Closing => "CLOSING",
+            State::LastAck => "LAST-ACK",
+        }
+    }
+}
+
+/// Why a connection is over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum CloseReason {
+    /// In order: both sides have closed, and all was acknowledged.
+    #[default]
+    Done,
+    /// The peer reset it.
+    Reset,
+    /// The peer refused it.
+    Refused,
+    /// The peer does not answer.
+    TimedOut,
+    /// The network says that there is no way.
+    Unreachable,
+}
+
+macro_rules! bitset {
+    ($(#[$meta:meta])* $name:ident: $ty:ty { $($(#[$doc:meta])* $id:ident = $bit:literal;)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+        pub struct $name(pub $ty);
+
+        impl $name {
+            $($(#[$doc])* pub const $id: $name = $name(1 << $bit);)*
+
+            /// Whether any of `other` is set.
+            #[inline]
+            pub const fn has(self, other: $name) -> bool {
+                self.0 & other.0 != 0
+            }
+            /// Sets `other`.
+            #[inline]
+            pub const fn set(&mut self, other: $name) {
+                self.0 |= other.0;
+            }
+            /// Clears `other`.
+            #[inline]
+            pub const fn clear(&mut self, other: $name) {
+                self.0 &= !other.0;
+            }
+        }
+    };
+}
+
+bitset! {
+    /// What has happened to a connection since its owner last looked.
+    Events: u16 {
+        /// A client's handshake is done.
+        ACCEPTED = 0;
+        /// Our handshake is done.
+        CONNECTED = 1;
+        /// There is data to read.
+        READABLE = 2;
+        /// The peer has acknowledged data, or room for more was found.
+        WRITABLE = 3;
+        /// The peer will send no more (after what can still be read).
+        FIN = 4;
+        /// The connection is over; the owner must release it.
+        CLOSED = 5;
+        /// The owner's timer has run out.
+        TIMEOUT = 6;
+    }
+}
+
+bitset! {
+    /// The engine's own notes.
+    Flags: u32 {
+        /// In the list of connections with events.
+        IN_READY = 0;
+        /// In the list of connections with something to send.
+        IN_OUTPUT = 1;
+        /// Release as soon as no list holds it.
+        DEAD = 2;
+        /// The owner has gone: the engine finishes and releases by itself.
+        ORPHAN = 3;
+        /// We opened it.
+        ACTIVE = 4;
+        /// `mac` is the peer's.
+        HAS_MAC = 5;
+        /// Send an ACK with this pass.
+        ACK_NOW = 6;
+        /// Send a SYN or SYN-ACK with this pass.
+        SYN_NOW = 7;
+        /// Send the segment at SND.UNA again.
+        REXMIT_NOW = 8;
+        /// The owner will queue no more: FIN follows the data.
+        FIN_QUEUED = 9;
+        /// In loss recovery (RFC 6582).
+        RECOVERY = 10;
+        /// An RTT sample is being taken.
+        TIMING = 11;
+        /// The rexmit timer is the persist timer: the peer's window is closed.
+        PERSIST = 12;
+        /// Send a probe (keep-alive, or into a closed window): one byte before SND.UNA.
+        PROBE_NOW = 13;
+        /// The peer's FIN has been received out of order, at `fin_seq`.
+        FIN_PENDING = 14;
+        /// The peer's FIN has been taken.
+        FIN_TAKEN = 15;
+        /// Both sides scale their windows.
+        SCALED = 16;
+        /// Counted among the half-open.
+        HALF_OPEN = 17;
+        /// The congestion window is what stopped the last send.
+        CWND_LIMITED = 18;
+        /// In the flow table.
+        HASHED = 19;
+    }
+}
+
+/// A piece of data in a send queue: a retained slice and where it stands in the stream.
+#[derive(Default)]
+pub struct SendRecord {
+    /// The data; `None` while the record is free.
+    pub slice: Option<Slice>,
+    /// Sequence number of its first byte.
+    pub seq: Seq,
+    /// What it is charged to the flow, by true size.
+    pub charge: u32,
+    /// The next piece.
+    pub next: RecordId,
+}
+
+/// The control block. At most 512 bytes; what the TCP issue adds (SACK, RACK, rate samples, pacing,
+/// timestamps) fits the rest.
+#[repr(C, align(64))]
+pub struct Tcb {
+    // Line 0: finding it, and what every segment touches first.
+    /// Addresses and ports.
+    pub tuple: Tuple,
+    /// Low half of the tuple's keyed hash.
+    pub hash: u32,
+    /// Next in the bucket.
+    pub hash_next: FlowId,
+    /// Notes.
+    pub flags: Flags,
+    /// What the owner has not seen yet.
+    pub events: Events,
+    /// State.
+    pub state: State,
+    /// Port it is reached by.
+    pub port: u8,
+    /// Scale of the windows that the peer announces.
+    pub snd_wscale: u8,
+    /// Scale of those that we announce.
+    pub rcv_wscale: u8,
+    /// Timeouts in a row.
+    pub backoff: u8,
+    /// Duplicate ACKs in a row.
+    pub dup_acks: u8,
+    /// The owner's number for it.
+    pub user: u64,
+
+    // Line 1: sequence space.
+    /// SND.UNA.
+    pub snd_una: Seq,
+    /// SND.NXT (pulled back by a timeout).
+    pub snd_nxt: Seq,
+    /// The highest that SND.NXT ever was.
+    pub snd_max: Seq,
+    /// SND.WND, scaled up.
+    pub snd_wnd: u32,
+    /// SND.WL1.
+    pub snd_wl1: Seq,
+    /// SND.WL2.
+    pub snd_wl2: Seq,
+    /// The largest window that the peer ever announced (RFC 5961 5.2).
+    pub snd_wnd_max: u32,
+    /// ISS.
+    pub iss: Seq,
+    /// RCV.NXT.
+    pub rcv_nxt: Seq,
+    /// Right edge of the window that we announced last. Never moves left.
+    pub rcv_adv: Seq,
+    /// RCV.NXT of the last ACK that we sent.
+    pub rcv_acked: Seq,
+    /// Bytes taken in order and not yet consumed by the owner.
+    pub rcv_held: u32,
+    /// The most bytes that we hold for the owner.
+    pub rcv_wnd_max: u32,
+    /// IRS.
+    pub irs: Seq,
+    /// Largest payload that we send.
+    pub mss: u16,
+    /// Largest payload seen from the peer.
+    pub rcv_mss: u16,
+    /// Duplicate ACKs that are owed for out-of-order arrivals.
+    pub acks_owed: u8,
+    /// Keep-alive probes, or tries to close, without answer.
+    pub probes: u8,
+    /// Segments taken since the last ACK.
+    pub unacked_segments: u8,
+    /// Why it is over.
+    pub close_reason: CloseReason,
+
+    // Line 2: sending.
+    /// Sequence number behind the last queued byte.
+    pub queue_end: Seq,
+    /// First piece of the send queue: the one with SND.UNA.
+    pub send_head: RecordId,
+    /// Last piece.
+    pub send_tail: RecordId,
+    /// The piece with SND.NXT.
+    pub send_cursor: RecordId,
+    /// What the send queue is charged, by true size.
+    pub send_charge: u32,
+    /// Highest sequence number when loss was found (RFC 6582).
+    pub recover: Seq,
+    /// The segment whose RTT is being measured.
+    pub timed_seq: Seq,
+    /// Congestion control.
+    pub cc: Reno,
+    /// RTT and RTO.
+    pub rtt: Rtt,
+    /// When it was sent.
+    pub timed_at: Time,
+
+    // Line 3: receiving.
+    /// In order, for the owner to read.
+    pub rx: CellQueue,
+    /// Out of order, tagged with sequence numbers.
+    pub ooo: CellQueue,
+    /// Where the peer's FIN stands, when it came early.
+    pub fin_seq: Seq,
+    /// Bytes thrown away since the owner left.
+    pub discarded: u32,
+    /// SND.UNA when an orphan's progress was last looked at.
+    pub linger_una: Seq,
+
+    // Line 4: time.
+    /// Retransmission, persist or SYN timer.
+    pub rexmit_at: Time,
+    /// Delayed ACK.
+    pub ack_at: Time,
+    /// The owner's.
+    pub user_at: Time,
+    /// Keep-alive; FIN-WAIT-2 and lingering.
+    pub idle_at: Time,
+    /// When data was last sent.
+    pub last_sent: Time,
+    /// When the last segment came.
+    pub last_heard: Time,
+    /// Next in the list of connections with events.
+    pub ready_next: FlowId,
+    /// Next in the list of connections with something to send.
+    pub output_next: FlowId,
+    /// Listener that it came by (passive).
+    pub listener: u16,
+    /// VLAN of the port.
+    pub vlan: u16,
+    /// The peer's station.
+    pub mac: Mac,
+}
+
+impl Default for Tcb {
+    fn default() -> Tcb {
+        Tcb {
+            tuple: Tuple::default(),
+            hash: 0,
+            hash_next: FlowId::NONE,
+            flags: Flags::default(),
+            events: Events::default(),
+            state: State::Closed,
+            port: 0,
+            snd_wscale: 0,
+            rcv_wscale: 0,
+            backoff: 0,
+            dup_acks: 0,
+            user: 0,
+            snd_una: Seq(0),
+            snd_nxt: Seq(0),
+            snd_max: Seq(0),
+            snd_wnd: 0,
+            snd_wl1: Seq(0),
+            snd_wl2: Seq(0),
+            snd_wnd_max: 0,
+            iss: Seq(0),
+            rcv_nxt: Seq(0),
+            rcv_adv: Seq(0),
+            rcv_acked: Seq(0),
+            rcv_held: 0,
+            rcv_wnd_max: 0,
+            irs: Seq(0),
+            mss: 0,
+            rcv_mss: 0,
+            acks_owed: 0,
+            probes: 0,
+            unacked_segments: 0,
+            close_reason: CloseReason::Done,
+            queue_end: Seq(0),
+            send_head: RecordId::NONE,
+            send_tail: RecordId::NONE,
+            send_cursor: RecordId::NONE,
+            send_charge: 0,
+            recover: Seq(0),
+            timed_seq: Seq(0),
+            cc: Reno::default(),
+            rtt: Rtt::default(),
+            timed_at: Time(0),
+            rx: CellQueue::default(),
+            ooo: CellQueue::default(),
+            fin_seq: Seq(0),
+            discarded: 0,
+            linger_una: Seq(0),
+            rexmit_at: Time::NEVER,
+            ack_at: Time::NEVER,
+            user_at: Time::NEVER,
+            idle_at: Time::NEVER,
+            last_sent: Time(0),
+            last_heard: Time(0),
+            ready_next: FlowId::NONE,
+            output_next: FlowId::NONE,
+            listener: 0,
+            vlan: NO_VLAN,
+            mac: [0; 6],
+        }
+    }
+}
+
+impl Tcb {
+    /// Bytes (and SYN, FIN) sent and not acknowledged, as far as SND.NXT.
+    #[inline]
+    pub fn flight(&self) -> u32 {
+        self.snd_nxt.since(self.snd_una)
+    }
+
+    /// Bytes queued: sent and not acknowledged, and not yet sent.
+    #[inline]
+    pub fn queued(&self) -> u32 {
+        self.queue_end.since(self.snd_una)
+    }
+
+    /// Whether our FIN has been sent at least once.
+    #[inline]
+    pub fn fin_sent(&self) -> bool {
+        self.flags.has(Flags::FIN_QUEUED) && self.snd_max.gt(self.queue_end)
+    }
+
+    /// The earliest of the timers.
+    #[inline]
+    pub fn deadline(&self) -> Time {
+        self.rexmit_at.min(self.ack_at).min(self.user_at).min(self.idle_at)
+    }
+
+    /// The window to announce: never less than what was announced before (RFC 9293 3.8.6.2.2).
+    #[inline]
+    pub fn window(&self, room: u32) -> u32 {
+        let fresh = self.rcv_wnd_max.min(room).saturating_sub(self.rcv_held);
+        fresh.max(self.rcv_adv.since(self.rcv_nxt))
+    }
+}
+
+const _: () = {
+    assert!(size_of::<Tcb>() <= 448, "64 bytes of the 512 stay free for the TCP issue");
+    assert!(std::mem::offset_of!(Tcb, snd_una) == 64);
+    assert!(size_of::<SendRecord>() <= 32);
+};

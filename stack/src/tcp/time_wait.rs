@@ -1,0 +1,200 @@
+//! TIME-WAIT as records of 32 bytes in a ring of their own (DESIGN.md 6).
+//!
+//! All live equally long, so the ring is in order of expiry. A record knows its connection by the 64-bit
+//! keyed hash of its tuple: what it must answer, it answers to the segment that came. When the ring is full
+//! the oldest record goes.
+
+use hugepages::{Arena, FixedVec};
+
+use super::seq::Seq;
+use dataplane::Time;
+
+/// 2 × MSL, as Linux has it.
+pub const TIME_WAIT_NS: u64 = 60_000_000_000;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Record {
+    hash: u64,
+    snd_nxt: Seq,
+    rcv_nxt: Seq,
+    expires_ms: u32,
+    next: u32,
+    live: bool,
+}
+
+const NONE: u32 = u32::MAX;
+
+/// What a segment of a connection in TIME-WAIT is answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Our next sequence number.
+    pub snd_nxt: Seq,
+    /// The peer's.
+    pub rcv_nxt: Seq,
+}
+
+/// The ring.
+pub struct TimeWait {
+    records: FixedVec<Record>,
+    buckets: FixedVec<u32>,
+    first: usize,
+    used: usize,
+    live: u32,
+}
+
+impl TimeWait {
+    /// Bytes taken from the arena.
+    pub const fn cost(capacity: usize) -> usize {
+        Arena::cost::<Record>(capacity) + Arena::cost::<u32>(capacity.next_power_of_two())
+    }
+
+    /// A ring of `capacity` records; `None` when the arena is too small.
+    pub fn new(arena: &mut Arena, capacity: u32) -> Option<TimeWait> {
+        let n = capacity.max(1) as usize;
+        Some(TimeWait {
+            records: arena.array(n, |_| Record::default())?,
+            buckets: arena.array(n.next_power_of_two(), |_| NONE)?,
+            first: 0,
+            used: 0,
+            live: 0,
+        })
+    }
+
+    /// Records that are live.
+    pub fn live(&self) -> u32 {
+        self.live
+    }
+
+    fn bucket(&self, hash: u64) -> usize {
+        hash as usize & (self.buckets.len() - 1)
+    }
+
+    /// Adds a record. Gives whether an unexpired one had to go for it.
+    pub fn insert(&mut self, hash: u64, w: Waiting, now: Time) -> bool {
+        self.remove(hash);
+        let mut recycled = false;
+        if self.used == self.records.len() {
+            recycled = self.records[self.first].live;
+            self.drop_first();
+        }
+        let at = (self.first + self.used) % self.records.len();
+        self.used += 1;
+        let bucket = self.bucket(hash);
+        self.records[at] = Record {
+            hash,
+            snd_nxt: w.snd_nxt,
+            rcv_nxt: w.rcv_nxt,
+            expires_ms: (now.plus_ns(TIME_WAIT_NS).0 / 1_000_000) as u32,
+            next: self.buckets[bucket],
+            live: true,
+        };
+        self.buckets[bucket] = at as u32;
+        self.live += 1;
+        recycled
+    }
+
+    /// Finds a connection.
+    #[inline]
+    pub fn find(&self, hash: u64) -> Option<Waiting> {
+        if self.live == 0 {
+            return None;
+        }
+        let mut i = self.buckets[self.bucket(hash)];
+        while i != NONE {
+            let r = &self.records[i as usize];
+            if r.hash == hash {
+                return Some(Waiting { snd_nxt: r.snd_nxt, rcv_nxt: r.rcv_nxt });
+            }
+            i = r.next;
+        }
+        None
+    }
+
+    /// Takes a connection out (a new SYN takes over its tuple).
+    pub fn remove(&mut self, hash: u64) -> bool {
+        let bucket = self.bucket(hash);
+        let (mut prev, mut i) = (NONE, self.buckets[bucket]);
+        while i != NONE {
+            let r = self.records[i as usize];
+            if r.hash == hash {
+                if prev == NONE {
+                    self.buckets[bucket] = r.next;
+                } else {
+                    self.records[prev as usize].next = r.next;
+                }
+                self.records[i as usize].live = false;
+                self.live -= 1;
+                return true;
+            }
+            (prev, i) = (i, r.next);
+        }
+        false
+    }
+
+    fn drop_first(&mut self) {
+        let r = self.records[self.first];
+        if r.live {
+            self.remove(r.hash);
+        }
+        self.first = (self.first + 1) % self.records.len();
+        self.used -= 1;
+    }
+
+    /// Lets expired records go, at most `max`.
+    pub fn expire(&mut self, now: Time, max: usize) {
+        let now_ms = (now.0 / 1_000_000) as u32;
+        for _ in 0..max {
+            if self.used == 0 {
+                break;
+            }
+            let r = self.records[self.first];
+            // Modulo 2^32 ms: records live for a minute, the clock wraps in 49 days.
+            if r.live && (now_ms.wrapping_sub(r.expires_ms) as i32) < 0 {
+                break;
+            }
+            self.drop_first();
+        }
+    }
+}
+
+const _: () = assert!(size_of::<Record>() <= 32);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hugepages::PagePolicy;
+
+    fn ring(n: u32) -> TimeWait {
+        let mut a = Arena::reserve(TimeWait::cost(n as usize), PagePolicy::NormalOnly).unwrap();
+        TimeWait::new(&mut a, n).unwrap()
+    }
+
+    fn w(n: u32) -> Waiting {
+        Waiting { snd_nxt: Seq(n), rcv_nxt: Seq(n + 1) }
+    }
+
+    #[test]
+    fn finds_removes_expires() {
+        let mut t = ring(8);
+        for i in 0..5u32 {
+            // All in one bucket.
+            assert!(!t.insert(u64::from(i) << 32, w(i), Time::from_ms(u64::from(i) * 1000)));
+        }
+        assert_eq!(t.find(2 << 32), Some(w(2)));
+        assert!(t.remove(2 << 32) && !t.remove(2 << 32));
+        assert_eq!((t.find(2 << 32), t.find(4 << 32), t.live()), (None, Some(w(4)), 4));
+        t.expire(Time::from_ms(61_500), 100);
+        assert_eq!((t.live(), t.find(1 << 32), t.find(3 << 32)), (2, None, Some(w(3))));
+        t.expire(Time::from_ms(100_000), 100);
+        assert_eq!(t.live(), 0);
+    }
+
+    #[test]
+    fn when_full_the_oldest_goes() {
+        let mut t = ring(4);
+        for i in 0..10u64 {
+            assert_eq!(t.insert(i, w(i as u32), Time(0)), i >= 4);
+        }
+        assert_eq!((t.live(), t.find(5), t.find(6)), (4, None, Some(w(6))));
+    }
+}
