@@ -73,7 +73,17 @@ pub(crate) fn all(bytes: &[u8], class: u8) -> bool {
 #[inline]
 pub(crate) fn skip(buf: &[u8], pos: usize, class: u8) -> usize {
     let rest = buf.get(pos..).unwrap_or_default();
-    pos + rest.iter().position(|&b| !is(b, class)).unwrap_or(rest.len())
+    // Blocks of known length are unrolled without bounds checks.
+    let (blocks, tail) = rest.as_chunks::<8>();
+    for (index, block) in blocks.iter().enumerate() {
+        for (at, &b) in block.iter().enumerate() {
+            if !is(b, class) {
+                return pos + index * 8 + at;
+            }
+        }
+    }
+    let tail_at = buf.len() - tail.len();
+    tail_at + tail.iter().position(|&b| !is(b, class)).unwrap_or(tail.len())
 }
 
 /// The first position from `pos` on that is neither space nor tab.
@@ -95,10 +105,17 @@ pub(crate) fn is_text(b: u8) -> bool {
     b == b'\t' || (b >= 0x20 && b != 0x7f)
 }
 
-/// The first position from `pos` on that is not text; eight bytes at a time.
+/// The first position from `pos` on that is not text; sixteen bytes at a time while they are, then eight.
 #[inline]
 pub(crate) fn text_end(buf: &[u8], pos: usize) -> usize {
     let mut at = pos;
+    while let Some(block) = buf.get(at..).and_then(|rest| rest.first_chunk::<16>()) {
+        // No early exit: it becomes a few vector instructions. A tab is left to the loop below.
+        if block.iter().fold(false, |found, &b| found | (b < 0x20) | (b == 0x7f)) {
+            break;
+        }
+        at += 16;
+    }
     while let Some(word) = buf.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
         let mask = not_text_or_tab(u64::from_le_bytes(*word));
         if mask == 0 {

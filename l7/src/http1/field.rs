@@ -77,30 +77,30 @@ impl FieldName {
     /// Names are compared without case (RFC 9110 5.1).
     #[inline]
     pub fn of(name: &[u8]) -> Self {
-        // The length alone rules out nearly every other name.
-        let (text, field): (&[u8], _) = match (name.len(), name.first().map(u8::to_ascii_lowercase)) {
-            (2, Some(b't')) => (b"te", Self::Te),
-            (3, Some(b'v')) => (b"via", Self::Via),
-            (4, Some(b'h')) => (b"host", Self::Host),
-            (4, Some(b'd')) => (b"date", Self::Date),
-            (5, Some(b'p')) => (b"proxy", Self::Proxy),
-            (6, Some(b'e')) => (b"expect", Self::Expect),
-            (7, Some(b't')) => (b"trailer", Self::Trailer),
-            (7, Some(b'u')) => (b"upgrade", Self::Upgrade),
-            (10, Some(b'c')) => (b"connection", Self::Connection),
-            (10, Some(b'k')) => (b"keep-alive", Self::KeepAlive),
-            (12, Some(b'm')) => (b"max-forwards", Self::MaxForwards),
-            (14, Some(b'c')) => (b"content-length", Self::ContentLength),
-            (15, Some(b'x')) => (b"x-forwarded-for", Self::XForwardedFor),
-            (16, Some(b'p')) => (b"proxy-connection", Self::ProxyConnection),
-            (16, Some(b'x')) => (b"x-forwarded-host", Self::XForwardedHost),
-            (17, Some(b't')) => (b"transfer-encoding", Self::TransferEncoding),
-            (17, Some(b'x')) => (b"x-forwarded-proto", Self::XForwardedProto),
-            (18, Some(b'p')) => (b"proxy-authenticate", Self::ProxyAuthenticate),
-            (19, Some(b'p')) => (b"proxy-authorization", Self::ProxyAuthorization),
+        // Length and first letter alone rule out nearly every other name.
+        let (found, field) = match (name.len(), name.first().map_or(0, |b| b | 0x20)) {
+            (2, b't') => (is_name(name, b"te"), Self::Te),
+            (3, b'v') => (is_name(name, b"via"), Self::Via),
+            (4, b'h') => (is_name(name, b"host"), Self::Host),
+            (4, b'd') => (is_name(name, b"date"), Self::Date),
+            (5, b'p') => (is_name(name, b"proxy"), Self::Proxy),
+            (6, b'e') => (is_name(name, b"expect"), Self::Expect),
+            (7, b't') => (is_name(name, b"trailer"), Self::Trailer),
+            (7, b'u') => (is_name(name, b"upgrade"), Self::Upgrade),
+            (10, b'c') => (is_name(name, b"connection"), Self::Connection),
+            (10, b'k') => (is_name(name, b"keep-alive"), Self::KeepAlive),
+            (12, b'm') => (is_name(name, b"max-forwards"), Self::MaxForwards),
+            (14, b'c') => (is_name(name, b"content-length"), Self::ContentLength),
+            (15, b'x') => (is_name(name, b"x-forwarded-for"), Self::XForwardedFor),
+            (16, b'p') => (is_name(name, b"proxy-connection"), Self::ProxyConnection),
+            (16, b'x') => (is_name(name, b"x-forwarded-host"), Self::XForwardedHost),
+            (17, b't') => (is_name(name, b"transfer-encoding"), Self::TransferEncoding),
+            (17, b'x') => (is_name(name, b"x-forwarded-proto"), Self::XForwardedProto),
+            (18, b'p') => (is_name(name, b"proxy-authenticate"), Self::ProxyAuthenticate),
+            (19, b'p') => (is_name(name, b"proxy-authorization"), Self::ProxyAuthorization),
             _ => return Self::Other,
         };
-        if name.eq_ignore_ascii_case(text) { field } else { Self::Other }
+        if found { field } else { Self::Other }
     }
 
     /// Hop-by-hop whether or not Connection says so (RFC 9110 7.6.1, and what proxies long agree on).
@@ -117,6 +117,18 @@ impl FieldName {
                 | Self::TransferEncoding
                 | Self::Upgrade
         )
+    }
+}
+
+/// Whether `name`, a token, is `text`, which has lower-case letters and hyphens only. Among the bytes of a token
+/// only the capital is taken for its letter. The length is a constant, so that whole words are compared.
+#[inline]
+fn is_name<const N: usize>(name: &[u8], text: &[u8; N]) -> bool {
+    match name.first_chunk::<N>() {
+        Some(first) if name.len() == N => {
+            first.iter().zip(text).fold(0, |differs, (a, b)| differs | ((a | 0x20) ^ b)) == 0
+        }
+        _ => false,
     }
 }
 
