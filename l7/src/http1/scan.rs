@@ -2,7 +2,8 @@
 //!
 //! A head that arrives whole is parsed at once and never scanned. One that trickles is scanned from where the
 //! last scan ended, each completed line is checked once, and the head is parsed when its end is there: two looks
-//! at each byte however it was cut, and a fault is still found with the byte that makes it one.
+//! at each byte however it was cut. A bad byte is found when it comes, a bad line with its end at the latest, and
+//! what only several lines together do wrong (two Hosts, two framings) at the end of the head.
 
 use super::bytes::{self, TOKEN};
 use super::field::{self, Side};

@@ -143,12 +143,12 @@ proptest! {
 #[test]
 fn the_kept_corpora() {
     let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
-    let targets: [(&str, fn(&[u8])); 3] = [
-        ("http1_request", harness::request),
+    type Target = fn(&[u8]);
+    for (name, target) in [
+        ("http1_request", harness::request as Target),
         ("http1_response", harness::response),
         ("http1_chunked", harness::chunked),
-    ];
-    for (name, target) in targets {
+    ] {
         let mut seen = 0;
         for entry in fs::read_dir(corpora.join(name)).expect("the corpora are part of the repository") {
             target(&fs::read(entry.expect("readable").path()).expect("readable"));
