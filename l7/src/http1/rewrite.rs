@@ -20,7 +20,8 @@ pub struct ToOrigin<'a> {
     pub client_ip: IpAddr,
     /// Whether the client came over TLS, for X-Forwarded-Proto.
     pub client_tls: bool,
-    /// Host for the origin, if it is not to be the one that the client asked for.
+    /// Host for the origin, if it is not to be the one that the client asked for. An HTTP/1.0 client may have
+    /// asked for none ([`RequestHead::authority`] is empty): then it has to be named here.
     pub host: Option<&'a [u8]>,
     /// Whether to pass on `Expect: 100-continue`; its 100 then comes from the origin. Else the caller sends
     /// its own with [`super::write_100_continue`].
