@@ -1,1 +1,8 @@
-//! l7
+//! Layer 7 of Millrace: what happens to a connection's bytes once TCP has put them in order.
+//!
+//! Everything here is sans-IO. A protocol type takes bytes, says what they mean and what may be done next;
+//! it holds no socket, reads no clock and, on the paths that the network reaches, allocates nothing.
+
+#![forbid(unsafe_code)]
+
+pub mod http1;
