@@ -189,6 +189,11 @@ impl ServerConn {
         }
     }
 
+    /// The connection is not to be kept after the response that is next, whether its request is there or not.
+    pub fn close_soon_after(&mut self) {
+        self.keep_alive = false;
+    }
+
     /// A final response begins whose body is framed as `framing`. The answer, whether the connection is kept,
     /// is what the head has to say; it does not change after this. Call it once per request, and for an error
     /// too: a request that never became readable can be answered in state Head (408).

@@ -528,6 +528,12 @@ impl Tcp {
         &self.table.flows[id]
     }
 
+    /// Whether a connection has been given to its owner, and not been released since.
+    pub fn is_owned(&self, id: FlowId) -> bool {
+        let f = self.table.flows[id].flags;
+        !f.has(Flags::DEAD) && !f.has(Flags::ORPHAN) && !f.has(Flags::HALF_OPEN)
+    }
+
     /// Connections with a control block, for reports.
     pub fn flows(&self) -> impl Iterator<Item = FlowId> + '_ {
         self.table.flows.used()

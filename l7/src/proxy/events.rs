@@ -1,0 +1,214 @@
+//! From TCP's events to the exchange that they concern.
+
+use dataplane::{Ctr, Hist};
+use stack::{CloseReason, Events, FlowId};
+
+use super::exchange::{Exchange, ExchangeId, Role};
+use super::{Io, Proxy};
+use crate::http1::{ClientEof, ClientState, ServerState};
+
+impl Proxy {
+    pub(super) fn event(&mut self, io: &mut Io<'_>, flow: FlowId, events: Events) {
+        if events.has(Events::ACCEPTED) {
+            self.accepted(io, flow);
+        }
+        match Role::decode(io.tcp.user(flow)) {
+            Role::IdleClient => self.idle_client_event(io, flow, events),
+            Role::Client(x) => self.client_event(io, x, flow, events),
+            Role::Origin(x) => self.origin_event(io, x, flow, events),
+            Role::Pooled { site, origin } => {
+                // Nothing is due from it: data, FIN, RST and the idle timer all mean that it is of no use.
+                let idle_acks = Events::WRITABLE;
+                if events.0 & !idle_acks.0 != 0 {
+                    self.counters.inc(Ctr::OriginIdleClosed);
+                    self.forget_pooled(flow, site, origin);
+                    io.tcp.orphan(flow, io.now);
+                }
+            }
+        }
+    }
+
+    fn accepted(&mut self, io: &mut Io<'_>, flow: FlowId) {
+        self.counters.inc(Ctr::HttpConnections);
+        self.clients += 1;
+        io.tcp.set_user(flow, Role::IdleClient.encode());
+        io.tcp.set_timer(flow, io.now.plus_ns(self.config.client.header_ns));
+    }
+
+    fn idle_client_event(&mut self, io: &mut Io<'_>, flow: FlowId, events: Events) {
+        if io.tcp.is_readable(flow) && !events.has(Events::CLOSED) {
+            let Some(x) = self.exchanges.alloc() else {
+                self.counters.inc(Ctr::HttpNoContext);
+                self.refuse(io, flow);
+                return;
+            };
+            self.exchanges[x] = Exchange::new(flow, &self.config.http);
+            io.tcp.set_user(flow, Role::Client(x).encode());
+            io.tcp.set_timer(flow, io.now.plus_ns(self.config.client.header_ns));
+            self.pump(io, x);
+        } else if events.has(Events::CLOSED) || io.tcp.at_end(flow) {
+            self.close_idle_client(io, flow);
+        } else if events.has(Events::TIMEOUT) {
+            self.counters.inc(Ctr::HttpIdleClosed);
+            self.close_idle_client(io, flow);
+        }
+    }
+
+    pub(super) fn close_idle_client(&mut self, io: &mut Io<'_>, flow: FlowId) {
+        self.clients -= 1;
+        io.tcp.orphan(flow, io.now);
+    }
+
+    fn client_event(&mut self, io: &mut Io<'_>, x: ExchangeId, flow: FlowId, events: Events) {
+        if events.has(Events::CLOSED) {
+            if self.exchanges[x].server.state() != ServerState::Head {
+                self.counters.inc(Ctr::HttpClientGone);
+            }
+            self.drop_origin(io, x);
+            io.tcp.release(flow);
+            self.clients -= 1;
+            self.end(x);
+            return;
+        }
+        if events.has(Events::TIMEOUT) && !self.client_timeout(io, x) {
+            return;
+        }
+        self.pump(io, x);
+    }
+
+    /// The client has stood still. Gives whether the exchange goes on.
+    fn client_timeout(&mut self, io: &mut Io<'_>, x: ExchangeId) -> bool {
+        let e = &self.exchanges[x];
+        let idle = self.config.sites.get(e.site as usize).map_or(u64::MAX, |s| s.timeouts.idle_ns);
+        match e.server.state() {
+            ServerState::Idle | ServerState::Head => {
+                self.counters.inc(Ctr::HttpHeaderTimeout);
+                self.fail(io, x, 408);
+                false
+            }
+            ServerState::Exchange if !e.server.is_request_complete() && !self.up_is_full(io, x) => {
+                self.counters.inc(Ctr::HttpBodyTimeout);
+                self.fail(io, x, 408);
+                false
+            }
+            ServerState::Draining => {
+                self.close_client(io, x);
+                false
+            }
+            _ if io.tcp.queued(e.client) > 0 => {
+                // It reads nothing: what is queued for it has not moved since the timer was set.
+                self.counters.inc(Ctr::HttpBodyTimeout);
+                self.break_off(io, x);
+                false
+            }
+            _ => {
+                io.tcp.set_timer(e.client, io.now.plus_ns(idle));
+                true
+            }
+        }
+    }
+
+    fn origin_event(&mut self, io: &mut Io<'_>, x: ExchangeId, flow: FlowId, events: Events) {
+        if events.has(Events::CONNECTED) {
+            let e = &mut self.exchanges[x];
+            e.connected = true;
+            self.counters.record(Hist::OriginConnect, io.now.since_ns(e.connect_started));
+            let first_byte = self.config.sites[e.site as usize].timeouts.first_byte_ns;
+            io.tcp.set_timer(flow, io.now.plus_ns(first_byte));
+        }
+        if events.has(Events::CLOSED) && !io.tcp.is_readable(flow) {
+            self.origin_gone(io, x);
+            return;
+        }
+        if events.has(Events::TIMEOUT) && !self.origin_timeout(io, x) {
+            return;
+        }
+        let alive = self.pump(io, x);
+        // What it had sent before it died has been read by now, or cannot be.
+        if events.has(Events::CLOSED) && alive && self.exchanges[x].origin == flow {
+            self.origin_gone(io, x);
+        }
+    }
+
+    /// The origin has stood still. Gives whether the exchange goes on.
+    fn origin_timeout(&mut self, io: &mut Io<'_>, x: ExchangeId) -> bool {
+        let e = &self.exchanges[x];
+        let timeouts = self.config.sites[e.site as usize].timeouts;
+        if !e.connected {
+            self.counters.inc(Ctr::OriginConnectTimeout);
+            if !self.try_another(io, x) {
+                self.fail(io, x, 504);
+            }
+            return false;
+        }
+        match e.conn.state() {
+            ClientState::AwaitingHead if e.server.is_request_complete() || self.up_is_full(io, x) => {
+                self.counters.inc(Ctr::OriginFirstByteTimeout);
+                self.fail(io, x, 504);
+                false
+            }
+            ClientState::Body if !self.down_is_full(io, x) => {
+                self.counters.inc(Ctr::HttpBodyTimeout);
+                self.break_off(io, x);
+                false
+            }
+            // It waits for the client, not we for it.
+            _ => {
+                let e = &self.exchanges[x];
+                io.tcp.set_timer(e.origin, io.now.plus_ns(timeouts.idle_ns));
+                true
+            }
+        }
+    }
+
+    /// The connection to the origin is over, and nothing of it is left to read.
+    fn origin_gone(&mut self, io: &mut Io<'_>, x: ExchangeId) {
+        let e = &mut self.exchanges[x];
+        let reason = io.tcp.close_reason(e.origin);
+        if !e.connected {
+            self.counters.inc(Ctr::OriginConnectFailed);
+            if !self.try_another(io, x) {
+                let timed_out = reason == CloseReason::TimedOut;
+                self.fail(io, x, if timed_out { 504 } else { 502 });
+            }
+            return;
+        }
+        if e.tunnel {
+            self.break_off(io, x);
+            return;
+        }
+        self.origin_eof(io, x, reason != CloseReason::Done);
+    }
+
+    /// The origin will send no more.
+    pub(super) fn origin_eof(&mut self, io: &mut Io<'_>, x: ExchangeId, is_reset: bool) {
+        match self.exchanges[x].conn.on_eof(is_reset) {
+            ClientEof::Retry => {
+                self.counters.inc(Ctr::OriginRetries);
+                self.exchanges[x].attempts = 0;
+                self.again(io, x);
+            }
+            ClientEof::BadGateway => {
+                self.counters.inc(Ctr::OriginClosedEarly);
+                self.fail(io, x, 502);
+            }
+            ClientEof::Truncated => {
+                self.counters.inc(Ctr::OriginClosedEarly);
+                self.break_off(io, x);
+            }
+            ClientEof::Clean if self.exchanges[x].conn.is_response_complete() => {
+                self.complete(io, x);
+            }
+            ClientEof::Clean => self.break_off(io, x),
+        }
+    }
+
+    pub(super) fn up_is_full(&self, io: &Io<'_>, x: ExchangeId) -> bool {
+        let e = &self.exchanges[x];
+        e.origin.is_some() && io.tcp.queued_true(e.origin) >= self.config.request_budget_bytes
+    }
+
+    pub(super) fn down_is_full(&self, io: &Io<'_>, x: ExchangeId) -> bool {
+        io.tcp.queued_true(self.exchanges[x].client) >= self.config.request_budget_bytes
+    }
+}

@@ -1,0 +1,174 @@
+//! One request under way: a client connection, its origin connection, and what is between them.
+
+use dataplane::{CellWriter, Slice, Time};
+use hugepages::typed_index;
+use stack::FlowId;
+
+use crate::http1::{BodyLength, ClientConn, HttpLimits, Method, ServerConn, Version};
+
+typed_index! {
+    /// A request under way.
+    pub struct ExchangeId;
+}
+
+/// What a connection is to the proxy: kept in the connection's own control block, so that an idle one costs
+/// nothing here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A client without a request.
+    IdleClient,
+    /// The client of an exchange.
+    Client(ExchangeId),
+    /// The origin of an exchange.
+    Origin(ExchangeId),
+    /// In the pool of this site's origin.
+    Pooled {
+        /// Site.
+        site: u16,
+        /// Origin of the site.
+        origin: u16,
+    },
+}
+
+impl Role {
+    /// As the number that a connection keeps for its owner.
+    pub fn encode(self) -> u64 {
+        use hugepages::SlabIndex;
+        match self {
+            Role::IdleClient => 0,
+            Role::Client(x) => 1 << 32 | u64::from(x.to_u32()),
+            Role::Origin(x) => 2 << 32 | u64::from(x.to_u32()),
+            Role::Pooled { site, origin } => 3 << 32 | u64::from(site) << 16 | u64::from(origin),
+        }
+    }
+
+    /// From that number.
+    pub fn decode(n: u64) -> Role {
+        use hugepages::SlabIndex;
+        match n >> 32 {
+            1 => Role::Client(ExchangeId::from_u32(n as u32)),
+            2 => Role::Origin(ExchangeId::from_u32(n as u32)),
+            3 => Role::Pooled { site: (n >> 16) as u16, origin: n as u16 },
+            _ => Role::IdleClient,
+        }
+    }
+}
+
+/// One direction of an exchange.
+#[derive(Default)]
+pub struct Leg {
+    /// Bytes taken from the source and not yet consumed there: they wait in the destination's send queue.
+    pub held: u32,
+    /// Whether what goes out is framed in chunks.
+    pub chunked: bool,
+    /// Whether a chunk's data has been sent without the line end behind it.
+    pub chunk_open: bool,
+    /// Whether the last chunk's line has been sent: trailers may follow.
+    pub last_chunk: bool,
+    /// Where chunk lines are written.
+    pub writer: CellWriter,
+}
+
+/// A request under way.
+pub struct Exchange {
+    /// The client's connection.
+    pub client: FlowId,
+    /// The origin's; NONE before one is chosen and after it was given back.
+    pub origin: FlowId,
+    /// The client's side of HTTP.
+    pub server: ServerConn,
+    /// The origin's side of HTTP.
+    pub conn: ClientConn,
+    /// Bytes from the client that are not parsed yet.
+    pub client_in: Option<Slice>,
+    /// Bytes from the origin that are not parsed yet.
+    pub origin_in: Option<Slice>,
+    /// The head as sent to the origin, until it can no longer be needed again.
+    pub head: Option<Slice>,
+    /// Client to origin.
+    pub up: Leg,
+    /// Origin to client.
+    pub down: Leg,
+    /// Site.
+    pub site: u16,
+    /// Origin of the site.
+    pub origin_index: u16,
+    /// Connections tried for this request.
+    pub attempts: u8,
+    /// Whether the origin's connection is established.
+    pub connected: bool,
+    /// Whether a final response has begun.
+    pub responding: bool,
+    /// Whether both directions are a tunnel now.
+    pub tunnel: bool,
+    /// Method of the request.
+    pub method: Method,
+    /// Version of the request.
+    pub version: Version,
+    /// Framing of the request's body.
+    pub request_body: BodyLength,
+    /// Whether the request asked for an upgrade.
+    pub upgrade: bool,
+    /// When the head was complete.
+    pub started: Time,
+    /// When the connection to the origin was begun.
+    pub connect_started: Time,
+}
+
+impl Exchange {
+    /// For a client connection with a byte of a request.
+    pub fn new(client: FlowId, limits: &HttpLimits) -> Exchange {
+        Exchange {
+            client,
+            origin: FlowId::NONE,
+            server: ServerConn::new(limits),
+            conn: ClientConn::new(limits),
+            client_in: None,
+            origin_in: None,
+            head: None,
+            up: Leg::default(),
+            down: Leg::default(),
+            site: 0,
+            origin_index: 0,
+            attempts: 0,
+            connected: false,
+            responding: false,
+            tunnel: false,
+            method: Method::Get,
+            version: Version::Http11,
+            request_body: BodyLength::None,
+            upgrade: false,
+            started: Time(0),
+            connect_started: Time(0),
+        }
+    }
+
+    /// Lets go of everything that belongs to one request, for the next one on the same connection.
+    pub fn reset_request(&mut self) {
+        self.origin = FlowId::NONE;
+        self.origin_in = None;
+        self.head = None;
+        self.up = Leg::default();
+        self.down = Leg::default();
+        self.attempts = 0;
+        self.connected = false;
+        self.responding = false;
+        self.tunnel = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hugepages::SlabIndex;
+
+    #[test]
+    fn roles_round_trip() {
+        let x = ExchangeId::from_u32(77);
+        assert!(x.is_some() && !x.is_none());
+        for r in [Role::IdleClient, Role::Client(x), Role::Origin(x), Role::Pooled { site: 3, origin: 9 }] {
+            assert_eq!(Role::decode(r.encode()), r);
+        }
+        assert_eq!(Role::decode(0), Role::IdleClient, "a new connection");
+    }
+}

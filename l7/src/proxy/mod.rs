@@ -1,0 +1,227 @@
+//! The proxy of one core: client connections in, origin connections out, HTTP/1.1 on both.
+//!
+//! ```text
+//!  tcp events ──► Proxy::run ──► by the connection's Role ──► pump the exchange:
+//!
+//!   client ─ read ─► client_in ─► ServerConn ─► head: route, rewrite ─► origin's send queue
+//!                                    └─ body pieces (slices, not copied) ──► origin's send queue
+//!   client's send queue ◄─ body pieces ◄─ ClientConn ◄─ origin_in ◄─ read ─ origin
+//! ```
+//!
+//! Nothing here holds a byte for longer than TCP does: a body piece is the received slice, put into the other
+//! side's send queue. **Backpressure**: a side is read only while the other side's queue is below the
+//! request's budget, and its window is opened (`consume`) only as the other side acknowledges.
+//!
+//! An exchange is taken from a bounded slab when the first byte of a request comes, and given back when the
+//! response is handed to TCP: an idle connection is a flow record and nothing else.
+
+mod config;
+mod events;
+mod exchange;
+mod pump;
+mod respond;
+mod upstream;
+
+use dataplane::{CellWriter, Counters, Ctr, Pool, Slice, Time};
+use hugepages::{Arena, Footprint, Limits, Slab};
+use stack::{FlowId, Net, Tcp};
+
+pub use config::{Answer, ClientTimeouts, Origin, OriginTimeouts, ProxyConfig, Router, Site};
+use exchange::{Exchange, ExchangeId, Leg, Role};
+
+use crate::http1::{ClientConn, HeaderSlots, http_date};
+
+/// Largest head that we write: what the parser lets in, and what we add to it.
+pub const HEAD_CELL_BYTES: u32 = 20 << 10;
+/// Origins of a site that one request tries at most.
+const ATTEMPTS_MAX: u8 = 3;
+
+/// The connection side that the proxy works on: passed down, never kept.
+pub struct Io<'a> {
+    /// The TCP engine.
+    pub tcp: &'a mut Tcp,
+    /// The network, for routes.
+    pub net: &'a Net,
+    /// The time.
+    pub now: Time,
+}
+
+/// Where L7 writes bytes.
+#[derive(Clone)]
+pub struct Cells {
+    /// Cells for chunk lines and ordinary heads.
+    pub payload: Pool,
+    /// Cells of [`HEAD_CELL_BYTES`]: long heads, and heads gathered from several segments.
+    pub heads: Pool,
+}
+
+impl Cells {
+    /// A copy of `bytes` in the smallest cell that takes them; `None` when the pool is empty, or they are
+    /// longer than any cell.
+    fn store(&self, bytes: &[u8]) -> Option<Slice> {
+        let small = bytes.len() <= self.payload.cell_bytes() as usize;
+        let mut w = CellWriter::default();
+        if !w.reserve(bytes.len().max(1), if small { &self.payload } else { &self.heads }) {
+            return None;
+        }
+        w.put(bytes);
+        w.take()
+    }
+
+    /// `first` and `second` in one piece: in `first`'s own cell where that can be.
+    fn join(&self, mut first: Slice, second: &[u8]) -> Option<Slice> {
+        if first.extend_in_place(second) {
+            return Some(first);
+        }
+        // In a cell with room for more of the same head, so that the next piece is not copied twice.
+        let mut w = CellWriter::default();
+        if first.len() + second.len() > HEAD_CELL_BYTES as usize
+            || !w.reserve(HEAD_CELL_BYTES as usize, &self.heads)
+        {
+            return None;
+        }
+        w.put(&first);
+        w.put(second);
+        w.take()
+    }
+}
+
+/// Kept-alive connections to one origin.
+struct OriginPool {
+    idle: Vec<(FlowId, ClientConn)>,
+}
+
+struct SiteState {
+    origins: Vec<OriginPool>,
+    next: usize,
+    /// The stub's answer, complete but for its head's date: body only.
+    stub: Option<Slice>,
+}
+
+/// The proxy of one core.
+pub struct Proxy {
+    config: ProxyConfig,
+    router: Router,
+    sites: Vec<SiteState>,
+    exchanges: Slab<ExchangeId, Exchange>,
+    cells: Cells,
+    counters: Counters,
+    slots: HeaderSlots,
+    scratch: Box<[u8]>,
+    date: [u8; 29],
+    date_second: u64,
+    draining: bool,
+    clients: u64,
+    idle_origins: u64,
+}
+
+impl Proxy {
+    /// Bytes that a proxy takes from its core's arena.
+    pub fn cost(limits: &Limits) -> usize {
+        Slab::<ExchangeId, Exchange>::cost(limits.http_contexts as usize)
+    }
+
+    /// Says what the proxy's pools cost, and why.
+    pub fn footprint(limits: &Limits, f: &mut Footprint) {
+        let item = size_of::<Exchange>() as u64 + 4;
+        f.add("http contexts", limits.http_contexts.into(), item, "one per request under way");
+    }
+
+    /// A proxy with the pools of `limits`, cut from `arena`. `None` when the arena is smaller than
+    /// [`Proxy::cost`], or a stub's body larger than a cell.
+    pub fn new(
+        config: ProxyConfig,
+        limits: &Limits,
+        arena: &mut Arena,
+        cells: Cells,
+        counters: Counters,
+    ) -> Option<Proxy> {
+        let nobody = FlowId::NONE;
+        let exchanges = Slab::new(arena, limits.http_contexts, || Exchange::new(nobody, &config.http))?;
+        let mut sites = Vec::new();
+        for s in &config.sites {
+            let (origins, stub) = match &s.answer {
+                Answer::Origins(o) => (o.len(), None),
+                Answer::Stub(body) => (0, Some(cells.store(body)?)),
+            };
+            let pool = || OriginPool { idle: Vec::with_capacity(config.idle_per_origin_max) };
+            sites.push(SiteState { origins: (0..origins).map(|_| pool()).collect(), next: 0, stub });
+        }
+        Some(Proxy {
+            router: Router::new(&config.sites),
+            sites,
+            exchanges,
+            cells,
+            counters,
+            slots: HeaderSlots::new(),
+            scratch: vec![0; HEAD_CELL_BYTES as usize].into(),
+            date: http_date::format(config.unix_ns_at_start / 1_000_000_000),
+            date_second: 0,
+            draining: false,
+            clients: 0,
+            idle_origins: 0,
+            config,
+        })
+    }
+
+    /// Handles everything that has happened to connections. Gives whether there was anything.
+    pub fn run(&mut self, io: &mut Io<'_>) -> bool {
+        let second = io.now.0 / 1_000_000_000;
+        if second != self.date_second {
+            self.date_second = second;
+            self.date = http_date::format((self.config.unix_ns_at_start + io.now.0) / 1_000_000_000);
+        }
+        let mut n = 0u64;
+        let t0 = dataplane::time::cycles();
+        while let Some((flow, events)) = io.tcp.next_event() {
+            n += 1;
+            self.event(io, flow, events);
+        }
+        if n > 0 {
+            self.counters.stage(dataplane::Stage::Http, n, dataplane::time::cycles() - t0);
+            let c = &self.counters;
+            c.set(Ctr::HttpOpen, self.clients);
+            c.set(Ctr::HttpActive, self.exchanges.in_use().into());
+            c.set(Ctr::OriginIdle, self.idle_origins);
+            c.set(Ctr::PoolPayloadFree, self.cells.payload.free_count().into());
+        }
+        n > 0
+    }
+
+    /// Takes no new requests from now on: idle connections are closed, the others after their response.
+    /// Not for the hot path: looks at every connection.
+    pub fn drain(&mut self, io: &mut Io<'_>) {
+        self.draining = true;
+        io.tcp.close_listeners();
+        let flows: Vec<FlowId> = io.tcp.flows().collect();
+        for flow in flows {
+            match Role::decode(io.tcp.user(flow)) {
+                Role::IdleClient if io.tcp.is_owned(flow) => self.close_idle_client(io, flow),
+                Role::Pooled { site, origin } => {
+                    self.forget_pooled(flow, site, origin);
+                    io.tcp.orphan(flow, io.now);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Client connections that are open: none left means drained.
+    pub fn open_clients(&self) -> u64 {
+        self.clients
+    }
+
+    /// Requests under way.
+    pub fn active(&self) -> u32 {
+        self.exchanges.in_use()
+    }
+}
+
+/// Bytes that a leg's source may have its window opened by: what has left the destination's queue.
+fn settle(leg: &mut Leg, tcp: &mut Tcp, from: FlowId, to: FlowId) {
+    let waiting = if to.is_some() { tcp.queued(to) } else { 0 };
+    if leg.held > waiting {
+        tcp.consume(from, leg.held - waiting);
+        leg.held = waiting;
+    }
+}

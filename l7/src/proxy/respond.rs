@@ -1,0 +1,183 @@
+//! What we say ourselves: errors, the stub's answer; and how an exchange ends.
+
+use dataplane::{Counters, Ctr, Hist, Slice};
+use stack::FlowId;
+
+use super::exchange::{ExchangeId, Role};
+use super::{Io, Proxy};
+use crate::http1::{
+    AfterResponse, BodyLength, ErrorContext, HeadSink, ServerState, SliceSink, Version, write_error,
+};
+
+/// Counts a final response.
+pub(super) fn count_status(c: &Counters, status: u16) {
+    c.inc(match status / 100 {
+        2 => Ctr::Http2xx,
+        3 => Ctr::Http3xx,
+        4 => Ctr::Http4xx,
+        5 => Ctr::Http5xx,
+        _ => Ctr::HttpOther,
+    });
+}
+
+impl Proxy {
+    /// Answers with an error of ours; when a response has begun, breaks it off instead.
+    pub(super) fn fail(&mut self, io: &mut Io<'_>, x: ExchangeId, status: u16) {
+        self.drop_origin(io, x);
+        let e = &mut self.exchanges[x];
+        if e.responding || !matches!(e.server.state(), ServerState::Exchange | ServerState::Head) {
+            self.break_off(io, x);
+            return;
+        }
+        let keep = e.server.respond(BodyLength::Length(0)) && !self.draining;
+        if !keep {
+            e.server.close_soon();
+        }
+        let ctx =
+            ErrorContext { method: Some(e.method), version: Some(e.version), close: !keep, date: &self.date };
+        let mut sink = SliceSink::new(&mut self.scratch);
+        let written = write_error(status, &ctx, &mut sink).is_ok();
+        let n = sink.len();
+        let sent = written && self.send_scratch(io, x, n);
+        count_status(&self.counters, status);
+        self.exchanges[x].responding = true;
+        if sent { self.finish_response(io, x) } else { self.break_off(io, x) }
+    }
+
+    /// Answers a client for whom there is no context: 503, and the connection ends.
+    pub(super) fn refuse(&mut self, io: &mut Io<'_>, flow: FlowId) {
+        let ctx = ErrorContext { method: None, version: None, close: true, date: &self.date };
+        let mut sink = SliceSink::new(&mut self.scratch);
+        if write_error(503, &ctx, &mut sink).is_ok()
+            && let Some(s) = self.cells.store(sink.written())
+        {
+            // Without a send record the client sees a close without an answer: it can try again.
+            let _ = io.tcp.send(flow, s);
+        }
+        self.counters.inc(Ctr::Http5xx);
+        self.close_idle_client(io, flow);
+    }
+
+    /// Answers with a site's stub.
+    pub(super) fn respond_stub(&mut self, io: &mut Io<'_>, x: ExchangeId, body: Slice) {
+        self.counters.inc(Ctr::HttpStub);
+        let e = &mut self.exchanges[x];
+        let keep = e.server.respond(BodyLength::Length(body.len() as u64)) && !self.draining;
+        if !keep {
+            e.server.close_soon();
+        }
+        let mut sink = SliceSink::new(&mut self.scratch);
+        let mut digits = [0u8; 20];
+        let length = decimal(body.len() as u64, &mut digits);
+        let connection: &[u8] = match (keep, e.version) {
+            (false, _) => b"\r\nConnection: close\r\n\r\n",
+            (true, Version::Http10) => b"\r\nConnection: keep-alive\r\n\r\n",
+            (true, _) => b"\r\n\r\n",
+        };
+        let parts: [&[u8]; 5] = [
+            b"HTTP/1.1 200 OK\r\nDate: ",
+            &self.date,
+            b"\r\nContent-Type: application/octet-stream\r\nContent-Length: ",
+            length,
+            connection,
+        ];
+        let written = parts.iter().try_for_each(|p| sink.put(p)).is_ok();
+        let n = sink.len();
+        let head = e.method == crate::http1::Method::Head;
+        let client = e.client;
+        e.responding = true;
+        count_status(&self.counters, 200);
+        let ok = written && self.send_scratch(io, x, n) && (head || io.tcp.send(client, body).is_ok());
+        if ok { self.finish_response(io, x) } else { self.break_off(io, x) }
+    }
+
+    /// Sends the first `n` bytes of the scratch buffer to the client.
+    pub(super) fn send_scratch(&mut self, io: &mut Io<'_>, x: ExchangeId, n: usize) -> bool {
+        let Some(s) = self.cells.store(&self.scratch[..n]) else {
+            self.counters.inc(Ctr::PoolPayloadEmpty);
+            return false;
+        };
+        io.tcp.send(self.exchanges[x].client, s).is_ok()
+    }
+
+    /// The origin's response is complete, and handed to TCP.
+    pub(super) fn complete(&mut self, io: &mut Io<'_>, x: ExchangeId) {
+        self.give_back(io, x);
+        self.finish_response(io, x);
+    }
+
+    /// The response is handed to TCP to its last byte: what comes next on the connection?
+    fn finish_response(&mut self, io: &mut Io<'_>, x: ExchangeId) {
+        self.counters.inc(Ctr::HttpComplete);
+        let e = &mut self.exchanges[x];
+        self.counters.record(Hist::LastByte, io.now.since_ns(e.started));
+        if e.server.state() != ServerState::Exchange {
+            // Told to close when it was idle already.
+            self.close_client(io, x);
+            return;
+        }
+        match e.server.responded() {
+            AfterResponse::NextRequest => {
+                let held = std::mem::take(&mut e.up.held);
+                io.tcp.consume(e.client, held);
+                e.reset_request();
+                io.tcp.set_timer(e.client, io.now.plus_ns(self.config.client.keep_alive_ns));
+            }
+            AfterResponse::Drain => {
+                let held = std::mem::take(&mut e.up.held);
+                io.tcp.consume(e.client, held);
+                e.reset_request();
+                io.tcp.set_timer(e.client, io.now.plus_ns(self.config.client.header_ns));
+            }
+            AfterResponse::Linger | AfterResponse::Close => self.close_client(io, x),
+        }
+    }
+
+    /// Ends the client's connection in order. What it still sends is thrown away by TCP for a while.
+    pub(super) fn close_client(&mut self, io: &mut Io<'_>, x: ExchangeId) {
+        self.drop_origin(io, x);
+        io.tcp.orphan(self.exchanges[x].client, io.now);
+        self.clients -= 1;
+        self.end(x);
+    }
+
+    /// Ends the exchange so that the client cannot take what it got for the whole.
+    pub(super) fn break_off(&mut self, io: &mut Io<'_>, x: ExchangeId) {
+        self.counters.inc(Ctr::HttpAborted);
+        self.drop_origin(io, x);
+        io.tcp.abort(self.exchanges[x].client);
+        self.clients -= 1;
+        self.end(x);
+    }
+
+    /// The connection goes on without a request: all that is kept of it is its flow.
+    pub(super) fn go_idle(&mut self, io: &mut Io<'_>, x: ExchangeId) {
+        let client = self.exchanges[x].client;
+        io.tcp.set_user(client, Role::IdleClient.encode());
+        self.end(x);
+        if self.draining {
+            self.close_idle_client(io, client);
+        }
+    }
+
+    /// Gives the context back.
+    pub(super) fn end(&mut self, x: ExchangeId) {
+        let e = &mut self.exchanges[x];
+        e.reset_request();
+        e.client_in = None;
+        e.client = FlowId::NONE;
+        self.exchanges.free(x);
+    }
+}
+
+fn decimal(mut n: u64, out: &mut [u8; 20]) -> &[u8] {
+    let mut at = out.len();
+    loop {
+        at -= 1;
+        out[at] = b'0' + (n % 10) as u8;
+        n /= 10;
+        if n == 0 {
+            return &out[at..];
+        }
+    }
+}
