@@ -143,10 +143,9 @@ write_origin() {
 # Made by scripts/lab/netns.sh. Runs as root, in a namespace that leads nowhere else, so that it may write here.
 user root;
 worker_processes 2;
-worker_rlimit_nofile 65536;
 pid $lab/nginx.pid;
 error_log $lab/error.log;
-events { worker_connections 16384; }
+events { worker_connections 8192; }
 http {
     log_format lab '\$msec \$remote_addr:\$remote_port "\$request" \$status sent=\$bytes_sent received=\$request_length '
                    'connection=\$connection/\$connection_requests host="\$http_host" via="\$http_via" xff="\$http_x_forwarded_for"';
@@ -189,6 +188,8 @@ start_origin() {
     if pid_in "$lab/nginx.pid" "$origin" >/dev/null; then return; fi
     # A socket that a killed nginx left behind would keep a new one from starting.
     rm -f "$lab/nginx.pid" "$lab/nginx.sock"
+    # A proxied upload takes several descriptors; as many as the host allows.
+    ulimit -n "$(ulimit -Hn)"
     ip netns exec "$origin" nginx -p "$lab" -e "$lab/error.log" -c "$lab/nginx.conf" </dev/null >"$lab/nginx.out" 2>&1 ||
         die "nginx did not start: $(cat "$lab/nginx.out")"
     wait_for 10 pid_in "$lab/nginx.pid" "$origin" >/dev/null || die "nginx did not start; see $lab/error.log"
