@@ -1,0 +1,23 @@
+# shellcheck shell=bash
+# What the scripts share; sourced, not run. Leaves the shell in the repository's root.
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$ROOT" || exit 1
+
+# rustup's folder is not on a non-login shell's PATH, and /usr/sbin (nginx, ethtool, ip) is not on a user's.
+for dir in "${CARGO_HOME:-${HOME:-/root}/.cargo}/bin" /usr/local/sbin /usr/sbin /sbin; do
+    case ":$PATH:" in
+    *":$dir:"*) ;;
+    *) if [ -d "$dir" ]; then PATH="$PATH:$dir"; fi ;;
+    esac
+done
+export PATH
+
+have() {
+    command -v "$1" >/dev/null 2>&1
+}
+
+die() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}

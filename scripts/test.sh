@@ -1,0 +1,157 @@
+#!/usr/bin/env bash
+# All checks and tests, as CI runs them. The last line is `N passed, N failed` (`, N skipped` may follow); every
+# step (fmt, clippy, …) counts as one test. Exit code 1 when anything failed.
+#
+# Knobs (all have defaults):
+#   MILLRACE_SIM_SEEDS=200   seeds that the simulator runs
+#   CARGO_TARGET_DIR         where to build; logs of the steps are in its test-logs/
+# A test that needs root (the namespaces) or a tool that is not there skips itself and says why: it appends a line,
+# `TEST_NAME reason`, to the file that MILLRACE_TEST_SKIPS names. The runners would call it passed without a word.
+set -uo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+usage() {
+    echo "usage: scripts/test.sh [--quick]     --quick leaves out clippy and the docs"
+}
+
+quick=false
+for arg in "$@"; do
+    case "$arg" in
+    --quick) quick=true ;;
+    -h | --help) usage; exit 0 ;;
+    *) usage >&2; exit 2 ;;
+    esac
+done
+
+passed=0 failed=0 skipped=0
+logs=${CARGO_TARGET_DIR:-target}/test-logs
+mkdir -p "$logs" || die "cannot write to $logs"
+logs=$(cd "$logs" && pwd)
+
+export MILLRACE_SIM_SEEDS=${MILLRACE_SIM_SEEDS:-200}
+export MILLRACE_TEST_SKIPS=$logs/skips
+: >"$MILLRACE_TEST_SKIPS"
+
+finish() {
+    echo
+    if [ -s "$MILLRACE_TEST_SKIPS" ]; then
+        echo "skipped themselves:"
+        sort -u "$MILLRACE_TEST_SKIPS" | sed 's/^/  /'
+        local by_themselves
+        by_themselves=$(awk '{ print $1 }' "$MILLRACE_TEST_SKIPS" | sort -u | wc -l)
+        passed=$((passed - by_themselves)) skipped=$((skipped + by_themselves))
+    fi
+    local line="$passed passed, $failed failed"
+    if [ "$skipped" -gt 0 ]; then line="$line, $skipped skipped"; fi
+    echo "$line"
+    [ "$failed" = 0 ]
+    exit
+}
+
+# step NAME COMMAND…: one test; its output is shown when it fails, and is always in the logs.
+step() {
+    local name=$1 start=$SECONDS
+    shift
+    printf '%-10s ' "$name"
+    if "$@" >"$logs/$name.log" 2>&1 </dev/null; then
+        passed=$((passed + 1))
+        echo "ok      $((SECONDS - start)) s"
+    else
+        failed=$((failed + 1))
+        echo "FAILED  $((SECONDS - start)) s: $*"
+        sed 's/^/    /' "$logs/$name.log"
+        return 1
+    fi
+}
+
+# tests NAME COUNT COMMAND…: a test runner, shown as it runs; COUNT reads its log and adds to the sums.
+tests() {
+    local name=$1 count=$2 start=$SECONDS status failed_before=$failed
+    shift 2
+    echo "$name: $*"
+    "$@" 2>&1 </dev/null | tee "$logs/$name.log"
+    status=${PIPESTATUS[0]}
+    "$count" "$logs/$name.log"
+    # A runner that failed without naming a test (it crashed, or could not build) is a failed test itself.
+    if [ "$status" != 0 ] && [ "$failed" = "$failed_before" ]; then failed=$((failed + 1)); fi
+    local word=ok
+    if [ "$failed" != "$failed_before" ]; then word=FAILED; fi
+    printf '%-10s %-7s %s s\n' "$name" "$word" "$((SECONDS - start))"
+}
+
+# The number before a word in a line; 0 when the word is not there.
+number_before() {
+    local n
+    n=$(grep -oE "[0-9]+ $2([^a-z]|\$)" <<<"$1" | head -n 1 | grep -oE '^[0-9]+')
+    echo "${n:-0}"
+}
+
+# Summary [   5.4s] 120 tests run: 116 passed (1 slow), 2 failed, 1 timed out, 1 exec failed, 3 skipped
+count_nextest() {
+    local line
+    line=$(sed 's/\x1b\[[0-9;]*m//g' "$1" | grep -E '^ *Summary \[' | tail -n 1)
+    passed=$((passed + $(number_before "$line" passed)))
+    failed=$((failed + $(number_before "$line" failed)))
+    failed=$((failed + $(number_before "$line" 'timed out') + $(number_before "$line" 'exec failed')))
+    skipped=$((skipped + $(number_before "$line" skipped)))
+}
+
+# test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.01s
+count_cargo_test() {
+    local p f s
+    read -r p f s < <(sed 's/\x1b\[[0-9;]*m//g' "$1" | awk '
+        /^test result: / {
+            for (i = 2; i <= NF; i++) {
+                if ($i ~ /^passed/) p += $(i - 1)
+                if ($i ~ /^failed/) f += $(i - 1)
+                if ($i ~ /^ignored/) s += $(i - 1)
+            }
+        }
+        END { print p + 0, f + 0, s + 0 }')
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+}
+
+# Every script parses; ShellCheck, where there is one, finds nothing.
+check_scripts() {
+    local files=() file ok=0
+    while IFS= read -r file; do
+        # Staged for deletion, or not a shell script.
+        if [ -f "$file" ] && head -n 2 "$file" | grep -qE '^#!.*\b(ba)?sh$|shellcheck shell='; then files+=("$file"); fi
+    done < <(git ls-files --cached --others --exclude-standard scripts .ci tests)
+    for file in "${files[@]}"; do bash -n "$file" || ok=1; done
+    if have shellcheck; then
+        shellcheck --severity=warning -x -P SCRIPTDIR "${files[@]}" || ok=1
+    else
+        echo "shellcheck is not installed: only parsed"
+    fi
+    return "$ok"
+}
+
+echo "setup"
+if scripts/setup.sh; then
+    passed=$((passed + 1))
+else
+    failed=$((failed + 1))
+    finish
+fi
+
+step scripts check_scripts
+step fmt cargo fmt --all --check
+$quick || step clippy cargo clippy --locked --workspace --all-targets -- -D warnings
+
+# Built on its own, so that its time is seen, and an error that stops everything is one failure.
+if cargo nextest --version >/dev/null 2>&1; then
+    if step build cargo nextest run --locked --workspace --no-run; then
+        tests nextest count_nextest cargo nextest run --locked --workspace --no-fail-fast --no-tests=pass --color never
+    fi
+    $quick || tests doctests count_cargo_test cargo test --locked --workspace --doc --no-fail-fast --color never
+else
+    if step build cargo test --locked --workspace --lib --bins --tests --examples --no-run; then
+        tests tests count_cargo_test \
+            cargo test --locked --workspace --lib --bins --tests --examples --no-fail-fast --color never
+    fi
+    $quick || tests doctests count_cargo_test cargo test --locked --workspace --doc --no-fail-fast --color never
+fi
+
+$quick || RUSTDOCFLAGS="-D warnings" step doc cargo doc --locked --workspace --no-deps
+finish
