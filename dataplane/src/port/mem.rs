@@ -7,12 +7,20 @@
 //!
 //! The boxes of a fixed set of frames circulate between two bounded lock-free rings, so that the wire can
 //! join two threads, allocates only when it is made, and drops (counted) when the reader falls behind.
+//!
+//! A reader that wants to sleep hangs a doorbell on its end ([`WireEnd::hang_doorbell`],
+//! [`MemPort::with_doorbell`]); without one, writers pay nothing for it.
 
-use std::sync::Arc;
+use std::io;
+use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 
+use super::doorbell::Doorbell;
+use super::tap::wait_readable;
 use super::{BURST_MAX, Burst, LinkFacts, Mac, Port, PortStats, TxQueue};
 use crate::buf::RxFlags;
 use crate::{Packet, Pool, Time};
@@ -26,6 +34,9 @@ struct Direction {
     full: ArrayQueue<Box<Frame>>,
     empty: ArrayQueue<Box<Frame>>,
     overflows: AtomicU64,
+    frame_bytes: usize,
+    /// The reader's, if it ever sleeps.
+    bell: OnceLock<Doorbell>,
 }
 
 impl Direction {
@@ -34,12 +45,22 @@ impl Direction {
             full: ArrayQueue::new(frames),
             empty: ArrayQueue::new(frames),
             overflows: AtomicU64::new(0),
+            frame_bytes,
+            bell: OnceLock::new(),
         };
         for _ in 0..frames {
             // Cannot fail: the ring has room for exactly these.
             let _ = d.empty.push(Box::new(Frame { len: 0, bytes: vec![0; frame_bytes].into() }));
         }
         Arc::new(d)
+    }
+
+    /// Tells a sleeping reader that frames were put in.
+    #[inline]
+    fn ring(&self) {
+        if let Some(b) = self.bell.get() {
+            b.ring();
+        }
     }
 }
 
@@ -59,6 +80,15 @@ impl WireEnd {
     /// Sends a frame that `fill` writes, and whose length `fill` gives (`None`: not sent after all). `false`
     /// when the wire is full, which is counted.
     pub fn send_with(&self, fill: impl FnOnce(&mut [u8]) -> Option<usize>) -> bool {
+        let sent = self.put_with(fill);
+        if sent {
+            self.tx.ring();
+        }
+        sent
+    }
+
+    /// As [`WireEnd::send_with`], but leaves the doorbell alone: for bursts, which ring once.
+    fn put_with(&self, fill: impl FnOnce(&mut [u8]) -> Option<usize>) -> bool {
         let Some(mut f) = self.tx.empty.pop() else {
             self.tx.overflows.fetch_add(1, Ordering::Relaxed);
             return false;
@@ -101,6 +131,47 @@ impl WireEnd {
         !self.rx.full.is_empty()
     }
 
+    /// The longest frame that the wire carries.
+    pub fn frame_bytes(&self) -> usize {
+        self.tx.frame_bytes
+    }
+
+    /// Hangs a doorbell on this end, so that its reader can sleep on [`WireEnd::wait_fd`]. Once is enough.
+    ///
+    /// # Errors
+    /// When the kernel gives no eventfd: too many open files.
+    pub fn hang_doorbell(&self) -> io::Result<()> {
+        if self.rx.bell.get().is_none() {
+            // Lost to another thread at the same time: its bell serves as well.
+            let _ = self.rx.bell.set(Doorbell::new()?);
+        }
+        Ok(())
+    }
+
+    /// Readable when a frame came after [`WireEnd::prepare_wait`]; `None` without a doorbell.
+    pub fn wait_fd(&self) -> Option<RawFd> {
+        self.rx.bell.get().map(Doorbell::fd)
+    }
+
+    /// Says that this end's reader is about to sleep. Gives whether it may: `false` when a frame waits
+    /// already. If it may, [`WireEnd::end_wait`] follows.
+    pub fn prepare_wait(&self) -> bool {
+        let Some(b) = self.rx.bell.get() else { return !self.has_rx() };
+        b.prepare();
+        let may = !self.has_rx();
+        if !may {
+            b.cancel();
+        }
+        may
+    }
+
+    /// Says that this end's reader is awake again.
+    pub fn end_wait(&self) {
+        if let Some(b) = self.rx.bell.get() {
+            b.awake();
+        }
+    }
+
     /// Frames of ours that found the wire full.
     pub fn overflows(&self) -> u64 {
         self.tx.overflows.load(Ordering::Relaxed)
@@ -131,6 +202,15 @@ impl MemPort {
             tx_checksum_offload: false,
         };
         MemPort { end, pool, facts, stats: PortStats::default(), number }
+    }
+
+    /// Hangs a doorbell on the port's end, so that an idle core sleeps until a frame comes.
+    ///
+    /// # Errors
+    /// As [`WireEnd::hang_doorbell`].
+    pub fn with_doorbell(self) -> io::Result<MemPort> {
+        self.end.hang_doorbell()?;
+        Ok(self)
     }
 
     /// Nothing can damage frames on this wire: checksums are neither verified nor needed. For the `host` port.
@@ -190,12 +270,15 @@ impl Port for MemPort {
         while n < BURST_MAX && self.end.can_send() {
             let Some(p) = queue.pop() else { break };
             n += 1;
-            if self.end.send_with(|room| p.copy_to(room)) {
+            if self.end.put_with(|room| p.copy_to(room)) {
                 self.stats.tx_packets += 1;
                 self.stats.tx_bytes += p.total_len() as u64;
             } else {
                 self.stats.tx_errors += 1;
             }
+        }
+        if n > 0 {
+            self.end.tx.ring();
         }
         n
     }
@@ -210,6 +293,18 @@ impl Port for MemPort {
 
     fn rx_pool(&self) -> &Pool {
         &self.pool
+    }
+
+    fn wait(&mut self, timeout: Duration) {
+        let Some(fd) = self.end.wait_fd() else { return };
+        if self.end.prepare_wait() {
+            wait_readable(fd, timeout);
+            self.end.end_wait();
+        }
+    }
+
+    fn wait_fd(&self) -> Option<RawFd> {
+        self.end.wait_fd()
     }
 }
 
@@ -265,5 +360,59 @@ mod tests {
         assert!(a.send(b"1") && a.send(b"2") && !a.send(b"3"));
         assert_eq!(a.overflows(), 1);
         assert!(!a.can_send());
+    }
+
+    #[test]
+    fn a_doorbell_ends_a_sleep_and_a_waiting_frame_prevents_one() {
+        let (a, b) = wire(8, 2000);
+        let mut b = port(b, 16).with_doorbell().unwrap();
+        assert!(b.wait_fd().is_some() && a.wait_fd().is_none(), "one bell for each reader");
+        let long = Duration::from_secs(20);
+        let t0 = std::time::Instant::now();
+        a.send(&[1; 60]);
+        b.wait(long); // A frame waits: no sleep.
+        let mut burst = Burst::new();
+        assert_eq!(b.rx_burst(&mut burst, Time(0)), 1);
+        let far = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            a.send(&[2; 60]);
+            a
+        });
+        b.wait(long); // Ended by the bell.
+        assert_eq!(b.rx_burst(&mut burst, Time(0)), 1);
+        assert!(t0.elapsed() < long);
+        let _a = far.join().unwrap();
+        let t0 = std::time::Instant::now();
+        b.wait(Duration::from_millis(30));
+        b.wait(Duration::from_millis(30));
+        assert!(t0.elapsed() >= Duration::from_millis(30), "a bell that was heard is silent again");
+    }
+
+    #[test]
+    fn no_wake_up_is_lost_between_two_sleepers() {
+        let (a, b) = wire(4, 100);
+        let run = |end: WireEnd, serves: bool| {
+            let mut p = port(end, 16).with_doorbell().unwrap();
+            let mut burst = Burst::new();
+            let mut left = 20_000;
+            if serves {
+                p.end.send(&[0; 60]);
+            }
+            // A lost wake-up would cost 10 s, and fail the bound below.
+            while left > 0 {
+                p.wait(Duration::from_secs(10));
+                if p.rx_burst(&mut burst, Time(0)) > 0 {
+                    left -= 1;
+                    burst.clear();
+                    p.end.send(&[0; 60]);
+                }
+            }
+        };
+        let t0 = std::time::Instant::now();
+        std::thread::scope(|s| {
+            s.spawn(move || run(a, true));
+            s.spawn(move || run(b, false));
+        });
+        assert!(t0.elapsed() < Duration::from_secs(10));
     }
 }

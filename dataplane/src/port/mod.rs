@@ -11,6 +11,7 @@
 //!
 //! DPDK and AF_XDP come with their issues; [`Port`] and the buffers are shaped for them.
 
+mod doorbell;
 pub mod link;
 pub mod mem;
 pub mod pcap;
