@@ -9,6 +9,8 @@ pub struct Limits {
     pub rx_reserve: u32,
     /// Cells for bytes that L7 writes: heads, chunk framing, gathered heads, error pages.
     pub payload_cells: u32,
+    /// Cells for heads that are long, or that came in several segments.
+    pub head_cells: u32,
     /// Header buffers: one per segment that is built and not yet sent.
     pub header_cells: u32,
     /// Connections: one control block each.
@@ -32,12 +34,13 @@ impl Limits {
     /// frames that wait for a slow reader.
     pub fn for_core_memory(bytes: u64) -> Limits {
         let mib = (bytes >> 20).max(16) as u32;
-        // Per MiB: 224 rx cells of 2,240 B (49 %), 96 payload cells (21 %), 96 header cells of 448 B (4 %),
+        // Per MiB: 224 rx cells of 2,240 B (49 %), 96 payload cells (21 %), 2 head cells of 20 KiB (4 %), 96 header cells of 448 B (4 %),
         // 96 flows with their contexts (about 12 %), 320 send records (1 %). The rest is slack.
         Limits {
             rx_cells: 224 * mib,
             rx_reserve: (224 * mib / 16).max(256),
             payload_cells: 96 * mib,
+            head_cells: 2 * mib,
             header_cells: (96 * mib).min(65_536),
             flows: 96 * mib,
             half_open: (24 * mib).max(256),

@@ -334,6 +334,9 @@ pub struct Counters {
     _segment: Arc<Segment>,
 }
 
+// SAFETY: the words are atomics, and the segment that holds them is kept by the handle.
+unsafe impl Send for Counters {}
+
 impl Counters {
     #[inline(always)]
     fn word(&self, i: usize) -> &AtomicU64 {

@@ -83,6 +83,30 @@ pub trait Port {
     }
 }
 
+impl<P: Port + ?Sized> Port for Box<P> {
+    fn rx_burst(&mut self, out: &mut Burst, now: Time) -> usize {
+        (**self).rx_burst(out, now)
+    }
+    fn tx_burst(&mut self, queue: &mut TxQueue, now: Time) -> usize {
+        (**self).tx_burst(queue, now)
+    }
+    fn facts(&self) -> &LinkFacts {
+        (**self).facts()
+    }
+    fn stats(&self) -> PortStats {
+        (**self).stats()
+    }
+    fn rx_pool(&self) -> &Pool {
+        (**self).rx_pool()
+    }
+    fn wait(&mut self, timeout: std::time::Duration) {
+        (**self).wait(timeout);
+    }
+    fn wait_fd(&self) -> Option<std::os::fd::RawFd> {
+        (**self).wait_fd()
+    }
+}
+
 /// What a port has counted since it was opened. Every frame is in exactly one place of each sum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortStats {

@@ -7,9 +7,9 @@ use super::exchange::{ExchangeId, Leg};
 use super::respond::count_status;
 use super::{Cells, Io, Proxy, settle};
 use crate::http1::{
-    BodyLength, BodyStep, ClientState, Discarded, Parsed, ServerEof, ServerState, SliceSink,
-    ToClient, ToOrigin, Upgrade, outgoing_body, write_chunk_header, write_interim_to_client,
-    write_request_to_origin, write_response_to_client,
+    BodyLength, BodyStep, ClientState, Discarded, Parsed, ServerEof, ServerState, SliceSink, ToClient,
+    ToOrigin, Upgrade, outgoing_body, write_chunk_header, write_interim_to_client, write_request_to_origin,
+    write_response_to_client,
 };
 
 /// Steps of one exchange in one pass: pieces, heads, requests. What is left waits for the next event of the

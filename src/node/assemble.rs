@@ -1,0 +1,296 @@
+//! A core from a [`Config`]: pools, ports, stack, proxy. Runs on the core's own thread, so that memory is
+//! touched where it is used and nothing of a core's ever crosses a thread.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use dataplane::core_loop::Core;
+use dataplane::port::mem::{MemPort, WireEnd};
+use dataplane::port::pcap::Tee;
+use dataplane::port::tap::TapPort;
+use dataplane::port::{Mac, Port};
+use dataplane::{Counters, Pool};
+use hugepages::{Arena, Footprint, Limits, PagePolicy, Region};
+use l7::http1::HttpLimits;
+use l7::proxy::{
+    Answer, Cells, ClientTimeouts, HEAD_CELL_BYTES, Origin, OriginTimeouts, Proxy, ProxyConfig, Site,
+};
+use stack::neigh::Neighbours;
+use stack::{Addr, Iface, Net, Stack, Tcp, TcpConfig, Udp};
+
+use super::pipeline::{NodePipeline, Orders};
+use crate::config::{Config, HostPattern, PortKind};
+
+/// Packets that may wait for a port.
+const TX_BOUND: usize = 1024;
+/// Header cells: headroom for Ethernet, VLAN, IPv6, and room for TCP with options or an ICMP quote.
+const HEADER_CELL_BYTES: u32 = 256;
+/// Payload cells.
+const PAYLOAD_CELL_BYTES: u32 = 2048;
+/// Kept-alive connections per origin and core.
+const IDLE_PER_ORIGIN_MAX: usize = 256;
+/// How long an unused origin connection is kept: less than the 60 to 75 s that origins usually wait.
+const ORIGIN_KEEP_ALIVE_NS: u64 = 50_000_000_000;
+
+/// Everything that one core is built from.
+pub struct CorePlan {
+    /// The config.
+    pub config: Config,
+    /// The core's pools.
+    pub limits: Limits,
+    /// For a `host` port: the wire to its bridge, and the bridge's and our MAC.
+    pub host_wire: Option<(WireEnd, Mac, Mac)>,
+    /// Orders from the control side.
+    pub orders: Arc<Orders>,
+    /// The core's counters.
+    pub counters: Counters,
+    /// Secrets.
+    pub keys: [u64; 4],
+    /// Which pages.
+    pub pages: PagePolicy,
+}
+
+/// What a core has to report when it is built.
+pub struct CoreReport {
+    /// The ports as they run.
+    pub ports: Vec<PortReport>,
+    /// What the memory is made of, and why better pages could not be had.
+    pub memory: String,
+}
+
+/// A port as it runs.
+pub struct PortReport {
+    /// Name in the config.
+    pub name: String,
+    /// Kind, device and mode.
+    pub facts: dataplane::LinkFacts,
+    /// Addresses with prefix lengths.
+    pub addresses: Vec<String>,
+}
+
+/// The pools of a core with `memory` bytes, as the config bounds them.
+pub fn limits_for(config: &Config, memory: u64) -> Limits {
+    let mut l = Limits::for_core_memory(memory);
+    if let Some(n) = config.limits.connections_max {
+        l.flows = n.max(16);
+        l.half_open = l.half_open.min(l.flows / 2).max(8);
+        l.http_contexts = l.http_contexts.min(l.flows);
+    }
+    // Larger frames need larger cells: the same memory, fewer of them.
+    let mtu = config.ports.iter().map(|p| p.mtu).max().unwrap_or(1500);
+    let scale = u64::from(Pool::true_size(rx_cell_bytes(mtu))) * 100 / u64::from(Pool::true_size(2048));
+    l.rx_cells = (u64::from(l.rx_cells) * 100 / scale) as u32;
+    l.rx_reserve = (l.rx_cells / 16).max(64);
+    l
+}
+
+fn rx_cell_bytes(mtu: u16) -> u32 {
+    // Ethernet with a VLAN tag in front of the packet, headroom in front of that.
+    (u32::from(mtu) + 18 + dataplane::buf::HEADROOM as u32).next_multiple_of(64).max(2048)
+}
+
+/// What the pools of one core cost.
+pub fn footprint(limits: &Limits, mtu: u16) -> Footprint {
+    let mut f = Footprint::default();
+    let cell = |bytes| u64::from(Pool::true_size(bytes));
+    f.add(
+        "rx cells",
+        limits.rx_cells.into(),
+        cell(rx_cell_bytes(mtu)),
+        "received frames, and data that waits for a reader",
+    );
+    f.add(
+        "payload cells",
+        limits.payload_cells.into(),
+        cell(PAYLOAD_CELL_BYTES),
+        "heads and chunk lines that we write",
+    );
+    f.add(
+        "head cells",
+        limits.head_cells.into(),
+        cell(HEAD_CELL_BYTES),
+        "heads that are long or came in pieces",
+    );
+    f.add(
+        "header cells",
+        limits.header_cells.into(),
+        cell(HEADER_CELL_BYTES),
+        "one per segment on its way out",
+    );
+    Tcp::footprint(limits, &mut f);
+    Proxy::footprint(limits, &mut f);
+    f
+}
+
+/// Builds a core.
+///
+/// # Errors
+/// One sentence, with the mend.
+pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> {
+    let CorePlan { config, limits, host_wire, orders, counters, keys, pages } = plan;
+    let mtu = config.ports.iter().map(|p| p.mtu).max().unwrap_or(1500);
+    let pool = |name, n, bytes| Pool::reserve(name, n, bytes, pages).map_err(|e| e.to_string());
+    let rx = pool("rx", limits.rx_cells, rx_cell_bytes(mtu))?;
+    let headers = pool("header", limits.header_cells, HEADER_CELL_BYTES)?;
+    let payload = pool("payload", limits.payload_cells, PAYLOAD_CELL_BYTES)?;
+    let heads = pool("head", limits.head_cells, HEAD_CELL_BYTES)?;
+    let need = Tcp::cost(&limits) + Proxy::cost(&limits);
+    let mut arena = Arena::reserve(need, pages).map_err(|e| e.to_string())?;
+    let memory = describe_pages(arena.region());
+
+    let mut wire = host_wire;
+    let mut ports: Vec<Box<dyn Port>> = Vec::new();
+    let mut ifaces = Vec::new();
+    let mut reports = Vec::new();
+    for (n, p) in config.ports.iter().enumerate() {
+        let number = n as u8;
+        let (port, peer_mac): (Box<dyn Port>, _) = match &p.kind {
+            PortKind::Tap { device } => {
+                let mac = p.mac.unwrap_or_else(|| own_mac(device));
+                let tap = TapPort::open(device, mac, p.mtu, rx.clone(), number).map_err(|e| e.to_string())?;
+                (Box::new(tap), None)
+            }
+            PortKind::Host => {
+                let (end, mac, bridge) = wire.take().ok_or("only one host port can be had")?;
+                let port = MemPort::new(end, rx.clone(), mac, p.mtu, number)
+                    .trust_wire("host", "kernel sockets".to_owned())
+                    .with_doorbell()
+                    .map_err(|e| {
+                        format!("cannot make the host port's doorbell: {e}; raise the limit of open files")
+                    })?;
+                (Box::new(port), Some(bridge))
+            }
+        };
+        let port = record(port, p.pcap.as_ref())?;
+        let facts = port.facts().clone();
+        let mut iface = Iface::new(facts.mac, facts.mtu);
+        if peer_mac.is_some() {
+            iface.addresses.clear();
+            // Whatever the other side is, it is behind the one station of the wire.
+            iface.gateway = [Some(Addr::UNSPECIFIED), Some(Addr::UNSPECIFIED)];
+        }
+        iface.peer_mac = peer_mac;
+        iface.tx_checksum_offload = facts.tx_checksum_offload;
+        iface.vlan = p.vlan.unwrap_or(dataplane::buf::NO_VLAN);
+        for a in &p.addresses {
+            if !iface.add(a.address, a.prefix_len) {
+                return Err(format!(
+                    "port \"{}\" has too many addresses; {} fit",
+                    p.name,
+                    stack::net::ADDRESSES_MAX
+                ));
+            }
+        }
+        for g in &p.gateways {
+            iface.gateway[usize::from(g.is_ipv6())] = Some((*g).into());
+        }
+        reports.push(PortReport {
+            name: p.name.clone(),
+            facts,
+            addresses: p.addresses.iter().map(|a| format!("{}/{}", a.address, a.prefix_len)).collect(),
+        });
+        ifaces.push(iface);
+        ports.push(port);
+    }
+
+    let small = "the core's arena is smaller than its pools; this is a defect";
+    let net = Net::new(ifaces, Neighbours::new(limits.neighbours as usize), headers, counters.clone());
+    let mut tcp =
+        Tcp::new(&limits, &mut arena, TcpConfig::new(keys, &limits), rx, counters.clone()).ok_or(small)?;
+    for l in &config.listeners {
+        for a in &l.addresses {
+            tcp.listen(Some((*a).into()), l.http).ok_or("too many listeners; 64 fit")?;
+        }
+    }
+    let cells = Cells { payload, heads };
+    let proxy = Proxy::new(proxy_config(&config, &limits), &limits, &mut arena, cells, counters.clone())
+        .ok_or(small)?;
+    let stack = Stack::new(net, tcp, Udp::new(64), counters.clone());
+    let pipeline = NodePipeline::new(stack, proxy, orders, counters.clone());
+    Ok((Core::new(ports, pipeline, counters, TX_BOUND), CoreReport { ports: reports, memory }))
+}
+
+fn record(port: Box<dyn Port>, pcap: Option<&PathBuf>) -> Result<Box<dyn Port>, String> {
+    match pcap {
+        None => Ok(port),
+        Some(path) => match Tee::new(port, path) {
+            Ok(tee) => Ok(Box::new(tee)),
+            Err(e) => Err(format!("cannot write {}: {e}; change pcap in the port's table", path.display())),
+        },
+    }
+}
+
+fn describe_pages(r: &Region) -> String {
+    let mut s = r.page().to_string();
+    for a in r.attempts() {
+        s.push_str(&format!("; {} × {}: {}", a.pages, a.page, a.error));
+    }
+    s
+}
+
+/// A locally administered address that stays the same for a device name.
+fn own_mac(device: &str) -> Mac {
+    let mut h = 0xcbf2_9ce4_8422_2325u64;
+    for b in device.bytes() {
+        h = (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    let b = h.to_be_bytes();
+    [0x02, b[1], b[2], b[3], b[4], b[5]]
+}
+
+/// What the proxy is told.
+fn proxy_config(config: &Config, limits: &Limits) -> ProxyConfig {
+    let ns = |d: std::time::Duration| d.as_nanos().min(u128::from(u64::MAX / 4)) as u64;
+    let sites = config
+        .sites
+        .iter()
+        .map(|s| Site {
+            hosts: s.hosts.iter().map(host_text).collect(),
+            answer: Answer::Origins(
+                s.origins
+                    .iter()
+                    .map(|o| Origin { address: o.address, authority: o.authority.clone().into_bytes() })
+                    .collect(),
+            ),
+            timeouts: OriginTimeouts {
+                connect_ns: ns(s.timeouts.connect),
+                first_byte_ns: ns(s.timeouts.first_byte),
+                idle_ns: ns(s.timeouts.idle),
+            },
+        })
+        .collect();
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    ProxyConfig {
+        sites,
+        http: HttpLimits { head_bytes_max: config.limits.head_bytes_max as usize, ..HttpLimits::default() },
+        client: ClientTimeouts {
+            header_ns: ns(config.timeouts.header),
+            keep_alive_ns: ns(config.timeouts.keep_alive),
+        },
+        idle_per_origin_max: IDLE_PER_ORIGIN_MAX,
+        origin_keep_alive_ns: ORIGIN_KEEP_ALIVE_NS,
+        request_budget_bytes: limits.request_budget_bytes,
+        unix_ns_at_start: unix.as_nanos() as u64,
+    }
+}
+
+fn host_text(h: &HostPattern) -> String {
+    match h {
+        HostPattern::Default => "*".to_owned(),
+        HostPattern::Exact(name) => name.clone(),
+        HostPattern::Wildcard(parent) => format!("*.{parent}"),
+    }
+}
+
+/// Where the kernel is to listen for a host port: every listener's addresses.
+pub fn kernel_listeners(config: &Config) -> Vec<SocketAddr> {
+    let host: Vec<_> = config.ports.iter().filter(|p| p.kind == PortKind::Host).collect();
+    let on_host = |ip: &IpAddr| host.iter().any(|p| p.addresses.iter().any(|a| a.contains(*ip)));
+    let mut all = Vec::new();
+    for l in &config.listeners {
+        all.extend(l.addresses.iter().filter(|a| on_host(a)).map(|a| SocketAddr::new(*a, l.http)));
+    }
+    all
+}

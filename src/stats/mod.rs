@@ -1,0 +1,95 @@
+//! `millrace stats`: reads the counters segment of a running node. Costs its cores nothing.
+
+mod json;
+mod text;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use dataplane::counters::Segment;
+
+pub use json::json;
+pub use text::Screen;
+
+use crate::cli::StatsArgs;
+use crate::exit;
+use crate::rundir::RunDir;
+
+/// The sections that can be asked for by name.
+pub const SECTIONS: &[&str] = &["node", "stages", "law", "drops", "tcp", "http", "latency", "all"];
+
+/// `millrace stats`
+pub fn main(args: StatsArgs) -> ExitCode {
+    if let Some(s) = &args.section
+        && !SECTIONS.contains(&s.as_str())
+    {
+        eprintln!("millrace: there is no section \"{s}\"; choose from {}", SECTIONS.join(", "));
+        return exit::usage();
+    }
+    let found = match RunDir::find(args.node.as_deref()) {
+        Ok(f) => f,
+        Err(e) => {
+            eprintln!("millrace: {e}");
+            return e.exit_code();
+        }
+    };
+    let segment = match Segment::open(&found.path.join("counters")) {
+        Ok(s) => s,
+        Err(e) => {
+            eprintln!("millrace: {e}");
+            return exit::unreachable();
+        }
+    };
+    let section = args.section.as_deref().unwrap_or("");
+    if !args.watch {
+        let text =
+            if args.json { one_json(&segment, section) } else { text::report(&segment, section, None) };
+        return print(&text);
+    }
+    watch(&args, &segment, section)
+}
+
+fn watch(args: &StatsArgs, segment: &Segment, section: &str) -> ExitCode {
+    let tty = std::io::stdout().is_terminal();
+    let mut screen = Screen::new(tty && !args.json);
+    loop {
+        if args.json {
+            if writeln!(std::io::stdout(), "{}", one_json(segment, section)).is_err() {
+                return exit::DONE;
+            }
+        } else if !screen.draw_section("", segment, section) {
+            return exit::DONE;
+        }
+        std::thread::sleep(Duration::from_secs(1));
+        if !alive(segment) {
+            eprintln!("millrace: the node has ended");
+            return exit::unreachable();
+        }
+    }
+}
+
+fn alive(segment: &Segment) -> bool {
+    segment.state() != Some(dataplane::counters::NodeState::Stopped)
+        && rustix::process::Pid::from_raw(segment.pid() as i32)
+            .is_some_and(|p| rustix::process::test_kill_process(p).is_ok())
+}
+
+fn one_json(segment: &Segment, section: &str) -> String {
+    let all = json(segment);
+    let key = match section {
+        "law" => "conservation",
+        "tcp" => "counters",
+        s => s,
+    };
+    match all.get(key) {
+        Some(part) => serde_json::json!({ key: part }).to_string(),
+        None => all.to_string(),
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    // A closed pipe (`| head`) is no reason to panic.
+    let _ = writeln!(std::io::stdout(), "{text}");
+    exit::DONE
+}

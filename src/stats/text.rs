@@ -1,0 +1,194 @@
+//! The report for a person, and the screen that changes each second.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::time::Instant;
+
+use dataplane::counters::{Segment, Snapshot};
+use dataplane::{Ctr, Hist, Stage};
+
+use super::json::busy;
+
+/// A screen that is drawn anew each second.
+pub struct Screen {
+    clear: bool,
+    last: Option<(Instant, Snapshot)>,
+}
+
+impl Screen {
+    /// `clear`: the output is a terminal.
+    pub fn new(clear: bool) -> Screen {
+        Screen { clear, last: None }
+    }
+
+    /// Draws everything under a headline.
+    pub fn draw(&mut self, head: &str, segment: &Segment) -> bool {
+        self.draw_section(head, segment, "")
+    }
+
+    /// Draws one section; `false` when nobody reads it any more.
+    pub fn draw_section(&mut self, head: &str, segment: &Segment, section: &str) -> bool {
+        let now = Instant::now();
+        let text = report(segment, section, self.last.as_ref().map(|(t, s)| (now - *t, s)));
+        self.last = Some((now, segment.read()));
+        let mut out = std::io::stdout().lock();
+        let clear = if self.clear { "\x1b[H\x1b[J" } else { "" };
+        let head = if head.is_empty() { String::new() } else { format!("{head}\n\n") };
+        writeln!(out, "{clear}{head}{text}").and_then(|()| out.flush()).is_ok()
+    }
+}
+
+/// The report; with `before` (how long ago, and what was counted then), also rates.
+pub fn report(segment: &Segment, section: &str, before: Option<(std::time::Duration, &Snapshot)>) -> String {
+    let s = segment.read();
+    let mut o = String::new();
+    let want = |name: &str| section.is_empty() || section == "all" || section == name;
+    let rate = |c: Ctr| {
+        before.map(|(t, old)| s.get(c).saturating_sub(old.get(c)) as f64 / t.as_secs_f64().max(0.001))
+    };
+    // Writing to a String cannot fail.
+    if want("node") {
+        let facts: serde_json::Value = serde_json::from_str(&segment.facts()).unwrap_or_default();
+        let state = segment.state().map_or("unknown", |s| s.word());
+        let _ = writeln!(
+            o,
+            "node {}  {state}  pid {}  cores {}  busy {:.1} %",
+            facts["name"].as_str().unwrap_or("?"),
+            segment.pid(),
+            segment.cores(),
+            busy(&s) * 100.0
+        );
+        for p in facts["ports"].as_array().into_iter().flatten() {
+            let text = |k: &str| p[k].as_str().unwrap_or("?").to_owned();
+            let _ =
+                writeln!(o, "  port {}  {} {}  {}", text("name"), text("kind"), text("device"), text("mode"));
+        }
+        let _ = writeln!(o);
+    }
+    if want("stages") {
+        stages(&mut o, &s, segment.cycles_per_second());
+    }
+    if want("law") {
+        law(&mut o, &s);
+    }
+    if want("drops") {
+        drops(&mut o, &s);
+    }
+    if want("http") {
+        let per_second = rate(Ctr::HttpRequests).map_or(String::new(), |r| format!("  ({r:.0}/s)"));
+        let _ = writeln!(
+            o,
+            "http   requests {}{per_second}  active {}",
+            s.get(Ctr::HttpRequests),
+            s.get(Ctr::HttpActive)
+        );
+        list(&mut o, &s, &["http.", "origin."], section == "all" || section == "http");
+    }
+    if want("tcp") {
+        let _ = writeln!(o, "tcp    flows {}  time-wait {}", s.get(Ctr::TcpFlows), s.get(Ctr::TcpInTimeWait));
+        list(
+            &mut o,
+            &s,
+            &["tcp.", "arp.", "nd.", "icmp.", "neighbour."],
+            section == "all" || section == "tcp",
+        );
+    }
+    if want("latency") {
+        latency(&mut o, &s);
+    }
+    o.truncate(o.trim_end().len());
+    o
+}
+
+fn stages(o: &mut String, s: &Snapshot, hz: u64) {
+    let _ = writeln!(
+        o,
+        "{:<8} {:>12} {:>14} {:>10} {:>13} {:>10}",
+        "stage", "calls", "packets", "pkts/call", "cycles/pkt", "ns/pkt"
+    );
+    for st in Stage::ALL {
+        let c = s.stage(*st);
+        let per_call = c.packets as f64 / c.calls.max(1) as f64;
+        let cycles = c.cycles as f64 / c.packets.max(1) as f64;
+        let ns = cycles * 1e9 / hz.max(1) as f64;
+        let _ = writeln!(
+            o,
+            "{:<8} {:>12} {:>14} {per_call:>10.1} {cycles:>13.0} {ns:>10.0}",
+            st.name(),
+            c.calls,
+            c.packets
+        );
+    }
+    let _ = writeln!(o);
+}
+
+fn law(o: &mut String, s: &Snapshot) {
+    let g = |c| s.get(c);
+    let _ = writeln!(
+        o,
+        "law    rx {} = accepted {} + forwarded {} + punted {} + dropped {} {}",
+        g(Ctr::RxPackets),
+        g(Ctr::RxAccepted),
+        g(Ctr::RxForwarded),
+        g(Ctr::RxPunted),
+        s.rx_drops(),
+        held(s.rx_imbalance())
+    );
+    let _ = writeln!(
+        o,
+        "       tx built {} = sent {} + dropped {} + queued {} {}\n",
+        g(Ctr::TxBuilt),
+        g(Ctr::TxSent),
+        s.tx_drops(),
+        g(Ctr::TxQueued),
+        held(s.tx_imbalance())
+    );
+}
+
+fn held(n: i64) -> String {
+    if n == 0 { "✓".to_owned() } else { format!("+ {n} under way") }
+}
+
+fn drops(o: &mut String, s: &Snapshot) {
+    let mut any = false;
+    for c in Ctr::ALL.iter().filter(|c| (c.is_rx_drop() || c.is_tx_drop()) && s.get(**c) > 0) {
+        if !any {
+            let _ = writeln!(o, "drops");
+            any = true;
+        }
+        let _ = writeln!(o, "  {:<28} {:>12}  {}", c.name(), s.get(*c), c.help());
+    }
+    let _ = writeln!(o, "{}", if any { "" } else { "drops  none\n" });
+}
+
+/// Counters by prefix: those that are not 0, or all of them.
+fn list(o: &mut String, s: &Snapshot, prefixes: &[&str], all: bool) {
+    let wanted = |c: &&Ctr| prefixes.iter().any(|p| c.name().starts_with(p)) && (all || s.get(**c) > 0);
+    for c in Ctr::ALL.iter().filter(wanted) {
+        let _ = writeln!(o, "  {:<28} {:>12}  {}", c.name(), s.get(*c), c.help());
+    }
+    let _ = writeln!(o);
+}
+
+fn latency(o: &mut String, s: &Snapshot) {
+    let _ = writeln!(
+        o,
+        "{:<18} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "latency, µs", "count", "p50", "p90", "p99", "p99.9", "max"
+    );
+    for h in Hist::ALL {
+        let v = s.hist(*h);
+        let us = |q: f64| v.quantile(q) as f64 / 1000.0;
+        let _ = writeln!(
+            o,
+            "{:<18} {:>10} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>9.1}",
+            h.name(),
+            v.count(),
+            us(0.5),
+            us(0.9),
+            us(0.99),
+            us(0.999),
+            v.max() as f64 / 1000.0
+        );
+    }
+}
