@@ -641,6 +641,13 @@ impl CellQueue {
         self.first.map(|h| unsafe { h.as_ref() }).map(|h| (h.tag.get(), h.len.get() as usize))
     }
 
+    /// The last entry's tag and length.
+    #[inline]
+    pub fn back(&self) -> Option<(u32, usize)> {
+        // SAFETY: an entry of the queue.
+        self.last.map(|h| unsafe { h.as_ref() }).map(|h| (h.tag.get(), h.len.get() as usize))
+    }
+
     /// Takes the first entry.
     #[inline]
     pub fn pop_front(&mut self) -> Option<(u32, Slice)> {
@@ -783,6 +790,7 @@ mod tests {
         }
         assert_eq!(q.iter().collect::<Vec<_>>(), [(10, 2), (20, 2), (30, 2)]);
         assert!(q.extend_back(b"cd"));
+        assert_eq!((q.front(), q.back()), (Some((10, 2)), Some((30, 4))));
         let (tag, s) = q.pop_front().unwrap();
         assert_eq!((tag, &*s), (10, &b"ab"[..]));
         let shared = s.clone();

@@ -87,6 +87,7 @@ impl Tcp {
         tx: &mut [TxQueue],
         now: Time,
     ) -> Verdict {
+        let mut iss = self.isn(hash, now);
         if let Some(w) = self.time_wait.find(hash) {
             let is_new = seg.has(bits::SYN) && !seg.has(bits::ACK | bits::RST) && seg.seq.gt(w.rcv_nxt);
             if !is_new {
@@ -98,6 +99,8 @@ impl Tcp {
             }
             // RFC 6191, by sequence number: the peer has begun a new connection.
             self.time_wait.remove(hash);
+            // Ours must be beyond the old connection's too, which may have outrun the clock (RFC 1122 4.2.2.13).
+            iss = iss.max(w.snd_nxt + 65_537);
             self.counters.inc(Ctr::TcpTimeWaitReused);
         }
         if seg.has(bits::RST) {
@@ -124,7 +127,6 @@ impl Tcp {
         }
         let port = p.meta().port;
         let Some(id) = self.new_flow(tuple, hash, port, net) else { return Err(Ctr::DropTcpFlowsFull) };
-        let iss = self.isn(hash, now);
         let mac = source_mac(p);
         self.half_open += 1;
         let scale = self.config.window_scale;
@@ -200,6 +202,9 @@ impl Tcp {
     fn established(&mut self, id: FlowId, seg: &Segment, now: Time) {
         let t = &mut self.table.flows[id];
         t.state = State::Established;
+        // A SYN that came twice may have asked for an answer that is not due any more.
+        t.flags.clear(Flags::SYN_NOW);
+        t.flags.clear(Flags::PROBE_NOW);
         t.snd_una = seg.ack;
         t.snd_nxt = t.snd_nxt.max(seg.ack);
         t.snd_wl1 = seg.seq;
@@ -228,6 +233,14 @@ impl Tcp {
         tx: &mut [TxQueue],
         now: Time,
     ) -> Verdict {
+        let t = &self.table.flows[id];
+        let mut seg = *seg;
+        if t.state == State::SynReceived && seg.has(bits::SYN) && seg.has(bits::ACK) && seg.seq == t.irs {
+            // Simultaneous open (RFC 9293 3.5, figure 8): the SYN has been taken, the ACK is news.
+            seg.bits &= !bits::SYN;
+            seg.seq += 1;
+        }
+        let seg = &seg;
         self.check_sequence(id, seg)?;
         if seg.has(bits::RST) {
             return self.reset_received(id, seg);
@@ -581,17 +594,22 @@ impl Tcp {
     fn out_of_order(&mut self, id: FlowId, p: Packet, seq: Seq, skip: u32, len: u32) -> Verdict {
         let t = &mut self.table.flows[id];
         t.acks_owed = t.acks_owed.saturating_add(1);
-        // What overlaps with what is held is cut off; only the part before the next piece is kept.
+        // What overlaps with what is held is cut off; only the part before the next piece is kept. Mostly
+        // there is nothing to look for: it comes behind all that is held.
         let (mut start, mut end) = (seq, seq + len);
-        for (tag, n) in t.ooo.iter() {
-            let (a, b) = (Seq(tag), Seq(tag) + n as u32);
-            if a.le(start) {
-                start = start.max(b);
-            } else {
-                end = end.min(a);
-                break;
+        let held_to = t.ooo.back().map_or(t.rcv_nxt, |(tag, n)| Seq(tag) + n as u32);
+        if held_to.gt(start) {
+            for (tag, n) in t.ooo.iter() {
+                let (a, b) = (Seq(tag), Seq(tag) + n as u32);
+                if a.le(start) {
+                    start = start.max(b);
+                } else {
+                    end = end.min(a);
+                    break;
+                }
             }
         }
+        let last = start.ge(held_to);
         if start.ge(end) {
             return Err(Ctr::DropTcpOverlap);
         }
@@ -600,7 +618,7 @@ impl Tcp {
         }
         let (skip, len) = (skip + start.since(seq), end.since(start));
         // Small pieces in a row share a cell.
-        let follows = t.ooo.iter().last().is_some_and(|(tag, n)| Seq(tag) + n as u32 == start);
+        let follows = !t.ooo.is_empty() && held_to == start;
         self.counters.inc(Ctr::TcpOutOfOrder);
         if follows && (len as usize) < COMPACT_BELOW {
             let at = skip as usize;
@@ -612,7 +630,11 @@ impl Tcp {
         let at = p.meta().payload as usize + skip as usize;
         let slice = p.into_slice(at, len as usize);
         // A frame that was just received has one handle: ours.
-        let _ = t.ooo.insert_before(start.0, slice, |tag, _| Seq(tag).gt(start));
+        let _ = if last {
+            t.ooo.push_back(start.0, slice)
+        } else {
+            t.ooo.insert_before(start.0, slice, |tag, _| Seq(tag).gt(start))
+        };
         Ok(())
     }
 
@@ -660,7 +682,7 @@ impl Tcp {
     fn schedule_ack(&mut self, id: FlowId, now: Time) {
         let delay = self.config.ack_delay_ns;
         let t = &mut self.table.flows[id];
-        let gap = !t.ooo.is_empty();
+        let gap = !t.ooo.is_empty() || t.acks_owed > 0;
         t.unacked_segments = t.unacked_segments.saturating_add(1);
         let much = t.rcv_nxt.since(t.rcv_acked) >= 2 * u32::from(t.rcv_mss);
         if gap || much || t.unacked_segments >= 2 || t.flags.has(Flags::FIN_TAKEN) {

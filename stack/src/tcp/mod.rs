@@ -410,12 +410,14 @@ impl Tcp {
     /// Ends the connection at once, with a RST, and releases it.
     pub fn abort(&mut self, id: FlowId) {
         let t = &mut self.table.flows[id];
-        if t.state != State::Closed && t.state != State::SynSent {
+        if t.state == State::SynSent {
+            t.flags.clear(Flags::ACK_NOW); // The peer knows of no connection yet.
+        } else if t.state != State::Closed {
             // Sent with this pass's output; the control block lives until then.
             t.flags.set(Flags::ACK_NOW);
-            t.state = State::Closed;
             self.want_output(id);
         }
+        self.table.flows[id].state = State::Closed;
         self.release(id);
     }
 
@@ -424,11 +426,12 @@ impl Tcp {
     pub fn orphan(&mut self, id: FlowId, now: Time) {
         let t = &mut self.table.flows[id];
         if matches!(t.state, State::Closed | State::SynSent) {
-            self.release(id);
+            self.abort(id);
             return;
         }
         t.flags.set(Flags::ORPHAN);
         t.rx.clear();
+        t.ooo.clear();
         let held = t.rcv_held;
         t.user_at = Time::NEVER;
         t.idle_at = now.plus_ns(timers::LINGER_NS);
@@ -438,11 +441,14 @@ impl Tcp {
         self.rearm(id);
     }
 
-    /// Forgets a connection that is over.
+    /// Forgets a connection that is over (one that is not, is aborted).
     pub fn release(&mut self, id: FlowId) {
         let t = &mut self.table.flows[id];
         if t.flags.has(Flags::DEAD) {
             return;
+        }
+        if t.state != State::Closed {
+            return self.abort(id);
         }
         t.flags.set(Flags::DEAD);
         t.rx.clear();
@@ -489,8 +495,12 @@ impl Tcp {
 
     /// Asks for keep-alive probes.
     pub fn set_keep_alive(&mut self, id: FlowId, now: Time) {
-        self.table.flows[id].idle_at = now.plus_ns(self.config.keep_alive_ns);
-        self.rearm(id);
+        let t = &mut self.table.flows[id];
+        // FIN-WAIT-2 has a limit of its own already.
+        if !matches!(t.state, State::Closed | State::FinWait2) {
+            t.idle_at = now.plus_ns(self.config.keep_alive_ns);
+            self.rearm(id);
+        }
     }
 
     /// The owner's number for a connection.

@@ -84,20 +84,22 @@ impl Tcp {
             return true;
         }
         let t = &mut self.table.flows[id];
-        if t.flags.has(Flags::SYN_NOW) {
-            t.flags.clear(Flags::SYN_NOW);
-            self.send_syn(id, net, tx, now);
-            return false;
-        }
         if matches!(t.state, State::SynSent | State::SynReceived) {
-            return false;
-        }
-        if t.flags.has(Flags::REXMIT_NOW) {
-            t.flags.clear(Flags::REXMIT_NOW);
-            let (una, head) = (t.snd_una, t.send_head);
-            self.send_data(id, net, tx, una, head, now);
+            if t.flags.has(Flags::SYN_NOW) {
+                return !self.send_syn(id, net, tx, now);
+            }
+            // Before the peer's SYN there is nothing to acknowledge.
+            return t.state == State::SynReceived && !self.send_acks(id, net, tx, now);
         }
         let mut stay = false;
+        if t.flags.has(Flags::REXMIT_NOW) {
+            let (una, head) = (t.snd_una, t.send_head);
+            if t.snd_max.gt(una) && !self.send_data(id, net, tx, una, head, now) {
+                // No header cell: nothing else can be built either.
+                return true;
+            }
+            self.table.flows[id].flags.clear(Flags::REXMIT_NOW);
+        }
         let mut budget = SEGMENTS_PER_PASS;
         loop {
             let t = &mut self.table.flows[id];
@@ -122,38 +124,49 @@ impl Tcp {
                 break;
             }
         }
-        self.probe_or_ack(id, net, tx, now);
-        stay
-    }
-
-    /// What is left after data: a probe, the ACKs that no data carried, and the persist timer.
-    fn probe_or_ack(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) {
         let t = &mut self.table.flows[id];
-        if t.flags.has(Flags::PROBE_NOW) {
-            t.flags.clear(Flags::PROBE_NOW);
-            let seq = t.snd_una - 1;
-            self.emit(id, net, tx, seq, bits::ACK, &[], None, now);
-        }
-        let t = &mut self.table.flows[id];
-        // One ACK for each out-of-order arrival: the peer counts them to find its loss (RFC 5681 3.2).
-        let owed = t.acks_owed.min(OWED_ACKS_MAX).max(u8::from(t.flags.has(Flags::ACK_NOW)));
-        let nxt = t.snd_nxt;
-        for _ in 0..owed {
-            if !self.emit(id, net, tx, nxt, bits::ACK, &[], None, now) {
-                break;
-            }
-        }
-        let t = &mut self.table.flows[id];
-        t.acks_owed = 0;
         // Data waits, nothing is out, the window is too small: probe it, or we wait for each other for ever.
-        if t.rexmit_at == Time::NEVER && t.snd_max == t.snd_una && t.has_unsent() {
+        if !stay && t.rexmit_at == Time::NEVER && t.snd_max == t.snd_una && t.has_unsent() {
             t.flags.set(Flags::PERSIST);
             t.backoff = 0;
             t.rexmit_at = now.plus_ns(t.rtt.rto_ns(0));
         }
+        // The ACKs before the probe, which carries one too, but in a segment that the peer need not look into.
+        !(self.send_acks(id, net, tx, now) && self.send_probe(id, net, tx, now)) || stay
     }
 
-    fn send_syn(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) {
+    /// Sends the ACKs that no data carried. Gives whether none is left: `false` when there was no room.
+    fn send_acks(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
+        let t = &mut self.table.flows[id];
+        // One ACK for each out-of-order arrival: the peer counts them to find its loss (RFC 5681 3.2).
+        let owed = t.acks_owed.min(OWED_ACKS_MAX).max(u8::from(t.flags.has(Flags::ACK_NOW)));
+        let (port, seq) = (t.port as usize, t.ack_seq());
+        for sent in 0..owed {
+            if tx[port].room() == 0 || !self.emit(id, net, tx, seq, bits::ACK, &[], None, now) {
+                self.table.flows[id].acks_owed = owed - sent;
+                return false;
+            }
+        }
+        self.table.flows[id].acks_owed = 0;
+        true
+    }
+
+    /// Sends a probe that is wanted. Gives `false` when there was no room.
+    fn send_probe(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
+        let t = &mut self.table.flows[id];
+        if !t.flags.has(Flags::PROBE_NOW) {
+            return true;
+        }
+        let seq = t.snd_una - 1;
+        if tx[t.port as usize].room() == 0 || !self.emit(id, net, tx, seq, bits::ACK, &[], None, now) {
+            return false;
+        }
+        self.table.flows[id].flags.clear(Flags::PROBE_NOW);
+        true
+    }
+
+    /// Sends our SYN or SYN-ACK. Gives whether it was built.
+    fn send_syn(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
         let t = &mut self.table.flows[id];
         let passive = t.state == State::SynReceived;
         let bits = if passive { bits::SYN | bits::ACK } else { bits::SYN };
@@ -167,6 +180,11 @@ impl Tcp {
         let mut o = [0; 12];
         let n = options.write(&mut o);
         let iss = t.iss;
+        if !self.emit(id, net, tx, iss, bits, &o[..n], None, now) {
+            return false;
+        }
+        let t = &mut self.table.flows[id];
+        t.flags.clear(Flags::SYN_NOW);
         if t.snd_max == iss {
             t.timed_seq = iss;
             t.timed_at = now;
@@ -177,7 +195,7 @@ impl Tcp {
         }
         t.snd_nxt = iss + 1;
         t.snd_max = iss + 1;
-        self.emit(id, net, tx, iss, bits, &o[..n], None, now);
+        true
     }
 
     /// Sends one segment of data (and FIN, where it follows) from `seq`, which lies in piece `from`.
@@ -193,12 +211,12 @@ impl Tcp {
     ) -> bool {
         let t = &self.table.flows[id];
         let mss = u32::from(t.mss);
-        let window_end = t.snd_una + t.snd_wnd;
-        let mut want = t.queue_end.since(seq).min(mss);
-        if seq != t.snd_una {
-            // Never beyond the peer's window; a retransmission of SND.UNA goes whatever the window is now.
-            want = want.min(window_end.since(seq));
+        // Never beyond the peer's window; but SND.UNA is sent again whatever the window is now.
+        let mut limit = t.snd_una + t.snd_wnd;
+        if seq == t.snd_una {
+            limit = limit.max(t.snd_max);
         }
+        let want = t.queue_end.since(seq).min(mss).min(limit.since(seq));
         let Some(mut p) = net.headers.alloc() else {
             self.counters.inc(Ctr::TcpNoHeader);
             return false;
@@ -224,7 +242,7 @@ impl Tcp {
             cursor = r;
         }
         let t = &mut self.table.flows[id];
-        let fin = t.flags.has(Flags::FIN_QUEUED) && at == t.queue_end;
+        let fin = t.flags.has(Flags::FIN_QUEUED) && at == t.queue_end && limit.gt(at);
         if len == 0 && !fin {
             return false;
         }
@@ -236,10 +254,11 @@ impl Tcp {
             flags |= bits::PSH;
         }
         let end = at + u32::from(fin);
+        self.counters.add(Ctr::TcpBytesOut, at.since(t.snd_max.max(seq)).into());
         let is_new = seq.ge(t.snd_max);
         if is_new {
-            self.counters.add(Ctr::TcpBytesOut, len.into());
-            if !t.flags.has(Flags::TIMING) {
+            // In recovery the answer waits for the holes before it to be filled: no sample.
+            if !t.flags.has(Flags::TIMING) && !t.flags.has(Flags::RECOVERY) {
                 t.flags.set(Flags::TIMING);
                 t.timed_seq = seq;
                 t.timed_at = now;
@@ -258,7 +277,7 @@ impl Tcp {
                 s => s,
             };
         }
-        if seq == t.snd_nxt {
+        if seq.le(t.snd_nxt) && end.gt(t.snd_nxt) {
             t.snd_nxt = end;
             t.send_cursor = cursor;
         }
@@ -371,6 +390,12 @@ impl Tcp {
 }
 
 impl super::Tcb {
+    /// The sequence number of a segment without data: that of the next data, whatever is being sent again,
+    /// but within the peer's window, or the peer would throw it away, acknowledgment and all.
+    fn ack_seq(&self) -> Seq {
+        self.snd_max.min(self.snd_una + self.snd_wnd)
+    }
+
     /// Whether data or FIN has not been sent (or is to be sent again after a timeout).
     fn has_unsent(&self) -> bool {
         self.snd_nxt.lt(self.queue_end)
@@ -386,7 +411,7 @@ impl super::Tcb {
         let cwnd = self.cc.cwnd.saturating_add(limited);
         let next = unsent.min(mss);
         if unsent == 0 {
-            return true; // FIN alone: neither window holds it back.
+            return self.snd_wnd > flight; // FIN alone: no congestion window holds it back.
         }
         if flight + next > cwnd && flight > 0 {
             self.flags.set(Flags::CWND_LIMITED);

@@ -136,12 +136,16 @@ impl Tcp {
             self.abort(id);
             return false;
         }
+        let quiet = now.since_ns(t.last_heard);
         if t.state == State::FinWait2 {
+            if quiet < FIN_WAIT_2_NS {
+                t.idle_at = t.last_heard.plus_ns(FIN_WAIT_2_NS);
+                return true;
+            }
             self.counters.inc(Ctr::TcpTimeouts);
             self.finish(id, CloseReason::TimedOut);
             return false;
         }
-        let quiet = now.since_ns(t.last_heard);
         if quiet < self.config.keep_alive_ns {
             t.idle_at = t.last_heard.plus_ns(self.config.keep_alive_ns);
             t.probes = 0;

@@ -78,7 +78,8 @@ impl<I: SlabIndex> Wheel<I> {
             }
             self.unlink(i);
         }
-        self.link(i, when);
+        // Never into the tick already expired.
+        self.link(i, when, self.tick, self.tick + 1);
     }
 
     /// Takes the entry out.
@@ -89,17 +90,19 @@ impl<I: SlabIndex> Wheel<I> {
         }
     }
 
-    fn link(&mut self, i: u32, when: Time) {
-        // Rounded up, so that nothing fires early within its tick; never into the tick already expired.
-        let tick = (when.0.saturating_add((1 << TICK_SHIFT) - 1) >> TICK_SHIFT).max(self.tick + 1);
-        let delta = tick - self.tick;
+    /// Links an entry for `when`, but not before the tick `floor`. `base` is the tick that distances, and so
+    /// the level, are counted from: the last one expired, or (within a cascade) the one that begins.
+    fn link(&mut self, i: u32, when: Time, base: u64, floor: u64) {
+        // Rounded up, so that nothing fires early within its tick.
+        let tick = (when.0.saturating_add((1 << TICK_SHIFT) - 1) >> TICK_SHIFT).max(floor);
+        let delta = tick - base;
         let mut level = 0;
         while level + 1 < LEVELS && delta >> (SLOT_BITS * (level as u32 + 1)) != 0 {
             level += 1;
         }
         // Beyond the top level's span: as far as it goes; it is linked again from there.
         let reach = 1u64 << (SLOT_BITS * LEVELS as u32);
-        let tick = if delta >= reach { self.tick + reach - 1 } else { tick };
+        let tick = if delta >= reach { base + reach - 1 } else { tick };
         let slot = (tick >> (SLOT_BITS * level as u32)) as usize & (SLOTS - 1);
         let head = self.heads[level][slot];
         let l = &mut self.links[i as usize];
@@ -176,7 +179,9 @@ impl<I: SlabIndex> Wheel<I> {
             while i != NONE {
                 let (next, when) = (self.links[i as usize].next, self.links[i as usize].when);
                 self.unlink(i);
-                self.link(i, when);
+                // Counted from `tick`, all of the stretch is within the lower levels' span. Counted from the
+                // tick before, its last entry would come back to this slot, and wait for another turn.
+                self.link(i, when, tick, tick);
                 i = next;
             }
             if slot != 0 {

@@ -1,0 +1,190 @@
+//! Bulk transfer between two of our hosts, and with smoltcp: intact, conserved, nothing left behind.
+
+use std::net::SocketAddr;
+
+use dataplane::port::link::Faults;
+use dataplane::rng::Rng;
+use dataplane::{Ctr, Time};
+
+use crate::support::own::Setup;
+use crate::support::{Finish, Host, Plan, Reading, pair, seeds, with_peer};
+
+fn to(v6: bool, port: u16) -> SocketAddr {
+    let ip = if v6 { "fd00::2" } else { "10.0.0.2" };
+    SocketAddr::new(ip.parse().unwrap(), port)
+}
+
+fn from_a(v6: bool, port: u16) -> SocketAddr {
+    let ip = if v6 { "fd00::1" } else { "10.0.0.1" };
+    SocketAddr::new(ip.parse().unwrap(), port)
+}
+
+const SIZES: [(u64, u64); 7] =
+    [(0, 0), (1, 0), (0, 1), (1460, 1461), (100_000, 3), (7, 200_000), (3 << 20, 3 << 20)];
+
+#[test]
+fn own_to_own_over_a_perfect_link() {
+    for v6 in [false, true] {
+        for (send, expect) in SIZES {
+            let mut w = pair(Faults { delay_ns: 1_000_000, ..Faults::default() }, 1);
+            let (here, there) = Plan::both(send ^ expect, send, expect);
+            w.b.listen(80, there);
+            w.a.connect(to(v6, 80), here, w.now).unwrap();
+            w.finish(Time::from_ms(60_000)).and_then(|()| w.check_b()).unwrap();
+            assert_eq!(w.a.get(Ctr::TcpRetransmits) + w.b.get(Ctr::TcpRetransmits), 0);
+        }
+    }
+}
+
+#[test]
+fn with_smoltcp_over_a_perfect_link_both_ways() {
+    for v6 in [false, true] {
+        for active in [false, true] {
+            for (send, expect) in SIZES {
+                let mut w =
+                    with_peer(&Setup::host(1), Faults { delay_ns: 1_000_000, ..Faults::default() }, 1);
+                let (here, there) = Plan::both(send ^ expect, send, expect);
+                if active {
+                    w.b.listen(80, there);
+                    w.a.connect(to(v6, 80), here, w.now).unwrap();
+                } else {
+                    w.a.listen(80, here);
+                    w.b.connect(from_a(v6, 80), there, w.now);
+                }
+                let r = w.finish(Time::from_ms(60_000));
+                assert!(r.is_ok(), "v6 {v6} active {active} {send} {expect}: {r:?}");
+            }
+        }
+    }
+}
+
+/// Faults of up to 5 % each, drawn by seed.
+fn bad_link(rng: &mut Rng) -> Faults {
+    let ppm = |r: &mut Rng| if r.chance(300_000) { 0 } else { r.below(50_000) as u32 };
+    Faults {
+        delay_ns: rng.range(10_000, 20_000_000),
+        jitter_ns: if rng.chance(500_000) { 0 } else { rng.below(3_000_000) },
+        rate_bps: if rng.chance(500_000) { 0 } else { rng.range(5_000_000, 200_000_000) },
+        queue_bytes: rng.range(20_000, 300_000),
+        loss_ppm: ppm(rng),
+        duplicate_ppm: ppm(rng),
+        reorder_ppm: ppm(rng),
+        reorder_ns: rng.range(100_000, 10_000_000),
+        corrupt_ppm: ppm(rng),
+        frame_bytes_max: 0,
+    }
+}
+
+/// A pair of plans, drawn by seed.
+fn plans(rng: &mut Rng, n: u64) -> (Plan, Plan) {
+    let size = |r: &mut Rng| match r.below(4) {
+        0 => r.below(3),
+        1 => r.below(5000),
+        _ => r.below(200_000),
+    };
+    let (send, expect) = (size(rng), size(rng));
+    let (mut a, mut b) = Plan::both(n, send, expect);
+    for p in [&mut a, &mut b] {
+        p.chunk = [1, 100, 1460, 2000][rng.below(4) as usize];
+        if p.chunk == 1 {
+            p.chunk = if p.send > 20_000 { 700 } else { 1 };
+        }
+        p.reading = match rng.below(4) {
+            0 => Reading::After(Time::from_ms(rng.below(3000))),
+            1 => Reading::Rate(rng.range(50, 2000)),
+            _ => Reading::Eager,
+        };
+    }
+    match rng.below(4) {
+        0 => b.finish = Finish::AfterPeer,
+        1 => a.finish = Finish::AfterPeer,
+        _ => {}
+    }
+    (a, b)
+}
+
+#[test]
+fn own_to_own_over_bad_links() {
+    let (mut rto, mut fast, mut ooo, mut zero) = (0, 0, 0, 0);
+    for seed in seeds(200) {
+        let mut rng = Rng::new(seed);
+        let mut w = pair(bad_link(&mut rng), seed);
+        let v6 = rng.chance(500_000);
+        for n in 0..rng.range(1, 8) {
+            let (here, there) = plans(&mut rng, n);
+            w.b.listen(80 + n as u16, there);
+            w.a.connect(to(v6, 80 + n as u16), here, w.now).unwrap();
+        }
+        let r = w.finish(Time::from_ms(1_200_000)).and_then(|()| w.check_b());
+        assert!(r.is_ok(), "seed {seed} at {}: {r:?}", w.now);
+        for h in [&w.a, &w.b] {
+            rto += h.get(Ctr::TcpRto);
+            fast += h.get(Ctr::TcpFastRetransmit);
+            ooo += h.get(Ctr::TcpOutOfOrder);
+            zero += h.get(Ctr::TcpZeroWindow);
+        }
+    }
+    println!("rto {rto}, fast retransmit {fast}, out of order {ooo}, zero window {zero}");
+    assert!(rto > 0 && fast > 0 && ooo > 0 && zero > 0);
+}
+
+#[test]
+fn with_smoltcp_over_bad_links() {
+    for seed in seeds(200) {
+        let mut rng = Rng::new(seed ^ 0x5EED);
+        let mut w = with_peer(&Setup::host(1), bad_link(&mut rng), seed);
+        let v6 = rng.chance(500_000);
+        for n in 0..rng.range(1, 4) {
+            let port = 80 + n as u16;
+            let (here, there) = plans(&mut rng, n);
+            if rng.chance(500_000) {
+                w.b.listen(port, there);
+                w.a.connect(to(v6, port), here, w.now).unwrap();
+            } else {
+                w.a.listen(port, here);
+                w.b.connect(from_a(v6, port), there, w.now);
+            }
+        }
+        let r = w.finish(Time::from_ms(1_200_000));
+        assert!(r.is_ok(), "seed {seed} at {}: {r:?}", w.now);
+    }
+}
+
+/// Mbit/s of payload from our host, over 100 Mbit/s and 20 ms with 1 % loss.
+fn goodput(seed: u64, to_smoltcp: bool) -> f64 {
+    const BYTES: u64 = 5_000_000;
+    let faults = Faults {
+        delay_ns: 10_000_000,
+        rate_bps: 100_000_000,
+        queue_bytes: 250_000,
+        loss_ppm: 10_000,
+        ..Faults::default()
+    };
+    let (here, there) = Plan::both(seed, BYTES, 0);
+    let limit = Time::from_ms(120_000);
+    let took = if to_smoltcp {
+        let mut w = with_peer(&Setup::host(1), faults, seed);
+        w.b.listen(80, there);
+        w.a.connect(to(false, 80), here, w.now).unwrap();
+        assert!(w.run_until(limit, |w| w.b.is_done()), "seed {seed}");
+        w.now
+    } else {
+        let mut w = pair(faults, seed);
+        w.b.listen(80, there);
+        w.a.connect(to(false, 80), here, w.now).unwrap();
+        assert!(w.run_until(limit, |w| w.b.results().first().is_some_and(|r| r.1.got == BYTES)));
+        w.now
+    };
+    BYTES as f64 * 8.0 / (took.0 as f64 / 1e9) / 1e6
+}
+
+#[test]
+fn goodput_with_one_percent_loss() {
+    for to_smoltcp in [false, true] {
+        let mut all: Vec<f64> = (0..9).map(|seed| goodput(seed, to_smoltcp)).collect();
+        all.sort_by(f64::total_cmp);
+        let name = if to_smoltcp { "smoltcp" } else { "own" };
+        println!("100 Mbit/s, 20 ms, 1 % loss, 5 MB, own to {name}: {all:.1?} Mbit/s");
+        assert!(all[0] > 2.4 && all[4] > 3.0, "own to {name}: {all:?}");
+    }
+}
