@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod exit;
+pub mod host;
 pub mod node;
 pub mod rundir;
 pub mod stats;
