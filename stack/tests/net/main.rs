@@ -2,4 +2,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod limits;
+mod sending;
+mod states;
 mod transfer;
