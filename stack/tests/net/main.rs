@@ -2,6 +2,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod layers;
 mod limits;
 mod sending;
 mod states;

@@ -246,7 +246,7 @@ impl Script {
     }
 
     /// Reads `FLAGS seq[:end] [ack N] [win N] [mss N] [ws N]`.
-    fn segment<'a>(&self, w: &mut dyn Iterator<Item = &'a str>, from_peer: bool) -> Result<Tcp, String> {
+    fn segment(&self, w: &mut dyn Iterator<Item = &str>, from_peer: bool) -> Result<Tcp, String> {
         let (mine, theirs) =
             if from_peer { (IRS, self.iss.unwrap_or(0)) } else { (self.iss.unwrap_or(0), IRS) };
         let mut s = Tcp { window: 60_000, src_port: self.peer, dst_port: self.port, ..Tcp::default() };
