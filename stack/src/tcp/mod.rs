@@ -592,6 +592,8 @@ impl Tcp {
         let t = &self.table.flows[id];
         let unseen = t.flags.has(Flags::HALF_OPEN) && !t.flags.has(Flags::ACTIVE);
         if t.flags.has(Flags::ORPHAN) || unseen {
+            // Freed by the pass's output: the caller is still at work on it.
+            self.want_output(id);
             self.release(id);
         } else {
             self.raise(id, Events::CLOSED);
