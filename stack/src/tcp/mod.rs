@@ -627,6 +627,7 @@ impl Tcp {
         c.set(Ctr::TcpFlows, self.table.flows.in_use().into());
         c.set(Ctr::TcpHalfOpen, self.half_open.into());
         c.set(Ctr::TcpInTimeWait, self.time_wait.live().into());
+        c.set(Ctr::PoolRxFree, self.rx_pool.free_count().into());
     }
 }
 
