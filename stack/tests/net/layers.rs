@@ -286,7 +286,7 @@ fn udp_is_received_or_unreachable() {
         assert_eq!(p.payload(), b"hello");
         drop(p);
         let sent = udp(&e, 54, &[7; 600]);
-        let out = b.ask(&[sent.clone()]);
+        let out = b.ask(std::slice::from_ref(&sent));
         let eth = EthernetFrame::new_checked(&out[0]).unwrap();
         if is_v6 {
             with_icmp6(&out[0], |icmp, _| {
