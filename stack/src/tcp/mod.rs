@@ -18,6 +18,7 @@
 //!
 //! An idle connection costs its control block and one link of the timer wheel.
 
+mod audit;
 mod cc;
 mod input;
 mod output;
@@ -652,6 +653,3 @@ impl Tcb {
         self.cc = Reno::new(self.mss.into());
     }
 }
-
-#[cfg(test)]
-mod tests;
