@@ -83,6 +83,7 @@ impl<'i, 'd> World<'i, 'd> {
         let l = Limits {
             rx_cells: 48,
             rx_reserve: 8,
+            head_cells: 1,
             payload_cells: 24,
             header_cells: 24,
             flows: 4,

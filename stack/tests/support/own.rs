@@ -60,6 +60,7 @@ impl Setup {
                 rx_cells: 1024,
                 rx_reserve: 64,
                 payload_cells: 512,
+                head_cells: 1,
                 header_cells: 1024,
                 flows: 64,
                 half_open: 32,
