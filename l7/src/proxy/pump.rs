@@ -12,9 +12,8 @@ use crate::http1::{
     write_response_to_client,
 };
 
-/// Steps of one exchange in one pass: pieces, heads, requests. What is left waits for the next event of the
-/// connection, which there is: something is queued or unread.
-const STEPS_MAX: usize = 256;
+/// Steps of one exchange in a row: pieces, heads, requests. Then the others get their turn.
+const STEPS_MAX: usize = 64;
 
 /// What a step came to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,10 +39,12 @@ impl Proxy {
                 return false;
             }
             if client == Step::Waits && origin == Step::Waits {
-                break;
+                self.settle(io, x);
+                return true;
             }
         }
         self.settle(io, x);
+        io.tcp.wake(self.exchanges[x].client);
         true
     }
 
@@ -180,6 +181,10 @@ impl Proxy {
                 Step::Gone
             }
             None => {
+                if !e.head_timed {
+                    e.head_timed = true;
+                    io.tcp.set_timer(e.client, io.now.plus_ns(self.config.client.header_ns));
+                }
                 e.client_in = Some(input);
                 Step::Waits
             }

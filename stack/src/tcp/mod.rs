@@ -295,6 +295,12 @@ impl Tcp {
         None
     }
 
+    /// Puts a connection behind the others that have events: its owner has stopped in the middle, so that
+    /// they get their turn.
+    pub fn wake(&mut self, id: FlowId) {
+        self.raise(id, Events::WRITABLE);
+    }
+
     /// Takes the next piece of received data. It counts against the window until it is consumed.
     pub fn read(&mut self, id: FlowId) -> Option<Slice> {
         self.table.flows[id].rx.pop_front().map(|(_, s)| s)
