@@ -487,9 +487,12 @@ impl Tcp {
         }
     }
 
-    /// Sets the owner's timer ([`Events::TIMEOUT`]); `Time::NEVER` stops it.
+    /// Sets the owner's timer ([`Events::TIMEOUT`]); `Time::NEVER` stops it. One that has run out and not been
+    /// told yet is void: its cause is.
     pub fn set_timer(&mut self, id: FlowId, at: Time) {
-        self.table.flows[id].user_at = at;
+        let t = &mut self.table.flows[id];
+        t.events.clear(Events::TIMEOUT);
+        t.user_at = at;
         self.rearm(id);
     }
 
