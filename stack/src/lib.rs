@@ -15,6 +15,9 @@
 pub mod addr;
 pub mod arp_nd;
 mod checksum;
+#[cfg(any(test, feature = "harness"))]
+#[doc(hidden)]
+pub mod harness;
 pub mod icmp;
 pub mod neigh;
 pub mod net;

@@ -18,6 +18,7 @@
 //!
 //! An idle connection costs its control block and one link of the timer wheel.
 
+mod audit;
 mod cc;
 mod input;
 mod output;
@@ -595,6 +596,8 @@ impl Tcp {
         let t = &self.table.flows[id];
         let unseen = t.flags.has(Flags::HALF_OPEN) && !t.flags.has(Flags::ACTIVE);
         if t.flags.has(Flags::ORPHAN) || unseen {
+            // Freed by the pass's output: the caller is still at work on it.
+            self.want_output(id);
             self.release(id);
         } else {
             self.raise(id, Events::CLOSED);
@@ -628,6 +631,7 @@ impl Tcp {
         c.set(Ctr::TcpFlows, self.table.flows.in_use().into());
         c.set(Ctr::TcpHalfOpen, self.half_open.into());
         c.set(Ctr::TcpInTimeWait, self.time_wait.live().into());
+        c.set(Ctr::PoolRxFree, self.rx_pool.free_count().into());
     }
 }
 
@@ -652,6 +656,3 @@ impl Tcb {
         self.cc = Reno::new(self.mss.into());
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -421,7 +421,8 @@ impl Tcb {
     #[inline]
     pub fn window(&self, room: u32) -> u32 {
         let fresh = self.rcv_wnd_max.min(room).saturating_sub(self.rcv_held);
-        fresh.max(self.rcv_adv.since(self.rcv_nxt))
+        // No more than the field can say: what the peer cannot read is not an opening.
+        fresh.min(0xffff << self.rcv_wscale).max(self.rcv_adv.since(self.rcv_nxt))
     }
 }
 

@@ -1,0 +1,100 @@
+//! Fixed work, to be counted in instructions: `scripts/bench/callgrind.sh` runs this under callgrind, which
+//! collects only inside of functions whose name begins with `measured_`.
+//!
+//! `counted NAME REQUESTS` with NAME one of tcp, stub, proxied, head.
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+mod common;
+
+use std::hint::black_box;
+
+use common::engine::{Engine, REQUEST};
+use dataplane::BURST_MAX;
+use l7::http1::{HeadScan, HeaderSlots, HttpLimits, Parsed, parse_request};
+use support::{Rig, Who};
+
+const CONNECTIONS: usize = 256;
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let [name, requests, ..] = &words[..] else { return }; // As `cargo bench` and `cargo test` call it.
+    let requests: usize = requests.parse().expect("a number of requests");
+    match name.as_str() {
+        "tcp" => tcp(requests),
+        "stub" => node(Who::Stub(1024), 1, requests),
+        "proxied" => node(Who::Proxy, 2, requests),
+        "head" => head(requests),
+        _ => panic!("{name} is not one of tcp, stub, proxied, head"),
+    }
+}
+
+fn tcp(requests: usize) {
+    let mut e = Engine::new(CONNECTIONS as u32, true);
+    let mut run = |requests: usize, is_measured: bool| {
+        for _ in 0..requests / BURST_MAX {
+            let n = e.fill();
+            if is_measured {
+                measured_engine(&mut e)
+            } else {
+                e.pass()
+            }
+            assert_eq!(e.take_sent(), n);
+        }
+    };
+    run(CONNECTIONS * 4, false);
+    run(requests, true);
+}
+
+#[inline(never)]
+fn measured_engine(e: &mut Engine) {
+    e.pass();
+}
+
+fn node(who: Who, passes: u64, requests: usize) {
+    let response = [b"HTTP/1.1 200 OK\r\nContent-Length: 1024\r\n\r\n".to_vec(), vec![b'y'; 1024]].concat();
+    let mut rig = Rig::new(who, CONNECTIONS, response);
+    rig.open_all();
+    let mut at = 0;
+    let mut run = |requests: usize, is_measured: bool| {
+        for _ in 0..requests / BURST_MAX {
+            for k in 0..BURST_MAX {
+                rig.load.request((at + k) % CONNECTIONS, REQUEST);
+            }
+            for _ in 0..passes {
+                rig.now = rig.now.plus_ns(1_000 * BURST_MAX as u64 / passes);
+                if is_measured {
+                    measured_core(&mut rig);
+                } else {
+                    rig.core.pass(rig.now);
+                }
+                rig.load.poll();
+            }
+            for k in 0..BURST_MAX {
+                assert!(rig.load.conns[(at + k) % CONNECTIONS].got > 1024);
+            }
+            at = (at + BURST_MAX) % CONNECTIONS;
+        }
+    };
+    run(CONNECTIONS * 4, false);
+    run(requests, true);
+}
+
+#[inline(never)]
+fn measured_core(rig: &mut Rig) {
+    rig.core.pass(rig.now);
+}
+
+fn head(requests: usize) {
+    let (limits, mut slots) = (HttpLimits::default(), HeaderSlots::new());
+    for _ in 0..requests {
+        measured_head(&limits, &mut slots);
+    }
+}
+
+#[inline(never)]
+fn measured_head(limits: &HttpLimits, slots: &mut HeaderSlots) {
+    let parsed = parse_request(black_box(REQUEST), &mut HeadScan::new(), limits, slots);
+    assert!(matches!(black_box(parsed), Ok(Parsed::Complete(_, n)) if n == REQUEST.len()));
+}

@@ -1,0 +1,208 @@
+//! A whole core in memory: requests per second and cycles per request, from the wire to the wire.
+//!
+//! The core is the node's own (`mem` port, stack, proxy, counters); the load is frames made by hand on the other
+//! end of the wire, up to 64 requests at a time. The clock runs over `Core::pass` only: the generator's cost is
+//! outside of it, the copies off and onto the wire are within. Requests per second are what one core would do
+//! at that cost without a pause.
+//!
+//! `cargo bench -p millrace --bench node -- [--json] [--rounds N] [--requests N] [--only TEXT]`
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+mod common;
+
+use common::{Args, Rounds, machine, table, thousands};
+use dataplane::counters::{Histogram, Snapshot, bucket_of};
+use dataplane::{BURST_MAX, Clock, Ctr, Stage, time::cycles};
+use support::{Rig, Who};
+
+const REQUEST: &[u8] = common::engine::REQUEST;
+const BODY_BYTES: usize = 1024;
+const STAGES: [Stage; 7] =
+    [Stage::Rx, Stage::Parse, Stage::Tcp, Stage::Http, Stage::Output, Stage::Tx, Stage::Timers];
+
+struct Row {
+    name: String,
+    is_proxied: bool,
+    rig: Rig,
+    at: usize,
+    cycles: Rounds,
+    /// Of every request: its share of the passes that it took.
+    latency: Histogram,
+    /// Cycles per packet by stage, and packets per request.
+    stages: Vec<(Rounds, f64)>,
+}
+
+impl Row {
+    fn new(is_proxied: bool, conns: usize) -> Row {
+        let who = if is_proxied { Who::Proxy } else { Who::Stub(BODY_BYTES) };
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {BODY_BYTES}\r\n\r\n");
+        let mut rig = Rig::new(who, conns, [head.as_bytes(), &[b'y'; BODY_BYTES]].concat());
+        rig.open_all();
+        Row {
+            name: format!("{} {}", if is_proxied { "proxied" } else { "stub" }, thousands(conns as f64)),
+            is_proxied,
+            rig,
+            at: 0,
+            cycles: Rounds::default(),
+            latency: Histogram::default(),
+            stages: vec![(Rounds::default(), 0.0); STAGES.len()],
+        }
+    }
+
+    /// One burst of requests, and the passes until all are answered. Gives cycles in the core, and requests.
+    fn burst(&mut self) -> (u64, usize) {
+        let conns = self.rig.load.conns.len();
+        let n = conns.min(BURST_MAX);
+        let first = self.at;
+        for k in 0..n {
+            self.rig.load.request((first + k) % conns, REQUEST);
+        }
+        self.at = (first + n) % conns;
+        // Proxied: the request on to the origin in the first pass, its response to the client in the second. A
+        // connection to the origin that must first be opened takes two more.
+        let passes = if self.is_proxied { 2 } else { 1 };
+        let mut spent = 0;
+        for k in 0.. {
+            assert!(k < 8, "{}: a request is not answered", self.name);
+            if k >= passes && (0..n).all(|k| self.is_answered(first + k)) {
+                break;
+            }
+            // About a microsecond of the connections' time passes per request.
+            self.rig.now = self.rig.now.plus_ns(1_000 * n as u64 / passes);
+            let t0 = cycles();
+            self.rig.core.pass(self.rig.now);
+            spent += cycles() - t0;
+            self.rig.load.poll();
+        }
+        (spent, n)
+    }
+
+    fn is_answered(&self, i: usize) -> bool {
+        let conns = &self.rig.load.conns;
+        conns[i % conns.len()].got as usize > BODY_BYTES
+    }
+
+    /// Runs `requests` requests; gives cycles per request of the median burst, and requests done. The median, as
+    /// a burst that the kernel or a neighbour on this machine interrupts says nothing of the node; what such
+    /// bursts cost is in `latency`.
+    fn run(&mut self, requests: usize) -> (f64, usize) {
+        let (mut bursts, mut done) = (Histogram::default(), 0);
+        while done < requests {
+            let (c, n) = self.burst();
+            self.latency.add(bucket_of(c / n as u64), n as u64);
+            // In hundredths, so that the buckets' 3 % is all that is lost.
+            bursts.record(c * 100 / n as u64);
+            done += n;
+        }
+        (bursts.quantile(0.5) as f64 / 100.0, done)
+    }
+
+    fn round(&mut self, requests: usize) {
+        let before = self.rig.segment.read();
+        let (spent, done) = self.run(requests);
+        let after = self.rig.segment.read();
+        self.cycles.0.push(spent);
+        for (stage, (rounds, per_request)) in STAGES.iter().zip(&mut self.stages) {
+            let (a, b) = (before.stage(*stage), after.stage(*stage));
+            rounds.0.push((b.cycles - a.cycles) as f64 / (b.packets - a.packets).max(1) as f64);
+            *per_request = (b.packets - a.packets) as f64 / done as f64;
+        }
+    }
+}
+
+fn main() {
+    let args = Args::parse(100_000);
+    let hz = Clock::calibrated().cycles_per_second() as f64;
+    let kinds = [(false, 1), (false, 1_000), (false, 10_000), (true, 1), (true, 1_000)];
+    let mut rows: Vec<Row> = kinds
+        .into_iter()
+        .filter(|(p, n)| args.wants(&format!("{} {n}", if *p { "proxied" } else { "stub" })))
+        .map(|(p, n)| Row::new(p, n))
+        .collect();
+    for r in &mut rows {
+        let warm = (r.rig.load.conns.len() * 3).max(10_000);
+        r.run(warm);
+        r.latency = Histogram::default();
+    }
+    for _ in 0..args.rounds {
+        for r in &mut rows {
+            r.round(args.requests);
+        }
+    }
+    for r in &rows {
+        check(r, &r.rig.segment.read());
+    }
+    if args.json { print_json(&rows, hz) } else { print_text(&rows, hz) }
+}
+
+/// What was measured is what was meant: every request answered with 200, nothing lost or resent.
+fn check(r: &Row, s: &Snapshot) {
+    assert_eq!((s.rx_imbalance(), s.tx_imbalance()), (0, 0), "{}: the laws hold", r.name);
+    assert_eq!(s.get(Ctr::Http2xx), s.get(Ctr::HttpRequests), "{}", r.name);
+    assert_eq!(s.get(Ctr::TcpRetransmits), 0, "{}", r.name);
+    assert_eq!(r.rig.core.pipeline.proxy.active(), 0, "{}: no context is held between requests", r.name);
+}
+
+fn print_text(rows: &[Row], hz: f64) {
+    println!("A whole core in memory, 1 KiB bodies, bursts of up to 64. {}", machine(hz));
+    let cells = |r: &Row| {
+        let ns = |q: f64| format!("{:.0}", r.latency.quantile(q) as f64 / hz * 1e9);
+        vec![
+            r.name.clone(),
+            thousands(hz / r.cycles.median()),
+            thousands(hz / r.cycles.max()),
+            thousands(hz / r.cycles.min()),
+            thousands(r.cycles.median()),
+            thousands(r.cycles.min()),
+            thousands(r.cycles.max()),
+            ns(0.5),
+            ns(0.99),
+            ns(0.999),
+        ]
+    };
+    table(
+        "requests per second, cycles and nanoseconds per request",
+        &["connections", "req/s", "min", "max", "cycles", "min", "max", "ns p50", "p99", "p99.9"],
+        &rows.iter().map(cells).collect::<Vec<_>>(),
+    );
+    println!("(req/s and cycles: median, min, max over the rounds of each round's median burst;");
+    println!(" ns: a burst's time over its requests, of all rounds, interruptions and all)");
+    let mut head = vec!["connections"];
+    head.extend(STAGES.iter().map(|s| s.name()));
+    let cells = |r: &Row| {
+        let mut v = vec![r.name.clone()];
+        v.extend(r.stages.iter().map(|(c, n)| format!("{:.0} x {n:.2}", c.median())));
+        v
+    };
+    table(
+        "cycles per packet (HTTP: per event; timers: per pass) x packets per request, by stage",
+        &head,
+        &rows.iter().map(cells).collect::<Vec<_>>(),
+    );
+}
+
+fn print_json(rows: &[Row], hz: f64) {
+    let row = |r: &Row| {
+        let stages: serde_json::Map<String, serde_json::Value> = STAGES
+            .iter()
+            .zip(&r.stages)
+            .map(|(s, (c, n))| {
+                let v = serde_json::json!({ "cycles_per_packet": c.json(), "packets_per_request": n });
+                (s.name().to_owned(), v)
+            })
+            .collect();
+        serde_json::json!({
+            "name": r.name,
+            "cycles_per_request": r.cycles.json(),
+            "requests_per_second_median": hz / r.cycles.median(),
+            "ns_p50": r.latency.quantile(0.5) as f64 / hz * 1e9,
+            "ns_p99": r.latency.quantile(0.99) as f64 / hz * 1e9,
+            "ns_p999": r.latency.quantile(0.999) as f64 / hz * 1e9,
+            "stages": stages,
+        })
+    };
+    let rows: Vec<_> = rows.iter().map(row).collect();
+    println!("{:#}", serde_json::json!({ "bench": "node", "machine": machine(hz), "rows": rows }));
+}

@@ -1,0 +1,174 @@
+//! The hot path allocates nothing: malloc, calloc, realloc and posix_memalign are interposed, and counted
+//! while the data core's loop runs over steady-state traffic.
+#![allow(unsafe_code)] // Interposing the C allocator.
+
+mod support;
+
+use std::cell::Cell;
+use std::ffi::{c_int, c_void};
+
+use dataplane::Ctr;
+use support::{Rig, Who};
+
+thread_local! {
+    /// Whether this thread's allocations count: only the core's passes do. `const`, so that reading it in
+    /// malloc allocates nothing itself.
+    static ARMED: Cell<bool> = const { Cell::new(false) };
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+unsafe extern "C" {
+    fn __libc_malloc(n: usize) -> *mut c_void;
+    fn __libc_calloc(n: usize, m: usize) -> *mut c_void;
+    fn __libc_realloc(p: *mut c_void, n: usize) -> *mut c_void;
+    fn __libc_memalign(align: usize, n: usize) -> *mut c_void;
+}
+
+fn count() {
+    if ARMED.get() {
+        COUNT.set(COUNT.get() + 1);
+    }
+}
+
+/// # Safety
+/// As the C function of this name.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn malloc(n: usize) -> *mut c_void {
+    count();
+    // SAFETY: glibc's own malloc, with the caller's argument.
+    unsafe { __libc_malloc(n) }
+}
+
+/// # Safety
+/// As the C function of this name.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn calloc(n: usize, m: usize) -> *mut c_void {
+    count();
+    // SAFETY: glibc's own calloc, with the caller's arguments.
+    unsafe { __libc_calloc(n, m) }
+}
+
+/// # Safety
+/// As the C function of this name.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn realloc(p: *mut c_void, n: usize) -> *mut c_void {
+    count();
+    // SAFETY: glibc's own realloc, with the caller's arguments.
+    unsafe { __libc_realloc(p, n) }
+}
+
+/// # Safety
+/// As the C function of this name.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn posix_memalign(out: *mut *mut c_void, align: usize, n: usize) -> c_int {
+    count();
+    // SAFETY: glibc's own memalign; `out` is valid, as the caller of posix_memalign promises.
+    unsafe {
+        *out = __libc_memalign(align, n);
+        if (*out).is_null() { 12 } else { 0 }
+    }
+}
+
+/// Runs the core's pass with the count armed.
+fn pass(rig: &mut Rig) {
+    ARMED.set(true);
+    rig.pass();
+    ARMED.set(false);
+}
+
+fn requests(rig: &mut Rig, total: usize, request: &[u8]) {
+    let n = rig.load.conns.len();
+    let mut done = 0;
+    while done < total {
+        for i in 0..n {
+            rig.load.request(i, request);
+        }
+        // A proxied request crosses the core four times.
+        for _ in 0..8 {
+            pass(rig);
+            rig.load.poll();
+        }
+        for (i, c) in rig.load.conns.iter().enumerate() {
+            assert!(c.got > 0, "connection {i} got no answer after {done} requests");
+        }
+        done += n;
+    }
+}
+
+const GET: &[u8] =
+    b"GET /object?id=1 HTTP/1.1\r\nHost: example.com\r\nUser-Agent: load\r\nAccept: */*\r\n\r\n";
+
+#[test]
+fn the_counter_counts() {
+    COUNT.set(0);
+    ARMED.set(true);
+    let v = std::hint::black_box(vec![1u8; 100]);
+    ARMED.set(false);
+    drop(v);
+    assert_eq!(COUNT.get(), 1);
+}
+
+#[test]
+fn keep_alive_requests_answered_by_the_stub() {
+    let mut rig = Rig::new(Who::Stub(1024), 64, Vec::new());
+    rig.open_all();
+    requests(&mut rig, 2_000, GET);
+    COUNT.set(0);
+    requests(&mut rig, 100_000, GET);
+    assert_eq!(COUNT.get(), 0, "allocations over 100,000 requests");
+    let s = rig.segment.read();
+    assert!(s.get(Ctr::HttpStub) >= 102_000);
+    assert_eq!((s.rx_imbalance(), s.tx_imbalance()), (0, 0));
+}
+
+#[test]
+fn proxied_requests_on_pooled_origin_connections() {
+    let response = [b"HTTP/1.1 200 OK\r\nContent-Length: 1024\r\n\r\n".to_vec(), vec![b'y'; 1024]].concat();
+    let mut rig = Rig::new(Who::Proxy, 64, response);
+    rig.open_all();
+    requests(&mut rig, 2_000, GET);
+    COUNT.set(0);
+    requests(&mut rig, 100_000, GET);
+    assert_eq!(COUNT.get(), 0, "allocations over 100,000 proxied requests");
+    let s = rig.segment.read();
+    assert!(s.get(Ctr::OriginReused) >= 100_000, "{}", s.get(Ctr::OriginReused));
+    assert_eq!(s.get(Ctr::Http2xx), s.get(Ctr::HttpRequests));
+    assert_eq!((s.rx_imbalance(), s.tx_imbalance()), (0, 0));
+}
+
+#[test]
+fn connections_accepted_served_once_and_closed() {
+    const CLOSE: &[u8] = b"GET / HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n\r\n";
+    let mut rig = Rig::new(Who::Stub(1024), 12_000, Vec::new());
+    let round = |rig: &mut Rig, range: std::ops::Range<usize>| {
+        for i in range.clone() {
+            rig.load.open(i);
+        }
+        for step in 0..12 {
+            pass(rig);
+            rig.load.poll();
+            if step == 2 {
+                range.clone().for_each(|i| rig.load.request(i, CLOSE));
+            }
+            if step == 6 {
+                range.clone().for_each(|i| rig.load.close(i));
+            }
+        }
+        for i in range {
+            let c = rig.load.conns[i];
+            assert!(c.got > 1024 && c.ended, "connection {i}");
+        }
+    };
+    // A pass takes one burst: as many connections at a time as fit one.
+    for k in 0..40 {
+        round(&mut rig, k * 50..(k + 1) * 50);
+    }
+    COUNT.set(0);
+    for k in 40..240 {
+        round(&mut rig, k * 50..(k + 1) * 50);
+    }
+    assert_eq!(COUNT.get(), 0, "allocations over 10,000 connections");
+    let s = rig.segment.read();
+    assert_eq!(s.get(Ctr::TcpPassiveOpens), 12_000);
+    assert_eq!(rig.core.pipeline.stack.tcp.in_use(), (0, 0), "everything was given back");
+}

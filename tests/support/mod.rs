@@ -1,0 +1,272 @@
+//! A node's core over an in-process wire, and raw load on the wire's other end: for the allocation test and
+//! the in-memory benches. The load is made of frames built by hand, so that what is measured is the node.
+
+#![allow(dead_code)] // Each of the targets that include this uses its part of it.
+
+use std::sync::Arc;
+
+use dataplane::core_loop::Core;
+use dataplane::counters::Segment;
+use dataplane::port::mem::{MemPort, WireEnd, wire};
+use dataplane::{Pool, Time};
+use hugepages::{Arena, Limits, PagePolicy};
+use l7::http1::HttpLimits;
+use l7::proxy::{
+    Answer, Cells, ClientTimeouts, HEAD_CELL_BYTES, Origin, OriginTimeouts, Proxy, ProxyConfig, Site,
+};
+use millrace::node::{NodePipeline, Orders};
+use stack::neigh::Neighbours;
+use stack::{Iface, Net, Stack, Tcp, TcpConfig, Udp};
+
+pub const NODE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+pub const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+pub const NODE_IP: [u8; 4] = [10, 0, 0, 1];
+pub const CLIENT_IP: [u8; 4] = [10, 0, 0, 2];
+pub const ORIGIN_IP: [u8; 4] = [10, 0, 0, 3];
+pub const NODE_PORT: u16 = 80;
+pub const ORIGIN_PORT: u16 = 8000;
+/// Connection `i` comes from this port plus `i`.
+const FIRST_PORT: u16 = 10_000;
+
+const HOUR_NS: u64 = 3_600_000_000_000;
+
+/// Who answers.
+pub enum Who {
+    Stub(usize),
+    Proxy,
+}
+
+/// A core with `flows` connections' worth of pools, and the far end of its wire.
+pub fn core(who: Who, flows: u32) -> (Core<NodePipeline>, WireEnd, Arc<Segment>) {
+    let mut limits = Limits::for_core_memory(256 << 20);
+    limits.flows = flows.max(1024) * 2;
+    limits.half_open = limits.flows / 2;
+    limits.send_records = limits.flows * 4;
+    limits.time_wait = limits.flows;
+    limits.http_contexts = limits.flows;
+    let pages = PagePolicy::NormalOnly;
+    let pool = |name, n, bytes| Pool::reserve(name, n, bytes, pages).unwrap();
+    let seg = Segment::in_memory(1);
+    let c = seg.writer(0);
+    let (near, far) = wire(2048, 1600);
+    let rx = pool("rx", limits.rx_cells, 2048);
+    let port = MemPort::new(near, rx.clone(), NODE_MAC, 1500, 0).trust_wire("mem", "bench".to_owned());
+    let mut iface = Iface::new(NODE_MAC, 1500);
+    iface.add(std::net::Ipv4Addr::from(NODE_IP).into(), 24);
+    iface.peer_mac = Some(PEER_MAC);
+    iface.tx_checksum_offload = true;
+    let headers = pool("header", limits.header_cells, 256);
+    let net = Net::new(vec![iface], Neighbours::new(64), headers, c.clone());
+    let mut arena = Arena::reserve(Tcp::cost(&limits) + Proxy::cost(&limits), pages).unwrap();
+    let tcp_config = TcpConfig::new([1, 2, 3, 4], &limits);
+    let mut tcp = Tcp::new(&limits, &mut arena, tcp_config, rx, c.clone()).unwrap();
+    tcp.listen(None, NODE_PORT).unwrap();
+    let answer = match who {
+        Who::Stub(n) => Answer::Stub(vec![b'x'; n]),
+        Who::Proxy => Answer::Origins(vec![Origin {
+            address: (ORIGIN_IP, ORIGIN_PORT).into(),
+            authority: b"origin".to_vec(),
+        }]),
+    };
+    let config = ProxyConfig {
+        sites: vec![Site {
+            hosts: vec!["*".to_owned()],
+            answer,
+            timeouts: OriginTimeouts { connect_ns: HOUR_NS, first_byte_ns: HOUR_NS, idle_ns: HOUR_NS },
+        }],
+        http: HttpLimits::default(),
+        client: ClientTimeouts { header_ns: HOUR_NS, keep_alive_ns: HOUR_NS },
+        idle_per_origin_max: 1024,
+        origin_keep_alive_ns: HOUR_NS,
+        request_budget_bytes: limits.request_budget_bytes,
+        unix_ns_at_start: 1_700_000_000_000_000_000,
+    };
+    let cells = Cells {
+        payload: pool("payload", limits.payload_cells, 2048),
+        heads: pool("head", 64, HEAD_CELL_BYTES),
+    };
+    let proxy = Proxy::new(config, &limits, &mut arena, cells, c.clone()).unwrap();
+    let stack = Stack::new(net, tcp, Udp::new(16), c.clone());
+    let pipeline = NodePipeline::new(stack, proxy, Arc::new(Orders::default()), c.clone());
+    (Core::new(vec![Box::new(port)], pipeline, c, 1024), far, seg)
+}
+
+const FIN: u8 = 1;
+const SYN: u8 = 2;
+const ACK: u8 = 16;
+/// The option of our SYNs: segments of up to 1,460 bytes, as on any Ethernet. Without it the default is 536
+/// (RFC 9293 3.7.1), and an answer of 1 KiB would be cut in three.
+const MSS: [u8; 4] = [2, 4, 5, 0xb4];
+
+#[derive(Clone, Copy, Default)]
+pub struct Conn {
+    snd: u32,
+    rcv: u32,
+    pub open: bool,
+    /// Bytes of response received since the last request.
+    pub got: u32,
+    /// The node has sent FIN.
+    pub ended: bool,
+}
+
+/// The far side: clients towards the node, and an origin for it.
+pub struct Load {
+    end: WireEnd,
+    pub conns: Vec<Conn>,
+    origin: Vec<Conn>,
+    /// What the origin answers with.
+    pub response: Vec<u8>,
+    /// Requests that the origin has answered.
+    pub answered: u64,
+    owed: Vec<(bool, usize)>,
+}
+
+impl Load {
+    pub fn new(end: WireEnd, conns: usize, response: Vec<u8>) -> Load {
+        let origin = vec![Conn::default(); 65_536];
+        Load {
+            end,
+            conns: vec![Conn::default(); conns],
+            origin,
+            response,
+            answered: 0,
+            owed: Vec::with_capacity(4096),
+        }
+    }
+
+    fn frame(&self, from_origin: bool, i: usize, bits: u8, payload: &[u8]) {
+        let c = if from_origin { self.origin[i] } else { self.conns[i] };
+        let (src, sport, dport) = if from_origin {
+            (ORIGIN_IP, ORIGIN_PORT, i as u16)
+        } else {
+            (CLIENT_IP, FIRST_PORT + i as u16, NODE_PORT)
+        };
+        let ok = self.end.send_with(|b| {
+            let options: &[u8] = if bits & SYN != 0 { &MSS } else { &[] };
+            let len = 40 + options.len() + payload.len();
+            b[..6].copy_from_slice(&NODE_MAC);
+            b[6..12].copy_from_slice(&PEER_MAC);
+            b[12..14].copy_from_slice(&[8, 0]);
+            let ip = &mut b[14..];
+            ip[..12].copy_from_slice(&[0x45, 0, (len >> 8) as u8, len as u8, 0, 0, 0x40, 0, 64, 6, 0, 0]);
+            ip[12..16].copy_from_slice(&src);
+            ip[16..20].copy_from_slice(&NODE_IP);
+            let t = &mut ip[20..];
+            t[..2].copy_from_slice(&sport.to_be_bytes());
+            t[2..4].copy_from_slice(&dport.to_be_bytes());
+            t[4..8].copy_from_slice(&c.snd.to_be_bytes());
+            t[8..12].copy_from_slice(&c.rcv.to_be_bytes());
+            t[12] = 0x50 + ((options.len() as u8) << 2);
+            t[13] = bits;
+            t[14..20].copy_from_slice(&[0xff, 0xff, 0, 0, 0, 0]);
+            t[20..20 + options.len()].copy_from_slice(options);
+            t[20 + options.len()..][..payload.len()].copy_from_slice(payload);
+            Some(14 + len)
+        });
+        assert!(ok, "the wire is full");
+    }
+
+    pub fn open(&mut self, i: usize) {
+        self.conns[i] = Conn { snd: i as u32 * 1000, ..Conn::default() };
+        self.frame(false, i, SYN, &[]);
+        self.conns[i].snd += 1;
+    }
+
+    /// Sends a request; its segment acknowledges what came before.
+    pub fn request(&mut self, i: usize, bytes: &[u8]) {
+        self.conns[i].got = 0;
+        self.frame(false, i, ACK | 8, bytes);
+        self.conns[i].snd = self.conns[i].snd.wrapping_add(bytes.len() as u32);
+    }
+
+    /// Acknowledges, and closes.
+    pub fn close(&mut self, i: usize) {
+        self.frame(false, i, ACK | FIN, &[]);
+        self.conns[i].snd = self.conns[i].snd.wrapping_add(1);
+    }
+
+    /// Takes everything that the node has sent; the origin answers at once.
+    pub fn poll(&mut self) -> usize {
+        let mut n = 0;
+        while let Some((to_origin, i, seq, bits, len)) = self.end.recv_with(read) {
+            n += 1;
+            let i = if to_origin { i as usize } else { (i - FIRST_PORT) as usize };
+            let c = if to_origin { &mut self.origin[i] } else { &mut self.conns[i] };
+            if bits & SYN != 0 {
+                c.rcv = seq.wrapping_add(1);
+                c.open = !to_origin;
+                if to_origin {
+                    c.snd = 7000;
+                    self.frame(true, i, SYN | ACK, &[]);
+                    self.origin[i].snd += 1;
+                } else {
+                    self.owed.push((false, i));
+                }
+                continue;
+            }
+            if seq == c.rcv {
+                c.rcv = seq.wrapping_add(len + u32::from(bits & FIN));
+                c.got += len;
+                c.ended |= bits & FIN != 0;
+            }
+            if to_origin && len > 0 {
+                self.answered += 1;
+                let response = std::mem::take(&mut self.response);
+                self.frame(true, i, ACK | 8, &response);
+                self.origin[i].snd = self.origin[i].snd.wrapping_add(response.len() as u32);
+                self.response = response;
+            }
+        }
+        while let Some((origin, i)) = self.owed.pop() {
+            self.frame(origin, i, ACK, &[]);
+        }
+        n
+    }
+}
+
+/// Whether a frame is for the origin, the port of its client or of the node's side, SEQ, bits, payload length.
+fn read(f: &[u8]) -> (bool, u16, u32, u8, u32) {
+    let ip = &f[14..];
+    let total = u32::from(u16::from_be_bytes([ip[2], ip[3]]));
+    let t = &ip[20..];
+    let (sport, dport) = (u16::from_be_bytes([t[0], t[1]]), u16::from_be_bytes([t[2], t[3]]));
+    let seq = u32::from_be_bytes([t[4], t[5], t[6], t[7]]);
+    let to_origin = ip[16..20] == ORIGIN_IP;
+    (to_origin, if to_origin { sport } else { dport }, seq, t[13], total - 20 - u32::from(t[12] >> 4) * 4)
+}
+
+/// A node's core with its load.
+pub struct Rig {
+    pub core: Core<NodePipeline>,
+    pub load: Load,
+    pub segment: Arc<Segment>,
+    pub now: Time,
+}
+
+impl Rig {
+    pub fn new(who: Who, conns: usize, response: Vec<u8>) -> Rig {
+        let (core, far, segment) = core(who, conns as u32);
+        Rig { core, load: Load::new(far, conns, response), segment, now: Time(1_000_000) }
+    }
+
+    /// One pass of the core, a microsecond later.
+    pub fn pass(&mut self) {
+        self.now = self.now.plus_ns(1_000);
+        self.core.pass(self.now);
+    }
+
+    /// Opens every connection.
+    pub fn open_all(&mut self) {
+        let n = self.load.conns.len();
+        for i in 0..n {
+            self.load.open(i);
+            if i % 32 == 31 || i + 1 == n {
+                for _ in 0..6 {
+                    self.pass();
+                    self.load.poll();
+                }
+            }
+        }
+        assert!(self.load.conns.iter().all(|c| c.open));
+    }
+}
