@@ -193,10 +193,17 @@ fn drain() {
     });
 
     c.check("nothing under way: it ends at once", || {
-        let mut edge = lab.edge(&config(&sites));
+        let mut edge = lab.edge(&config(&sites).replace("drain = \"20s\"", "drain = \"60s\""));
+        // Neither a client that has nothing to ask, nor one that does not close when it is told to, is waited for.
+        let mut idle = Client::new(lab.connect(address()).expect("taken"));
+        idle.send("GET /1k HTTP/1.1\r\nHost: any.lab\r\n\r\n").expect("sent");
+        assert_eq!(idle.answer("GET").whole(), 200);
+        let _silent = lab.connect(address()).expect("taken");
+        edge.wait_for("http.connections_open", 2);
         let began = Instant::now();
         edge.term();
         ended_well(&mut edge, PATIENCE);
+        assert!(edge.log().contains("stopped\""), "{}", edge.log());
         assert!(began.elapsed() < Duration::from_secs(10), "after {:?}", began.elapsed());
     });
 

@@ -553,6 +553,14 @@ impl Tcp {
         self.table.flows.used()
     }
 
+    /// Whether a connection's end can still go wrong: not when its owner has left and the peer has acknowledged
+    /// all that we sent, our FIN with it. It may then take its time with its own. Nor before it is open.
+    pub fn is_unfinished(&self, id: FlowId) -> bool {
+        let t = &self.table.flows[id];
+        let f = t.flags;
+        !(f.has(Flags::DEAD) || f.has(Flags::HALF_OPEN) || f.has(Flags::ORPHAN) && t.state == State::FinWait2)
+    }
+
     /// Control blocks and send records in use: both 0 when nothing leaked.
     pub fn in_use(&self) -> (u32, u32) {
         (self.table.flows.in_use(), self.records.in_use())
@@ -631,6 +639,7 @@ impl Tcp {
         c.set(Ctr::TcpFlows, self.table.flows.in_use().into());
         c.set(Ctr::TcpHalfOpen, self.half_open.into());
         c.set(Ctr::TcpInTimeWait, self.time_wait.live().into());
+        c.set(Ctr::PoolRxFree, self.rx_pool.free_count().into());
         c.set(Ctr::PoolRxFree, self.rx_pool.free_count().into());
     }
 }
