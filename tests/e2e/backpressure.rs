@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::net::{AddressFamily, SocketType, sockopt};
+use socket2::{Domain, Socket, Type};
 
 use crate::http::Client;
 use crate::lab::{Checks, EDGE_V4, Lab, NGINX, PATIENCE, config, enter, load_seconds};
@@ -210,10 +210,11 @@ fn push(mut slow: Vec<Slow>, beginning: &[u8], load: &Load) {
 
 /// A connection with the smallest of receive buffers.
 fn thrifty(to: SocketAddr) -> TcpStream {
-    let fd = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
-    sockopt::set_socket_recv_buffer_size(&fd, 4096).expect("set");
-    rustix::net::connect(&fd, &to).expect("the node takes connections");
-    let socket = TcpStream::from(fd);
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("set");
+    socket.connect_timeout(&to.into(), PATIENCE).expect("the node takes connections");
     socket.set_write_timeout(Some(PATIENCE)).expect("set");
-    socket
+    // What it has queued does not outlive it: the kernel would go on sending for minutes.
+    socket.set_linger(Some(Duration::ZERO)).expect("set");
+    socket.into()
 }

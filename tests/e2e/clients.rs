@@ -100,7 +100,7 @@ pub fn checks(s: &Setup, seen: &Seen, c: &mut Checks) {
             client.send("GET /bytes?n=50000000 HTTP/1.1\r\nHost: any.lab\r\n\r\n").expect("sent");
             client.take(10_000 * (k + 1)).1.expect("some of it");
             if k % 2 == 0 {
-                rustix::net::sockopt::set_socket_linger(&client.socket, Some(Duration::ZERO)).expect("set");
+                socket2::SockRef::from(&client.socket).set_linger(Some(Duration::ZERO)).expect("set");
             }
         }
         s.edge.wait_for("http.connections_open", 0);

@@ -300,7 +300,7 @@ impl FullBacklog {
     fn at(lab: &Lab, at: &str) -> FullBacklog {
         let at: SocketAddr = at.parse().expect("an address");
         let listener = lab.listen(at);
-        rustix::net::listen(&listener, 0).expect("a shorter backlog");
+        socket2::SockRef::from(&listener).listen(0).expect("a shorter backlog");
         let waiting = crate::lab::enter(&lab.origin(), || {
             let mut all = Vec::new();
             while let Ok(s) = std::net::TcpStream::connect_timeout(&at, Duration::from_millis(300)) {

@@ -261,7 +261,7 @@ impl Connection {
     }
 
     fn reset(&mut self) -> Go {
-        rustix::net::sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO))?;
+        socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO))?;
         Ok(false)
     }
 
