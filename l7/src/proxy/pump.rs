@@ -1,7 +1,7 @@
 //! Moving an exchange on: as far as what has arrived, and the other side's room, allow.
 
 use dataplane::{CellWriter, Ctr, Hist, Pool, Slice};
-use stack::{FlowId, Tcp};
+use stack::{FlowId, State, Tcp};
 
 use super::exchange::{ExchangeId, Leg};
 use super::respond::count_status;
@@ -204,6 +204,10 @@ impl Proxy {
     fn request_body(&mut self, io: &mut Io<'_>, x: ExchangeId) -> Step {
         let e = &mut self.exchanges[x];
         if e.server.is_request_complete() || !e.connected || e.origin.is_none() {
+            return Step::Waits;
+        }
+        // An origin that has answered and reset within this burst: its own event, with the answer, comes next.
+        if io.tcp.state(e.origin) == State::Closed {
             return Step::Waits;
         }
         if self.up_is_full(io, x) {
@@ -530,7 +534,9 @@ impl Proxy {
             input.advance(n);
             e.down.held += n as u32;
             if !ok {
-                self.counters.inc(Ctr::PoolPayloadEmpty);
+                if io.tcp.state(client) != State::Closed {
+                    self.counters.inc(Ctr::PoolPayloadEmpty);
+                }
                 self.break_off(io, x);
                 return Step::Gone;
             }

@@ -494,9 +494,12 @@ impl Tcp {
         }
     }
 
-    /// Sets the owner's timer ([`Events::TIMEOUT`]); `Time::NEVER` stops it.
+    /// Sets the owner's timer ([`Events::TIMEOUT`]); `Time::NEVER` stops it. One that has run out and not been
+    /// told yet is void: its cause is.
     pub fn set_timer(&mut self, id: FlowId, at: Time) {
-        self.table.flows[id].user_at = at;
+        let t = &mut self.table.flows[id];
+        t.events.clear(Events::TIMEOUT);
+        t.user_at = at;
         self.rearm(id);
     }
 
@@ -554,6 +557,14 @@ impl Tcp {
     /// Connections with a control block, for reports.
     pub fn flows(&self) -> impl Iterator<Item = FlowId> + '_ {
         self.table.flows.used()
+    }
+
+    /// Whether a connection's end can still go wrong: not when its owner has left and the peer has acknowledged
+    /// all that we sent, our FIN with it. It may then take its time with its own. Nor before it is open.
+    pub fn is_unfinished(&self, id: FlowId) -> bool {
+        let t = &self.table.flows[id];
+        let f = t.flags;
+        !(f.has(Flags::DEAD) || f.has(Flags::HALF_OPEN) || f.has(Flags::ORPHAN) && t.state == State::FinWait2)
     }
 
     /// Control blocks and send records in use: both 0 when nothing leaked.
@@ -634,6 +645,7 @@ impl Tcp {
         c.set(Ctr::TcpFlows, self.table.flows.in_use().into());
         c.set(Ctr::TcpHalfOpen, self.half_open.into());
         c.set(Ctr::TcpInTimeWait, self.time_wait.live().into());
+        c.set(Ctr::PoolRxFree, self.rx_pool.free_count().into());
         c.set(Ctr::PoolRxFree, self.rx_pool.free_count().into());
     }
 }
