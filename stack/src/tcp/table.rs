@@ -8,6 +8,9 @@ use siphasher::sip::SipHasher13;
 use super::tcb::{FlowId, Tcb};
 use crate::addr::Tuple;
 
+/// Cache lines of a control block that a segment touches: all of them.
+const LINES: usize = size_of::<Tcb>() / 64;
+
 /// Control blocks and the index over them.
 pub struct Table {
     /// The control blocks.
@@ -56,13 +59,14 @@ impl Table {
         prefetch(&self.buckets[self.bucket(hash as u32)], 1);
     }
 
-    /// Second step of a burst: asks for the first control block in the bucket.
+    /// Second step of a burst: asks for the first control block in the bucket, which it gives.
     #[inline]
-    pub fn prefetch_flow(&self, hash: u64) {
+    pub fn prefetch_flow(&self, hash: u64) -> FlowId {
         let first = self.buckets[self.bucket(hash as u32)];
         if first.is_some() {
-            self.flows.prefetch(first, 6);
+            self.flows.prefetch(first, LINES);
         }
+        first
     }
 
     /// Finds a connection.
