@@ -445,6 +445,9 @@ fn node(table: &Table<'_, '_>, machine: &Machine) -> Node {
             value.error(cause, format!("choose from {}", show_cores(&machine.cores)));
         } else if cores.contains(&core) {
             value.error(format!("core {core} is listed twice"), "list each core once");
+        } else if !cores.is_empty() {
+            // tap and host have one queue, and a queue belongs to one core.
+            value.error("more than one core is not yet in this version", "list one core");
         } else {
             cores.push(core);
         }
@@ -520,8 +523,8 @@ fn log(table: &Table<'_, '_>) -> Log {
     let log = Log {
         level: table.get("level").and_then(|v| v.choice(&levels)).unwrap_or(default.level),
         format: table.get("format").and_then(|v| v.choice(&formats)).unwrap_or(default.format),
-        access: table.get("access").and_then(|v| v.boolean()).unwrap_or(default.access),
     };
+    table.later("access", "remove it, and log at the origin");
     table.finish();
     log
 }

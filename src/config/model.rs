@@ -159,8 +159,6 @@ pub struct Log {
     pub level: LogLevel,
     /// How a message is written.
     pub format: LogFormat,
-    /// A line for each request.
-    pub access: bool,
 }
 
 /// `level` of `[log]`
@@ -248,6 +246,6 @@ impl Default for Limits {
 
 impl Default for Log {
     fn default() -> Log {
-        Log { level: LogLevel::Info, format: LogFormat::Auto, access: false }
+        Log { level: LogLevel::Info, format: LogFormat::Auto }
     }
 }

@@ -243,13 +243,6 @@ impl<'c, 's> Value<'c, 's> {
         self.node.as_str().or_else(|| self.wrong_type("a string", "put it in quotation marks"))
     }
 
-    /// True or false.
-    pub fn boolean(&self) -> Option<bool> {
-        self.node
-            .as_bool()
-            .or_else(|| self.wrong_type("true or false", "write true or false, without quotes"))
-    }
-
     /// A whole number within a range.
     pub fn integer(&self, range: RangeInclusive<u64>) -> Option<u64> {
         let mend = format!("write a number from {} to {}", range.start(), range.end());

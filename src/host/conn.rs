@@ -75,6 +75,8 @@ pub(super) struct Conn {
     /// The node has sent everything, and the kernel knows.
     node_ended: bool,
     node_reset: bool,
+    /// The cell is in TIME-WAIT, and has nothing more to say.
+    last_ack_sent: bool,
     /// The cell was aborted: over once its RST is on the wire.
     aborted: bool,
 }
@@ -115,6 +117,7 @@ impl Conn {
             kernel_ended: false,
             node_ended: false,
             node_reset: false,
+            last_ack_sent: false,
             aborted: false,
         })
     }
@@ -290,6 +293,7 @@ impl Conn {
     /// The kernel's side is broken: the node gets a RST.
     fn abort(&mut self) {
         self.aborted = true;
+        self.last_ack_sent = false;
         if let Some(cell) = &mut self.cell {
             cell.socket().abort();
         }
@@ -311,15 +315,14 @@ impl Conn {
     fn output(&mut self, link: &Link, now: Instant) -> Fate {
         let done = self.node_ended && self.kernel_ended;
         let Some(cell) = &mut self.cell else { return Fate::Until(None) };
-        // In TIME-WAIT, smoltcp's timer would throw away what a slow client has not read yet. The last ACK
-        // went out with the first call here; a repeated FIN is answered by `input`.
-        let waits = cell.state() == State::TimeWait;
-        let due = |cell: &mut TcpCell| cell.deadline(now).is_some_and(|t| t <= now);
-        if !waits || due(cell) {
+        if !self.last_ack_sent {
             cell.output(link, now);
-        }
-        if !link.wire.can_send() && due(cell) {
-            return Fate::Blocked;
+            if !link.wire.can_send() && cell.deadline(now).is_some_and(|t| t <= now) {
+                return Fate::Blocked;
+            }
+            // In TIME-WAIT the last ACK has now gone out (`input` answers a repeated FIN), and output must not
+            // be called again: when smoltcp's timer runs out, it throws away what a slow client has not read.
+            self.last_ack_sent = cell.state() == State::TimeWait;
         }
         match cell.state() {
             State::Closed if self.aborted || done => Fate::Gone,
@@ -340,4 +343,60 @@ impl Conn {
 /// Addresses as keys have them: without an IPv6 scope or flow label, which do not cross the wire.
 pub(super) fn plain(a: SocketAddr) -> SocketAddr {
     SocketAddr::new(a.ip(), a.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::host::HostCounters;
+
+    #[test]
+    fn what_a_slow_client_has_not_read_outlives_time_wait() {
+        let (a, b) = dataplane::port::mem::wire(64, 1514);
+        let [near, far] =
+            [a, b].map(|end| Link::new(end, [1; 6], [2; 6], 1500, Arc::new(HostCounters::default())));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (kernel, peer) = listener.accept().unwrap();
+        kernel.set_nonblocking(true).unwrap();
+        let key = Key { node: "127.0.0.1:8080".parse().unwrap(), peer };
+        let mut now = Instant::from_micros(1);
+        let mut conn = Conn::client(&near, TcpStream::from_std(kernel), key, now).unwrap();
+        let mut node = TcpCell::listen(&far, key.node, now).unwrap();
+        let exchange = |conn: &mut Conn, node: &mut TcpCell, now| {
+            for _ in 0..20 {
+                if conn.serve(&near, now) == Fate::Gone {
+                    return Fate::Gone;
+                }
+                while far.wire.recv_with(|f| node.input(&far, &f[14..], now)).is_some() {}
+                node.output(&far, now);
+                while near.wire.recv_with(|f| conn.input(&near, &f[14..], now)).is_some() {}
+            }
+            Fate::Until(None)
+        };
+        // The client has sent all (nothing), and takes nothing yet; then the node answers and ends.
+        client.shutdown(Shutdown::Write).unwrap();
+        conn.readable = true;
+        exchange(&mut conn, &mut node, now);
+        assert_eq!(node.state(), State::CloseWait);
+        let data = [7; 20_000];
+        assert_eq!(node.socket().send_slice(&data), Ok(data.len()));
+        node.socket().close();
+        exchange(&mut conn, &mut node, now);
+        assert_eq!(conn.cell.as_ref().unwrap().state(), State::TimeWait);
+        assert_eq!(node.state(), State::Closed);
+        // Long after smoltcp's 10 s the client reads.
+        for _ in 0..30 {
+            now += smoltcp::time::Duration::from_secs(1);
+            assert_ne!(exchange(&mut conn, &mut node, now), Fate::Gone);
+        }
+        conn.writable = true;
+        assert_eq!(exchange(&mut conn, &mut node, now), Fate::Gone);
+        drop(conn);
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).unwrap();
+        assert!(got == data, "{} of {} bytes", got.len(), data.len());
+    }
 }

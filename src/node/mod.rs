@@ -149,9 +149,9 @@ impl Node {
         self.segment.read_core(0).get(Ctr::HttpOpen)
     }
 
-    /// Connections of any kind, those that only wait for their last ACK among them.
-    fn flows(&self) -> u64 {
-        self.segment.read_core(0).get(Ctr::TcpFlows)
+    /// Connections of any kind that would lose something if the node ended now; known once it drains.
+    fn unfinished(&self) -> u64 {
+        self.orders.unfinished.load(Ordering::Relaxed)
     }
 
     /// Whether the data core has ended by itself.
@@ -293,9 +293,8 @@ fn serve(
     ));
     node.drain();
     let began = Instant::now();
-    // The core needs a moment to see the order.
-    std::thread::sleep(Duration::from_millis(30));
-    while node.open_clients() + node.flows() > 0 && began.elapsed() < drain_limit && signals.ends() < 2 {
+    // A connection that the peer merely has not closed yet is not waited for.
+    while node.unfinished() > 0 && began.elapsed() < drain_limit && signals.ends() < 2 {
         std::thread::sleep(Duration::from_millis(10));
     }
     let left = node.open_clients();

@@ -15,6 +15,9 @@
 pub mod addr;
 pub mod arp_nd;
 mod checksum;
+#[cfg(any(test, feature = "harness"))]
+#[doc(hidden)]
+pub mod harness;
 pub mod icmp;
 pub mod neigh;
 pub mod net;
@@ -28,7 +31,7 @@ pub use addr::{Addr, Tuple};
 pub use checksum::{Sum, checksum};
 use icmp::{ErrorBudget, ErrorKind, Taken};
 pub use net::{Iface, Net};
-pub use tcp::{CloseReason, ConnectError, Events, FlowId, Tcp, TcpConfig};
+pub use tcp::{CloseReason, ConnectError, Events, FlowId, State, Tcp, TcpConfig};
 pub use udp::Udp;
 
 /// The stack of one core.

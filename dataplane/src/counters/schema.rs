@@ -208,7 +208,6 @@ counters! {
     PoolPayloadFree "pool.payload_free" Gauge "Payload cells free";
     PoolHeaderFree "pool.header_free" Gauge "Header cells free";
     PoolPayloadEmpty "pool.payload_empty" Events "Times that no payload cell was free";
-    LogDropped "log.dropped" Events "Log lines dropped because the ring was full";
 }
 
 impl Ctr {

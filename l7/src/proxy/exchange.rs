@@ -109,6 +109,8 @@ pub struct Exchange {
     pub request_body: BodyLength,
     /// Whether the request asked for an upgrade.
     pub upgrade: bool,
+    /// Whether the timer for the head runs (the first head's does from the start).
+    pub head_timed: bool,
     /// When the head was complete.
     pub started: Time,
     /// When the connection to the origin was begun.
@@ -138,6 +140,7 @@ impl Exchange {
             version: Version::Http11,
             request_body: BodyLength::None,
             upgrade: false,
+            head_timed: true,
             started: Time(0),
             connect_started: Time(0),
         }
@@ -157,6 +160,7 @@ impl Exchange {
         self.version = Version::Http11;
         self.request_body = BodyLength::None;
         self.upgrade = false;
+        self.head_timed = true;
     }
 
     /// Lets go of everything that belongs to one request, for the next one on the same connection.
@@ -170,6 +174,7 @@ impl Exchange {
         self.connected = false;
         self.responding = false;
         self.tunnel = false;
+        self.head_timed = false;
     }
 }
 

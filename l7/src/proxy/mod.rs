@@ -179,13 +179,17 @@ impl Proxy {
         }
         if n > 0 {
             self.counters.stage(dataplane::Stage::Http, n, dataplane::time::cycles() - t0);
-            let c = &self.counters;
-            c.set(Ctr::HttpOpen, self.clients);
-            c.set(Ctr::HttpActive, self.exchanges.in_use().into());
-            c.set(Ctr::OriginIdle, self.idle_origins);
-            c.set(Ctr::PoolPayloadFree, self.cells.payload.free_count().into());
+            self.set_gauges();
         }
         n > 0
+    }
+
+    fn set_gauges(&self) {
+        let c = &self.counters;
+        c.set(Ctr::HttpOpen, self.clients);
+        c.set(Ctr::HttpActive, self.exchanges.in_use().into());
+        c.set(Ctr::OriginIdle, self.idle_origins);
+        c.set(Ctr::PoolPayloadFree, self.cells.payload.free_count().into());
     }
 
     /// Takes no new requests from now on: idle connections are closed, the others after their response.
@@ -204,6 +208,7 @@ impl Proxy {
                 _ => {}
             }
         }
+        self.set_gauges();
     }
 
     /// Client connections that are open: none left means drained.

@@ -1,7 +1,7 @@
 //! Moving an exchange on: as far as what has arrived, and the other side's room, allow.
 
 use dataplane::{CellWriter, Ctr, Hist, Pool, Slice};
-use stack::{FlowId, Tcp};
+use stack::{FlowId, State, Tcp};
 
 use super::exchange::{ExchangeId, Leg};
 use super::respond::count_status;
@@ -12,9 +12,8 @@ use crate::http1::{
     write_response_to_client,
 };
 
-/// Steps of one exchange in one pass: pieces, heads, requests. What is left waits for the next event of the
-/// connection, which there is: something is queued or unread.
-const STEPS_MAX: usize = 256;
+/// Steps of one exchange in a row: pieces, heads, requests. Then the others get their turn.
+const STEPS_MAX: usize = 64;
 
 /// What a step came to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,10 +39,12 @@ impl Proxy {
                 return false;
             }
             if client == Step::Waits && origin == Step::Waits {
-                break;
+                self.settle(io, x);
+                return true;
             }
         }
         self.settle(io, x);
+        io.tcp.wake(self.exchanges[x].client);
         true
     }
 
@@ -180,6 +181,10 @@ impl Proxy {
                 Step::Gone
             }
             None => {
+                if !e.head_timed {
+                    e.head_timed = true;
+                    io.tcp.set_timer(e.client, io.now.plus_ns(self.config.client.header_ns));
+                }
                 e.client_in = Some(input);
                 Step::Waits
             }
@@ -199,6 +204,10 @@ impl Proxy {
     fn request_body(&mut self, io: &mut Io<'_>, x: ExchangeId) -> Step {
         let e = &mut self.exchanges[x];
         if e.server.is_request_complete() || !e.connected || e.origin.is_none() {
+            return Step::Waits;
+        }
+        // An origin that has answered and reset within this burst: its own event, with the answer, comes next.
+        if io.tcp.state(e.origin) == State::Closed {
             return Step::Waits;
         }
         if self.up_is_full(io, x) {
@@ -525,7 +534,9 @@ impl Proxy {
             input.advance(n);
             e.down.held += n as u32;
             if !ok {
-                self.counters.inc(Ctr::PoolPayloadEmpty);
+                if io.tcp.state(client) != State::Closed {
+                    self.counters.inc(Ctr::PoolPayloadEmpty);
+                }
                 self.break_off(io, x);
                 return Step::Gone;
             }

@@ -1,7 +1,7 @@
 //! What we say ourselves: errors, the stub's answer; and how an exchange ends.
 
 use dataplane::{Counters, Ctr, Hist, Slice};
-use stack::FlowId;
+use stack::{FlowId, State};
 
 use super::exchange::{ExchangeId, Role};
 use super::{Io, Proxy};
@@ -145,7 +145,9 @@ impl Proxy {
 
     /// Ends the exchange so that the client cannot take what it got for the whole.
     pub(super) fn break_off(&mut self, io: &mut Io<'_>, x: ExchangeId) {
-        self.counters.inc(Ctr::HttpAborted);
+        // A client that has left in the same burst is not the origin's failure; its event would say so next.
+        let gone = io.tcp.state(self.exchanges[x].client) == State::Closed;
+        self.counters.inc(if gone { Ctr::HttpClientGone } else { Ctr::HttpAborted });
         self.drop_origin(io, x);
         io.tcp.abort(self.exchanges[x].client);
         self.clients -= 1;

@@ -463,6 +463,7 @@ impl Tcp {
                     } else {
                         super::timers::FIN_WAIT_2_NS
                     };
+                    t.linger_una = ack; // That was the last progress.
                     t.idle_at = now.plus_ns(patience);
                 }
                 State::Closing => return self.enter_time_wait(id, now),
@@ -553,11 +554,12 @@ impl Tcp {
         }
         let mut verdict = Ok(());
         if len > 0 {
-            verdict = if t.flags.has(Flags::ORPHAN) {
+            let (orphan, in_order) = (t.flags.has(Flags::ORPHAN), seq == t.rcv_nxt);
+            verdict = if orphan {
                 self.discard(id, seq, len)
-            } else if self.rx_pool.free_count() < self.rx_reserve {
+            } else if !self.has_cell_for(id, seq) {
                 Err(Ctr::DropTcpRxLow)
-            } else if seq == t.rcv_nxt {
+            } else if in_order {
                 self.in_order(id, p, skip, len)
             } else {
                 self.out_of_order(id, p, seq, skip, len)
@@ -572,6 +574,23 @@ impl Tcp {
         }
         self.schedule_ack(id, now);
         verdict
+    }
+
+    /// Whether a piece of data at `seq` may keep a cell of the receive pool. The lower the pool, the more it
+    /// must be worth: data that waits for a gap to be filled comes first to be refused, then data behind
+    /// what the owner has not consumed; a flow that holds nothing gets on even below the reserve.
+    fn has_cell_for(&mut self, id: FlowId, seq: Seq) -> bool {
+        let (free, reserve) = (self.rx_pool.free_count(), self.rx_reserve);
+        let t = &mut self.table.flows[id];
+        if seq != t.rcv_nxt {
+            return free >= reserve.saturating_mul(2);
+        }
+        if free < reserve && !t.ooo.is_empty() {
+            // What was never acknowledged was never promised: it makes room.
+            t.ooo.clear();
+            return true;
+        }
+        free >= if t.rcv_held == 0 { reserve / 2 } else { reserve }
     }
 
     fn in_order(&mut self, id: FlowId, p: Packet, skip: u32, len: u32) -> Verdict {

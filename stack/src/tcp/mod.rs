@@ -18,6 +18,7 @@
 //!
 //! An idle connection costs its control block and one link of the timer wheel.
 
+mod audit;
 mod cc;
 mod input;
 mod output;
@@ -294,6 +295,12 @@ impl Tcp {
         None
     }
 
+    /// Puts a connection behind the others that have events: its owner has stopped in the middle, so that
+    /// they get their turn.
+    pub fn wake(&mut self, id: FlowId) {
+        self.raise(id, Events::WRITABLE);
+    }
+
     /// Takes the next piece of received data. It counts against the window until it is consumed.
     pub fn read(&mut self, id: FlowId) -> Option<Slice> {
         self.table.flows[id].rx.pop_front().map(|(_, s)| s)
@@ -487,9 +494,12 @@ impl Tcp {
         }
     }
 
-    /// Sets the owner's timer ([`Events::TIMEOUT`]); `Time::NEVER` stops it.
+    /// Sets the owner's timer ([`Events::TIMEOUT`]); `Time::NEVER` stops it. One that has run out and not been
+    /// told yet is void: its cause is.
     pub fn set_timer(&mut self, id: FlowId, at: Time) {
-        self.table.flows[id].user_at = at;
+        let t = &mut self.table.flows[id];
+        t.events.clear(Events::TIMEOUT);
+        t.user_at = at;
         self.rearm(id);
     }
 
@@ -549,6 +559,14 @@ impl Tcp {
         self.table.flows.used()
     }
 
+    /// Whether a connection's end can still go wrong: not when its owner has left and the peer has acknowledged
+    /// all that we sent, our FIN with it. It may then take its time with its own. Nor before it is open.
+    pub fn is_unfinished(&self, id: FlowId) -> bool {
+        let t = &self.table.flows[id];
+        let f = t.flags;
+        !(f.has(Flags::DEAD) || f.has(Flags::HALF_OPEN) || f.has(Flags::ORPHAN) && t.state == State::FinWait2)
+    }
+
     /// Control blocks and send records in use: both 0 when nothing leaked.
     pub fn in_use(&self) -> (u32, u32) {
         (self.table.flows.in_use(), self.records.in_use())
@@ -592,6 +610,8 @@ impl Tcp {
         let t = &self.table.flows[id];
         let unseen = t.flags.has(Flags::HALF_OPEN) && !t.flags.has(Flags::ACTIVE);
         if t.flags.has(Flags::ORPHAN) || unseen {
+            // Freed by the pass's output: the caller is still at work on it.
+            self.want_output(id);
             self.release(id);
         } else {
             self.raise(id, Events::CLOSED);
@@ -634,6 +654,7 @@ impl Tcp {
         c.set(Ctr::TcpFlows, self.table.flows.in_use().into());
         c.set(Ctr::TcpHalfOpen, self.half_open.into());
         c.set(Ctr::TcpInTimeWait, self.time_wait.live().into());
+        c.set(Ctr::PoolRxFree, self.rx_pool.free_count().into());
     }
 }
 
@@ -658,6 +679,3 @@ impl Tcb {
         self.cc = Reno::new(self.mss.into());
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -400,7 +400,7 @@ impl super::Tcb {
     }
 
     /// Whether data or FIN has not been sent (or is to be sent again after a timeout).
-    fn has_unsent(&self) -> bool {
+    pub(super) fn has_unsent(&self) -> bool {
         self.snd_nxt.lt(self.queue_end)
             || (self.flags.has(Flags::FIN_QUEUED) && self.snd_nxt == self.queue_end)
     }

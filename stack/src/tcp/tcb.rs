@@ -421,8 +421,9 @@ impl Tcb {
     /// was announced before (RFC 9293 3.8.6.2.2).
     #[inline]
     pub fn window(&self, room: u32) -> u32 {
-        let fresh = self.rcv_wnd_max.min(room).saturating_sub(self.rcv_held).min(0xffff << self.rcv_wscale);
-        fresh.max(self.rcv_adv.since(self.rcv_nxt))
+        let fresh = self.rcv_wnd_max.min(room).saturating_sub(self.rcv_held);
+        // No more than the field can say: what the peer cannot read is not an opening.
+        fresh.min(0xffff << self.rcv_wscale).max(self.rcv_adv.since(self.rcv_nxt))
     }
 }
 

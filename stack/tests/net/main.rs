@@ -2,4 +2,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod layers;
+mod limits;
+mod sending;
+mod states;
 mod transfer;

@@ -1,1 +1,378 @@
-//! later
+//! Segments in, segments out, line by line: our stack against a peer that is a script.
+//!
+//! ```text
+//!  < SA 0 ack 1 win 1000 mss 1000 ws 7    the peer sends; sequence numbers are relative to each side's ISN
+//!  < A 1:11 ack 1                         ten bytes of data
+//!  > A 1 ack 11 [win 500]                 exactly this comes next (PSH is not compared)
+//!  > -                                    nothing comes
+//!  +200                                   200 ms pass, with all timers
+//!  = ESTAB   = TIME-WAIT   = -            the connection's state; a record; nothing left
+//!  = CLOSED Reset                         over, for this reason
+//!  ev CONNECTED READABLE                  events since last asked
+//!  send 100 · shutdown · abort · orphan · release · read [N] · hold · consume N · keep · timer MS
+//!  connect [ERROR] · peer PORT · port PORT · forget · count NAME N · cells N
+//! ```
+//!
+//! Nothing may come that no line expects. A script runs over IPv4 and over IPv6.
+
+use dataplane::port::mem::{WireEnd, wire};
+use dataplane::{Ctr, Time};
+use stack::{Events, FlowId};
+
+use super::frames::{Ends, Tcp};
+use super::own::{OwnHost, Setup};
+use super::{Host, byte_at};
+
+const OURS: u64 = 77;
+const PEERS: u64 = 99;
+/// The peer's ISN: its numbers wrap early.
+const IRS: u32 = u32::MAX - 5;
+
+/// Runs a script on a host that listens on port 80.
+pub fn run(name: &str, script: &str) {
+    run_on(name, &|_| {}, script);
+}
+
+/// Runs a script on a host that `change` has set up.
+pub fn run_on(name: &str, change: &dyn Fn(&mut Setup), script: &str) {
+    for v6 in [false, true] {
+        let mut setup = Setup::host(1);
+        setup.peer_mac = Some([2, 0, 0, 0, 0, 2]);
+        change(&mut setup);
+        let (end, wire) = wire(64, 1600);
+        let mut host = OwnHost::new(&setup, end);
+        host.core.pipeline.manual = true;
+        host.tcp().listen(None, 80).unwrap();
+        let mut s = Script {
+            host,
+            wire,
+            now: Time::from_ms(1000),
+            v6,
+            port: 80,
+            peer: 7000,
+            iss: None,
+            id: None,
+            held: 0,
+            sent: 1,
+            got: 1,
+        };
+        for (n, line) in script.lines().enumerate() {
+            let line = line.split('#').next().unwrap_or("").trim();
+            if !line.is_empty()
+                && let Err(e) = s.line(line)
+            {
+                panic!("{name}, line {n} over IPv{}: `{line}`: {e}", if v6 { 6 } else { 4 });
+            }
+        }
+        s.end().unwrap_or_else(|e| panic!("{name}, after the script: {e}"));
+    }
+}
+
+struct Script {
+    host: OwnHost,
+    wire: WireEnd,
+    now: Time,
+    v6: bool,
+    port: u16,
+    peer: u16,
+    iss: Option<u32>,
+    id: Option<FlowId>,
+    held: u32,
+    sent: u64,
+    got: u64,
+}
+
+const BITS: [(char, u8); 5] = [('F', 1), ('S', 2), ('R', 4), ('P', 8), ('A', 16)];
+
+fn number<T: std::str::FromStr>(s: Option<&str>) -> Result<T, String> {
+    s.and_then(|s| s.parse().ok()).ok_or_else(|| format!("a number is missing: {s:?}"))
+}
+
+impl Script {
+    fn line(&mut self, line: &str) -> Result<(), String> {
+        let mut w = line.split_whitespace();
+        let verb = w.next().unwrap_or("");
+        if verb != ">" {
+            self.quiet()?;
+        }
+        match verb {
+            "<" => {
+                let seg = self.segment(&mut w, true)?;
+                assert!(self.wire.send(&seg.frame(&Ends::hosts(2, 1, self.v6))));
+                self.work();
+                Ok(())
+            }
+            ">" => self.expect(&mut w),
+            "=" => self.state(&mut w),
+            "ev" => self.events(w),
+            "count" => self.count(&mut w),
+            v if v.starts_with('+') => self.pass_time(number(Some(&v[1..]))?),
+            verb => self.act(verb, &mut w),
+        }
+    }
+
+    fn act(&mut self, verb: &str, w: &mut dyn Iterator<Item = &str>) -> Result<(), String> {
+        let now = self.now;
+        match verb {
+            "port" => self.port = number(w.next())?,
+            "peer" => {
+                self.peer = number(w.next())?;
+                (self.iss, self.id, self.got, self.sent) = (None, None, 1, 1);
+            }
+            "forget" => self.iss = None,
+            "connect" => {
+                let to = (Ends::hosts(1, 2, self.v6).dst, self.peer).into();
+                let r = {
+                    let stack = self.host.stack();
+                    stack.tcp.connect(&stack.net, to, now)
+                };
+                match (r, w.next()) {
+                    (Ok(id), None) => {
+                        self.id = Some(id);
+                        self.port = self.host.tcp().tuple(id).local_port;
+                        (self.iss, self.got, self.sent) = (None, 1, 1);
+                    }
+                    (Err(e), Some(want)) if format!("{e:?}") == want => {}
+                    (r, want) => return Err(format!("connect gives {r:?}, expected {want:?}")),
+                }
+            }
+            "send" => {
+                let (id, mut left) = (self.id()?, number::<u64>(w.next())?);
+                while left > 0 {
+                    let n = left.min(2000);
+                    let s = self.host.data(OURS, self.sent, n as usize);
+                    self.host.tcp().send(id, s).map_err(|_| "send was refused".to_owned())?;
+                    (self.sent, left) = (self.sent + n, left - n);
+                }
+            }
+            "refused" => {
+                let (id, s) = (self.id()?, self.host.data(OURS, self.sent, 10));
+                self.host.tcp().send(id, s).err().ok_or("send was taken")?;
+            }
+            "shutdown" => {
+                let id = self.id()?;
+                self.host.tcp().shutdown(id);
+            }
+            "abort" => {
+                let id = self.id()?;
+                self.host.tcp().abort(id);
+            }
+            "orphan" => {
+                let id = self.id()?;
+                self.host.tcp().orphan(id, now);
+            }
+            "release" => {
+                let id = self.id()?;
+                self.host.tcp().release(id);
+            }
+            "keep" => {
+                let id = self.id()?;
+                self.host.tcp().set_keep_alive(id, now);
+            }
+            "timer" => {
+                let (id, ms) = (self.id()?, number::<u64>(w.next())?);
+                self.host.tcp().set_timer(id, now.plus_ns(ms * 1_000_000));
+            }
+            "read" | "hold" => {
+                let n = self.read()?;
+                self.held += n;
+                if verb == "read" {
+                    let id = self.id()?;
+                    self.host.tcp().consume(id, std::mem::take(&mut self.held));
+                }
+                if let Some(want) = w.next()
+                    && number::<u32>(Some(want))? != n
+                {
+                    return Err(format!("{n} bytes read"));
+                }
+            }
+            "consume" => {
+                let (id, n) = (self.id()?, number(w.next())?);
+                self.held -= n;
+                self.host.tcp().consume(id, n);
+            }
+            "cells" => {
+                let (pool, want) = (&self.host.rx, number::<u32>(w.next())?);
+                let used = pool.capacity() - pool.free_count();
+                if used != want {
+                    return Err(format!("{used} receive cells in use"));
+                }
+            }
+            other => return Err(format!("no such verb: {other}")),
+        }
+        self.work();
+        Ok(())
+    }
+
+    fn id(&self) -> Result<FlowId, String> {
+        self.id.ok_or_else(|| "there is no connection".to_owned())
+    }
+
+    fn read(&mut self) -> Result<u32, String> {
+        let id = self.id()?;
+        let mut n = 0;
+        while let Some(s) = self.host.tcp().read(id) {
+            for b in s.iter() {
+                if *b != byte_at(PEERS, self.got) {
+                    return Err(format!("byte {} is wrong", self.got));
+                }
+                self.got += 1;
+            }
+            n += s.len() as u32;
+        }
+        Ok(n)
+    }
+
+    fn work(&mut self) {
+        while self.host.pass(self.now) {}
+        // An accepted connection is the one that the script is about.
+        if let Some((id, _)) =
+            self.host.core.pipeline.events.iter().rev().find(|(_, e)| e.has(Events::ACCEPTED))
+        {
+            self.id = Some(*id);
+        }
+    }
+
+    fn pass_time(&mut self, ms: u64) -> Result<(), String> {
+        let end = self.now.plus_ns(ms * 1_000_000);
+        loop {
+            self.work();
+            let Some(t) = self.host.next_deadline(self.now).filter(|t| *t <= end) else { break };
+            self.now = t.max(self.now.plus_ns(1));
+        }
+        self.now = end;
+        self.work();
+        Ok(())
+    }
+
+    /// Reads `FLAGS seq[:end] [ack N] [win N] [mss N] [ws N]`.
+    fn segment(&self, w: &mut dyn Iterator<Item = &str>, from_peer: bool) -> Result<Tcp, String> {
+        let (mine, theirs) =
+            if from_peer { (IRS, self.iss.unwrap_or(0)) } else { (self.iss.unwrap_or(0), IRS) };
+        let mut s = Tcp { window: 60_000, src_port: self.peer, dst_port: self.port, ..Tcp::default() };
+        for c in w.next().ok_or("flags are missing")?.chars().filter(|c| *c != '.') {
+            s.bits |= BITS.iter().find(|b| b.0 == c).ok_or("no such flag")?.1;
+        }
+        let range = w.next().ok_or("a sequence number is missing")?;
+        let (from, to) = range.split_once(':').unwrap_or((range, range));
+        let (from, to): (i64, i64) = (number(Some(from))?, number(Some(to))?);
+        s.seq = mine.wrapping_add(from as u32);
+        let seed = if from_peer { PEERS } else { OURS };
+        s.payload = (from..to).map(|i| byte_at(seed, i as u64)).collect();
+        while let Some(word) = w.next() {
+            match word {
+                "ack" => s.ack = theirs.wrapping_add(number::<i64>(w.next())? as u32),
+                "win" => s.window = number(w.next())?,
+                "mss" => s.mss = Some(number(w.next())?),
+                "ws" => s.scale = Some(number(w.next())?),
+                other => return Err(format!("what is {other}?")),
+            }
+        }
+        Ok(s)
+    }
+
+    fn next_segment(&mut self) -> Option<Tcp> {
+        while let Some(t) = self.wire.recv_with(Tcp::parse) {
+            if t.is_some() {
+                return t;
+            }
+        }
+        None
+    }
+
+    fn quiet(&mut self) -> Result<(), String> {
+        match self.next_segment() {
+            Some(s) => Err(format!("before it, nobody expected {}", self.show(&s))),
+            None => Ok(()),
+        }
+    }
+
+    fn show(&self, s: &Tcp) -> String {
+        let flags: String = BITS.iter().filter(|b| s.bits & b.1 != 0).map(|b| b.0).collect();
+        let seq = s.seq.wrapping_sub(self.iss.unwrap_or(0)) as i32;
+        let (end, ack) = (seq + s.payload.len() as i32, s.ack.wrapping_sub(IRS) as i32);
+        format!("{flags} {seq}:{end} ack {ack} win {} mss {:?} ws {:?}", s.window, s.mss, s.scale)
+    }
+
+    fn expect(&mut self, w: &mut dyn Iterator<Item = &str>) -> Result<(), String> {
+        let words: Vec<&str> = w.collect();
+        if words == ["-"] {
+            return self.quiet();
+        }
+        let Some(got) = self.next_segment() else { return Err("nothing came".to_owned()) };
+        if got.bits & 2 != 0 && self.iss.is_none() {
+            self.iss = Some(got.seq);
+        }
+        let want = self.segment(&mut words.iter().copied(), false)?;
+        let given = |word| words.contains(&word);
+        let same = (got.bits | 8, got.seq, &got.payload) == (want.bits | 8, want.seq, &want.payload)
+            && (got.bits & 16 == 0 || got.ack == want.ack)
+            && (got.src_port, got.dst_port) == (self.port, self.peer)
+            && (!given("win") || got.window == want.window)
+            && (!given("mss") || got.mss == want.mss)
+            && (!given("ws") || got.scale == want.scale);
+        if same { Ok(()) } else { Err(format!("came {}", self.show(&got))) }
+    }
+
+    fn state(&mut self, w: &mut dyn Iterator<Item = &str>) -> Result<(), String> {
+        let (want, reason) = (w.next().unwrap_or(""), w.next());
+        let live = self.host.tcp().flows().last();
+        let got = match live {
+            Some(id) => {
+                let t = self.host.tcp();
+                let state = t.state(id).name();
+                if let Some(r) = reason
+                    && format!("{:?}", t.close_reason(id)) != r
+                {
+                    return Err(format!("closed: {:?}", t.close_reason(id)));
+                }
+                state
+            }
+            None if want == "TIME-WAIT" && self.host.get(Ctr::TcpTimeWaits) > 0 => "TIME-WAIT",
+            None => "-",
+        };
+        if got == want { Ok(()) } else { Err(format!("the state is {got}")) }
+    }
+
+    fn events<'a>(&mut self, w: impl Iterator<Item = &'a str>) -> Result<(), String> {
+        const NAMES: [(&str, Events); 7] = [
+            ("ACCEPTED", Events::ACCEPTED),
+            ("CONNECTED", Events::CONNECTED),
+            ("READABLE", Events::READABLE),
+            ("WRITABLE", Events::WRITABLE),
+            ("FIN", Events::FIN),
+            ("CLOSED", Events::CLOSED),
+            ("TIMEOUT", Events::TIMEOUT),
+        ];
+        let mut all = Events::default();
+        for (_, e) in self.host.core.pipeline.events.drain(..) {
+            all.set(e);
+        }
+        let got: Vec<&str> = NAMES.iter().filter(|n| all.has(n.1)).map(|n| n.0).collect();
+        let mut want: Vec<&str> = w.filter(|w| *w != "-").collect();
+        want.sort_by_key(|w| NAMES.iter().position(|n| n.0 == *w));
+        if got == want { Ok(()) } else { Err(format!("events {got:?}")) }
+    }
+
+    fn count(&mut self, w: &mut dyn Iterator<Item = &str>) -> Result<(), String> {
+        let (name, want) = (w.next().unwrap_or(""), number::<u64>(w.next())?);
+        let c = Ctr::ALL.iter().find(|c| c.name() == name).ok_or("no such counter")?;
+        let got = self.host.get(*c);
+        if got == want { Ok(()) } else { Err(format!("it is {got}")) }
+    }
+
+    /// The laws hold, and when all connections are ended nothing is left.
+    fn end(&mut self) -> Result<(), String> {
+        self.quiet()?;
+        self.host.core.pipeline.manual = false;
+        let left: Vec<FlowId> = self.host.tcp().flows().collect();
+        for id in left {
+            self.host.tcp().abort(id);
+        }
+        self.work();
+        while self.wire.recv_with(|_| ()).is_some() {}
+        self.work();
+        self.host.laws()?;
+        self.host.leaks()
+    }
+}

@@ -1,0 +1,134 @@
+//! Frames by hand, over smoltcp's wire types: what tests inject, and what they take apart.
+
+use std::net::IpAddr;
+
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{
+    EthernetFrame, EthernetProtocol, IpAddress, IpProtocol, IpRepr, Ipv4Packet, Ipv6Packet, TcpOption,
+    TcpPacket,
+};
+
+/// Where a frame comes from and goes to.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    pub src_mac: [u8; 6],
+    pub dst_mac: [u8; 6],
+    pub src: IpAddr,
+    pub dst: IpAddr,
+}
+
+impl Ends {
+    /// From host number `from` to host number `to` of [`Setup::host`](super::own::Setup::host).
+    pub fn hosts(from: u8, to: u8, v6: bool) -> Ends {
+        let ip = |n: u8| match v6 {
+            true => IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(n)]),
+            false => IpAddr::from([10, 0, 0, n]),
+        };
+        Ends { src_mac: [2, 0, 0, 0, 0, from], dst_mac: [2, 0, 0, 0, 0, to], src: ip(from), dst: ip(to) }
+    }
+}
+
+/// An Ethernet and IP frame around an L4 packet.
+pub fn ip_frame(e: &Ends, protocol: IpProtocol, l4: &[u8]) -> Vec<u8> {
+    let repr = IpRepr::new(e.src.into(), e.dst.into(), protocol, l4.len(), 64);
+    let mut ip = vec![0; repr.buffer_len()];
+    repr.emit(&mut ip[..], &ChecksumCapabilities::default());
+    let header = ip.len() - l4.len();
+    ip[header..].copy_from_slice(l4);
+    ethernet(e, if e.src.is_ipv6() { 0x86dd } else { 0x0800 }, &ip)
+}
+
+/// An Ethernet frame.
+pub fn ethernet(e: &Ends, ethertype: u16, payload: &[u8]) -> Vec<u8> {
+    [&e.dst_mac[..], &e.src_mac, &ethertype.to_be_bytes(), payload].concat()
+}
+
+/// A TCP segment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tcp {
+    pub src_port: u16,
+    pub dst_port: u16,
+    pub seq: u32,
+    pub ack: u32,
+    /// FIN 1, SYN 2, RST 4, PSH 8, ACK 16.
+    pub bits: u8,
+    pub window: u16,
+    pub mss: Option<u16>,
+    pub scale: Option<u8>,
+    pub payload: Vec<u8>,
+}
+
+impl Tcp {
+    /// The frame of this segment.
+    pub fn frame(&self, e: &Ends) -> Vec<u8> {
+        let mut o = vec![];
+        if let Some(m) = self.mss {
+            o.extend([2, 4, (m >> 8) as u8, m as u8]);
+        }
+        if let Some(s) = self.scale {
+            o.extend([1, 3, 3, s]);
+        }
+        let mut b = vec![0; 20];
+        b[..2].copy_from_slice(&self.src_port.to_be_bytes());
+        b[2..4].copy_from_slice(&self.dst_port.to_be_bytes());
+        b[4..8].copy_from_slice(&self.seq.to_be_bytes());
+        b[8..12].copy_from_slice(&self.ack.to_be_bytes());
+        b[12] = (((20 + o.len()) / 4) << 4) as u8;
+        b[13] = self.bits;
+        b[14..16].copy_from_slice(&self.window.to_be_bytes());
+        b.extend(o);
+        b.extend(&self.payload);
+        TcpPacket::new_unchecked(&mut b[..]).fill_checksum(&e.src.into(), &e.dst.into());
+        ip_frame(e, IpProtocol::Tcp, &b)
+    }
+
+    /// Takes a frame apart, with all checksums verified by smoltcp; `None` when it is not TCP.
+    ///
+    /// # Panics
+    /// When smoltcp finds it malformed.
+    pub fn parse(frame: &[u8]) -> Option<Tcp> {
+        let eth = EthernetFrame::new_checked(frame).expect("Ethernet");
+        let (src, dst, l4): (IpAddress, IpAddress, &[u8]) = match eth.ethertype() {
+            EthernetProtocol::Ipv4 => {
+                let ip = Ipv4Packet::new_checked(eth.payload()).expect("IPv4");
+                assert!(ip.verify_checksum(), "IPv4 checksum");
+                assert_eq!(usize::from(ip.total_len()), eth.payload().len());
+                if ip.next_header() != IpProtocol::Tcp {
+                    return None;
+                }
+                (ip.src_addr().into(), ip.dst_addr().into(), ip.payload())
+            }
+            EthernetProtocol::Ipv6 => {
+                let ip = Ipv6Packet::new_checked(eth.payload()).expect("IPv6");
+                if ip.next_header() != IpProtocol::Tcp {
+                    return None;
+                }
+                (ip.src_addr().into(), ip.dst_addr().into(), ip.payload())
+            }
+            _ => return None,
+        };
+        let t = TcpPacket::new_checked(l4).expect("TCP");
+        assert!(t.verify_checksum(&src, &dst), "TCP checksum");
+        let (mut mss, mut scale, mut rest) = (None, None, t.options());
+        while !rest.is_empty() {
+            let (next, o) = TcpOption::parse(rest).expect("TCP options");
+            match o {
+                TcpOption::MaxSegmentSize(m) => mss = Some(m),
+                TcpOption::WindowScale(s) => scale = Some(s),
+                _ => {}
+            }
+            rest = next;
+        }
+        Some(Tcp {
+            src_port: t.src_port(),
+            dst_port: t.dst_port(),
+            seq: t.seq_number().0 as u32,
+            ack: t.ack_number().0 as u32,
+            bits: l4[13],
+            window: t.window_len(),
+            mss,
+            scale,
+            payload: t.payload().to_vec(),
+        })
+    }
+}

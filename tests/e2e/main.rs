@@ -1,0 +1,14 @@
+//! End to end: the real binary on a TAP port in network namespaces, with the Linux kernel's TCP, curl, wrk and nginx
+//! on the other sides. Each `#[test]` makes a lab of its own, and runs many named checks in it.
+//!
+//! Needs root; without it, or without one of the tools, a test skips itself and says so. Knobs:
+//! `MILLRACE_E2E_SECONDS=3` how long loads run, `MILLRACE_E2E_ONLY=TEXT` only checks with TEXT in their names.
+
+mod backpressure;
+mod clients;
+mod http;
+mod lab;
+mod operations;
+mod origins;
+mod script;
+mod traffic;

@@ -1,0 +1,334 @@
+//! The whole box: clients on two links, the edge, an origin on a third; faults, virtual time, and the verdict.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use dataplane::core_loop::Core;
+use dataplane::counters::{Segment, Snapshot};
+use dataplane::pcapng::PcapWriter;
+use dataplane::port::link::{Faults, Link};
+use dataplane::port::mem::{MemPort, WireEnd, wire};
+use dataplane::rng::Rng;
+use dataplane::{Ctr, Pool, Time};
+use hugepages::{Arena, Limits, PagePolicy};
+use l7::http1::HttpLimits;
+use l7::proxy::{
+    Answer, Cells, ClientTimeouts, HEAD_CELL_BYTES, Origin, OriginTimeouts, Proxy, ProxyConfig, Site,
+};
+use millrace::node::{NodePipeline, Orders};
+use stack::neigh::Neighbours;
+use stack::{Net, Stack, Tcp, TcpConfig, Udp};
+
+use super::hosts::{OwnHost, Place, SmolHost};
+use super::http::{Client, Framing, Request};
+
+const HTTP: u16 = 80;
+const ORIGIN: u16 = 8000;
+const FRAMES: usize = 512;
+const FRAME_BYTES: usize = 1600;
+/// Virtual time that a seed may take.
+const PATIENCE: Time = Time(4 * 3_600_000_000_000);
+/// Bytes of bodies in one seed, both ways together.
+const SEED_BYTES: u64 = 6 << 20;
+
+pub struct World {
+    edge: Core<NodePipeline>,
+    orders: Arc<Orders>,
+    segment: Arc<Segment>,
+    pools: Vec<Pool>,
+    own: OwnHost,
+    smol: SmolHost,
+    origin: OwnHost,
+    links: Vec<Link>,
+    now: Time,
+}
+
+/// What a seed has drawn.
+pub struct Drawn {
+    pub faults: Faults,
+    pub v6: bool,
+    pub clients: Vec<Client>,
+    pub requests: usize,
+}
+
+pub fn draw(seed: u64) -> Drawn {
+    let mut r = Rng::new(seed);
+    // Every fourth seed has every fault at its worst, every eighth none at all.
+    let ppm = |r: &mut Rng| match seed % 8 {
+        0 => 0,
+        3 | 7 => 50_000,
+        _ => r.below(50_001) as u32,
+    };
+    let faults = Faults {
+        delay_ns: r.range(50_000, 20_000_000),
+        jitter_ns: r.below(2_000_000),
+        rate_bps: r.range(10_000_000, 1_000_000_000),
+        queue_bytes: r.range(32_000, 1_000_000),
+        loss_ppm: ppm(&mut r),
+        duplicate_ppm: ppm(&mut r),
+        reorder_ppm: ppm(&mut r),
+        reorder_ns: r.range(100_000, 30_000_000),
+        corrupt_ppm: ppm(&mut r),
+        frame_bytes_max: 0,
+    };
+    let v6 = r.below(2) == 1;
+    let conns = if r.below(3) == 0 { r.range(1, 64) } else { r.range(1, 12) };
+    let mut left = SEED_BYTES;
+    let mut size = |r: &mut Rng| {
+        let bits = r.below(21);
+        let n = if r.below(6) == 0 { 0 } else { r.below((1 << bits) + 1) };
+        let n = if r.below(40) == 0 { 1 << 20 } else { n }.min(left);
+        left -= n;
+        n
+    };
+    let mut requests = 0;
+    let clients = (0..conns)
+        .map(|_| {
+            let n = if r.below(4) == 0 { r.range(1, 50) } else { r.range(1, 6) };
+            requests += n as usize;
+            let list = (0..n)
+                .map(|_| {
+                    let (down, up) = (size(&mut r), if r.below(3) == 0 { size(&mut r) } else { 0 });
+                    Request {
+                        up,
+                        up_chunked: up > 0 && r.below(3) == 0,
+                        down,
+                        framing: [Framing::Length, Framing::Chunked, Framing::Close][r.below(3) as usize],
+                        seed: r.next_u64() >> 1,
+                        head: up == 0 && r.below(12) == 0,
+                    }
+                })
+                .collect();
+            let pause = (r.below(4) == 0).then(|| (r.below(300_000), r.range(1_000_000_000, 20_000_000_000)));
+            let abort = (r.below(12) == 0).then(|| r.below(200_000));
+            Client::new(list, r.below(4) == 0, v6, pause, abort)
+        })
+        .collect();
+    Drawn { faults, v6, clients, requests }
+}
+
+impl World {
+    pub fn new(faults: &Faults, seed: u64, pcap: Option<&Path>) -> World {
+        let mut ends = Vec::new();
+        let mut links = Vec::new();
+        let mut hosts = Vec::new();
+        for n in 0..3u64 {
+            let (host, left) = wire(FRAMES, FRAME_BYTES);
+            let (edge, right) = wire(FRAMES, FRAME_BYTES);
+            let mut link = Link::new(left, right, faults.clone(), seed * 3 + n);
+            if let Some(dir) = pcap {
+                let path = dir.join(format!("link{n}.pcapng"));
+                link.capture(
+                    PcapWriter::create(&path, &["to-edge", "from-edge"]).expect("a writable directory"),
+                );
+            }
+            links.push(link);
+            ends.push(edge);
+            hosts.push(host);
+        }
+        let mut hosts = hosts.into_iter();
+        let mut host = || hosts.next().expect("three links");
+        let own = OwnHost::new(Place::new(1, 2), host(), seed);
+        let smol = SmolHost::new(Place::new(2, 2), host(), seed);
+        let mut origin = OwnHost::new(Place::new(3, 2), host(), seed ^ 5);
+        origin.listen(ORIGIN);
+        let (edge, orders, segment, pools) = edge(ends, seed);
+        World { edge, orders, segment, pools, own, smol, origin, links, now: Time(0) }
+    }
+
+    /// Runs until nothing moves at this time, then goes on to the next time at which something does.
+    fn step(&mut self) -> bool {
+        let mut turns = 0;
+        loop {
+            let now = self.now;
+            let mut busy = false;
+            for l in &mut self.links {
+                l.step(now);
+            }
+            busy |= self.edge.pass(now);
+            busy |= self.own.core.pass(now);
+            busy |= self.origin.core.pass(now);
+            busy |= self.smol.pass(now);
+            if !busy {
+                break;
+            }
+            turns += 1;
+            assert!(turns < 200_000, "no end of work at {now}");
+        }
+        let now = self.now;
+        for l in &mut self.links {
+            l.step(now);
+        }
+        let mut next: Vec<Option<Time>> = self.links.iter().map(Link::next_due).collect();
+        use dataplane::core_loop::Pipeline;
+        next.push(self.edge.pipeline.next_deadline());
+        next.push(self.own.core.pipeline.next_deadline());
+        next.push(self.origin.core.pipeline.next_deadline());
+        next.push(self.smol.next_deadline(now));
+        match next.into_iter().flatten().min() {
+            Some(t) => {
+                self.now = t.max(now.plus_ns(1));
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn open(&self) -> usize {
+        self.own.open() + self.smol.open()
+    }
+
+    fn edge_flows(&self) -> u32 {
+        self.edge.pipeline.stack.tcp.in_use().0
+    }
+
+    /// Runs the clients to their end, drains the edge, and judges. Gives the edge's counters.
+    pub fn run(mut self, drawn: Drawn) -> Result<Snapshot, String> {
+        let (to_own, to_smol) = (Place::new(1, 1).ip(drawn.v6), Place::new(2, 1).ip(drawn.v6));
+        for (n, c) in drawn.clients.into_iter().enumerate() {
+            if n % 2 == 0 {
+                self.own.connect((to_own, HTTP).into(), c, self.now);
+            } else {
+                self.smol.connect((to_smol, HTTP).into(), c);
+            }
+        }
+        while self.open() > 0 {
+            let wrong = self.results().find_map(|r| r.as_ref().err().cloned());
+            if let Some(w) = wrong {
+                return Err(w);
+            }
+            if self.now > PATIENCE {
+                return Err(format!("{} connections are not over at {}", self.open(), self.now));
+            }
+            if !self.step() {
+                return Err(format!(
+                    "nothing moves any more at {}, {} connections open",
+                    self.now,
+                    self.open()
+                ));
+            }
+        }
+        self.orders.drain.store(true, Ordering::Relaxed);
+        let end = self.now.plus_ns(600_000_000_000);
+        self.edge.pass(self.now);
+        while (self.edge_flows() > 0 || self.origin.open() > 0) && self.now < end && self.step() {}
+        // What is still under way arrives.
+        for _ in 0..10_000 {
+            if self.links.iter().all(|l| l.next_due().is_none()) {
+                break;
+            }
+            self.step();
+        }
+        for r in self.results() {
+            r.clone()?;
+        }
+        self.check()
+    }
+
+    fn results(&self) -> impl Iterator<Item = &Result<(), String>> {
+        self.own
+            .core
+            .pipeline
+            .results
+            .iter()
+            .chain(&self.smol.results)
+            .chain(&self.origin.core.pipeline.results)
+    }
+
+    fn check(&mut self) -> Result<Snapshot, String> {
+        // Whatever the last pass still sends is on a wire until its link has looked.
+        self.edge.pass(self.now);
+        for l in &mut self.links {
+            l.step(self.now);
+        }
+        let s = self.segment.read();
+        if (s.rx_imbalance(), s.tx_imbalance()) != (0, 0) {
+            return Err(format!("the laws: rx {}, tx {}", s.rx_imbalance(), s.tx_imbalance()));
+        }
+        let delivered: u64 = self.links.iter().map(|l| l.stats().0.delivered).sum();
+        let offered: u64 = self.links.iter().map(|l| l.stats().1.offered).sum();
+        if (s.get(Ctr::RxPackets), s.get(Ctr::TxSent)) != (delivered, offered) {
+            return Err(format!(
+                "rx {} of {delivered} delivered, sent {} of {offered} taken",
+                s.get(Ctr::RxPackets),
+                s.get(Ctr::TxSent)
+            ));
+        }
+        let p = &self.edge.pipeline;
+        let (flows, records) = p.stack.tcp.in_use();
+        if (flows, records, p.proxy.active(), p.proxy.open_clients()) != (0, 0, 0, 0) {
+            return Err(format!(
+                "the edge holds {flows} flows, {records} records, {} requests, {} clients",
+                p.proxy.active(),
+                p.proxy.open_clients()
+            ));
+        }
+        if let Some(p) = self.pools.iter().map(Pool::stats).find(|p| p.free != p.capacity) {
+            return Err(format!("not everything is back in its pool: {p:?}"));
+        }
+        for h in [&self.own, &self.origin] {
+            let s = h.segment.read();
+            if (s.rx_imbalance(), s.tx_imbalance()) != (0, 0) {
+                return Err(format!("a host's laws: rx {}, tx {}", s.rx_imbalance(), s.tx_imbalance()));
+            }
+            if let Some(l) = h.leaks() {
+                return Err(format!("a host holds {l}"));
+            }
+        }
+        let mut sum = s;
+        sum.merge(&self.own.segment.read());
+        sum.merge(&self.origin.segment.read());
+        Ok(sum)
+    }
+}
+
+type Edge = (Core<NodePipeline>, Arc<Orders>, Arc<Segment>, Vec<Pool>);
+
+fn edge(ends: Vec<WireEnd>, seed: u64) -> Edge {
+    let mut l = Limits::for_core_memory(32 << 20);
+    l.flows = 1024;
+    l.half_open = 512;
+    let pages = PagePolicy::NormalOnly;
+    let pool = |name, n, bytes| Pool::reserve(name, n, bytes, pages).unwrap();
+    let (rx, headers) = (pool("rx", l.rx_cells, 2048), pool("header", 4096, 256));
+    let (payload, heads) = (pool("payload", 4096, 2048), pool("head", 64, HEAD_CELL_BYTES));
+    let segment = Segment::in_memory(1);
+    let c = segment.writer(0);
+    let mut ports: Vec<Box<dyn dataplane::Port>> = Vec::new();
+    let mut ifaces = Vec::new();
+    for (n, end) in ends.into_iter().enumerate() {
+        let place = Place::new(n as u8 + 1, 1);
+        ports.push(Box::new(MemPort::new(end, rx.clone(), place.mac, 1500, n as u8)));
+        ifaces.push(place.iface());
+    }
+    let net = Net::new(ifaces, Neighbours::new(16), headers.clone(), c.clone());
+    let mut arena = Arena::reserve(Tcp::cost(&l) + Proxy::cost(&l), pages).unwrap();
+    let mut tcp =
+        Tcp::new(&l, &mut arena, TcpConfig::new([seed, 7, 8, 9], &l), rx.clone(), c.clone()).unwrap();
+    tcp.listen(None, HTTP).unwrap();
+    // Nothing here is to time out but by intent: faults make virtual hours of an unlucky transfer.
+    const DAY_NS: u64 = 86_400_000_000_000;
+    let origin =
+        |v6| Origin { address: (Place::new(3, 2).ip(v6), ORIGIN).into(), authority: b"origin".to_vec() };
+    let site = |hosts: &[&str], v6| Site {
+        hosts: hosts.iter().map(|h| (*h).to_owned()).collect(),
+        answer: Answer::Origins(vec![origin(v6)]),
+        timeouts: OriginTimeouts { connect_ns: DAY_NS, first_byte_ns: DAY_NS, idle_ns: DAY_NS },
+    };
+    let config = ProxyConfig {
+        sites: vec![site(&["sim.example"], false), site(&["*"], true)],
+        http: HttpLimits::default(),
+        client: ClientTimeouts { header_ns: DAY_NS, keep_alive_ns: DAY_NS },
+        idle_per_origin_max: 64,
+        origin_keep_alive_ns: DAY_NS,
+        request_budget_bytes: l.request_budget_bytes,
+        unix_ns_at_start: 1_700_000_000_000_000_000,
+    };
+    let cells = Cells { payload: payload.clone(), heads: heads.clone() };
+    let proxy = Proxy::new(config, &l, &mut arena, cells, c.clone()).unwrap();
+    let orders = Arc::new(Orders::default());
+    let stack = Stack::new(net, tcp, Udp::new(4), c.clone());
+    let pipeline = NodePipeline::new(stack, proxy, Arc::clone(&orders), c.clone());
+    (Core::new(ports, pipeline, c, 1024), orders, segment, vec![rx, headers, payload, heads])
+}
