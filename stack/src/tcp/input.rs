@@ -84,8 +84,12 @@ impl Tcp {
             _ => self.in_synchronized(net, id, p, &seg, tx, now),
         };
         // The connection may be gone; what is left of it is in a list until the pass's end.
-        if self.table.flows.is_used(id) && !self.table.flows[id].flags.has(Flags::DEAD) {
-            self.rearm(id);
+        // One that waits for the pass's output is armed there.
+        if self.table.flows.is_used(id) {
+            let f = self.table.flows[id].flags;
+            if !f.has(Flags::DEAD) && !f.has(Flags::IN_OUTPUT) {
+                self.rearm(id);
+            }
         }
         verdict
     }

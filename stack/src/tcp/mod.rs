@@ -618,16 +618,7 @@ impl Tcp {
         }
     }
 
-    /// Makes sure that the connection's earliest deadline will be seen. One that waits for `output` is armed
-    /// there, once, whatever has moved its deadlines in this pass.
-    #[inline]
     fn rearm(&mut self, id: FlowId) {
-        if !self.table.flows[id].flags.has(Flags::IN_OUTPUT) {
-            self.arm(id);
-        }
-    }
-
-    fn arm(&mut self, id: FlowId) {
         let at = self.table.flows[id].deadline();
         if at != Time::NEVER {
             self.wheel.arm(id, at);

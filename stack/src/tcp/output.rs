@@ -50,7 +50,7 @@ impl Tcp {
                 if self.table.flows[id].flags.has(Flags::DEAD) {
                     self.free_if_unlisted(id);
                 } else {
-                    self.arm(id);
+                    self.rearm(id);
                 }
             }
             if id == last || self.output.first.is_none() {
