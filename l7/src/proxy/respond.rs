@@ -119,7 +119,9 @@ impl Proxy {
         match e.server.responded() {
             AfterResponse::NextRequest => {
                 let held = std::mem::take(&mut e.up.held);
-                io.tcp.consume(e.client, held);
+                if held > 0 {
+                    io.tcp.consume(e.client, held);
+                }
                 e.reset_request();
                 io.tcp.set_timer(e.client, io.now.plus_ns(self.config.client.keep_alive_ns));
             }

@@ -646,7 +646,6 @@ impl Tcp {
         c.set(Ctr::TcpHalfOpen, self.half_open.into());
         c.set(Ctr::TcpInTimeWait, self.time_wait.live().into());
         c.set(Ctr::PoolRxFree, self.rx_pool.free_count().into());
-        c.set(Ctr::PoolRxFree, self.rx_pool.free_count().into());
     }
 }
 
