@@ -3,6 +3,7 @@
 # nanoseconds do not. Prints them beside those kept in benches/baseline.txt.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+. scripts/bench/build.sh
 
 usage() {
     cat <<'END'
@@ -36,9 +37,7 @@ have valgrind || die "valgrind is not installed: apt-get install valgrind"
 target=${CARGO_TARGET_DIR:-$ROOT/target}
 out=$target/callgrind
 mkdir -p "$out"
-program=$(cargo bench -q -p millrace --bench counted --no-run --message-format=json |
-    sed -n 's/.*"name":"counted".*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
-[ -x "$program" ] || die "the bench 'counted' was not built"
+program=$(built counted)
 
 count() {
     valgrind --tool=callgrind --collect-atstart=no --toggle-collect='counted::measured_*' \

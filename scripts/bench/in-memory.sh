@@ -2,6 +2,7 @@
 # Runs all in-memory benches and prints their tables: the figures of docs/bench.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+. scripts/bench/build.sh
 
 usage() {
     cat <<'END'
@@ -22,12 +23,15 @@ for arg in "$@"; do
     esac
 done
 
+tcp=$(built tcp)
+node=$(built node)
+
 echo "date     $(date -u +%F)"
 echo "commit   $(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
 echo "rustc    $(rustc --version)"
 echo "load     $(cut -d ' ' -f 1-3 /proc/loadavg) before the run"
-cargo bench -q -p millrace --bench tcp -- "${args[@]}"
-cargo bench -q -p millrace --bench node -- "${args[@]}"
+"$tcp" "${args[@]}"
+"$node" "${args[@]}"
 if $callgrind; then
     echo
     echo "instructions per request"
