@@ -12,7 +12,7 @@ mod support;
 
 mod common;
 
-use common::{Args, Rounds, machine, table, thousands};
+use common::{Args, Rounds, STRETCH, machine, median, table, thousands};
 use dataplane::counters::{Histogram, Snapshot, bucket_of};
 use dataplane::{BURST_MAX, Clock, Ctr, Stage, time::cycles};
 use support::{Rig, Who};
@@ -30,7 +30,9 @@ struct Row {
     cycles: Rounds,
     /// Of every request: its share of the passes that it took.
     latency: Histogram,
-    /// Cycles per packet by stage, and packets per request.
+    /// Requests measured.
+    requests: usize,
+    /// Cycles per packet by stage, and packets.
     stages: Vec<(Rounds, f64)>,
 }
 
@@ -47,6 +49,7 @@ impl Row {
             at: 0,
             cycles: Rounds::default(),
             latency: Histogram::default(),
+            requests: 0,
             stages: vec![(Rounds::default(), 0.0); STAGES.len()],
         }
     }
@@ -84,30 +87,42 @@ impl Row {
         conns[i % conns.len()].got as usize > BODY_BYTES
     }
 
-    /// Runs `requests` requests; gives cycles per request of the median burst, and requests done. The median, as
-    /// a burst that the kernel or a neighbour on this machine interrupts says nothing of the node; what such
-    /// bursts cost is in `latency`.
-    fn run(&mut self, requests: usize) -> (f64, usize) {
-        let (mut bursts, mut done) = (Histogram::default(), 0);
+    fn run(&mut self, requests: usize) {
+        let mut done = 0;
         while done < requests {
-            let (c, n) = self.burst();
-            self.latency.add(bucket_of(c / n as u64), n as u64);
-            // In hundredths, so that the buckets' 3 % is all that is lost.
-            bursts.record(c * 100 / n as u64);
-            done += n;
+            done += self.burst().1;
         }
-        (bursts.quantile(0.5) as f64 / 100.0, done)
     }
 
+    /// A round's figures are those of its median burst (stages: stretch), as a burst that the kernel or a
+    /// neighbour on this machine interrupts says nothing of the node; what such bursts cost is in `latency`.
     fn round(&mut self, requests: usize) {
-        let before = self.rig.segment.read();
-        let (spent, done) = self.run(requests);
-        let after = self.rig.segment.read();
-        self.cycles.0.push(spent);
-        for (stage, (rounds, per_request)) in STAGES.iter().zip(&mut self.stages) {
-            let (a, b) = (before.stage(*stage), after.stage(*stage));
-            rounds.0.push((b.cycles - a.cycles) as f64 / (b.packets - a.packets).max(1) as f64);
-            *per_request = (b.packets - a.packets) as f64 / done as f64;
+        let (mut bursts, mut stages) = (Vec::new(), vec![Vec::new(); STAGES.len()]);
+        let mut done = 0;
+        while done < requests {
+            let before = self.rig.segment.read();
+            let mut stretch = 0;
+            for _ in 0..STRETCH {
+                let (spent, n) = self.burst();
+                self.latency.add(bucket_of(spent / n as u64), n as u64);
+                bursts.push(spent as f64 / n as f64);
+                stretch += n;
+            }
+            let after = self.rig.segment.read();
+            for ((stage, values), (_, per_request)) in STAGES.iter().zip(&mut stages).zip(&mut self.stages) {
+                let (a, b) = (before.stage(*stage), after.stage(*stage));
+                let packets = b.packets - a.packets;
+                if packets > 0 {
+                    values.push((b.cycles - a.cycles) as f64 / packets as f64);
+                }
+                *per_request += packets as f64;
+            }
+            done += stretch;
+        }
+        self.requests += done;
+        self.cycles.0.push(median(&mut bursts));
+        for (values, (rounds, _)) in stages.iter_mut().zip(&mut self.stages) {
+            rounds.0.push(median(values));
         }
     }
 }
@@ -173,7 +188,7 @@ fn print_text(rows: &[Row], hz: f64) {
     head.extend(STAGES.iter().map(|s| s.name()));
     let cells = |r: &Row| {
         let mut v = vec![r.name.clone()];
-        v.extend(r.stages.iter().map(|(c, n)| format!("{:.0} x {n:.2}", c.median())));
+        v.extend(r.stages.iter().map(|(c, n)| format!("{:.0} x {:.2}", c.median(), n / r.requests as f64)));
         v
     };
     table(
@@ -189,7 +204,7 @@ fn print_json(rows: &[Row], hz: f64) {
             .iter()
             .zip(&r.stages)
             .map(|(s, (c, n))| {
-                let v = serde_json::json!({ "cycles_per_packet": c.json(), "packets_per_request": n });
+                let v = serde_json::json!({ "cycles_per_packet": c.json(), "packets_per_request": n / r.requests as f64 });
                 (s.name().to_owned(), v)
             })
             .collect();

@@ -10,8 +10,7 @@
 mod common;
 
 use common::engine::{Engine, limits};
-use common::{Args, Rounds, machine, resident_bytes, table, thousands};
-use dataplane::counters::Histogram;
+use common::{Args, Rounds, STRETCH, machine, median, resident_bytes, table, thousands};
 use dataplane::{Clock, Stage};
 use hugepages::{Arena, PagePolicy};
 use stack::{Tcp, TcpConfig};
@@ -60,28 +59,44 @@ fn main() {
     assert!(idle.computed <= IDLE_BYTES_MAX, "an idle connection costs {} bytes", idle.computed);
 }
 
-/// Runs `requests` requests; gives cycles per request of the median pass, and requests done. The median, as a
-/// pass that the kernel or a neighbour on this machine interrupts says nothing of the engine.
-fn run(e: &mut Engine, requests: usize) -> (f64, usize) {
-    let (mut passes, mut done) = (Histogram::default(), 0);
-    while done < requests {
-        let n = e.fill();
-        // In hundredths, so that the buckets' 3 % is all that is lost.
-        passes.record(e.timed_pass() * 100 / n as u64);
-        assert_eq!(e.take_sent(), n, "every request is answered in its pass, in one segment");
-        done += n;
-    }
-    (passes.quantile(0.5) as f64 / 100.0, done)
+/// One burst of requests; gives cycles per request, and requests.
+fn burst(e: &mut Engine) -> (f64, usize) {
+    let n = e.fill();
+    let cycles = e.timed_pass() as f64 / n as f64;
+    assert_eq!(e.take_sent(), n, "every request is answered in its pass, in one segment");
+    (cycles, n)
 }
 
+fn run(e: &mut Engine, requests: usize) {
+    let mut done = 0;
+    while done < requests {
+        done += burst(e).1;
+    }
+}
+
+/// A round's figures are those of its median burst (stages: stretch), as a burst that the kernel or a neighbour
+/// on this machine interrupts says nothing of the engine.
 fn round(r: &mut Row, requests: usize, hz: f64) {
     const STAGES: [Stage; 3] = [Stage::Parse, Stage::Tcp, Stage::Output];
-    let before = r.engine.segment.read();
-    let (cycles, done) = run(&mut r.engine, requests);
-    let after = r.engine.segment.read();
-    r.ns.0.push(cycles / hz * 1e9);
-    for (s, out) in STAGES.iter().zip(&mut r.stages) {
-        out.0.push((after.stage(*s).cycles - before.stage(*s).cycles) as f64 / done as f64);
+    let (mut bursts, mut stages) = (Vec::new(), [const { Vec::new() }; 3]);
+    let mut done = 0;
+    while done < requests {
+        let before = r.engine.segment.read();
+        let mut stretch = 0;
+        for _ in 0..STRETCH {
+            let (cycles, n) = burst(&mut r.engine);
+            bursts.push(cycles);
+            stretch += n;
+        }
+        let after = r.engine.segment.read();
+        for (s, out) in STAGES.iter().zip(&mut stages) {
+            out.push((after.stage(*s).cycles - before.stage(*s).cycles) as f64 / stretch as f64);
+        }
+        done += stretch;
+    }
+    r.ns.0.push(median(&mut bursts) / hz * 1e9);
+    for (values, out) in stages.iter_mut().zip(&mut r.stages) {
+        out.0.push(median(values));
     }
 }
 

@@ -47,6 +47,7 @@ tcpdump tcpdump looking at frames
 ethtool ethtool offloads in the namespace lab
 nginx nginx-light the origin in the namespace lab
 wrk wrk load for tests and benches
+valgrind valgrind instruction counts of the benches
 jq jq reading --json output in tests
 openssl openssl test data, checksums, later certificates
 END

@@ -136,6 +136,7 @@ else
 fi
 
 step scripts check_scripts
+step deps scripts/check-deps.sh
 step fmt cargo fmt --all --check
 $quick || step clippy cargo clippy --locked --workspace --all-targets -- -D warnings
 

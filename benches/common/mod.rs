@@ -77,6 +77,16 @@ impl Rounds {
     }
 }
 
+/// Bursts in a stretch: stage counters are read once in a stretch, and a stretch is short beside the time that
+/// the kernel gives a thread, so that the median stretch is one that was not interrupted.
+pub const STRETCH: usize = 8;
+
+/// The median of many.
+pub fn median(values: &mut [f64]) -> f64 {
+    let middle = values.len() / 2;
+    if values.is_empty() { 0.0 } else { *values.select_nth_unstable_by(middle, f64::total_cmp).1 }
+}
+
 /// A table in plain text: the first column to the left, the others to the right.
 pub fn table(title: &str, head: &[&str], rows: &[Vec<String>]) {
     let width = |i: usize| {

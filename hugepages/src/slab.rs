@@ -147,11 +147,12 @@ impl<I: SlabIndex, T> Slab<I, T> {
         self.link.iter().enumerate().filter(|(_, l)| **l == USED).map(|(i, _)| I::from_u32(i as u32))
     }
 
-    /// Asks the CPU to fetch an item's first `lines` cache lines.
+    /// Asks the CPU to fetch an item's first `lines` cache lines, and its link, which says whether it is used.
     #[inline]
     pub fn prefetch(&self, index: I, lines: usize) {
         if let Some(item) = self.items.get(index.to_u32() as usize) {
             crate::arena::prefetch(item, lines);
+            crate::arena::prefetch(&self.link[index.to_u32() as usize], 1);
         }
     }
 }

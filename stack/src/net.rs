@@ -184,14 +184,15 @@ impl Net {
     /// Sends an IP packet: as `send`, for one that has its IP header.
     fn send_ip(&mut self, p: Packet, path: &Path, tx: &mut [TxQueue], now: Time) {
         let iface = &self.ifaces[path.port as usize];
-        let group = path.dst.is_group() && !path.dst.is_v4();
+        let is_v6 = !path.dst.is_v4();
+        let group = is_v6 && path.dst.is_group();
         let mac = if group {
             Some([0x33, 0x33, path.dst.0[12], path.dst.0[13], path.dst.0[14], path.dst.0[15]])
         } else {
             path.mac.or(iface.peer_mac)
         };
         if let Some(mac) = mac {
-            self.send_frame(p, path.port, mac, !path.dst.is_v4(), tx);
+            self.send_frame(p, path.port, mac, is_v6, tx);
             return;
         }
         let Some(hop) = iface.next_hop(&path.dst) else {
@@ -201,7 +202,7 @@ impl Net {
         };
         match self.neighbours.lookup(path.port, &hop, p, now) {
             Lookup::Known(mac, p, probe) => {
-                self.send_frame(p, path.port, mac, !path.dst.is_v4(), tx);
+                self.send_frame(p, path.port, mac, is_v6, tx);
                 if probe {
                     self.solicit(path.port, &hop, Some(mac), tx, now);
                 }

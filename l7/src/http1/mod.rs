@@ -14,7 +14,7 @@
 //! Anything doubtful is refused (RFC 9112 section 11.2), with one [`RejectReason`] for each cause.
 
 pub mod body;
-mod bytes;
+pub(crate) mod bytes;
 pub mod chunked;
 pub mod client;
 pub mod error_page;

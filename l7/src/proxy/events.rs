@@ -3,7 +3,7 @@
 use dataplane::{Ctr, Hist};
 use stack::{CloseReason, Events, FlowId};
 
-use super::exchange::{Exchange, ExchangeId, Role};
+use super::exchange::{ExchangeId, Role};
 use super::{Io, Proxy};
 use crate::http1::{ClientEof, ClientState, ServerState};
 
@@ -42,7 +42,7 @@ impl Proxy {
                 self.refuse(io, flow);
                 return;
             };
-            self.exchanges[x] = Exchange::new(flow, &self.config.http);
+            self.exchanges[x].begin(flow, &self.config.http);
             io.tcp.set_user(flow, Role::Client(x).encode());
             io.tcp.set_timer(flow, io.now.plus_ns(self.config.client.header_ns));
             self.pump(io, x);

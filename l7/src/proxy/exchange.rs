@@ -109,6 +109,8 @@ pub struct Exchange {
     pub request_body: BodyLength,
     /// Whether the request asked for an upgrade.
     pub upgrade: bool,
+    /// Whether the timer for the head runs (the first head's does from the start).
+    pub head_timed: bool,
     /// When the head was complete.
     pub started: Time,
     /// When the connection to the origin was begun.
@@ -116,7 +118,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// For a client connection with a byte of a request.
+    /// A context, as the slab has them from the start.
     pub fn new(client: FlowId, limits: &HttpLimits) -> Exchange {
         Exchange {
             client,
@@ -138,9 +140,27 @@ impl Exchange {
             version: Version::Http11,
             request_body: BodyLength::None,
             upgrade: false,
+            head_timed: true,
             started: Time(0),
             connect_started: Time(0),
         }
+    }
+
+    /// Takes a context that was given back into use, for a client connection with a byte of a request. What
+    /// belongs to one request was let go of when it was given back, and `conn` is set with the origin: only
+    /// the rest is written.
+    pub fn begin(&mut self, client: FlowId, limits: &HttpLimits) {
+        debug_assert!(self.client_in.is_none() && self.origin_in.is_none() && self.head.is_none());
+        debug_assert!(self.origin.is_none() && self.up.held == 0 && self.down.held == 0);
+        debug_assert!(!self.connected && !self.responding && !self.tunnel && self.attempts == 0);
+        self.client = client;
+        self.server = ServerConn::new(limits);
+        self.site = 0;
+        self.method = Method::Get;
+        self.version = Version::Http11;
+        self.request_body = BodyLength::None;
+        self.upgrade = false;
+        self.head_timed = true;
     }
 
     /// Lets go of everything that belongs to one request, for the next one on the same connection.
@@ -154,6 +174,7 @@ impl Exchange {
         self.connected = false;
         self.responding = false;
         self.tunnel = false;
+        self.head_timed = false;
     }
 }
 

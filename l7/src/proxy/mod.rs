@@ -15,6 +15,7 @@
 //! An exchange is taken from a bounded slab when the first byte of a request comes, and given back when the
 //! response is handed to TCP: an idle connection is a flow record and nothing else.
 
+mod body;
 mod config;
 mod events;
 mod exchange;

@@ -1,20 +1,20 @@
 //! Moving an exchange on: as far as what has arrived, and the other side's room, allow.
 
-use dataplane::{CellWriter, Ctr, Hist, Pool, Slice};
+use dataplane::{Ctr, Hist, Slice};
 use stack::{FlowId, State, Tcp};
 
-use super::exchange::{ExchangeId, Leg};
+use super::body::{Gathered, Moved, gather, move_body};
+use super::exchange::ExchangeId;
 use super::respond::count_status;
 use super::{Cells, Io, Proxy, settle};
 use crate::http1::{
-    BodyLength, BodyStep, ClientState, Discarded, Parsed, ServerEof, ServerState, SliceSink, ToClient,
-    ToOrigin, Upgrade, outgoing_body, write_chunk_header, write_interim_to_client, write_request_to_origin,
+    BodyLength, ClientEof, ClientState, Discarded, Parsed, ServerEof, ServerState, SliceSink, ToClient,
+    ToOrigin, Upgrade, outgoing_body, write_interim_to_client, write_request_to_origin,
     write_response_to_client,
 };
 
-/// Steps of one exchange in one pass: pieces, heads, requests. What is left waits for the next event of the
-/// connection, which there is: something is queued or unread.
-const STEPS_MAX: usize = 256;
+/// Steps of one exchange in a row: pieces, heads, requests. Then the others get their turn.
+const STEPS_MAX: usize = 64;
 
 /// What a step came to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,10 +40,12 @@ impl Proxy {
                 return false;
             }
             if client == Step::Waits && origin == Step::Waits {
-                break;
+                self.settle(io, x);
+                return true;
             }
         }
         self.settle(io, x);
+        io.tcp.wake(self.exchanges[x].client);
         true
     }
 
@@ -81,10 +83,7 @@ impl Proxy {
     fn request_head(&mut self, io: &mut Io<'_>, x: ExchangeId) -> Step {
         let e = &mut self.exchanges[x];
         let client = e.client;
-        if e.client_in.is_none() {
-            e.client_in = io.tcp.read(client);
-        }
-        let Some(input) = e.client_in.take() else {
+        let Some(input) = e.client_in.take().or_else(|| io.tcp.read(client)) else {
             if io.tcp.at_end(client) {
                 e.server.on_eof();
                 self.close_client(io, x);
@@ -162,24 +161,22 @@ impl Proxy {
     /// The head is not complete: puts the next piece behind it.
     fn more_head(&mut self, io: &mut Io<'_>, x: ExchangeId, input: Slice) -> Step {
         let e = &mut self.exchanges[x];
-        match io.tcp.read(e.client) {
-            Some(more) => match self.cells.join(input, &more) {
-                Some(joined) => {
-                    e.client_in = Some(joined);
-                    Step::Moved
-                }
-                None => {
-                    self.counters.inc(Ctr::PoolPayloadEmpty);
-                    self.fail(io, x, 503);
-                    Step::Gone
-                }
-            },
-            None if io.tcp.at_end(e.client) => {
+        match gather(&self.cells, io.tcp, e.client, input) {
+            Gathered::More(joined) => {
+                e.client_in = Some(joined);
+                Step::Moved
+            }
+            Gathered::NoRoom => self.no_room(io, x),
+            Gathered::Waits(_) if io.tcp.at_end(e.client) => {
                 e.server.on_eof();
                 self.close_client(io, x);
                 Step::Gone
             }
-            None => {
+            Gathered::Waits(input) => {
+                if !e.head_timed {
+                    e.head_timed = true;
+                    io.tcp.set_timer(e.client, io.now.plus_ns(self.config.client.header_ns));
+                }
                 e.client_in = Some(input);
                 Step::Waits
             }
@@ -210,10 +207,7 @@ impl Proxy {
         }
         let e = &mut self.exchanges[x];
         let client = e.client;
-        if e.client_in.is_none() {
-            e.client_in = io.tcp.read(client);
-        }
-        let Some(mut input) = e.client_in.take() else {
+        let Some(input) = e.client_in.take().or_else(|| io.tcp.read(client)) else {
             if io.tcp.at_end(client) && e.server.on_eof() == ServerEof::BodyTruncated {
                 self.counters.inc(Ctr::HttpClientGone);
                 self.close_client(io, x);
@@ -223,90 +217,58 @@ impl Proxy {
         };
         // The body is on its way: it is not there for a second try.
         e.head = None;
-        loop {
-            let (step, n) = match e.server.read_body(&input) {
-                Ok(ok) => ok,
-                Err(r) => {
-                    self.counters.inc(Ctr::HttpRejected);
-                    self.fail(io, x, r.status);
-                    return self.gone_or_moved(x, client);
-                }
-            };
-            let more = step == BodyStep::NeedMore;
-            let ok = match step {
-                BodyStep::Data(r) => {
-                    e.conn.request_body_used();
-                    let piece = input.view(r.start, r.len());
-                    forward_piece(&mut e.up, io.tcp, e.origin, piece, &self.cells.payload)
-                }
-                BodyStep::Trailer { name, value } => forward_trailer(
-                    &mut e.up,
-                    io.tcp,
-                    e.origin,
-                    &input[name],
-                    &input[value],
-                    &self.cells.payload,
-                ),
-                BodyStep::NeedMore | BodyStep::Done => true,
-            };
-            input.advance(n);
-            e.up.held += n as u32;
-            if !ok {
-                self.counters.inc(Ctr::PoolPayloadEmpty);
-                self.fail(io, x, 503);
-                return self.gone_or_moved(x, client);
-            }
-            if e.server.is_request_complete() {
-                let ended = end_chunks(&mut e.up, io.tcp, e.origin, &self.cells.payload);
-                e.conn.request_sent();
-                e.up.writer.release();
-                if !input.is_empty() {
-                    e.client_in = Some(input);
-                }
-                let first_byte = self.config.sites[e.site as usize].timeouts.first_byte_ns;
-                io.tcp.set_timer(e.origin, io.now.plus_ns(first_byte));
-                if !ended {
-                    self.fail(io, x, 503);
-                    return self.gone_or_moved(x, client);
-                }
-                return Step::Moved;
-            }
-            if more || input.is_empty() {
-                break;
-            }
-        }
+        e.conn.request_body_used();
         let first_byte = self.config.sites[e.site as usize].timeouts.first_byte_ns;
         if e.conn.state() == ClientState::AwaitingHead {
             io.tcp.set_timer(e.origin, io.now.plus_ns(first_byte));
         }
-        if input.is_empty() {
-            return Step::Moved;
-        }
-        // The start of a trailer line: offered again with what follows it.
-        let Some(more) = io.tcp.read(client) else {
-            e.client_in = Some(input);
-            return Step::Waits;
-        };
-        match self.cells.join(input, &more) {
-            Some(joined) => {
-                e.client_in = Some(joined);
+        let server = &mut e.server;
+        let moved = move_body(&mut e.up, io.tcp, e.origin, &self.cells.payload, input, |b| {
+            let (step, n) = server.read_body(b)?;
+            Ok((step, n, server.is_request_complete()))
+        });
+        match moved {
+            Moved::Open => Step::Moved,
+            Moved::Complete(rest) => {
+                e.conn.request_sent();
+                if !rest.is_empty() {
+                    e.client_in = Some(rest);
+                }
                 Step::Moved
             }
-            None => {
-                self.fail(io, x, 503);
+            Moved::Rest(rest) => match gather(&self.cells, io.tcp, client, rest) {
+                Gathered::More(joined) => {
+                    e.client_in = Some(joined);
+                    Step::Moved
+                }
+                Gathered::Waits(rest) => {
+                    e.client_in = Some(rest);
+                    Step::Waits
+                }
+                Gathered::NoRoom => self.no_room(io, x),
+            },
+            Moved::Refused(r) => {
+                self.counters.inc(Ctr::HttpRejected);
+                self.fail(io, x, r.status);
                 self.gone_or_moved(x, client)
             }
+            Moved::NoRoom => self.no_room(io, x),
         }
+    }
+
+    /// There is no cell or record left for what the client sends.
+    fn no_room(&mut self, io: &mut Io<'_>, x: ExchangeId) -> Step {
+        let client = self.exchanges[x].client;
+        self.counters.inc(Ctr::PoolPayloadEmpty);
+        self.fail(io, x, 503);
+        self.gone_or_moved(x, client)
     }
 
     /// The response is out, the request's body is not in: throws it away.
     fn drain_request(&mut self, io: &mut Io<'_>, x: ExchangeId) -> Step {
         let e = &mut self.exchanges[x];
         let client = e.client;
-        if e.client_in.is_none() {
-            e.client_in = io.tcp.read(client);
-        }
-        let Some(input) = e.client_in.take() else {
+        let Some(mut input) = e.client_in.take().or_else(|| io.tcp.read(client)) else {
             if io.tcp.at_end(client) {
                 self.close_client(io, x);
                 return Step::Gone;
@@ -314,28 +276,20 @@ impl Proxy {
             return Step::Waits;
         };
         let (n, what) = e.server.discard(&input);
-        let whole = n == input.len();
-        if what == Discarded::More && !whole {
-            let Some(more) = io.tcp.read(client) else {
-                io.tcp.consume(client, n as u32);
-                let mut rest = input;
-                rest.advance(n);
-                self.exchanges[x].client_in = Some(rest);
-                return Step::Waits;
-            };
-            let mut rest = input;
-            rest.advance(n);
+        if what == Discarded::More && n < input.len() {
+            // The start of a trailer line.
+            input.advance(n);
             io.tcp.consume(client, n as u32);
-            match self.cells.join(rest, &more) {
-                Some(joined) => {
-                    self.exchanges[x].client_in = Some(joined);
-                    return Step::Moved;
-                }
-                None => {
+            let (left, step) = match gather(&self.cells, io.tcp, client, input) {
+                Gathered::More(joined) => (joined, Step::Moved),
+                Gathered::Waits(rest) => (rest, Step::Waits),
+                Gathered::NoRoom => {
                     self.close_client(io, x);
                     return Step::Gone;
                 }
-            }
+            };
+            e.client_in = Some(left);
+            return step;
         }
         self.take_client(io, x, input, n);
         match what {
@@ -371,10 +325,7 @@ impl Proxy {
     fn response_head(&mut self, io: &mut Io<'_>, x: ExchangeId) -> Step {
         let e = &mut self.exchanges[x];
         let (client, origin) = (e.client, e.origin);
-        if e.origin_in.is_none() {
-            e.origin_in = io.tcp.read(origin);
-        }
-        let Some(input) = e.origin_in.take() else {
+        let Some(input) = e.origin_in.take().or_else(|| io.tcp.read(origin)) else {
             if io.tcp.at_end(origin) {
                 self.origin_eof(io, x, false);
                 return self.gone_or_moved(x, client);
@@ -453,23 +404,21 @@ impl Proxy {
     fn more_response_head(&mut self, io: &mut Io<'_>, x: ExchangeId, input: Slice) -> Step {
         let e = &mut self.exchanges[x];
         let (client, origin) = (e.client, e.origin);
-        match io.tcp.read(origin) {
-            Some(more) => match self.cells.join(input, &more) {
-                Some(joined) => {
-                    e.origin_in = Some(joined);
-                    Step::Moved
-                }
-                None => {
-                    self.counters.inc(Ctr::OriginBadResponse);
-                    self.fail(io, x, 502);
-                    self.gone_or_moved(x, client)
-                }
-            },
-            None if io.tcp.at_end(origin) => {
+        match gather(&self.cells, io.tcp, origin, input) {
+            Gathered::More(joined) => {
+                e.origin_in = Some(joined);
+                Step::Moved
+            }
+            Gathered::NoRoom => {
+                self.counters.inc(Ctr::OriginBadResponse);
+                self.fail(io, x, 502);
+                self.gone_or_moved(x, client)
+            }
+            Gathered::Waits(_) if io.tcp.at_end(origin) => {
                 self.origin_eof(io, x, false);
                 self.gone_or_moved(x, client)
             }
-            None => {
+            Gathered::Waits(input) => {
                 e.origin_in = Some(input);
                 Step::Waits
             }
@@ -482,94 +431,67 @@ impl Proxy {
         }
         let e = &mut self.exchanges[x];
         let (client, origin) = (e.client, e.origin);
-        if e.origin_in.is_none() {
-            e.origin_in = io.tcp.read(origin);
-        }
-        let Some(mut input) = e.origin_in.take() else {
-            if io.tcp.at_end(origin) {
-                let done = e.conn.is_response_complete();
-                if !done {
-                    // Ends a body that is framed by closing; anything else is cut short.
-                    let eof = e.conn.on_eof(false);
-                    if eof == crate::http1::ClientEof::Clean && e.conn.is_response_complete() {
-                        return self.response_done(io, x);
-                    }
-                    self.counters.inc(Ctr::OriginClosedEarly);
-                    self.break_off(io, x);
-                    return Step::Gone;
-                }
+        let Some(input) = e.origin_in.take().or_else(|| io.tcp.read(origin)) else {
+            if !io.tcp.at_end(origin) || e.conn.is_response_complete() {
+                return Step::Waits;
             }
-            return Step::Waits;
+            // Ends a body that is framed by closing; anything else is cut short.
+            if e.conn.on_eof(false) == ClientEof::Clean && e.conn.is_response_complete() {
+                return self.response_done(io, x);
+            }
+            self.counters.inc(Ctr::OriginClosedEarly);
+            self.break_off(io, x);
+            return Step::Gone;
         };
-        loop {
-            let (step, n) = match e.conn.read_body(&input) {
-                Ok(ok) => ok,
-                Err(_) => {
-                    self.counters.inc(Ctr::OriginBadResponse);
-                    self.break_off(io, x);
-                    return Step::Gone;
+        let idle = self.config.sites[e.site as usize].timeouts.idle_ns;
+        io.tcp.set_timer(origin, io.now.plus_ns(idle));
+        let conn = &mut e.conn;
+        let moved = move_body(&mut e.down, io.tcp, client, &self.cells.payload, input, |b| {
+            let (step, n) = conn.read_body(b)?;
+            Ok((step, n, conn.is_response_complete()))
+        });
+        let gathered = match moved {
+            Moved::Open => return Step::Moved,
+            Moved::Complete(rest) => {
+                if !rest.is_empty() {
+                    e.origin_in = Some(rest);
                 }
-            };
-            let more = step == BodyStep::NeedMore;
-            let ok = match step {
-                BodyStep::Data(r) => {
-                    let piece = input.view(r.start, r.len());
-                    forward_piece(&mut e.down, io.tcp, client, piece, &self.cells.payload)
-                }
-                BodyStep::Trailer { name, value } => forward_trailer(
-                    &mut e.down,
-                    io.tcp,
-                    client,
-                    &input[name],
-                    &input[value],
-                    &self.cells.payload,
-                ),
-                BodyStep::NeedMore | BodyStep::Done => true,
-            };
-            input.advance(n);
-            e.down.held += n as u32;
-            if !ok {
-                if io.tcp.state(client) != State::Closed {
-                    self.counters.inc(Ctr::PoolPayloadEmpty);
-                }
+                self.complete(io, x);
+                return self.gone_or_moved(x, client);
+            }
+            Moved::Rest(rest) => gather(&self.cells, io.tcp, origin, rest),
+            Moved::Refused(_) => {
+                self.counters.inc(Ctr::OriginBadResponse);
                 self.break_off(io, x);
                 return Step::Gone;
             }
-            if e.conn.is_response_complete() {
-                if !input.is_empty() {
-                    e.origin_in = Some(input);
-                }
-                return self.response_done(io, x);
-            }
-            if more || input.is_empty() {
-                break;
-            }
-        }
-        let idle = self.config.sites[e.site as usize].timeouts.idle_ns;
-        io.tcp.set_timer(origin, io.now.plus_ns(idle));
-        if input.is_empty() {
-            return Step::Moved;
-        }
-        let Some(more) = io.tcp.read(origin) else {
-            e.origin_in = Some(input);
-            return Step::Waits;
+            Moved::NoRoom => Gathered::NoRoom,
         };
-        match self.cells.join(input, &more) {
-            Some(joined) => {
+        match gathered {
+            Gathered::More(joined) => {
                 e.origin_in = Some(joined);
                 Step::Moved
             }
-            None => {
+            Gathered::Waits(rest) => {
+                e.origin_in = Some(rest);
+                Step::Waits
+            }
+            Gathered::NoRoom => {
+                // A client that has left within this burst is no shortage.
+                if io.tcp.state(client) != State::Closed {
+                    self.counters.inc(Ctr::PoolPayloadEmpty);
+                }
                 self.break_off(io, x);
                 Step::Gone
             }
         }
     }
 
+    /// A response without (more) body is complete.
     fn response_done(&mut self, io: &mut Io<'_>, x: ExchangeId) -> Step {
         let e = &mut self.exchanges[x];
         let client = e.client;
-        if !end_chunks(&mut e.down, io.tcp, client, &self.cells.payload) {
+        if !e.down.end(io.tcp, client, &self.cells.payload) {
             self.break_off(io, x);
             return Step::Gone;
         }
@@ -657,63 +579,4 @@ fn write_head(
     let mut sink = SliceSink::new(scratch);
     write_request_to_origin(head, &ctx, &mut sink).ok()?;
     cells.store(sink.written())
-}
-
-/// Sends a piece of a body on, in a chunk where the way out is chunked.
-fn forward_piece(leg: &mut Leg, tcp: &mut Tcp, to: FlowId, piece: Slice, pool: &Pool) -> bool {
-    if piece.is_empty() {
-        return true;
-    }
-    if leg.chunked {
-        let mut line = [0u8; 18];
-        let line = write_chunk_header(piece.len() as _, &mut line);
-        let end: &[u8] = if leg.chunk_open { b"\r\n" } else { b"" };
-        if !write_pieces(&mut leg.writer, tcp, to, &[end, line], pool) {
-            return false;
-        }
-        leg.chunk_open = true;
-    }
-    tcp.send(to, piece).is_ok()
-}
-
-/// Sends a trailer line on; where the way out is not chunked there is no place for it (RFC 9112 7.1.2).
-fn forward_trailer(leg: &mut Leg, tcp: &mut Tcp, to: FlowId, name: &[u8], value: &[u8], pool: &Pool) -> bool {
-    leg.start_last_chunk(tcp, to, pool)
-        && (!leg.chunked || write_pieces(&mut leg.writer, tcp, to, &[name, b": ", value, b"\r\n"], pool))
-}
-
-/// Ends a body, where the way out is chunked.
-fn end_chunks(leg: &mut Leg, tcp: &mut Tcp, to: FlowId, pool: &Pool) -> bool {
-    let ok = leg.start_last_chunk(tcp, to, pool)
-        && (!leg.chunked || write_pieces(&mut leg.writer, tcp, to, &[b"\r\n"], pool));
-    leg.chunked = false;
-    leg.writer.release();
-    ok
-}
-
-impl Leg {
-    fn start_last_chunk(&mut self, tcp: &mut Tcp, to: FlowId, pool: &Pool) -> bool {
-        if !self.chunked || self.last_chunk {
-            return true;
-        }
-        self.last_chunk = true;
-        let end: &[u8] = if self.chunk_open { b"\r\n" } else { b"" };
-        write_pieces(&mut self.writer, tcp, to, &[end, b"0\r\n"], pool)
-    }
-}
-
-fn write_pieces(w: &mut CellWriter, tcp: &mut Tcp, to: FlowId, pieces: &[&[u8]], pool: &Pool) -> bool {
-    for p in pieces {
-        let mut left = *p;
-        while !left.is_empty() {
-            if !w.reserve(1, pool) {
-                let Some(s) = w.take() else { return false };
-                if tcp.send(to, s).is_err() || !w.reserve(1, pool) {
-                    return false;
-                }
-            }
-            left = &left[w.put(left)..];
-        }
-    }
-    w.take().is_none_or(|s| tcp.send(to, s).is_ok())
 }

@@ -5,6 +5,7 @@ use stack::{FlowId, State};
 
 use super::exchange::{ExchangeId, Role};
 use super::{Io, Proxy};
+use crate::http1::bytes::format_decimal;
 use crate::http1::{
     AfterResponse, BodyLength, ErrorContext, HeadSink, ServerState, SliceSink, Version, write_error,
 };
@@ -68,7 +69,7 @@ impl Proxy {
         }
         let mut sink = SliceSink::new(&mut self.scratch);
         let mut digits = [0u8; 20];
-        let length = decimal(body.len() as u64, &mut digits);
+        let length = format_decimal(body.len() as u64, &mut digits);
         let connection: &[u8] = match (keep, e.version) {
             (false, _) => b"\r\nConnection: close\r\n\r\n",
             (true, Version::Http10) => b"\r\nConnection: keep-alive\r\n\r\n",
@@ -119,7 +120,9 @@ impl Proxy {
         match e.server.responded() {
             AfterResponse::NextRequest => {
                 let held = std::mem::take(&mut e.up.held);
-                io.tcp.consume(e.client, held);
+                if held > 0 {
+                    io.tcp.consume(e.client, held);
+                }
                 e.reset_request();
                 io.tcp.set_timer(e.client, io.now.plus_ns(self.config.client.keep_alive_ns));
             }
@@ -169,17 +172,5 @@ impl Proxy {
         e.client_in = None;
         e.client = FlowId::NONE;
         self.exchanges.free(x);
-    }
-}
-
-fn decimal(mut n: u64, out: &mut [u8; 20]) -> &[u8] {
-    let mut at = out.len();
-    loop {
-        at -= 1;
-        out[at] = b'0' + (n % 10) as u8;
-        n /= 10;
-        if n == 0 {
-            return &out[at..];
-        }
     }
 }

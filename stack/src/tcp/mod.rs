@@ -295,6 +295,12 @@ impl Tcp {
         None
     }
 
+    /// Puts a connection behind the others that have events: its owner has stopped in the middle, so that
+    /// they get their turn.
+    pub fn wake(&mut self, id: FlowId) {
+        self.raise(id, Events::WRITABLE);
+    }
+
     /// Takes the next piece of received data. It counts against the window until it is consumed.
     pub fn read(&mut self, id: FlowId) -> Option<Slice> {
         self.table.flows[id].rx.pop_front().map(|(_, s)| s)
@@ -639,7 +645,6 @@ impl Tcp {
         c.set(Ctr::TcpFlows, self.table.flows.in_use().into());
         c.set(Ctr::TcpHalfOpen, self.half_open.into());
         c.set(Ctr::TcpInTimeWait, self.time_wait.live().into());
-        c.set(Ctr::PoolRxFree, self.rx_pool.free_count().into());
         c.set(Ctr::PoolRxFree, self.rx_pool.free_count().into());
     }
 }

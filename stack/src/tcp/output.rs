@@ -131,6 +131,9 @@ impl Tcp {
             t.backoff = 0;
             t.rexmit_at = now.plus_ns(t.rtt.rto_ns(0));
         }
+        if t.acks_owed == 0 && !t.flags.has(Flags(Flags::ACK_NOW.0 | Flags::PROBE_NOW.0)) {
+            return stay;
+        }
         // The ACKs before the probe, which carries one too, but in a segment that the peer need not look into.
         !(self.send_acks(id, net, tx, now) && self.send_probe(id, net, tx, now)) || stay
     }

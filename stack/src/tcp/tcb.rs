@@ -417,7 +417,8 @@ impl Tcb {
         self.rexmit_at.min(self.ack_at).min(self.user_at).min(self.idle_at)
     }
 
-    /// The window to announce: never less than what was announced before (RFC 9293 3.8.6.2.2).
+    /// The window to announce: no more than the field can say at the connection's scale, never less than what
+    /// was announced before (RFC 9293 3.8.6.2.2).
     #[inline]
     pub fn window(&self, room: u32) -> u32 {
         let fresh = self.rcv_wnd_max.min(room).saturating_sub(self.rcv_held);
@@ -431,3 +432,20 @@ const _: () = {
     assert!(std::mem::offset_of!(Tcb, snd_una) == 64);
     assert!(size_of::<SendRecord>() <= 32);
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_without_scaling_does_not_open_for_ever() {
+        // A peer that does not scale: of 128 KiB it can be told 64. What it cannot be told must not look like
+        // an opening that is worth an ACK of its own, or every request costs one.
+        let mut t = Tcb { rcv_wnd_max: 128 << 10, ..Tcb::default() };
+        assert_eq!(t.window(u32::MAX), 0xffff);
+        t.rcv_adv = t.rcv_nxt + 0xffff;
+        assert_eq!(t.window(u32::MAX) - t.rcv_adv.since(t.rcv_nxt), 0);
+        t.rcv_wscale = 7;
+        assert_eq!(t.window(u32::MAX), 128 << 10);
+    }
+}

@@ -81,6 +81,14 @@ impl<I: SlabIndex> Wheel<I> {
         self.link(i, when, self.tick, self.tick + 1);
     }
 
+    /// Asks the CPU to fetch the entry.
+    #[inline]
+    pub fn prefetch(&self, index: I) {
+        if let Some(l) = self.links.get(index.to_u32() as usize) {
+            hugepages::prefetch(l, 1);
+        }
+    }
+
     /// Takes the entry out.
     pub fn cancel(&mut self, index: I) {
         let i = index.to_u32();

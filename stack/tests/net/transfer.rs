@@ -58,6 +58,27 @@ fn with_smoltcp_over_a_perfect_link_both_ways() {
     }
 }
 
+#[test]
+fn sequence_numbers_wrap() {
+    let connect = |start: Time| {
+        let mut w = pair(Faults { delay_ns: 1_000_000, loss_ppm: 20_000, ..Faults::default() }, 5);
+        w.now = start;
+        let (here, there) = Plan::both(5, 300_000, 100_000);
+        w.b.listen(80, there);
+        w.a.connect(to(false, 80), here, w.now).unwrap();
+        let id = w.a.tcp().flows().next().unwrap();
+        let iss = w.a.tcp().flow(id).iss.0;
+        (w, iss)
+    };
+    let (_, iss) = connect(Time(0));
+    // The ISN is a clock of 4 µs: begin when it is about to wrap.
+    let steps = u32::MAX.wrapping_sub(100_000).wrapping_sub(iss);
+    let (mut w, iss) = connect(Time(u64::from(steps) * 4000));
+    assert_eq!(iss, u32::MAX - 100_000);
+    let limit = w.now.plus_ns(60_000_000_000);
+    w.finish(limit).and_then(|()| w.check_b()).unwrap();
+}
+
 /// Faults of up to 5 % each, drawn by seed.
 fn bad_link(rng: &mut Rng) -> Faults {
     let ppm = |r: &mut Rng| if r.chance(300_000) { 0 } else { r.below(50_000) as u32 };
