@@ -1,11 +1,12 @@
 //! Clients that are slow, hostile or unusual.
 
 use std::net::Shutdown;
+use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::http::End;
-use crate::lab::{Checks, EDGE_V4};
+use crate::lab::{Checks, EDGE_V4, PATIENCE};
 use crate::origins::{Setup, is_over};
 use crate::script::Seen;
 
@@ -254,6 +255,26 @@ pub fn checks(s: &Setup, seen: &Seen, c: &mut Checks) {
         }
         client.socket.shutdown(Shutdown::Write).expect("shut");
         assert_eq!(client.end(), (b"goodbye\n".to_vec(), End::CutShort), "the other half still speaks");
+        let mut client = s.client();
+        client.send(ask.replace("/upgrade", "/upgrade-slowly")).expect("sent");
+        assert_eq!(client.answer("GET").whole(), 101);
+        client.socket.shutdown(Shutdown::Write).expect("shut");
+        assert_eq!(client.end(), (b"welcome\ngoodbye\n".to_vec(), End::CutShort), "data, then FIN");
+        // The origin ends its half first: what the client says after that arrives.
+        for n in [7, 500_000] {
+            let before = seen.late.load(Ordering::Relaxed);
+            let mut client = s.client();
+            client.send(ask.replace("/upgrade", "/upgrade-and-end")).expect("sent");
+            assert_eq!(client.answer("GET").whole(), 101);
+            assert_eq!(client.end(), (b"bye\n".to_vec(), End::CutShort));
+            client.send(vec![b'l'; n]).expect("sent");
+            client.socket.shutdown(Shutdown::Write).expect("shut");
+            let until = Instant::now() + PATIENCE;
+            while seen.late.load(Ordering::Relaxed) != before + n {
+                assert!(Instant::now() < until, "of {n} B {}", seen.late.load(Ordering::Relaxed) - before);
+                thread::sleep(Duration::from_millis(10));
+            }
+        }
         // One that just goes.
         let mut client = s.client();
         client.send(ask).expect("sent");

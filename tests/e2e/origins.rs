@@ -18,13 +18,13 @@ keep_alive = "20s"
 [[site]]
 hosts = "bad.lab"
 origin = "http://10.80.0.3:9000"
-timeouts = { connect = "600ms", first_byte = "800ms", idle = "800ms" }
+timeouts = { connect = "600ms", first_byte = "1s", idle = "1s" }
 
 # … over IPv6 …
 [[site]]
 hosts = "bad6.lab"
 origin = "http://[fd80::3]:9000"
-timeouts = { connect = "600ms", first_byte = "800ms", idle = "800ms" }
+timeouts = { connect = "600ms", first_byte = "1s", idle = "1s" }
 
 # … with a pool of its own …
 [[site]]
@@ -52,6 +52,10 @@ timeouts = { connect = "600ms" }
 hosts = "full.lab"
 origin = "http://10.80.0.3:9001"
 timeouts = { connect = "600ms" }
+
+[[site]]
+hosts = "any6.lab"
+origin = "http://[fd80::3]:9000"
 
 [[site]]
 hosts = "second.lab"
@@ -139,7 +143,9 @@ fn origins_that_fail() {
     let mut c = Checks::new();
 
     for (path, want, counter) in FAILURES {
-        for host in ["bad.lab", "bad6.lab"] {
+        // Only those that hang are met with little patience: a busy machine must not make others of them.
+        let hosts = if path.starts_with("/hang") { ["bad.lab", "bad6.lab"] } else { ["any.lab", "any6.lab"] };
+        for host in hosts {
             c.check(&format!("{path} {host}"), || {
                 let before = s.edge.counter(counter);
                 let began = Instant::now();
@@ -156,7 +162,7 @@ fn origins_that_fail() {
         // To HTTP/1.0 a body without a length ends by closing: a failure must not look like that.
         c.check(&format!("{path} to HTTP/1.0"), || {
             let mut client = s.client();
-            client.send(format!("GET {path} HTTP/1.0\r\nHost: bad.lab\r\n\r\n")).expect("sent");
+            client.send(format!("GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", hosts[0])).expect("sent");
             let a = client.answer("GET");
             match want {
                 Status(n) => assert_eq!(a.whole(), *n, "{a:?}"),
@@ -312,7 +318,7 @@ impl FullBacklog {
     }
 }
 
-/// Kept here for the checks of clients: how a connection that must not go on ends.
+/// That a connection which must not go on does not.
 pub fn is_over(client: &mut Client) -> bool {
     matches!(client.end().1, End::CutShort | End::Reset)
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -14,6 +15,8 @@ use crate::lab::{Lab, PATIENCE};
 pub struct Seen {
     /// Heads of the requests, by path.
     heads: Mutex<HashMap<String, Vec<String>>>,
+    /// Bytes that came through tunnels whose origin had ended its half.
+    pub late: Arc<AtomicUsize>,
 }
 
 impl Seen {
@@ -36,7 +39,7 @@ pub fn start(lab: &Lab) -> Arc<Seen> {
             for socket in listener.incoming().map_while(Result::ok) {
                 let seen = Arc::clone(&seen);
                 // Whatever fails here, the client's side of the node is what is judged.
-                thread::spawn(move || drop(Connection::new(socket).serve(&seen)));
+                thread::spawn(move || drop(Connection::new(socket, &seen).serve(&seen)));
             }
         });
     }
@@ -47,16 +50,17 @@ struct Connection {
     socket: TcpStream,
     unread: Vec<u8>,
     served: usize,
+    ended_with: Arc<AtomicUsize>,
 }
 
 type Go = std::io::Result<bool>;
 
 impl Connection {
-    fn new(socket: TcpStream) -> Connection {
+    fn new(socket: TcpStream, seen: &Seen) -> Connection {
         socket.set_nodelay(true).expect("set");
         socket.set_read_timeout(Some(2 * PATIENCE)).expect("set");
         socket.set_write_timeout(Some(2 * PATIENCE)).expect("set");
-        Connection { socket, unread: Vec::new(), served: 0 }
+        Connection { socket, unread: Vec::new(), served: 0, ended_with: Arc::clone(&seen.late) }
     }
 
     fn serve(mut self, seen: &Seen) -> std::io::Result<()> {
@@ -198,7 +202,18 @@ impl Connection {
                 }
                 Ok(false)
             }
-            "/upgrade" => {
+            // Ends its half first, and says how much came after that.
+            "/upgrade-and-end" => {
+                self.say("HTTP/1.1 101 Switching Protocols\r\nUpgrade: lines\r\nConnection: Upgrade\r\n\r\nbye\n")?;
+                self.socket.shutdown(Shutdown::Write)?;
+                let mut n = self.unread.len();
+                while self.more()? {
+                    n = self.unread.len();
+                }
+                self.ended_with.fetch_add(n, Ordering::Relaxed);
+                Ok(false)
+            }
+            "/upgrade" | "/upgrade-slowly" => {
                 self.say("HTTP/1.1 101 Switching Protocols\r\nUpgrade: lines\r\nConnection: Upgrade\r\n\r\nwelcome\n")?;
                 loop {
                     let mut buf = [0; 16384];
@@ -211,7 +226,12 @@ impl Connection {
                         }
                     };
                     if n == 0 {
-                        return self.end_with("goodbye\n");
+                        // Data and FIN in one segment are another case than one after the other.
+                        self.say("goodbye\n")?;
+                        if name.ends_with("slowly") {
+                            self.pause();
+                        }
+                        return Ok(false);
                     }
                     self.socket.write_all(&buf[..n])?;
                 }

@@ -60,6 +60,10 @@ impl Proxy {
     }
 
     fn client_event(&mut self, io: &mut Io<'_>, x: ExchangeId, flow: FlowId, events: Events) {
+        if events.has(Events::CLOSED) && self.tunnel_is_done(io, x, flow) {
+            self.pump(io, x);
+            return;
+        }
         if events.has(Events::CLOSED) {
             if self.exchanges[x].server.state() != ServerState::Head {
                 self.counters.inc(Ctr::HttpClientGone);
@@ -74,6 +78,12 @@ impl Proxy {
             return;
         }
         self.pump(io, x);
+    }
+
+    /// Whether a side of a tunnel is over because both of its halves ended in order. What it sent last may still
+    /// have to be read, or even wait for room on the other side.
+    fn tunnel_is_done(&self, io: &Io<'_>, x: ExchangeId, flow: FlowId) -> bool {
+        self.exchanges[x].tunnel && io.tcp.close_reason(flow) == CloseReason::Done
     }
 
     /// The client has stood still. Gives whether the exchange goes on.
@@ -174,7 +184,11 @@ impl Proxy {
             return;
         }
         if e.tunnel {
-            self.break_off(io, x);
+            if self.tunnel_is_done(io, x, self.exchanges[x].origin) {
+                self.pump(io, x);
+            } else {
+                self.break_off(io, x);
+            }
             return;
         }
         self.origin_eof(io, x, reason != CloseReason::Done);
