@@ -13,12 +13,12 @@
 //! The node's stack owns the listen addresses, and sees the client's real address and port. Both ends of
 //! a connection may be 127.0.0.1: the wire is private, and nothing on it is routed.
 //!
-//! Each connection has a smoltcp interface with one socket ([`cell`]): frames find theirs by a hash table, so
+//! Each connection has a smoltcp interface with one socket (`cell`): frames find theirs by a hash table, so
 //! that the cost of a frame does not grow with the number of connections, as it would with one interface for
 //! all. Bytes are copied from kernel to ring and from ring to kernel only as far as the other side takes them,
 //! so backpressure passes through; so do half-closes, and resets in both directions.
 //!
-//! Bounds: [`HostConfig::connections_max`], [`cell::RING_BYTES`] each way per connection, the wire's frames.
+//! Bounds: [`HostConfig::connections_max`], `cell::RING_BYTES` each way per connection, the wire's frames.
 //! Only TCP is carried.
 
 mod bridge;

@@ -20,7 +20,7 @@ typed_index! {
     pub struct RecordId;
 }
 
-/// States of RFC 9293 3.3.2. LISTEN is a [`Listener`](super::Listener), TIME-WAIT a record.
+/// States of RFC 9293 3.3.2. LISTEN is an entry in a list of its own, TIME-WAIT a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum State {
