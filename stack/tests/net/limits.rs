@@ -3,8 +3,9 @@
 use dataplane::port::link::Faults;
 use dataplane::{Ctr, Time};
 
-use crate::support::own::Setup;
+use crate::support::own::{OwnHost, Setup};
 use crate::support::script::run_on;
+use crate::support::world::World;
 use crate::support::{Finish, Host, Plan, Reading, pair_with};
 
 const OPEN: &str = "< S 0 win 60000 mss 1000\n> SA 0 ack 1\n< A 1 ack 1\nev ACCEPTED\n";
@@ -174,4 +175,25 @@ fn closes_of_every_kind_leave_nothing() {
             }
         }
     }
+}
+
+/// Under pressure the window is 2 KiB: its reader's openings must be told, or each ends in a probe of the
+/// peer's, 200 ms later.
+#[test]
+fn a_pool_at_its_reserve_slows_a_transfer_and_does_not_stall_it() {
+    let mut b = Setup::host(2);
+    (b.limits.rx_cells, b.limits.rx_reserve) = (64, 16);
+    let faults = Faults { delay_ns: 1_000_000, ..Faults::default() };
+    let mut w = pair_with(&Setup::host(1), &b, faults, 1);
+    // A reader that takes next to nothing fills the pool down to its reserve.
+    let (here, there) = Plan::both(1, 500_000, 0);
+    w.b.listen(80, there.reading(Reading::Rate(1)));
+    w.a.connect(([10, 0, 0, 2], 80).into(), here, w.now).unwrap();
+    w.run_to(Time::from_ms(1_000));
+    let (here, there) = Plan::both(2, 100_000, 0);
+    w.b.listen(81, there);
+    w.a.connect(([10, 0, 0, 2], 81).into(), here, w.now).unwrap();
+    let got = |w: &mut World<OwnHost>| w.b.results().iter().map(|(_, o)| o.got).max();
+    let done = w.run_until(Time::from_ms(2_000), |w| got(w) >= Some(100_000));
+    assert!(done, "{:?} of 100,000 bytes by {}", got(&mut w), w.now);
 }
