@@ -19,6 +19,8 @@ const CHALLENGES_PER_SECOND: u32 = 1000;
 const COMPACT_BELOW: usize = 256;
 /// Bytes that an orphan still takes before it resets.
 const DISCARD_MAX: u32 = 256 << 10;
+/// Small segments that are acknowledged together at most.
+const SMALL_SEGMENTS: u8 = 4;
 /// Third duplicate ACK: loss (RFC 5681 3.2).
 const DUP_ACKS: u8 = 3;
 
@@ -724,7 +726,9 @@ impl Tcp {
         let gap = !t.ooo.is_empty() || t.acks_owed > 0;
         t.unacked_segments = t.unacked_segments.saturating_add(1);
         let much = t.rcv_nxt.since(t.rcv_acked) >= 2 * u32::from(t.rcv_mss);
-        if gap || much || t.unacked_segments >= 2 || t.flags.has(Flags::FIN_TAKEN) {
+        // A second *full-sized* segment is acknowledged at once (RFC 5681 4.2); a response that comes as a small
+        // head and a small body is not two of them, and the next request carries its ACK.
+        if gap || much || t.unacked_segments >= SMALL_SEGMENTS || t.flags.has(Flags::FIN_TAKEN) {
             t.flags.set(Flags::ACK_NOW);
             self.want_output(id);
         } else if t.ack_at == Time::NEVER {

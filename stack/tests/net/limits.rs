@@ -49,7 +49,7 @@ fn cells() {
                 "< A {}:{} ack 1\n{}",
                 i + 1,
                 i + 2,
-                if i % 2 == 1 { format!("> A 1 ack {}\n", i + 2) } else { String::new() }
+                if i % 4 == 3 { format!("> A 1 ack {}\n", i + 2) } else { String::new() }
             )
         })
         .collect();

@@ -132,7 +132,7 @@ fn loss() {
         "ACKs with data or another window are no duplicates",
         &format!(
             "{FIVE}< A 1 ack 1 win 1001\n< A 1 ack 1 win 1002\n< A 1 ack 1 win 1003\n< A 1:2 ack 1 win 1003\n< A 2:3 ack 1 win 1003
-             > A 501 ack 3\n< A 3:4 ack 1 win 1003\n> -\n+41\n> A 501 ack 4\ncount tcp.dup_acks 0"
+             > -\n< A 3:4 ack 1 win 1003\n> -\n+41\n> A 501 ack 4\ncount tcp.dup_acks 0"
         ),
     );
     opened(
