@@ -93,7 +93,7 @@ impl<L: Pipeline> Core<L> {
         if busy {
             self.settle();
         }
-        c_passes(&self.counters);
+        self.counters.inc(Ctr::LoopPasses);
         busy
     }
 
@@ -180,11 +180,6 @@ impl<L: Pipeline> Core<L> {
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
-}
-
-#[inline(always)]
-fn c_passes(c: &Counters) {
-    c.inc(Ctr::LoopPasses);
 }
 
 #[cfg(test)]

@@ -13,7 +13,14 @@ pub struct Tee<P> {
     port: P,
     out: PcapWriter,
     failed: Option<io::Error>,
+    /// Holds the packet that the port is being offered.
+    offered: TxQueue,
+    /// Its bytes: the port may have let go of it by the time that it is recorded.
+    frame: Box<[u8]>,
 }
+
+/// The longest frame that is recorded: no port carries a longer one.
+const FRAME_BYTES: usize = 64 << 10;
 
 impl<P: Port> Tee<P> {
     /// Records `port` to a new pcapng file.
@@ -22,18 +29,13 @@ impl<P: Port> Tee<P> {
     /// When the file cannot be made.
     pub fn new(port: P, path: &Path) -> io::Result<Tee<P>> {
         let out = PcapWriter::create(path, &[port.facts().kind])?;
-        Ok(Tee { port, out, failed: None })
+        let frame = vec![0; FRAME_BYTES].into_boxed_slice();
+        Ok(Tee { port, out, failed: None, offered: TxQueue::new(1), frame })
     }
 
     /// The error that ended the recording, if one did. The port goes on.
     pub fn error(&self) -> Option<&io::Error> {
         self.failed.as_ref()
-    }
-
-    fn record(&mut self, now: Time, parts: &[&[u8]]) {
-        if self.failed.is_none() {
-            self.failed = self.out.write(now, 0, parts).err();
-        }
     }
 }
 
@@ -42,7 +44,9 @@ impl<P: Port> Port for Tee<P> {
         let before = out.len();
         let n = self.port.rx_burst(out, now);
         for p in &out[before..] {
-            self.record(now, &[p.head()]);
+            if self.failed.is_none() {
+                self.failed = self.out.write(now, 0, &[p.head()]).err();
+            }
         }
         n
     }
@@ -50,20 +54,20 @@ impl<P: Port> Port for Tee<P> {
     fn tx_burst(&mut self, queue: &mut TxQueue, now: Time) -> usize {
         // Which frames the port will take is not known before: record them one by one as they go.
         let mut sent = 0;
-        let mut one = TxQueue::new(1);
         while sent < super::BURST_MAX {
             let Some(p) = queue.pop() else { break };
-            let mut frame = vec![0; p.total_len()];
-            p.copy_to(&mut frame);
-            one.push(p);
-            if self.port.tx_burst(&mut one, now) == 0 {
-                if let Some(p) = one.pop() {
+            let len = p.copy_to(&mut self.frame).unwrap_or(0);
+            self.offered.push(p);
+            if self.port.tx_burst(&mut self.offered, now) == 0 {
+                if let Some(p) = self.offered.pop() {
                     queue.push_front(p);
                 }
                 break;
             }
             sent += 1;
-            self.record(now, &[&frame]);
+            if self.failed.is_none() {
+                self.failed = self.out.write(now, 0, &[&self.frame[..len]]).err();
+            }
         }
         if sent > 0 && self.failed.is_none() {
             self.failed = self.out.flush().err();
