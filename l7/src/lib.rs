@@ -3,7 +3,8 @@
 //! Everything here is sans-IO. A protocol type takes bytes, says what they mean and what may be done next;
 //! it holds no socket, reads no clock and, on the paths that the network reaches, allocates nothing.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+pub mod cache;
 pub mod http1;
 pub mod proxy;

@@ -1,0 +1,3 @@
+//! The cache: one store for all cores, and the rules of HTTP over it.
+
+pub mod store;
