@@ -80,7 +80,7 @@ pub(super) fn gather(cells: &Cells, tcp: &mut Tcp, flow: FlowId, start: Slice) -
 
 impl Leg {
     /// Sends a piece of a body on, in a chunk where the way out is chunked.
-    fn forward(&mut self, tcp: &mut Tcp, to: FlowId, pool: &Pool, piece: Slice) -> bool {
+    pub(super) fn forward(&mut self, tcp: &mut Tcp, to: FlowId, pool: &Pool, piece: Slice) -> bool {
         if piece.is_empty() {
             return true;
         }

@@ -70,6 +70,7 @@ impl Proxy {
             if self.exchanges[x].server.state() != ServerState::Head {
                 self.counters.inc(Ctr::HttpClientGone);
             }
+            self.detach(io, x);
             self.drop_origin(io, x);
             io.tcp.release(flow);
             self.clients -= 1;
@@ -226,6 +227,9 @@ impl Proxy {
     }
 
     pub(super) fn down_is_full(&self, io: &Io<'_>, x: ExchangeId) -> bool {
+        if self.exchanges[x].is_fetch() {
+            return false;
+        }
         io.tcp.queued_true(self.exchanges[x].client) >= self.config().request_budget_bytes
     }
 }

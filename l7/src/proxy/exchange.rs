@@ -1,5 +1,6 @@
 //! One request under way: a client connection, its origin connection, and what is between them.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use dataplane::{CellWriter, Slice, Time};
@@ -7,6 +8,8 @@ use hugepages::typed_index;
 use stack::FlowId;
 
 use super::plan::Plan;
+use super::side::Side;
+use super::waiting::Links;
 use crate::http1::{BodyLength, ClientConn, HttpLimits, Method, ServerConn, Version};
 
 typed_index! {
@@ -86,12 +89,22 @@ pub struct Exchange {
     pub origin_in: Option<Slice>,
     /// The head as sent to the origin, until it can no longer be needed again.
     pub head: Option<Slice>,
+    /// The client's head as it came: kept while it may have to be read again (a request that waits for the cache).
+    pub request: Option<Slice>,
+    /// Decoded bytes of the response's body that come before what the origin's connection gives next.
+    pub spill: Option<Slice>,
+    /// What it has to do with the cache.
+    pub(super) side: Side,
+    /// Its place among those who wait for an object.
+    pub(super) links: Links,
+    /// Who asks: for the origin to know.
+    pub peer: IpAddr,
     /// Client to origin.
     pub up: Leg,
     /// Origin to client.
     pub down: Leg,
     /// The config that the request follows; `None` in a context that is not in use.
-    pub plan: Option<Rc<Plan>>,
+    pub(super) plan: Option<Rc<Plan>>,
     /// Site.
     pub site: u16,
     /// Origin of the site.
@@ -133,6 +146,11 @@ impl Exchange {
             client_in: None,
             origin_in: None,
             head: None,
+            request: None,
+            spill: None,
+            side: Side::Direct,
+            links: Links::default(),
+            peer: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             up: Leg::default(),
             down: Leg::default(),
             plan: None,
@@ -156,7 +174,7 @@ impl Exchange {
     /// Takes a context that was given back into use, for a client connection with a byte of a request. What
     /// belongs to one request was let go of when it was given back, and `conn` is set with the origin: only
     /// the rest is written.
-    pub fn begin(&mut self, client: FlowId, plan: Rc<Plan>) {
+    pub(super) fn begin(&mut self, client: FlowId, plan: Rc<Plan>) {
         debug_assert!(self.client_in.is_none() && self.origin_in.is_none() && self.head.is_none());
         debug_assert!(self.origin.is_none() && self.up.held == 0 && self.down.held == 0);
         debug_assert!(!self.connected && !self.responding && !self.tunnel && self.attempts == 0);
@@ -171,6 +189,11 @@ impl Exchange {
         self.head_timed = true;
     }
 
+    /// Whether it is a fetch: no client waits at its end.
+    pub fn is_fetch(&self) -> bool {
+        matches!(self.side, Side::Fetches(_))
+    }
+
     /// How long a body may stand still.
     pub fn idle_ns(&self) -> u64 {
         self.plan.as_ref().map_or(u64::MAX, |v| v.idle_ns(self.site))
@@ -180,7 +203,10 @@ impl Exchange {
     pub fn reset_request(&mut self) {
         self.origin = FlowId::NONE;
         self.origin_in = None;
+        debug_assert!(matches!(self.side, Side::Direct), "left without letting go of the cache");
         self.head = None;
+        self.request = None;
+        self.spill = None;
         self.up = Leg::default();
         self.down = Leg::default();
         self.attempts = 0;

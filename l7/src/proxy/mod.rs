@@ -16,13 +16,18 @@
 //! response is handed to TCP: an idle connection is a flow record and nothing else.
 
 mod body;
+mod cached;
 mod config;
 mod events;
 mod exchange;
+mod fetch;
 mod plan;
 mod pump;
+mod reads;
 mod respond;
+mod side;
 mod upstream;
+mod waiting;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -32,7 +37,10 @@ use hugepages::{Arena, Footprint, Limits, Slab};
 use stack::{FlowId, Net, Tcp};
 
 pub use config::{Answer, ClientTimeouts, Origin, OriginTimeouts, ProxyConfig, Router, Site};
+use crate::cache::store::Handle;
 use exchange::{Exchange, ExchangeId, Leg, Role};
+use fetch::Failures;
+use waiting::Waiting;
 pub use plan::{OLD_PLANS_MAX, Program};
 use plan::{OriginSlot, Plan};
 
@@ -40,6 +48,8 @@ use crate::http1::{HeaderSlots, http_date};
 
 /// Largest head that we write: what the parser lets in, and what we add to it.
 pub const HEAD_CELL_BYTES: u32 = 20 << 10;
+/// The longest cache key; a longer one's request goes past the cache.
+const KEY_BYTES_MAX: usize = 4096;
 /// Origins of a site that one request tries at most.
 const ATTEMPTS_MAX: u8 = 3;
 
@@ -105,7 +115,16 @@ pub struct Proxy {
     exchanges: Slab<ExchangeId, Exchange>,
     cells: Cells,
     counters: Counters,
+    /// The shared cache, if any site of this node uses one.
+    store: Option<Handle>,
+    waiting: Waiting,
+    failures: Failures,
+    /// The head blob of a stored object, and its key.
+    blob: Box<[u8]>,
+    key: Box<[u8]>,
     slots: HeaderSlots,
+    /// For a request's head beside a response's.
+    slots2: HeaderSlots,
     scratch: Box<[u8]>,
     date: [u8; 29],
     date_second: u64,
@@ -134,6 +153,7 @@ impl Proxy {
         limits: &Limits,
         arena: &mut Arena,
         cells: Cells,
+        store: Option<Handle>,
         counters: Counters,
     ) -> Option<Proxy> {
         let nobody = FlowId::NONE;
@@ -150,7 +170,13 @@ impl Proxy {
             exchanges,
             cells,
             counters,
+            waiting: Waiting::new(limits.http_contexts),
+            failures: Failures::new(),
+            blob: vec![0; store.as_ref().map_or(0, Handle::head_bytes_max)].into(),
+            key: vec![0; KEY_BYTES_MAX].into(),
+            store,
             slots: HeaderSlots::new(),
+            slots2: HeaderSlots::new(),
             scratch: vec![0; HEAD_CELL_BYTES as usize].into(),
             date,
             date_second: 0,
@@ -172,6 +198,11 @@ impl Proxy {
         }
         let mut n = 0u64;
         let t0 = dataplane::time::cycles();
+        if let Some(store) = &mut self.store {
+            store.quiescent();
+            self.wake_readers(io);
+            self.reset_slowest(io);
+        }
         while let Some((flow, events)) = io.tcp.next_event() {
             n += 1;
             self.event(io, flow, events);

@@ -8,6 +8,7 @@ use stack::{FlowId, State, Tcp};
 use super::body::{Gathered, Moved, gather, move_body};
 use super::exchange::ExchangeId;
 use super::respond::count_status;
+use super::side::Side;
 use super::{Cells, Io, Proxy, settle};
 use crate::http1::{
     BodyLength, ClientEof, ClientState, Discarded, Parsed, ServerEof, ServerState, SliceSink, ToClient,
@@ -20,7 +21,7 @@ const STEPS_MAX: usize = 64;
 
 /// What a step came to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     /// Something moved: look again.
     Moved,
     /// Nothing to do before the next event.
@@ -47,13 +48,17 @@ impl Proxy {
             }
         }
         self.settle(io, x);
-        io.tcp.wake(self.exchanges[x].client);
+        let e = &self.exchanges[x];
+        io.tcp.wake(if e.is_fetch() { e.origin } else { e.client });
         true
     }
 
     /// Opens windows by what the other sides have acknowledged, and moves the stall timers on.
     fn settle(&mut self, io: &mut Io<'_>, x: ExchangeId) {
         let e = &mut self.exchanges[x];
+        if e.is_fetch() {
+            return; // Its bytes are consumed as they are stored.
+        }
         settle(&mut e.up, io.tcp, e.client, e.origin);
         if e.origin.is_some() {
             settle(&mut e.down, io.tcp, e.origin, e.client);
@@ -69,6 +74,9 @@ impl Proxy {
     fn client_step(&mut self, io: &mut Io<'_>, x: ExchangeId) -> Step {
         if self.exchanges[x].tunnel {
             return self.tunnel_up(io, x);
+        }
+        if self.exchanges[x].is_fetch() {
+            return Step::Waits;
         }
         match self.exchanges[x].server.state() {
             ServerState::Idle | ServerState::Head => self.request_head(io, x),
@@ -161,7 +169,7 @@ impl Proxy {
     }
 
     /// Whether an exchange that may have ended in a call still is the one of `client`.
-    fn gone_or_moved(&self, x: ExchangeId, client: FlowId) -> Step {
+    pub(super) fn gone_or_moved(&self, x: ExchangeId, client: FlowId) -> Step {
         if self.exchanges.is_used(x) && self.exchanges[x].client == client { Step::Moved } else { Step::Gone }
     }
 
@@ -317,6 +325,11 @@ impl Proxy {
 
     fn origin_step(&mut self, io: &mut Io<'_>, x: ExchangeId) -> Step {
         let e = &self.exchanges[x];
+        match &e.side {
+            Side::Waits(_) => return self.waits_step(io, x),
+            Side::Reads(_) => return self.reads_step(io, x),
+            Side::Direct | Side::Fetches(_) => {}
+        }
         if e.origin.is_none() || !e.connected {
             return Step::Waits;
         }
@@ -435,11 +448,28 @@ impl Proxy {
     }
 
     fn response_body(&mut self, io: &mut Io<'_>, x: ExchangeId) -> Step {
+        if self.exchanges[x].is_fetch() {
+            let moved = self.fetch_body(io, x);
+            let alive = self.exchanges.is_used(x) && self.exchanges[x].is_fetch();
+            return if !alive {
+                Step::Gone
+            } else if moved {
+                Step::Moved
+            } else {
+                Step::Waits
+            };
+        }
         if self.down_is_full(io, x) {
             return Step::Waits;
         }
         let e = &mut self.exchanges[x];
         let (client, origin) = (e.client, e.origin);
+        if let Some(spill) = e.spill.take()
+            && !e.down.forward(io.tcp, client, &self.cells.payload, spill)
+        {
+            self.break_off(io, x);
+            return Step::Gone;
+        }
         let Some(input) = e.origin_in.take().or_else(|| io.tcp.read(origin)) else {
             if !io.tcp.at_end(origin) || e.conn.is_response_complete() {
                 return Step::Waits;

@@ -24,6 +24,11 @@ pub(super) fn count_status(c: &Counters, status: u16) {
 impl Proxy {
     /// Answers with an error of ours; when a response has begun, breaks it off instead.
     pub(super) fn fail(&mut self, io: &mut Io<'_>, x: ExchangeId, status: u16) {
+        if self.exchanges[x].is_fetch() {
+            self.fetch_failed(io, x, status);
+            return;
+        }
+        self.detach(io, x);
         self.drop_origin(io, x);
         let e = &mut self.exchanges[x];
         if e.responding || !matches!(e.server.state(), ServerState::Exchange | ServerState::Head) {
@@ -103,12 +108,16 @@ impl Proxy {
 
     /// The origin's response is complete, and handed to TCP.
     pub(super) fn complete(&mut self, io: &mut Io<'_>, x: ExchangeId) {
+        if self.exchanges[x].is_fetch() {
+            self.fetch_complete(io, x);
+            return;
+        }
         self.give_back(io, x);
         self.finish_response(io, x);
     }
 
     /// The response is handed to TCP to its last byte: what comes next on the connection?
-    fn finish_response(&mut self, io: &mut Io<'_>, x: ExchangeId) {
+    pub(super) fn finish_response(&mut self, io: &mut Io<'_>, x: ExchangeId) {
         self.counters.inc(Ctr::HttpComplete);
         let e = &mut self.exchanges[x];
         self.counters.record(Hist::LastByte, io.now.since_ns(e.started));
@@ -138,6 +147,7 @@ impl Proxy {
 
     /// Ends the client's connection in order. What it still sends is thrown away by TCP for a while.
     pub(super) fn close_client(&mut self, io: &mut Io<'_>, x: ExchangeId) {
+        self.detach(io, x);
         self.drop_origin(io, x);
         io.tcp.orphan(self.exchanges[x].client, io.now);
         self.clients -= 1;
@@ -146,6 +156,11 @@ impl Proxy {
 
     /// Ends the exchange so that the client cannot take what it got for the whole.
     pub(super) fn break_off(&mut self, io: &mut Io<'_>, x: ExchangeId) {
+        if self.exchanges[x].is_fetch() {
+            self.fetch_failed(io, x, 502);
+            return;
+        }
+        self.detach(io, x);
         // A client that has left in the same burst is not the origin's failure; its event would say so next.
         let gone = io.tcp.state(self.exchanges[x].client) == State::Closed;
         self.counters.inc(if gone { Ctr::HttpClientGone } else { Ctr::HttpAborted });

@@ -1,0 +1,185 @@
+//! Sending stored bodies: from the store's chunks into the client's cells, as far as the client takes them.
+
+use dataplane::{CellWriter, Ctr, Slice};
+
+use super::exchange::ExchangeId;
+use super::pump::Step;
+use super::side::{Outcome, Reads, Side, Waits};
+use super::{Io, Proxy};
+use crate::cache::store::{Cursor, ObjectId, Wake};
+
+/// Bytes that a client's queue is filled to at least, and at most: between them, twice what TCP may have in flight.
+const QUEUE_BYTES_MIN: u32 = 32 << 10;
+/// A client that could not be given a cell looks again after this.
+const NO_CELL_RETRY_NS: u64 = 5_000_000;
+
+impl Proxy {
+    /// Wakes the clients whose objects have moved on.
+    pub(super) fn wake_readers(&mut self, io: &mut Io<'_>) {
+        let Some(store) = &mut self.store else { return };
+        let (waiting, all) = (&self.waiting, &self.exchanges);
+        store.drain_wakes(|wake| match wake {
+            Wake::Object(id) => waiting.each(all, id, |e| io.tcp.wake(e.client)),
+            Wake::All => waiting.all(all, |e| io.tcp.wake(e.client)),
+        });
+    }
+
+    /// `x` waits for an object; pins it.
+    pub(super) fn wait_on(&mut self, x: ExchangeId, object: ObjectId, fetch: ExchangeId, validates: bool, looks: u8) {
+        let Some(store) = &mut self.store else { return };
+        store.pin(object);
+        let seen = store.progress(object);
+        self.exchanges[x].side =
+            Side::Waits(Waits { object, seen, fetch, outcome: Outcome::Open, validates, looks });
+        self.waiting.enter(&mut self.exchanges, x, object);
+    }
+
+    /// `x` begins to read the body of `object`; pins it.
+    pub(super) fn read_from(
+        &mut self,
+        io: &Io<'_>,
+        x: ExchangeId,
+        object: ObjectId,
+        from: u64,
+        left: Option<u64>,
+        fetch: ExchangeId,
+    ) {
+        let Some(store) = &mut self.store else { return };
+        store.pin(object);
+        self.exchanges[x].side =
+            Side::Reads(Reads { object, cursor: Cursor::at(from), left, fetch, moved: io.now });
+    }
+
+    /// `x` has nothing to do with the cache any more: pins, lists and its fetch let go of it.
+    pub(super) fn detach(&mut self, io: &mut Io<'_>, x: ExchangeId) {
+        self.waiting.leave(&mut self.exchanges, x);
+        let (object, fetch) = match std::mem::take(&mut self.exchanges[x].side) {
+            Side::Waits(w) => (w.object, w.fetch),
+            Side::Reads(r) => (r.object, r.fetch),
+            other => {
+                self.exchanges[x].side = other;
+                return;
+            }
+        };
+        if let Some(store) = &mut self.store {
+            store.unpin(object);
+        }
+        if fetch.is_some()
+            && let Side::Fetches(f) = &mut self.exchanges[fetch].side
+        {
+            f.first = ExchangeId::NONE;
+            if f.is_parked {
+                // It was kept for this client alone.
+                self.fetch_failed(io, fetch, 502);
+            }
+        }
+    }
+
+    /// Sends on what there is of a stored body.
+    pub(super) fn reads_step(&mut self, io: &mut Io<'_>, x: ExchangeId) -> Step {
+        let e = &mut self.exchanges[x];
+        let client = e.client;
+        let (Side::Reads(r), Some(store)) = (&mut e.side, &mut self.store) else { return Step::Waits };
+        let budget = self.current.program.config.request_budget_bytes;
+        let target = (2 * io.tcp.flow(client).cc.cwnd).clamp(QUEUE_BYTES_MIN.min(budget), budget);
+        loop {
+            if io.tcp.queued_true(client) >= target {
+                return Step::Waits;
+            }
+            let progress = store.progress(r.object);
+            let there = progress.len.saturating_sub(r.cursor.offset());
+            let n = r.left.map_or(there, |left| there.min(left)).min(u64::from(self.cells.payload.cell_bytes()));
+            if n == 0 {
+                let at_end = match r.left {
+                    Some(left) => left == 0,
+                    None => progress.state.is_complete(),
+                };
+                if at_end {
+                    return self.reads_done(io, x);
+                }
+                let fetch = r.fetch;
+                if fetch.is_some() && matches!(&self.exchanges[fetch].side, Side::Fetches(f) if f.is_parked) {
+                    self.take_over(io, x, fetch);
+                    return Step::Moved;
+                }
+                if progress.state.is_failed() || progress.state.is_complete() {
+                    // It is shorter than its head says, or was broken off.
+                    self.break_off(io, x);
+                    return Step::Gone;
+                }
+                let object = r.object;
+                if store.wait_for(object, progress) {
+                    self.waiting.enter(&mut self.exchanges, x, object);
+                    return Step::Waits;
+                }
+                continue;
+            }
+            let Some(piece) = copy_out(store, r, n as usize, &self.cells.payload) else {
+                self.counters.inc(Ctr::PoolPayloadEmpty);
+                if io.tcp.queued(client) == 0 {
+                    // Nothing will be acknowledged that could wake it.
+                    io.tcp.set_timer(client, io.now.plus_ns(NO_CELL_RETRY_NS));
+                }
+                return Step::Waits;
+            };
+            if let Some(left) = &mut r.left {
+                *left -= piece.len() as u64;
+            }
+            r.moved = io.now;
+            self.counters.add(Ctr::CacheBytesServed, piece.len() as u64);
+            if !e.down.forward(io.tcp, client, &self.cells.payload, piece) {
+                self.break_off(io, x);
+                return Step::Gone;
+            }
+        }
+    }
+
+    fn reads_done(&mut self, io: &mut Io<'_>, x: ExchangeId) -> Step {
+        let client = self.exchanges[x].client;
+        if !self.exchanges[x].down.end(io.tcp, client, &self.cells.payload) {
+            self.break_off(io, x);
+            return Step::Gone;
+        }
+        self.detach(io, x);
+        self.complete(io, x);
+        self.gone_or_moved(x, client)
+    }
+
+    /// Of the clients that hold bytes which are out of the index, ends the one that has stood still for longest.
+    /// Called while the store is over its bound of such bytes.
+    pub(super) fn reset_slowest(&mut self, io: &mut Io<'_>) {
+        let Some(store) = &mut self.store else { return };
+        if !store.over_pinned_cap() {
+            return;
+        }
+        let slowest = self
+            .exchanges
+            .used()
+            .filter_map(|x| match &self.exchanges[x].side {
+                Side::Reads(r) if store.is_evicted(r.object) => Some((r.moved, x)),
+                _ => None,
+            })
+            .min_by_key(|(moved, _)| *moved);
+        if let Some((_, x)) = slowest {
+            self.counters.inc(Ctr::CacheSlowReset);
+            self.break_off(io, x);
+        }
+    }
+}
+
+/// Copies up to `n` bytes at the reader's place into a cell.
+fn copy_out(
+    store: &mut crate::cache::store::Handle,
+    r: &mut Reads,
+    n: usize,
+    pool: &dataplane::Pool,
+) -> Option<Slice> {
+    let mut w = CellWriter::default();
+    if !w.reserve(n, pool) {
+        return None;
+    }
+    store.read(r.object, &mut r.cursor, n, |piece| {
+        w.put(piece);
+    });
+    w.take()
+}

@@ -1,0 +1,87 @@
+//! What an exchange has to do with the cache.
+//!
+//! ```text
+//!             miss: claim                     head is there          body is there
+//!  client ──► Waits ───────────────────────► Reads ────────────────► done
+//!               │ not to be shared              │ outgrew the store
+//!               └──► Direct ◄───────────────────┘   takes the origin's connection over
+//!  fetch  ──► Fetches ── body, to the end, whether clients are left or not ──► done
+//! ```
+//!
+//! A *fetch* is an exchange without a client: it has the connection to the origin and writes the object. Every
+//! client reads the object, the one whose request began the fetch too; so the origin is read at its own pace, and no
+//! client's leaving or dawdling concerns the others.
+
+use dataplane::Time;
+
+use super::exchange::ExchangeId;
+use crate::cache::store::{Cursor, Fill, ObjectId, Progress, PurgeEpoch};
+
+/// See the module.
+#[derive(Default)]
+pub(super) enum Side {
+    /// Bytes go between client and origin.
+    #[default]
+    Direct,
+    /// A client that waits for what a fetch brings.
+    Waits(Waits),
+    /// A client that is being sent a stored body.
+    Reads(Reads),
+    /// No client: brings a response into the store.
+    Fetches(Fetches),
+}
+
+/// What the fetch of an exchange has found for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Nothing yet.
+    #[default]
+    Open,
+    /// The object, whatever its age: it was fetched, or validated, for this request.
+    Use(ObjectId),
+    /// No answer from the origin: this is what the client gets, if nothing stale may be had.
+    Failed(u16),
+}
+
+/// A client that waits. The object is pinned.
+pub(super) struct Waits {
+    pub object: ObjectId,
+    /// How far it was when we asked to be woken.
+    pub seen: Progress,
+    /// Our own fetch, if we began one and it still is.
+    pub fetch: ExchangeId,
+    pub outcome: Outcome,
+    /// Whether the object is a stored one that is being validated, not a new one.
+    pub validates: bool,
+    /// Times that we have looked anew.
+    pub looks: u8,
+}
+
+/// A client that reads a body. The object is pinned.
+pub(super) struct Reads {
+    pub object: ObjectId,
+    pub cursor: Cursor,
+    /// Bytes still to be sent; `None`: until the object is complete.
+    pub left: Option<u64>,
+    /// Our own fetch, if it still is.
+    pub fetch: ExchangeId,
+    /// When something was sent last, for choosing the slowest.
+    pub moved: Time,
+}
+
+/// A fetch.
+pub(super) struct Fetches {
+    /// What it writes; `None` while it validates.
+    pub fill: Option<Fill>,
+    /// The stored object that it validates or replaces: pinned, and ours to validate.
+    pub stale: Option<ObjectId>,
+    /// The exchange whose request this is, as long as it waits for it or reads.
+    pub first: ExchangeId,
+    /// Purges until it began.
+    pub purges: PurgeEpoch,
+    /// Hash of the key.
+    pub hash: u64,
+    /// The object has outgrown the store: the first client takes the connection over when it has read what
+    /// is there.
+    pub is_parked: bool,
+}
