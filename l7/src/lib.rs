@@ -7,4 +7,5 @@
 
 pub mod cache;
 pub mod http1;
+pub mod phases;
 pub mod proxy;

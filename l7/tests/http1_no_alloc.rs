@@ -6,6 +6,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use l7::http1::*;
+use l7::phases::EditList;
 
 struct Counting;
 
@@ -55,6 +56,7 @@ fn exchange(limits: &HttpLimits, slots: &mut HeaderSlots, room: &mut [u8]) {
         forward_expect: true,
         forward_upgrade: true,
         keep_alive: true,
+        edits: &[],
     };
     write_request_to_origin(&head, &to_origin, &mut sink).expect("room");
     let (method, version) = (head.method(), head.version());
@@ -69,8 +71,13 @@ fn exchange(limits: &HttpLimits, slots: &mut HeaderSlots, room: &mut [u8]) {
         panic!("a response")
     };
     let date = http_date::format(784_111_777);
-    let to_client =
-        ToClient { version, method, keep_alive: server.respond(outgoing_body(&head, version)), date: &date };
+    let to_client = ToClient {
+        version,
+        method,
+        keep_alive: server.respond(outgoing_body(&head, version)),
+        date: &date,
+        edits: EditList::NONE,
+    };
     write_response_to_client(&head, &to_client, &mut sink).expect("room");
     client.read_body(&RESPONSE[at..]).expect("a body");
     client.finish(0);

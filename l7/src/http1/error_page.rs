@@ -3,6 +3,7 @@
 use super::bytes;
 use super::method::{Method, Version};
 use super::sink::{Full, HeadSink};
+use crate::phases::EditList;
 
 /// What an error response depends on.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +20,16 @@ pub struct ErrorContext<'a> {
 
 /// Writes a small complete response, head and body.
 pub fn write_error(status: u16, ctx: &ErrorContext<'_>, sink: &mut impl HeadSink) -> Result<(), Full> {
+    write_own_error(status, ctx, &EditList::NONE, sink)
+}
+
+/// [`write_error`], with the lines that edits add.
+pub fn write_own_error(
+    status: u16,
+    ctx: &ErrorContext<'_>,
+    edits: &EditList<'_>,
+    sink: &mut impl HeadSink,
+) -> Result<(), Full> {
     let (title, sentence) = words(status);
     let mut digits = [0; 20];
     let code = bytes::format_decimal(u64::from(status), &mut digits);
@@ -36,25 +47,72 @@ pub fn write_error(status: u16, ctx: &ErrorContext<'_>, sink: &mut impl HeadSink
         b"</p>\n</body>\n</html>\n",
     ];
     let length: usize = body.iter().map(|piece| piece.len()).sum();
-
-    sink.put(b"HTTP/1.1 ")?;
-    sink.put(code)?;
-    sink.put(b" ")?;
-    sink.put(title.as_bytes())?;
-    sink.put(b"\r\nDate: ")?;
-    sink.put(ctx.date)?;
-    sink.put(b"\r\nContent-Type: text/html; charset=utf-8\r\nCache-Control: no-store\r\nContent-Length: ")?;
-    let mut digits = [0; 20];
-    sink.put(bytes::format_decimal(length as u64, &mut digits))?;
-    sink.put(match (ctx.close, ctx.version) {
-        (true, _) => b"\r\nConnection: close\r\n\r\n".as_slice(),
-        (false, Some(Version::Http10)) => b"\r\nConnection: keep-alive\r\n\r\n",
-        (false, _) => b"\r\n\r\n",
-    })?;
+    write_error_head(status, ctx, length as u64, edits, sink)?;
     if ctx.method == Some(Method::Head) {
         return Ok(());
     }
     body.iter().try_for_each(|piece| sink.put(piece))
+}
+
+/// Writes the head of an error whose page, UTF-8 HTML of this length, the caller sends after it (not to HEAD).
+pub fn write_error_head(
+    status: u16,
+    ctx: &ErrorContext<'_>,
+    body_length: u64,
+    edits: &EditList<'_>,
+    sink: &mut impl HeadSink,
+) -> Result<(), Full> {
+    put_start(status, ctx, sink)?;
+    if !edits.replaces(b"content-type") {
+        sink.put(b"Content-Type: text/html; charset=utf-8\r\n")?;
+    }
+    if !edits.replaces(b"cache-control") {
+        sink.put(b"Cache-Control: no-store\r\n")?;
+    }
+    put_end(ctx, body_length, edits, sink)
+}
+
+/// Writes a redirect, complete: it has no body. `location` writes the value of Location.
+pub fn write_redirect<S: HeadSink>(
+    status: u16,
+    ctx: &ErrorContext<'_>,
+    edits: &EditList<'_>,
+    sink: &mut S,
+    location: impl FnOnce(&mut S) -> Result<(), Full>,
+) -> Result<(), Full> {
+    put_start(status, ctx, sink)?;
+    sink.put(b"Location: ")?;
+    location(sink)?;
+    sink.put(b"\r\n")?;
+    put_end(ctx, 0, edits, sink)
+}
+
+fn put_start(status: u16, ctx: &ErrorContext<'_>, sink: &mut impl HeadSink) -> Result<(), Full> {
+    let mut digits = [0; 20];
+    sink.put(b"HTTP/1.1 ")?;
+    sink.put(bytes::format_decimal(u64::from(status), &mut digits))?;
+    sink.put(b" ")?;
+    sink.put(words(status).0.as_bytes())?;
+    sink.put(b"\r\nDate: ")?;
+    sink.put(ctx.date)?;
+    sink.put(b"\r\n")
+}
+
+fn put_end(
+    ctx: &ErrorContext<'_>,
+    body_length: u64,
+    edits: &EditList<'_>,
+    sink: &mut impl HeadSink,
+) -> Result<(), Full> {
+    edits.append(sink)?;
+    let mut digits = [0; 20];
+    sink.put(b"Content-Length: ")?;
+    sink.put(bytes::format_decimal(body_length, &mut digits))?;
+    sink.put(match (ctx.close, ctx.version) {
+        (true, _) => b"\r\nConnection: close\r\n\r\n".as_slice(),
+        (false, Some(Version::Http10)) => b"\r\nConnection: keep-alive\r\n\r\n",
+        (false, _) => b"\r\n\r\n",
+    })
 }
 
 /// Tells a client that waits with its body to go on (RFC 9110 15.2.1).
@@ -65,6 +123,10 @@ pub fn write_100_continue(sink: &mut impl HeadSink) -> Result<(), Full> {
 /// The name of a status, and what it means to whoever reads the page.
 fn words(status: u16) -> (&'static str, &'static str) {
     match status {
+        301 => ("Moved Permanently", ""),
+        302 => ("Found", ""),
+        307 => ("Temporary Redirect", ""),
+        308 => ("Permanent Redirect", ""),
         400 => ("Bad Request", "The server could not understand what the browser sent."),
         403 => ("Forbidden", "Access to this address is not allowed."),
         404 => ("Not Found", "There is nothing at this address."),

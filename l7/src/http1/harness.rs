@@ -4,6 +4,7 @@
 use core::net::{IpAddr, Ipv4Addr};
 
 use super::*;
+use crate::phases::EditList;
 
 const MAX: usize = 64 * 1024;
 
@@ -28,6 +29,7 @@ pub fn request(input: &[u8]) {
         forward_expect: true,
         forward_upgrade: true,
         keep_alive: true,
+        edits: &[],
     };
     if head.authority().is_empty() {
         return; // HTTP/1.0 without Host: the caller has to name a host.
@@ -69,7 +71,7 @@ pub fn response(input: &[u8]) {
 
     for version in [Version::Http10, Version::Http11] {
         let date = http_date::format(784_111_777);
-        let ctx = ToClient { version, method, keep_alive: true, date: &date };
+        let ctx = ToClient { version, method, keep_alive: true, date: &date, edits: EditList::NONE };
         let written = if head.is_interim() {
             let mut some = false;
             let bytes = write(|sink| {

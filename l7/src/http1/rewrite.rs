@@ -12,6 +12,8 @@ use super::framing::{self, BodyLength, Upgrade};
 use super::head::{RequestHead, ResponseHead};
 use super::method::{Method, Version};
 use super::sink::{Full, HeadSink};
+use super::target::Scheme;
+use crate::phases::{EditList, HeadEdit, Vars};
 
 /// What the head of a request to an origin needs beyond the client's head.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +32,8 @@ pub struct ToOrigin<'a> {
     pub forward_upgrade: bool,
     /// Whether the connection to the origin may be used again.
     pub keep_alive: bool,
+    /// What is set, added and removed besides.
+    pub edits: &'a [&'a HeadEdit],
 }
 
 /// What the head of a response to a client needs beyond the origin's head.
@@ -43,6 +47,35 @@ pub struct ToClient<'a> {
     pub keep_alive: bool,
     /// For a response that has no Date (RFC 9110 6.6.1): [`super::http_date::format`].
     pub date: &'a [u8; 29],
+    /// What is set, added and removed besides.
+    pub edits: EditList<'a>,
+}
+
+/// What the writers ask of edits. There are two: none at all, which leaves nothing of it in the code, and a list.
+pub(crate) trait Editing {
+    /// Whether a line that came with the message stays behind.
+    fn drops(&self, known: FieldName, name: &[u8]) -> bool;
+    /// Whether a line that the node would add stays out.
+    fn replaces(&self, name: &[u8]) -> bool;
+    /// Writes the lines that are added.
+    fn append(&self, sink: &mut impl HeadSink) -> Result<(), Full>;
+}
+
+/// No edits.
+struct AsItIs;
+
+impl Editing for AsItIs {
+    fn drops(&self, _: FieldName, _: &[u8]) -> bool {
+        false
+    }
+
+    fn replaces(&self, _: &[u8]) -> bool {
+        false
+    }
+
+    fn append(&self, _: &mut impl HeadSink) -> Result<(), Full> {
+        Ok(())
+    }
 }
 
 /// How the body of `head` is framed for a client of `version`.
@@ -60,6 +93,24 @@ pub fn write_request_to_origin(
     ctx: &ToOrigin<'_>,
     sink: &mut impl HeadSink,
 ) -> Result<(), Full> {
+    if ctx.edits.is_empty() {
+        return request_to_origin(head, ctx, &AsItIs, sink);
+    }
+    let vars = Vars {
+        client_ip: ctx.client_ip,
+        scheme: if ctx.client_tls { Scheme::Https } else { Scheme::Http },
+        host: head.host(),
+        path: head.path(),
+    };
+    request_to_origin(head, ctx, &EditList { edits: ctx.edits, vars }, sink)
+}
+
+fn request_to_origin(
+    head: &RequestHead<'_>,
+    ctx: &ToOrigin<'_>,
+    edits: &impl Editing,
+    sink: &mut impl HeadSink,
+) -> Result<(), Full> {
     sink.put(head.method_bytes())?;
     sink.put(b" ")?;
     sink.put(head.path())?;
@@ -73,6 +124,7 @@ pub fn write_request_to_origin(
     sink.put(b"\r\n")?;
 
     let headers = head.headers();
+    let buf = headers.buf();
     let max_forwards = head.max_forwards();
     pass_on(&headers, sink, |slot| match slot.known {
         FieldName::Host
@@ -83,7 +135,7 @@ pub fn write_request_to_origin(
         | FieldName::XForwardedProto => false,
         FieldName::MaxForwards => max_forwards.is_none(),
         FieldName::Trailer => head.body() == BodyLength::Chunked,
-        _ => true,
+        known => !edits.drops(known, slot.name.of(buf)),
     })?;
 
     put_framing(head.body(), sink)?;
@@ -94,7 +146,8 @@ pub fn write_request_to_origin(
         sink.put(b"Expect: 100-continue\r\n")?;
     }
     put_via(head.version(), sink)?;
-    put_forwarded(head, ctx, sink)?;
+    put_forwarded(head, ctx, edits, sink)?;
+    edits.append(sink)?;
 
     let te = head.takes_trailers();
     if te {
@@ -116,14 +169,28 @@ pub fn write_response_to_client(
     sink: &mut impl HeadSink,
 ) -> Result<(), Full> {
     debug_assert!(!head.is_interim());
+    if ctx.edits.edits.is_empty() {
+        response_to_client(head, ctx, &AsItIs, sink)
+    } else {
+        response_to_client(head, ctx, &ctx.edits, sink)
+    }
+}
+
+fn response_to_client(
+    head: &ResponseHead<'_>,
+    ctx: &ToClient<'_>,
+    edits: &impl Editing,
+    sink: &mut impl HeadSink,
+) -> Result<(), Full> {
     let body = outgoing_body(head, ctx.version);
     let keep_alive = ctx.keep_alive && body != BodyLength::UntilClose;
     put_status_line(head, sink)?;
     let headers = head.headers();
+    let buf = headers.buf();
     pass_on(&headers, sink, |slot| match slot.known {
         FieldName::ContentLength => false,
         FieldName::Trailer => body == BodyLength::Chunked,
-        _ => true,
+        known => !edits.drops(known, slot.name.of(buf)),
     })?;
 
     match head.content_length() {
@@ -138,7 +205,10 @@ pub fn write_response_to_client(
         sink.put(ctx.date)?;
         sink.put(b"\r\n")?;
     }
-    put_via(head.version(), sink)?;
+    if !edits.replaces(b"via") {
+        put_via(head.version(), sink)?;
+    }
+    edits.append(sink)?;
     let upgrade = head.status() == 101;
     if upgrade {
         put_upgrade(&headers, sink)?;
@@ -177,7 +247,7 @@ fn is_head_ok(head: &ResponseHead<'_>, ctx: &ToClient<'_>) -> bool {
 }
 
 /// Copies the header lines that are not hop-by-hop and that `keep` wants. Lines side by side go in one piece.
-fn pass_on(
+pub(crate) fn pass_on(
     headers: &Headers<'_>,
     sink: &mut impl HeadSink,
     keep: impl Fn(&HeaderSlot) -> bool,
@@ -239,23 +309,38 @@ fn put_via(received: Version, sink: &mut impl HeadSink) -> Result<(), Full> {
 }
 
 /// X-Forwarded-*: one line with the client's address at the end of what the client sent; protocol and host are
-/// what we saw ourselves.
-fn put_forwarded(head: &RequestHead<'_>, ctx: &ToOrigin<'_>, sink: &mut impl HeadSink) -> Result<(), Full> {
-    sink.put(b"X-Forwarded-For: ")?;
-    for slot in head.headers().slots() {
-        // A list that Connection nominates was for us alone.
-        if slot.known == FieldName::XForwardedFor && !slot.hop_by_hop && !slot.value.is_empty() {
-            sink.put(slot.value.of(head.headers().buf()))?;
-            sink.put(b", ")?;
+/// what we saw ourselves. A line that the edits set or remove is theirs.
+fn put_forwarded(
+    head: &RequestHead<'_>,
+    ctx: &ToOrigin<'_>,
+    edits: &impl Editing,
+    sink: &mut impl HeadSink,
+) -> Result<(), Full> {
+    if !edits.replaces(b"x-forwarded-for") {
+        sink.put(b"X-Forwarded-For: ")?;
+        let buf = head.headers().buf();
+        for slot in head.headers().slots() {
+            // A list that Connection nominates was for us alone.
+            if slot.known == FieldName::XForwardedFor
+                && !slot.hop_by_hop
+                && !slot.value.is_empty()
+                && !edits.drops(slot.known, slot.name.of(buf))
+            {
+                sink.put(slot.value.of(buf))?;
+                sink.put(b", ")?;
+            }
         }
+        put_ip(ctx.client_ip, sink)?;
+        sink.put(b"\r\n")?;
     }
-    put_ip(ctx.client_ip, sink)?;
-    sink.put(if ctx.client_tls {
-        b"\r\nX-Forwarded-Proto: https\r\n".as_slice()
-    } else {
-        b"\r\nX-Forwarded-Proto: http\r\n"
-    })?;
-    if !head.authority().is_empty() {
+    if !edits.replaces(b"x-forwarded-proto") {
+        sink.put(if ctx.client_tls {
+            b"X-Forwarded-Proto: https\r\n".as_slice()
+        } else {
+            b"X-Forwarded-Proto: http\r\n"
+        })?;
+    }
+    if !head.authority().is_empty() && !edits.replaces(b"x-forwarded-host") {
         sink.put(b"X-Forwarded-Host: ")?;
         sink.put(head.authority())?;
         sink.put(b"\r\n")?;
@@ -263,7 +348,7 @@ fn put_forwarded(head: &RequestHead<'_>, ctx: &ToOrigin<'_>, sink: &mut impl Hea
     Ok(())
 }
 
-fn put_ip(ip: IpAddr, sink: &mut impl HeadSink) -> Result<(), Full> {
+pub(crate) fn put_ip(ip: IpAddr, sink: &mut (impl HeadSink + ?Sized)) -> Result<(), Full> {
     /// The longest IPv6 address has 45 bytes in text.
     struct Text {
         bytes: [u8; 48],

@@ -15,6 +15,7 @@ use crate::http1::{
     ToOrigin, Upgrade, outgoing_body, write_interim_to_client, write_request_to_origin,
     write_response_to_client,
 };
+use crate::phases::EditList;
 
 /// Steps of one exchange in a row: pieces, heads, requests. Then the others get their turn.
 const STEPS_MAX: usize = 64;
@@ -372,8 +373,13 @@ impl Proxy {
                     }
                     (n, status, written.map(|_| ()))
                 } else if status == 101 {
-                    let ctx =
-                        ToClient { version: e.version, method: e.method, keep_alive: true, date: &self.date };
+                    let ctx = ToClient {
+                        version: e.version,
+                        method: e.method,
+                        keep_alive: true,
+                        date: &self.date,
+                        edits: EditList::NONE,
+                    };
                     e.responding = true;
                     (n, status, write_response_to_client(&head, &ctx, &mut sink))
                 } else {
@@ -385,8 +391,13 @@ impl Proxy {
                     e.down.chunked = framing == BodyLength::Chunked;
                     e.responding = true;
                     e.head = None;
-                    let ctx =
-                        ToClient { version: e.version, method: e.method, keep_alive: keep, date: &self.date };
+                    let ctx = ToClient {
+                        version: e.version,
+                        method: e.method,
+                        keep_alive: keep,
+                        date: &self.date,
+                        edits: EditList::NONE,
+                    };
                     (n, status, write_response_to_client(&head, &ctx, &mut sink))
                 }
             }
@@ -614,6 +625,7 @@ fn write_head(
         forward_expect: true,
         forward_upgrade: true,
         keep_alive: true,
+        edits: &[],
     };
     let mut sink = SliceSink::new(scratch);
     write_request_to_origin(head, &ctx, &mut sink).ok()?;

@@ -3,6 +3,7 @@
 use core::net::{IpAddr, Ipv4Addr};
 
 use super::*;
+use crate::phases::EditList;
 
 const DATE: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
 
@@ -14,6 +15,7 @@ fn origin() -> ToOrigin<'static> {
         forward_expect: true,
         forward_upgrade: true,
         keep_alive: true,
+        edits: &[],
     }
 }
 
@@ -22,7 +24,7 @@ fn to_origin(request: &str, ctx: &ToOrigin<'_>) -> String {
 }
 
 fn to_client(response: &str, method: Method, version: Version, keep_alive: bool) -> String {
-    let ctx = ToClient { version, method, keep_alive, date: DATE };
+    let ctx = ToClient { version, method, keep_alive, date: DATE, edits: EditList::NONE };
     with_response(response.as_bytes(), method, |head| {
         written(|sink| write_response_to_client(&head, &ctx, sink))
     })

@@ -1,0 +1,1 @@
+//! The PROXY protocol: who a client is behind a load balancer.
