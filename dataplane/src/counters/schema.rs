@@ -281,6 +281,7 @@ named! {
     /// The latencies of a request, in nanoseconds.
     Hist {
         FirstByteOrigin "first_byte_origin" "Request head taken to first byte of the response queued, answered by an origin";
+        FirstByteCache "first_byte_cache" "Request head taken to first byte of the response queued, answered from the cache";
         LastByte "last_byte" "Request head taken to last byte of the response queued";
         OriginConnect "origin_connect" "SYN to an origin until its connection is established";
     }

@@ -1,9 +1,10 @@
-//! What the proxy is told: sites, origins, limits. Built on the control side, read by the cores.
+//! What the proxy is told: sites, routes, upstreams, limits. Built on the control side, read by the cores.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use crate::cache::policy::CacheRules;
 use crate::http1::HttpLimits;
+use crate::phases::{self, ErrorPages};
 
 /// Timeouts of client connections, nanoseconds.
 #[derive(Clone, Copy, Debug)]
@@ -25,13 +26,15 @@ pub struct OriginTimeouts {
     pub idle_ns: u64,
 }
 
-/// Who answers a site's requests.
+/// Who answers a route's requests.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// Origins, taken in turn.
-    Origins(Vec<Origin>),
+    /// The origins of the upstream of this number.
+    Upstream(u16),
     /// We, with this body and status 200: for benches, which want to see the node alone.
     Stub(Vec<u8>),
+    /// Nobody: a module answers every request.
+    Nobody,
 }
 
 /// Where an origin is.
@@ -43,22 +46,55 @@ pub struct Origin {
     pub authority: Vec<u8>,
 }
 
-/// One site.
-#[derive(Clone, Debug)]
-pub struct Site {
-    /// `example.com`, `*.example.com`, or `*`; lower case.
-    pub hosts: Vec<String>,
+/// A group of origins that can stand in for each other.
+#[derive(Clone, Debug, Default)]
+pub struct Upstream {
+    /// Taken in turn.
+    pub origins: Vec<Origin>,
+}
+
+/// A part of a site, by the prefix of its paths.
+#[derive(Debug)]
+pub struct Route {
     /// Who answers.
     pub answer: Answer,
     /// Timeouts.
     pub timeouts: OriginTimeouts,
+    /// How its responses are cached, if they are.
+    pub cache: Option<CacheRules>,
+    /// Whether `Cache-Status` is sent.
+    pub cache_status: bool,
+    /// What happens to a request besides being carried.
+    pub modules: phases::Program,
+}
+
+impl Route {
+    /// A route without modules and cache.
+    pub fn new(answer: Answer, timeouts: OriginTimeouts) -> Route {
+        Route { answer, timeouts, cache: None, cache_status: true, modules: phases::Program::default() }
+    }
+}
+
+/// One site.
+#[derive(Debug)]
+pub struct Site {
+    /// `example.com`, `*.example.com`, or `*`; lower case.
+    pub hosts: Vec<String>,
+    /// Prefixes of paths, and which of [`ProxyConfig::routes`] each leads to.
+    pub routes: Vec<(String, u16)>,
+    /// Bodies of the errors that we answer with.
+    pub pages: ErrorPages,
 }
 
 /// Everything the proxy is told.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct ProxyConfig {
     /// The sites.
     pub sites: Vec<Site>,
+    /// The routes of all sites.
+    pub routes: Vec<Route>,
+    /// The upstreams of all routes.
+    pub upstreams: Vec<Upstream>,
     /// Limits of the parser.
     pub http: HttpLimits,
     /// Client timeouts.
@@ -69,99 +105,34 @@ pub struct ProxyConfig {
     pub origin_keep_alive_ns: u64,
     /// Memory that a request may hold in each direction, by true size.
     pub request_budget_bytes: u32,
-    /// Unix time at `Time(0)`, in nanoseconds: for `Date`.
+    /// Unix time at `Time(0)`, in nanoseconds: for `Date`, and for the ages of stored responses.
     pub unix_ns_at_start: u64,
 }
 
-/// Finds a site by host name: exact names and wildcards in one table each, longest wildcard first.
-#[derive(Debug, Default)]
-pub struct Router {
-    exact: HashMap<Vec<u8>, u16>,
-    wildcard: HashMap<Vec<u8>, u16>,
-    default: Option<u16>,
-}
-
-/// Longest host name (RFC 1035 2.3.4), and a bound on what is looked up.
-const HOST_BYTES_MAX: usize = 255;
-
-impl Router {
-    /// The router for these sites.
-    pub fn new(sites: &[Site]) -> Router {
-        let mut r = Router::default();
-        for (n, site) in sites.iter().enumerate() {
-            let n = n as u16;
-            for host in &site.hosts {
-                match host.strip_prefix("*.") {
-                    _ if host == "*" => r.default = Some(n),
-                    Some(parent) => drop(r.wildcard.insert(parent.as_bytes().to_vec(), n)),
-                    None => drop(r.exact.insert(host.as_bytes().to_vec(), n)),
-                }
-            }
-        }
-        r
+impl ProxyConfig {
+    /// Adds an upstream; gives its number.
+    pub fn add_upstream(&mut self, origins: Vec<Origin>) -> Answer {
+        self.upstreams.push(Upstream { origins });
+        Answer::Upstream(self.upstreams.len() as u16 - 1)
     }
 
-    /// The site of `host` (any case, no port).
-    pub fn find(&self, host: &[u8]) -> Option<u16> {
-        let mut buf = [0u8; HOST_BYTES_MAX];
-        let Some(name) = buf.get_mut(..host.len()) else { return self.default };
-        name.copy_from_slice(host);
-        name.make_ascii_lowercase();
-        let mut name: &[u8] = name;
-        // `example.com.` is the same name (RFC 1034 3.1).
-        if let [rest @ .., b'.'] = name {
-            name = rest;
-        }
-        if let Some(n) = self.exact.get(name) {
-            return Some(*n);
-        }
-        if !self.wildcard.is_empty() {
-            while let Some(dot) = memchr::memchr(b'.', name) {
-                name = &name[dot + 1..];
-                if let Some(n) = self.wildcard.get(name) {
-                    return Some(*n);
-                }
-            }
-        }
-        self.default
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn site(hosts: &[&str]) -> Site {
-        Site {
+    /// Adds a site with one route for all of its paths; gives that.
+    pub fn add_site(&mut self, hosts: &[&str], answer: Answer, timeouts: OriginTimeouts) -> &mut Route {
+        let number = self.routes.len();
+        self.sites.push(Site {
             hosts: hosts.iter().map(|h| (*h).to_owned()).collect(),
-            answer: Answer::Stub(Vec::new()),
-            timeouts: OriginTimeouts { connect_ns: 1, first_byte_ns: 1, idle_ns: 1 },
-        }
+            routes: vec![("/".to_owned(), number as u16)],
+            pages: ErrorPages::none(),
+        });
+        self.routes.push(Route::new(answer, timeouts));
+        &mut self.routes[number]
     }
 
-    #[test]
-    fn exact_then_longest_wildcard_then_default() {
-        let r = Router::new(&[
-            site(&["a.example.com"]),
-            site(&["*.example.com"]),
-            site(&["*.b.example.com"]),
-            site(&["*"]),
-        ]);
-        for (host, want) in [
-            ("a.example.com", 0),
-            ("A.Example.COM", 0),
-            ("a.example.com.", 0),
-            ("x.example.com", 1),
-            ("x.b.example.com", 2),
-            ("x.y.b.example.com", 2),
-            ("b.example.com", 1),
-            ("example.com", 3),
-            ("other", 3),
-            ("", 3),
-        ] {
-            assert_eq!(r.find(host.as_bytes()), Some(want), "{host}");
+    /// The origins of a route.
+    pub fn origins(&self, route: u16) -> &[Origin] {
+        match self.routes[route as usize].answer {
+            Answer::Upstream(n) => &self.upstreams[n as usize].origins,
+            _ => &[],
         }
-        assert_eq!(Router::new(&[site(&["x"])]).find(b"y"), None);
-        assert_eq!(r.find(&[b'a'; 300]), Some(3));
     }
 }

@@ -125,9 +125,9 @@ impl Proxy {
         if events.has(Events::CONNECTED) {
             let e = &mut self.exchanges[x];
             e.connected = true;
-            let (site, connect_started) = (e.site, e.connect_started);
+            let (route, connect_started) = (e.route, e.connect_started);
             self.counters.record(Hist::OriginConnect, io.now.since_ns(connect_started));
-            let first_byte = self.plan(x).site(site).timeouts.first_byte_ns;
+            let first_byte = self.plan(x).route(route).timeouts.first_byte_ns;
             io.tcp.set_timer(flow, io.now.plus_ns(first_byte));
         }
         if events.has(Events::CLOSED) && !io.tcp.is_readable(flow) {
@@ -147,7 +147,7 @@ impl Proxy {
     /// The origin has stood still. Gives whether the exchange goes on.
     fn origin_timeout(&mut self, io: &mut Io<'_>, x: ExchangeId) -> bool {
         let e = &self.exchanges[x];
-        let timeouts = self.plan(x).site(e.site).timeouts;
+        let timeouts = self.plan(x).route(e.route).timeouts;
         if !e.connected {
             self.counters.inc(Ctr::OriginConnectTimeout);
             if !self.try_another(io, x) {

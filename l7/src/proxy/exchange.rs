@@ -8,8 +8,9 @@ use hugepages::typed_index;
 use stack::FlowId;
 
 use super::plan::Plan;
-use super::side::Side;
+use super::side::{Parts, Side};
 use super::waiting::Links;
+use crate::cache::policy::status::Fwd;
 use crate::http1::{BodyLength, ClientConn, HttpLimits, Method, ServerConn, Version};
 
 typed_index! {
@@ -97,6 +98,10 @@ pub struct Exchange {
     pub(super) side: Side,
     /// Its place among those who wait for an object.
     pub(super) links: Links,
+    /// The parts of a response with several ranges.
+    pub(super) parts: Option<Parts>,
+    /// Why the cache did not have it.
+    pub(super) fwd: Option<Fwd>,
     /// Who asks: for the origin to know.
     pub peer: IpAddr,
     /// Client to origin.
@@ -107,7 +112,9 @@ pub struct Exchange {
     pub(super) plan: Option<Rc<Plan>>,
     /// Site.
     pub site: u16,
-    /// Origin of the site.
+    /// Route of the site.
+    pub route: u16,
+    /// Origin of the route's upstream.
     pub origin_index: u16,
     /// The core's slot of that origin.
     pub slot: u16,
@@ -150,11 +157,14 @@ impl Exchange {
             spill: None,
             side: Side::Direct,
             links: Links::default(),
+            parts: None,
+            fwd: None,
             peer: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             up: Leg::default(),
             down: Leg::default(),
             plan: None,
             site: 0,
+            route: 0,
             origin_index: 0,
             slot: 0,
             attempts: 0,
@@ -182,6 +192,7 @@ impl Exchange {
         self.server = ServerConn::new(&plan.program.config.http);
         self.plan = Some(plan);
         self.site = 0;
+        self.route = 0;
         self.method = Method::Get;
         self.version = Version::Http11;
         self.request_body = BodyLength::None;
@@ -196,7 +207,7 @@ impl Exchange {
 
     /// How long a body may stand still.
     pub fn idle_ns(&self) -> u64 {
-        self.plan.as_ref().map_or(u64::MAX, |v| v.idle_ns(self.site))
+        self.plan.as_ref().map_or(u64::MAX, |v| v.idle_ns(self.route))
     }
 
     /// Lets go of everything that belongs to one request, for the next one on the same connection.
@@ -207,6 +218,8 @@ impl Exchange {
         self.head = None;
         self.request = None;
         self.spill = None;
+        self.parts = None;
+        self.fwd = None;
         self.up = Leg::default();
         self.down = Leg::default();
         self.attempts = 0;

@@ -15,14 +15,29 @@ use dataplane::{Ctr, Slice};
 use stack::{FlowId, State};
 
 use super::exchange::{ExchangeId, Role};
+use super::pump::Took;
 use super::side::{Fetches, Outcome, Side};
 use super::{Io, Proxy};
-use crate::cache::store::{AppendError, Fill, ObjectId};
-use crate::http1::{BodyStep, Method, Version};
+use crate::cache::policy::blob::{Blob, BlobParts, write_blob, write_pending};
+use crate::cache::policy::decide::{OriginFailure, decide_on_failure};
+use crate::cache::policy::facts::Facts;
+use crate::cache::policy::freshness::Times;
+use crate::cache::policy::key::{UrlParts, write_key};
+use crate::cache::policy::request::RequestFacts;
+use crate::cache::policy::rules::CacheRules;
+use crate::cache::policy::storable::{NotStored, storable};
+use crate::cache::policy::validate::freshen;
+use crate::cache::store::{AppendError, Claim, Fill, ObjectId, Pick};
+use crate::http1::{
+    BodyStep, HeadScan, Method, Parsed, RequestHead, ResponseHead, SliceSink, Version, parse_request,
+    write_interim_to_client,
+};
 
 /// How long a failed fetch answers for the next ones of its key.
 const FAILURE_NS: u64 = 1_000_000_000;
 const FAILURES: usize = 256;
+/// For how long requests for something that is not shared do not wait for each other, seconds.
+const PASS_S: u32 = 120;
 
 /// Fetches that failed a moment ago: those who waited for them, and who come right after, are not sent to the same
 /// dead origin one by one.
@@ -51,19 +66,30 @@ impl Failures {
     }
 }
 
+/// What became of a fetch's head.
+enum Kept {
+    /// It is this object's.
+    Yes(ObjectId),
+    /// Not for the store. `mark`: nor are those that come after it.
+    Not { mark: bool },
+    /// It counts as no answer.
+    Failed,
+}
+
 impl Proxy {
-    /// Begins a fetch for `x`, whose request `head` is: into `fill`, or to validate `stale`. Gives its exchange;
-    /// `None` when no context is left (then the claims are given back).
+    /// Begins a fetch by the request of `x`: into `fill`, or to validate `stale`. `first` waits for it (`x`, or
+    /// nobody). Where no context is left, what was claimed is given back.
     pub(super) fn start_fetch(
         &mut self,
         io: &mut Io<'_>,
         x: ExchangeId,
+        first: ExchangeId,
         head: Slice,
         hash: u64,
         fill: Option<Fill>,
         stale: Option<ObjectId>,
-    ) -> Option<ExchangeId> {
-        let Some(store) = &mut self.store else { return None };
+    ) {
+        let Some(store) = &mut self.store else { return };
         let purges = store.purge_epoch();
         let plan = self.exchanges[x].plan.clone();
         let (Some(f), Some(plan)) = (self.exchanges.alloc(), plan) else {
@@ -74,28 +100,35 @@ impl Proxy {
             if let Some(stale) = stale {
                 store.end_revalidation(stale);
             }
-            return None;
+            self.tell_first(io, first, Outcome::Failed(503));
+            return;
         };
         if let Some(stale) = stale {
             store.pin(stale);
         }
         self.counters.inc(if stale.is_some() { Ctr::CacheValidations } else { Ctr::CacheFetches });
-        let (site, request, client) = {
+        let (site, route, request, client) = {
             let e = &self.exchanges[x];
-            (e.site, e.request.clone(), e.peer)
+            (e.site, e.route, e.request.clone(), e.peer)
         };
+        let validates = stale.is_some();
         let e = &mut self.exchanges[f];
         e.begin(FlowId::NONE, plan);
         e.site = site;
+        e.route = route;
         e.request = request;
         e.peer = client;
         e.method = Method::Get;
         e.version = Version::Http11;
         e.head = Some(head);
         e.started = io.now;
-        e.side = Side::Fetches(Fetches { fill, stale, first: x, purges, hash, is_parked: false });
+        e.side = Side::Fetches(Fetches { fill, stale, first, purges, hash, is_parked: false, confirmed: false, validates });
+        if first.is_some()
+            && let Side::Waits(w) = &mut self.exchanges[first].side
+        {
+            w.fetch = f;
+        }
         self.forward(io, f);
-        Some(f)
     }
 
     /// No response could be had, or it broke off before the first client could take anything: that client is told,
@@ -118,7 +151,9 @@ impl Proxy {
                 store.fail(fill);
             }
             if let Some(stale) = s.stale {
-                store.end_revalidation(stale);
+                if s.validates {
+                    store.end_revalidation(stale);
+                }
                 store.unpin(stale);
             }
             self.tell_first(io, s.first, outcome);
@@ -135,7 +170,9 @@ impl Proxy {
         match &mut e.side {
             Side::Waits(w) => {
                 w.fetch = ExchangeId::NONE;
-                w.outcome = outcome;
+                if w.outcome == Outcome::Open {
+                    w.outcome = outcome;
+                }
             }
             Side::Reads(r) => r.fetch = ExchangeId::NONE,
             _ => return,
@@ -203,6 +240,170 @@ impl Proxy {
         t.origin_in = input;
         if origin.is_some() {
             io.tcp.set_user(origin, Role::Origin(to).encode());
+        }
+    }
+
+    /// Takes the head of a fetch's response: the object's, from now on; or what a stored one is confirmed by.
+    pub(super) fn fetch_head(&mut self, io: &mut Io<'_>, f: ExchangeId, head: &ResponseHead<'_>, n: usize) -> Took {
+        let status = head.status();
+        if head.is_interim() {
+            self.interim_to_first(io, f, head);
+            return Took::Head { n, status, len: 0 };
+        }
+        let plan = self.plan(f);
+        let e = &self.exchanges[f];
+        let (Some(request), Some(rules)) = (e.request.clone(), &plan.route(e.route).cache) else {
+            return Took::Refused;
+        };
+        if status == 101 {
+            return Took::Refused;
+        }
+        let response_ms = self.now_ms(io);
+        let request_ms = response_ms - io.now.since_ns(e.started) / 1_000_000;
+        let times = Times { request_ms, response_ms };
+        let Some(mut bench) = self.bench.take() else { return Took::Refused };
+        let http = self.current.program.config.http;
+        let took = match parse_request(&request, &mut HeadScan::new(), &http, &mut bench.slots) {
+            Ok(Parsed::Complete(asked, _)) => self.store_head(f, &asked, head, rules, times),
+            _ => Kept::Not { mark: false },
+        };
+        self.bench = Some(bench);
+        match took {
+            Kept::Yes(object) => {
+                self.offer_first(io, f, object);
+                Took::Head { n, status, len: 0 }
+            }
+            Kept::Failed => Took::Failed(status),
+            Kept::Not { mark } => {
+                self.counters.inc(Ctr::CacheNotStored);
+                if mark && status < 500 {
+                    self.mark_pass(f, response_ms);
+                }
+                Took::NotForStore
+            }
+        }
+    }
+
+    /// Puts a response's head into the store, or confirms the stored one with it.
+    fn store_head(
+        &mut self,
+        f: ExchangeId,
+        asked: &RequestHead<'_>,
+        head: &ResponseHead<'_>,
+        rules: &CacheRules,
+        times: Times,
+    ) -> Kept {
+        let facts = RequestFacts::of(asked, rules);
+        let (Side::Fetches(s), Some(store)) = (&mut self.exchanges[f].side, &mut self.store) else {
+            return Kept::Not { mark: false };
+        };
+        if let (Some(stale), None) = (s.stale, &s.fill) {
+            let view = store.view(stale, &mut self.blob);
+            let soft = view.state.is_soft();
+            let Some(old) = Blob::read(view.blob) else { return Kept::Not { mark: false } };
+            if head.status() == 304 {
+                let new = &mut self.blob2;
+                return match freshen(&old, &asked.headers(), head, rules, &self.keys, times, new) {
+                    Ok(len) if store.replace_head(stale, &new[..len]).is_ok() => {
+                        self.counters.inc(Ctr::CacheValidated);
+                        s.confirmed = true;
+                        Kept::Yes(stale)
+                    }
+                    _ => Kept::Failed,
+                };
+            }
+            let failure = OriginFailure::Status(head.status());
+            if decide_on_failure(&facts, old.facts(), soft, failure, times.response_ms).is_some() {
+                return Kept::Failed;
+            }
+        }
+        if head.status() == 304 {
+            return Kept::Failed; // We did not ask.
+        }
+        let new = match storable(&facts, head, None, rules, times) {
+            Ok(new) => new,
+            Err(why) => {
+                let mark = !matches!(why, NotStored::Request | NotStored::RequestNoStore | NotStored::Status);
+                return Kept::Not { mark };
+            }
+        };
+        let mut sink = SliceSink::new(&mut self.key);
+        if write_key(&UrlParts::of(asked, false, b""), &rules.key, &mut sink).is_err() {
+            return Kept::Not { mark: false };
+        }
+        let key_len = sink.len();
+        let key = &self.key[..key_len];
+        let mut fill = match s.fill.take() {
+            Some(fill) => fill,
+            None => {
+                // What was validated is replaced by a new object, unless something was purged meanwhile.
+                let Ok(n) = write_pending(key, &mut self.blob) else { return Kept::Not { mark: false } };
+                match store.claim_late(s.purges, s.hash, &self.blob[..n], |_| Pick::Next) {
+                    Claim::New(fill) => fill,
+                    _ => return Kept::Not { mark: false },
+                }
+            }
+        };
+        let written = crate::cache::policy::storable::store(
+            key,
+            &asked.headers(),
+            head,
+            new,
+            rules,
+            &self.keys,
+            &mut self.blob,
+        );
+        let kept = match written {
+            Ok(len) if store.set_head(&mut fill, &self.blob[..len]).is_ok() => Kept::Yes(fill.id()),
+            _ => Kept::Not { mark: false },
+        };
+        if let (Kept::Yes(_), Some(stale), true) = (&kept, s.stale, s.validates) {
+            // Those who wait for the answer find the new object now, not when its body is complete.
+            s.validates = false;
+            store.end_revalidation(stale);
+        }
+        s.fill = Some(fill);
+        kept
+    }
+
+    /// Has those that come after know that this key's responses are not to be shared, so that none waits for
+    /// another's.
+    fn mark_pass(&mut self, f: ExchangeId, now_ms: u64) {
+        let (Side::Fetches(s), Some(store)) = (&mut self.exchanges[f].side, &mut self.store) else { return };
+        let Some(fill) = s.fill.take() else { return };
+        let view = store.view(fill.id(), &mut self.blob);
+        let Some(old) = Blob::read(view.blob) else {
+            s.fill = Some(fill);
+            return;
+        };
+        let facts = Facts {
+            birth_ms: now_ms,
+            response_ms: now_ms,
+            date_ms: now_ms,
+            fresh_s: PASS_S,
+            status: 204,
+            ..Facts::default()
+        };
+        let parts = BlobParts { key: old.key(), reason: b"", facts };
+        let none = CacheRules::default();
+        match write_blob(&parts, core::iter::empty(), core::iter::empty(), &none, &mut self.blob2) {
+            Ok(len) => store.fill_pass(fill, &self.blob2[..len], None),
+            Err(_) => s.fill = Some(fill),
+        }
+    }
+
+    /// Early hints and the like: for the first client, while it waits.
+    fn interim_to_first(&mut self, io: &mut Io<'_>, f: ExchangeId, head: &ResponseHead<'_>) {
+        let Side::Fetches(s) = &self.exchanges[f].side else { return };
+        let first = s.first;
+        if head.status() == 100 || first.is_none() || self.exchanges[first].responding {
+            return;
+        }
+        let mut sink = SliceSink::new(&mut self.scratch);
+        if matches!(write_interim_to_client(head, self.exchanges[first].version, &mut sink), Ok(true)) {
+            let len = sink.len();
+            self.counters.inc(Ctr::Http1xx);
+            self.send_scratch(io, first, len);
         }
     }
 
@@ -290,11 +491,15 @@ impl Proxy {
     pub(super) fn fetch_complete(&mut self, io: &mut Io<'_>, f: ExchangeId) {
         self.give_back(io, f);
         let (Side::Fetches(s), Some(store)) = (&mut self.exchanges[f].side, &mut self.store) else { return };
+        let mut outcome = Outcome::Open;
         if let Some(fill) = s.fill.take() {
             self.counters.inc(Ctr::CacheStored);
+            outcome = Outcome::Use(fill.id());
             store.finish(fill, s.stale);
+        } else if let (Some(stale), true) = (s.stale, s.confirmed) {
+            outcome = Outcome::Use(stale);
         }
-        self.end_fetch(io, f, Outcome::Open);
+        self.end_fetch(io, f, outcome);
     }
 
     /// The store has no room for more of the object. Nobody new finds it; the first client takes over when it

@@ -24,6 +24,7 @@ mod fetch;
 mod plan;
 mod pump;
 mod reads;
+mod request;
 mod respond;
 mod side;
 mod upstream;
@@ -36,7 +37,7 @@ use dataplane::{CellWriter, Counters, Ctr, Pool, Slice, Time};
 use hugepages::{Arena, Footprint, Limits, Slab};
 use stack::{FlowId, Net, Tcp};
 
-pub use config::{Answer, ClientTimeouts, Origin, OriginTimeouts, ProxyConfig, Router, Site};
+pub use config::{Answer, ClientTimeouts, Origin, OriginTimeouts, ProxyConfig, Route, Site, Upstream};
 use crate::cache::store::Handle;
 use exchange::{Exchange, ExchangeId, Leg, Role};
 use fetch::Failures;
@@ -44,7 +45,9 @@ use waiting::Waiting;
 pub use plan::{OLD_PLANS_MAX, Program};
 use plan::{OriginSlot, Plan};
 
-use crate::http1::{HeaderSlots, http_date};
+use crate::cache::policy::hash::HashKeys;
+use crate::http1::http_date;
+use request::Bench;
 
 /// Largest head that we write: what the parser lets in, and what we add to it.
 pub const HEAD_CELL_BYTES: u32 = 20 << 10;
@@ -121,10 +124,16 @@ pub struct Proxy {
     failures: Failures,
     /// The head blob of a stored object, and its key.
     blob: Box<[u8]>,
+    /// A blob that is being made of another one.
+    blob2: Box<[u8]>,
     key: Box<[u8]>,
-    slots: HeaderSlots,
-    /// For a request's head beside a response's.
-    slots2: HeaderSlots,
+    /// Where requests' heads are taken apart, unless somebody is at it.
+    bench: Option<Box<Bench>>,
+    /// The same for responses.
+    response_bench: Option<Box<Bench>>,
+    /// Secrets of the cache's hashes.
+    keys: HashKeys,
+    nonce: u64,
     scratch: Box<[u8]>,
     date: [u8; 29],
     date_second: u64,
@@ -153,11 +162,15 @@ impl Proxy {
         limits: &Limits,
         arena: &mut Arena,
         cells: Cells,
-        store: Option<Handle>,
+        store: Option<(Handle, HashKeys)>,
         counters: Counters,
     ) -> Option<Proxy> {
         let nobody = FlowId::NONE;
         let exchanges = Slab::new(arena, limits.http_contexts, || Exchange::new(nobody, &config.http))?;
+        let (store, keys) = match store {
+            Some((store, keys)) => (Some(store), keys),
+            None => (None, HashKeys(0, 0)),
+        };
         let date = http_date::format(config.unix_ns_at_start / 1_000_000_000);
         let unix_ns_at_start = config.unix_ns_at_start;
         let program = Program::new(config);
@@ -173,10 +186,13 @@ impl Proxy {
             waiting: Waiting::new(limits.http_contexts),
             failures: Failures::new(),
             blob: vec![0; store.as_ref().map_or(0, Handle::head_bytes_max)].into(),
+            blob2: vec![0; store.as_ref().map_or(0, Handle::head_bytes_max)].into(),
             key: vec![0; KEY_BYTES_MAX].into(),
             store,
-            slots: HeaderSlots::new(),
-            slots2: HeaderSlots::new(),
+            bench: Some(Bench::new()),
+            response_bench: Some(Bench::new()),
+            keys,
+            nonce: 0,
             scratch: vec![0; HEAD_CELL_BYTES as usize].into(),
             date,
             date_second: 0,
@@ -217,6 +233,15 @@ impl Proxy {
     /// What new requests follow.
     fn config(&self) -> &ProxyConfig {
         &self.current.program.config
+    }
+
+    /// A number that nobody outside can tell: for boundaries.
+    fn random(&mut self, io: &Io<'_>) -> u64 {
+        self.nonce = self.nonce.wrapping_add(1);
+        let mut text = [0; 16];
+        text[..8].copy_from_slice(&self.nonce.to_le_bytes());
+        text[8..].copy_from_slice(&io.now.0.to_le_bytes());
+        self.keys.hash(&text)
     }
 
     fn set_gauges(&self) {

@@ -17,10 +17,11 @@ use std::sync::Arc;
 use dataplane::{Ctr, Slice};
 use stack::FlowId;
 
-use super::config::{Answer, ProxyConfig, Router, Site};
+use super::config::{Answer, ProxyConfig, Route};
 use super::exchange::ExchangeId;
 use super::{Io, Proxy};
 use crate::http1::ClientConn;
+use crate::phases::Router;
 
 /// Old plans that a core keeps for requests that are still under way. A swap beyond that ends the requests
 /// of the oldest.
@@ -31,14 +32,19 @@ pub const OLD_PLANS_MAX: usize = 8;
 pub struct Program {
     /// The config.
     pub config: ProxyConfig,
-    /// Finds the site of a host.
+    /// Finds the site of a host, and the place of the route of a path among the site's.
     pub router: Router,
 }
 
 impl Program {
     /// Compiles a config.
     pub fn new(config: ProxyConfig) -> Arc<Program> {
-        let router = Router::new(&config.sites);
+        let router = Router::new(config.sites.iter().map(|s| {
+            (
+                s.hosts.iter().map(String::as_str).collect(),
+                s.routes.iter().map(|(prefix, _)| prefix.as_str()).collect(),
+            )
+        }));
         Arc::new(Program { config, router })
     }
 }
@@ -46,20 +52,28 @@ impl Program {
 /// A program with what a core adds to it.
 pub(super) struct Plan {
     pub program: Arc<Program>,
-    /// By site, then origin: the core's slot of the origin.
+    /// By upstream, then origin: the core's slot of the origin.
     pub slots: Vec<Vec<u16>>,
-    /// By site: the stub's body, in a cell of the core.
+    /// By route: the stub's body, in a cell of the core.
     pub stubs: Vec<Option<Slice>>,
 }
 
 impl Plan {
-    pub fn site(&self, site: u16) -> &Site {
-        &self.program.config.sites[site as usize]
+    pub fn route(&self, route: u16) -> &Route {
+        &self.program.config.routes[route as usize]
     }
 
-    /// How long a body of the site may stand still.
-    pub fn idle_ns(&self, site: u16) -> u64 {
-        self.program.config.sites.get(site as usize).map_or(u64::MAX, |s| s.timeouts.idle_ns)
+    /// How long a body of the route may stand still.
+    pub fn idle_ns(&self, route: u16) -> u64 {
+        self.program.config.routes.get(route as usize).map_or(u64::MAX, |r| r.timeouts.idle_ns)
+    }
+
+    /// The core's slots of the route's origins.
+    pub fn slots_of(&self, route: u16) -> &[u16] {
+        match self.route(route).answer {
+            Answer::Upstream(n) => &self.slots[n as usize],
+            _ => &[],
+        }
     }
 
     fn uses(&self, slot: u16) -> bool {
@@ -80,19 +94,15 @@ impl Proxy {
     /// than a cell.
     pub(super) fn plan_of(&mut self, program: Arc<Program>) -> Option<Plan> {
         let (mut slots, mut stubs) = (Vec::new(), Vec::new());
-        for s in &program.config.sites {
-            let (mut of_site, mut stub) = (Vec::new(), None);
-            match &s.answer {
-                Answer::Origins(all) => {
-                    for o in all {
-                        let n = self.slot_of(o.address, program.config.idle_per_origin_max);
-                        of_site.push(n);
-                    }
-                }
-                Answer::Stub(body) => stub = Some(self.cells.store(body)?),
-            }
-            slots.push(of_site);
-            stubs.push(stub);
+        for u in &program.config.upstreams {
+            let all = u.origins.iter();
+            slots.push(all.map(|o| self.slot_of(o.address, program.config.idle_per_origin_max)).collect());
+        }
+        for r in &program.config.routes {
+            stubs.push(match &r.answer {
+                Answer::Stub(body) => Some(self.cells.store(body)?),
+                _ => None,
+            });
         }
         Some(Plan { program, slots, stubs })
     }

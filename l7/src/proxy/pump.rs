@@ -1,24 +1,33 @@
 //! Moving an exchange on: as far as what has arrived, and the other side's room, allow.
 
-use std::rc::Rc;
-
 use dataplane::{Ctr, Hist, Slice};
-use stack::{FlowId, State, Tcp};
+use stack::{FlowId, State};
 
 use super::body::{Gathered, Moved, gather, move_body};
 use super::exchange::ExchangeId;
 use super::respond::count_status;
 use super::side::Side;
-use super::{Cells, Io, Proxy, settle};
+use super::{Io, Proxy, settle};
 use crate::http1::{
-    BodyLength, ClientEof, ClientState, Discarded, Parsed, ServerEof, ServerState, SliceSink, ToClient,
-    ToOrigin, Upgrade, outgoing_body, write_interim_to_client, write_request_to_origin,
-    write_response_to_client,
+    BodyLength, ClientEof, ClientState, Discarded, Parsed, ResponseHead, ServerEof, ServerState, SliceSink,
+    ToClient, outgoing_body, write_interim_to_client, write_response_to_client,
 };
 use crate::phases::EditList;
 
 /// Steps of one exchange in a row: pieces, heads, requests. Then the others get their turn.
 const STEPS_MAX: usize = 64;
+
+/// What came of a response's head.
+pub(super) enum Took {
+    /// It is not what it says it is, or too long.
+    Refused,
+    /// A fetch's: not for the store.
+    NotForStore,
+    /// A fetch's: as good as no answer.
+    Failed(u16),
+    /// Its bytes, its status, and the bytes in the scratch buffer that go to the client.
+    Head { n: usize, status: u16, len: usize },
+}
 
 /// What a step came to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -91,91 +100,13 @@ impl Proxy {
         }
     }
 
-    fn request_head(&mut self, io: &mut Io<'_>, x: ExchangeId) -> Step {
-        let e = &mut self.exchanges[x];
-        let client = e.client;
-        let Some(input) = e.client_in.take().or_else(|| io.tcp.read(client)) else {
-            if io.tcp.at_end(client) {
-                e.server.on_eof();
-                self.close_client(io, x);
-            } else {
-                self.go_idle(io, x);
-            }
-            return Step::Gone;
-        };
-        if self.draining {
-            e.server.close_soon_after();
-        }
-        if e.server.state() == ServerState::Idle {
-            // The next request of the connection follows what is current now.
-            e.plan = Some(Rc::clone(&self.current));
-        }
-        let plan = e.plan.clone().unwrap_or_else(|| Rc::clone(&self.current));
-        let (http, slots) = (&plan.program.config.http, &mut self.slots);
-        let (consumed, reject) = match e.server.read_head(&input, http, slots) {
-            Ok(Parsed::Complete(head, n)) => {
-                e.method = head.method();
-                e.version = head.version();
-                e.request_body = head.body();
-                e.upgrade = head.upgrade() != Upgrade::None;
-                e.up.chunked = head.body() == BodyLength::Chunked;
-                e.started = io.now;
-                self.counters.inc(Ctr::HttpRequests);
-                match plan.program.router.find(head.host()) {
-                    None => {
-                        self.counters.inc(Ctr::HttpNoSite);
-                        (n, Some(421))
-                    }
-                    Some(site) => {
-                        e.site = site;
-                        let wants = head.max_forwards() == Some(0);
-                        if wants {
-                            (n, Some(501))
-                        } else if plan.stubs[site as usize].is_some() {
-                            (n, None)
-                        } else {
-                            let s = plan.site(site);
-                            let written =
-                                write_head(&head, s, io.tcp, client, &mut self.scratch, &self.cells);
-                            e.head = written;
-                            if e.head.is_none() {
-                                self.counters.inc(Ctr::PoolPayloadEmpty);
-                            }
-                            (n, e.head.is_none().then_some(503))
-                        }
-                    }
-                }
-            }
-            Ok(Parsed::Partial) => return self.more_head(io, x, input),
-            Err(r) => {
-                self.counters.inc(Ctr::HttpRequests);
-                self.counters.inc(Ctr::HttpRejected);
-                (input.len(), Some(r.status))
-            }
-        };
-        self.take_client(io, x, input, consumed);
-        match reject {
-            Some(status) => {
-                self.fail(io, x, status);
-                self.gone_or_moved(x, client)
-            }
-            None => {
-                match plan.stubs[self.exchanges[x].site as usize].clone() {
-                    Some(body) => self.respond_stub(io, x, body),
-                    None => self.forward(io, x),
-                }
-                self.gone_or_moved(x, client)
-            }
-        }
-    }
-
     /// Whether an exchange that may have ended in a call still is the one of `client`.
     pub(super) fn gone_or_moved(&self, x: ExchangeId, client: FlowId) -> Step {
         if self.exchanges.is_used(x) && self.exchanges[x].client == client { Step::Moved } else { Step::Gone }
     }
 
     /// The head is not complete: puts the next piece behind it.
-    fn more_head(&mut self, io: &mut Io<'_>, x: ExchangeId, input: Slice) -> Step {
+    pub(super) fn more_head(&mut self, io: &mut Io<'_>, x: ExchangeId, input: Slice) -> Step {
         let e = &mut self.exchanges[x];
         match gather(&self.cells, io.tcp, e.client, input) {
             Gathered::More(joined) => {
@@ -201,7 +132,7 @@ impl Proxy {
     }
 
     /// Takes `n` bytes of the client's input; they need no room any more.
-    fn take_client(&mut self, io: &mut Io<'_>, x: ExchangeId, mut input: Slice, n: usize) {
+    pub(super) fn take_client(&mut self, io: &mut Io<'_>, x: ExchangeId, mut input: Slice, n: usize) {
         let e = &mut self.exchanges[x];
         input.advance(n);
         io.tcp.consume(e.client, n as u32);
@@ -235,7 +166,7 @@ impl Proxy {
         // The body is on its way: it is not there for a second try.
         e.head = None;
         e.conn.request_body_used();
-        let first_byte = e.plan.as_ref().map_or(u64::MAX, |v| v.site(e.site).timeouts.first_byte_ns);
+        let first_byte = e.plan.as_ref().map_or(u64::MAX, |v| v.route(e.route).timeouts.first_byte_ns);
         if e.conn.state() == ClientState::AwaitingHead {
             io.tcp.set_timer(e.origin, io.now.plus_ns(first_byte));
         }
@@ -354,55 +285,89 @@ impl Proxy {
             }
             return Step::Waits;
         };
+        let Some(mut bench) = self.response_bench.take() else { return Step::Waits };
+        let before = e.conn;
         let http = &self.current.program.config.http;
-        let parsed = e.conn.read_head(&input, http, &mut self.slots);
-        let mut sink = SliceSink::new(&mut self.scratch);
-        let (n, status, written) = match parsed {
-            Ok(Parsed::Partial) => return self.more_response_head(io, x, input),
-            Err(_) => {
+        let parsed = e.conn.read_head(&input, http, &mut bench.slots);
+        let done = match &parsed {
+            Ok(Parsed::Partial) => None,
+            Err(_) => Some(Took::Refused),
+            Ok(Parsed::Complete(head, n)) => Some(self.take_response(io, x, head, *n)),
+        };
+        self.response_bench = Some(bench);
+        match done {
+            None => self.more_response_head(io, x, input),
+            Some(Took::Refused) => {
                 self.counters.inc(Ctr::OriginBadResponse);
                 self.fail(io, x, 502);
-                return self.gone_or_moved(x, client);
+                self.gone_or_moved(x, client)
             }
-            Ok(Parsed::Complete(head, n)) => {
-                let status = head.status();
-                if head.is_interim() {
-                    let written = write_interim_to_client(&head, e.version, &mut sink);
-                    if status == 100 {
-                        e.server.continued();
-                    }
-                    (n, status, written.map(|_| ()))
-                } else if status == 101 {
-                    let ctx = ToClient {
-                        version: e.version,
-                        method: e.method,
-                        keep_alive: true,
-                        date: &self.date,
-                        edits: EditList::NONE,
-                    };
-                    e.responding = true;
-                    (n, status, write_response_to_client(&head, &ctx, &mut sink))
-                } else {
-                    if self.draining {
-                        e.server.close_soon_after();
-                    }
-                    let framing = outgoing_body(&head, e.version);
-                    let keep = e.server.respond(framing);
-                    e.down.chunked = framing == BodyLength::Chunked;
-                    e.responding = true;
-                    e.head = None;
-                    let ctx = ToClient {
-                        version: e.version,
-                        method: e.method,
-                        keep_alive: keep,
-                        date: &self.date,
-                        edits: EditList::NONE,
-                    };
-                    (n, status, write_response_to_client(&head, &ctx, &mut sink))
+            Some(Took::Failed(status)) => {
+                self.fetch_failed(io, x, status);
+                Step::Gone
+            }
+            Some(Took::NotForStore) => {
+                self.hand_over(io, x, before, input);
+                Step::Gone
+            }
+            Some(Took::Head { n, status, len }) => self.response_head_done(io, x, input, n, status, len),
+        }
+    }
+
+    /// Takes a response's head: writes what the client gets of it into the scratch buffer, or, in a fetch, the
+    /// object's.
+    fn take_response(&mut self, io: &mut Io<'_>, x: ExchangeId, head: &ResponseHead<'_>, n: usize) -> Took {
+        if self.exchanges[x].is_fetch() {
+            return self.fetch_head(io, x, head, n);
+        }
+        let e = &mut self.exchanges[x];
+        let status = head.status();
+        let plan = e.plan.clone();
+        let mut sink = SliceSink::new(&mut self.scratch);
+        let written = if head.is_interim() {
+            if status == 100 {
+                e.server.continued();
+            }
+            write_interim_to_client(head, e.version, &mut sink).map(|_| ())
+        } else {
+            let keep_alive = if status == 101 {
+                true
+            } else {
+                if self.draining {
+                    e.server.close_soon_after();
                 }
-            }
+                let framing = outgoing_body(head, e.version);
+                e.down.chunked = framing == BodyLength::Chunked;
+                e.head = None;
+                e.server.respond(framing)
+            };
+            e.responding = true;
+            let _ = plan;
+            let ctx = ToClient {
+                version: e.version,
+                method: e.method,
+                keep_alive,
+                date: &self.date,
+                edits: EditList::NONE,
+            };
+            write_response_to_client(head, &ctx, &mut sink)
         };
-        let len = sink.len();
+        match written {
+            Ok(()) => Took::Head { n, status, len: sink.len() },
+            Err(_) => Took::Refused,
+        }
+    }
+
+    fn response_head_done(
+        &mut self,
+        io: &mut Io<'_>,
+        x: ExchangeId,
+        input: Slice,
+        n: usize,
+        status: u16,
+        len: usize,
+    ) -> Step {
+        let origin = self.exchanges[x].origin;
         let mut rest = input;
         rest.advance(n);
         io.tcp.consume(origin, n as u32);
@@ -413,13 +378,20 @@ impl Proxy {
         let idle = e.idle_ns();
         io.tcp.set_timer(origin, io.now.plus_ns(idle));
         let interim = status < 200 && status != 101;
+        if e.is_fetch() {
+            if !interim && e.conn.is_response_complete() {
+                self.fetch_complete(io, x);
+                return Step::Gone;
+            }
+            return Step::Moved;
+        }
         if interim {
             self.counters.inc(Ctr::Http1xx);
         } else {
             self.counters.record(Hist::FirstByteOrigin, io.now.since_ns(e.started));
             count_status(&self.counters, status);
         }
-        if written.is_err() || (len > 0 && !self.send_scratch(io, x, len)) {
+        if len > 0 && !self.send_scratch(io, x, len) {
             self.break_off(io, x);
             return Step::Gone;
         }
@@ -604,30 +576,4 @@ impl Proxy {
         }
         Step::Waits
     }
-}
-
-fn write_head(
-    head: &crate::http1::RequestHead<'_>,
-    site: &super::Site,
-    tcp: &Tcp,
-    client: FlowId,
-    scratch: &mut [u8],
-    cells: &Cells,
-) -> Option<Slice> {
-    let authority = match &site.answer {
-        super::Answer::Origins(o) => o.first().map(|o| &o.authority[..]),
-        super::Answer::Stub(_) => None,
-    };
-    let ctx = ToOrigin {
-        client_ip: tcp.tuple(client).remote.ip(),
-        client_tls: false,
-        host: if head.authority().is_empty() { authority } else { None },
-        forward_expect: true,
-        forward_upgrade: true,
-        keep_alive: true,
-        edits: &[],
-    };
-    let mut sink = SliceSink::new(scratch);
-    write_request_to_origin(head, &ctx, &mut sink).ok()?;
-    cells.store(sink.written())
 }

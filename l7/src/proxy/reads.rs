@@ -6,7 +6,10 @@ use super::exchange::ExchangeId;
 use super::pump::Step;
 use super::side::{Outcome, Reads, Side, Waits};
 use super::{Io, Proxy};
+use crate::cache::policy::blob::Blob;
+use crate::cache::policy::ranges::{write_part_head, write_parts_end};
 use crate::cache::store::{Cursor, ObjectId, Wake};
+use crate::http1::SliceSink;
 
 /// Bytes that a client's queue is filled to at least, and at most: between them, twice what TCP may have in flight.
 const QUEUE_BYTES_MIN: u32 = 32 << 10;
@@ -42,10 +45,14 @@ impl Proxy {
         object: ObjectId,
         from: u64,
         left: Option<u64>,
-        fetch: ExchangeId,
     ) {
         let Some(store) = &mut self.store else { return };
         store.pin(object);
+        let mut fetch = ExchangeId::NONE;
+        if let Side::Waits(w) = std::mem::take(&mut self.exchanges[x].side) {
+            store.unpin(w.object);
+            fetch = w.fetch;
+        }
         self.exchanges[x].side =
             Side::Reads(Reads { object, cursor: Cursor::at(from), left, fetch, moved: io.now });
     }
@@ -95,7 +102,14 @@ impl Proxy {
                     None => progress.state.is_complete(),
                 };
                 if at_end {
-                    return self.reads_done(io, x);
+                    match self.next_part(io, x) {
+                        Some(true) => return Step::Moved,
+                        Some(false) => return self.reads_done(io, x),
+                        None => {
+                            self.break_off(io, x);
+                            return Step::Gone;
+                        }
+                    }
                 }
                 let fetch = r.fetch;
                 if fetch.is_some() && matches!(&self.exchanges[fetch].side, Side::Fetches(f) if f.is_parked) {
@@ -132,6 +146,36 @@ impl Proxy {
                 return Step::Gone;
             }
         }
+    }
+
+    /// Begins the next part of a response with several ranges. `Some(false)`: there is none; the end has been sent.
+    /// `None`: no cell was left.
+    fn next_part(&mut self, io: &mut Io<'_>, x: ExchangeId) -> Option<bool> {
+        let e = &mut self.exchanges[x];
+        let (Some(parts), Side::Reads(r), Some(store)) = (&mut e.parts, &mut e.side, &self.store) else {
+            return Some(false);
+        };
+        let mut sink = SliceSink::new(&mut self.scratch);
+        let more = match parts.ranges.get(parts.next) {
+            Some(range) => {
+                store.view(r.object, &mut self.blob);
+                let blob = Blob::read(&self.blob)?;
+                let line = blob.content_type_line();
+                let first = parts.next == 0;
+                write_part_head(first, &parts.boundary, line, *range, parts.total, &mut sink).ok()?;
+                parts.next += 1;
+                r.cursor = Cursor::at(range.start);
+                r.left = Some(range.len());
+                true
+            }
+            None => {
+                write_parts_end(&parts.boundary, &mut sink).ok()?;
+                e.parts = None;
+                false
+            }
+        };
+        let n = sink.len();
+        self.send_scratch(io, x, n).then_some(more)
     }
 
     fn reads_done(&mut self, io: &mut Io<'_>, x: ExchangeId) -> Step {

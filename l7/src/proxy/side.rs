@@ -12,9 +12,11 @@
 //! client reads the object, the one whose request began the fetch too; so the origin is read at its own pace, and no
 //! client's leaving or dawdling concerns the others.
 
+use arrayvec::ArrayVec;
 use dataplane::Time;
 
 use super::exchange::ExchangeId;
+use crate::cache::policy::ranges::{Boundary, ByteRange, RANGES_MAX};
 use crate::cache::store::{Cursor, Fill, ObjectId, Progress, PurgeEpoch};
 
 /// See the module.
@@ -69,6 +71,15 @@ pub(super) struct Reads {
     pub moved: Time,
 }
 
+/// What is left of a `multipart/byteranges`.
+pub(super) struct Parts {
+    pub ranges: ArrayVec<ByteRange, RANGES_MAX>,
+    pub total: u64,
+    pub boundary: Boundary,
+    /// Parts whose heads have been sent.
+    pub next: usize,
+}
+
 /// A fetch.
 pub(super) struct Fetches {
     /// What it writes; `None` while it validates.
@@ -81,6 +92,10 @@ pub(super) struct Fetches {
     pub purges: PurgeEpoch,
     /// Hash of the key.
     pub hash: u64,
+    /// Others wait for the end of the validation.
+    pub validates: bool,
+    /// The origin has confirmed the stored one.
+    pub confirmed: bool,
     /// The object has outgrown the store: the first client takes the connection over when it has read what
     /// is there.
     pub is_parked: bool,

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use dataplane::Ctr;
 use stack::FlowId;
 
-use super::config::Answer;
 use super::exchange::{ExchangeId, Role};
 use super::plan::Plan;
 use super::{ATTEMPTS_MAX, Io, Proxy};
@@ -21,7 +20,7 @@ impl Proxy {
     pub(super) fn forward(&mut self, io: &mut Io<'_>, x: ExchangeId) {
         let plan = self.plan(x);
         let e = &mut self.exchanges[x];
-        let slots = &plan.slots[e.site as usize];
+        let slots = plan.slots_of(e.route);
         let chosen = self.turn % slots.len().max(1);
         self.turn = self.turn.wrapping_add(1);
         e.origin_index = chosen as u16;
@@ -33,7 +32,7 @@ impl Proxy {
             e.origin = flow;
             e.conn = conn;
             e.connected = true;
-            let first_byte = plan.site(e.site).timeouts.first_byte_ns;
+            let first_byte = plan.route(e.route).timeouts.first_byte_ns;
             io.tcp.set_timer(flow, io.now.plus_ns(first_byte));
             self.send_head(io, x);
         } else {
@@ -45,18 +44,18 @@ impl Proxy {
     fn connect(&mut self, io: &mut Io<'_>, x: ExchangeId) {
         let plan = self.plan(x);
         let e = &mut self.exchanges[x];
-        let site = plan.site(e.site);
-        let Answer::Origins(origins) = &site.answer else { return };
+        let origins = plan.program.config.origins(e.route);
+        let timeouts = plan.route(e.route).timeouts;
         e.attempts += 1;
         e.connected = false;
         e.conn = ClientConn::new(&plan.program.config.http);
         e.connect_started = io.now;
-        e.slot = plan.slots[e.site as usize][e.origin_index as usize];
+        e.slot = plan.slots_of(e.route)[e.origin_index as usize];
         self.counters.inc(Ctr::OriginConnects);
         match io.tcp.connect(io.net, origins[e.origin_index as usize].address, io.now) {
             Ok(flow) => {
                 e.origin = flow;
-                io.tcp.set_timer(flow, io.now.plus_ns(site.timeouts.connect_ns));
+                io.tcp.set_timer(flow, io.now.plus_ns(timeouts.connect_ns));
                 self.send_head(io, x);
             }
             Err(_) => {
@@ -84,7 +83,7 @@ impl Proxy {
     /// request's body is gone. Gives whether it did.
     pub(super) fn try_another(&mut self, io: &mut Io<'_>, x: ExchangeId) -> bool {
         let e = &mut self.exchanges[x];
-        let origins = e.plan.as_ref().map_or(0, |v| v.slots[e.site as usize].len());
+        let origins = e.plan.as_ref().map_or(0, |v| v.slots_of(e.route).len());
         if usize::from(e.attempts) >= origins.min(ATTEMPTS_MAX as usize) || e.head.is_none() {
             return false;
         }

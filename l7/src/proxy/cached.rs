@@ -1,0 +1,500 @@
+//! A request and the cache: what is stored for it, and what becomes of it.
+//!
+//! ```text
+//!  ask_cache ── fresh ─────────────────────────────► Serve
+//!      │  stale, may be served meanwhile ──────────► Serve, and a fetch without a client validates it
+//!      │  stale ── nobody asks the origin yet ─────► Validate ──► Waits
+//!      │        └─ somebody does ──────────────────► Wait ──────► Waits
+//!      │  being filled ────────────────────────────► Wait
+//!      │  nothing ── claimed ──────────────────────► Fetch ─────► Waits
+//!      └─ not to be shared, no room ───────────────► None: the request goes its own way
+//!  Waits ── its fetch has it, or the object turns out to fit ──► Serve
+//!        └─ else: asks again, a bounded number of times, then goes its own way
+//! ```
+
+use dataplane::{Ctr, Hist, Slice};
+
+use super::exchange::ExchangeId;
+use super::pump::Step;
+use super::request::Act;
+use super::respond::count_status;
+use super::side::{Outcome, Side};
+use super::{Io, Proxy};
+use crate::cache::policy::blob::{self, Blob};
+use crate::cache::policy::decide::{self, Decision, OriginFailure, decide, decide_on_failure};
+use crate::cache::policy::hash::HashKeys;
+use crate::cache::policy::key::{UrlParts, write_key};
+use crate::cache::policy::ranges::Boundary;
+use crate::cache::policy::respond::{Cached, Content, plan, write_cached_head};
+use crate::cache::policy::request::RequestFacts;
+use crate::cache::policy::rules::CacheRules;
+use crate::cache::policy::status::{CacheStatus, Fwd};
+use crate::cache::policy::vary;
+use crate::cache::store::{Claim, Handle, ObjectId, Pick, State};
+use crate::http1::{BodyLength, HeadScan, Parsed, RequestHead, Scheme, SliceSink, parse_request};
+use crate::phases::{CleanPath, RequestView};
+
+/// How often a request asks the cache before it goes to the origin by itself.
+const LOOKS_MAX: u8 = 3;
+
+/// A stored response that is about to be sent: its head is written in the scratch buffer.
+pub(super) struct Serving {
+    /// Bytes of head in the scratch buffer.
+    pub len: usize,
+    pub object: ObjectId,
+    pub status: u16,
+    /// Where in the body it begins.
+    pub from: u64,
+    /// Bytes of body; `None`: until the object is complete.
+    pub left: Option<u64>,
+}
+
+/// What was found for a request.
+enum Found {
+    Nothing { vary_miss: bool },
+    Pass,
+    Pending(ObjectId),
+    Stored { object: ObjectId, state: State },
+}
+
+/// Looks a key up. What it finds last lies in `blob`.
+fn find(
+    store: &mut Handle,
+    keys: &HashKeys,
+    (key, hash): (&[u8], u64),
+    head: &RequestHead<'_>,
+    rules: &CacheRules,
+    blob: &mut [u8],
+    now_ms: u64,
+) -> Found {
+    let (mut pass, mut pending, mut vary_miss, mut state) = (false, None, false, None);
+    let headers = head.headers();
+    let found = store.lookup(hash, blob, |view| {
+        let Some(b) = Blob::read(view.blob) else { return Pick::Next };
+        if b.key() != key {
+            return Pick::Next;
+        }
+        if view.state.is_pass() {
+            pass |= b.facts().stale_ms(now_ms).is_none();
+            return Pick::Next;
+        }
+        if b.is_pending() {
+            pending = Some(view.id);
+            return Pick::Next;
+        }
+        if vary::variant(b.vary(), &headers, &rules.key, keys) != b.facts().variant {
+            vary_miss = true;
+            return Pick::Next;
+        }
+        state = Some(view.state);
+        Pick::Take
+    });
+    match (found, state, pending) {
+        (Some(object), Some(state), _) => Found::Stored { object, state },
+        _ if pass => Found::Pass,
+        (_, _, Some(object)) => Found::Pending(object),
+        _ => Found::Nothing { vary_miss },
+    }
+}
+
+impl Proxy {
+    /// Unix time in milliseconds.
+    pub(super) fn now_ms(&self, io: &Io<'_>) -> u64 {
+        (self.unix_ns_at_start + io.now.0) / 1_000_000
+    }
+
+    /// Asks the cache for a request. `None`: it goes its own way.
+    pub(super) fn ask_cache(
+        &mut self,
+        io: &mut Io<'_>,
+        x: ExchangeId,
+        head: &RequestHead<'_>,
+        view: &RequestView<'_>,
+        rules: &CacheRules,
+        looks: u8,
+    ) -> Option<Act> {
+        let facts = RequestFacts::of(head, rules);
+        if facts.pass.is_some() {
+            return None;
+        }
+        let now_ms = self.now_ms(io);
+        let keys = self.keys;
+        let url = UrlParts::of(head, false, b"");
+        let mut sink = SliceSink::new(&mut self.key);
+        if write_key(&url, &rules.key, &mut sink).is_err() {
+            self.counters.inc(Ctr::CacheBypassed);
+            return None;
+        }
+        let key_len = sink.len();
+        let store = self.store.as_mut()?;
+        let key = &self.key[..key_len];
+        let hash = store.hash(key);
+        let found = find(store, &keys, (key, hash), head, rules, &mut self.blob, now_ms);
+        let (object, state) = match found {
+            Found::Stored { object, state } => (object, state),
+            Found::Pass => {
+                self.counters.inc(Ctr::CacheBypassed);
+                return None;
+            }
+            Found::Pending(_) | Found::Nothing { .. } if decide::decide_miss(&facts).is_some() => {
+                return Some(Act::Error(504));
+            }
+            Found::Pending(object) if looks < LOOKS_MAX && !facts.range => {
+                return Some(Act::Wait { object, validates: false });
+            }
+            Found::Pending(_) => return None,
+            Found::Nothing { vary_miss } => {
+                self.counters.inc(Ctr::CacheMisses);
+                self.exchanges[x].fwd = Some(if vary_miss { Fwd::VaryMiss } else { Fwd::UriMiss });
+                return self.claim(io, x, head, view, rules, &facts, (key_len, hash), looks);
+            }
+        };
+        let b = Blob::read(&self.blob)?;
+        match decide(&facts, b.facts(), state.is_soft(), now_ms) {
+            Decision::GatewayTimeout => Some(Act::Error(504)),
+            Decision::Serve { age_s } => {
+                self.counters.inc(Ctr::CacheHits);
+                let status = CacheStatus::hit(b.facts().ttl_s(now_ms));
+                self.write_stored(io, x, head, &facts, object, Some(age_s), status)
+            }
+            Decision::ServeStale { age_s } => {
+                self.counters.inc(Ctr::CacheHitsStale);
+                let status = CacheStatus::hit(b.facts().ttl_s(now_ms));
+                self.write_stored(io, x, head, &facts, object, Some(age_s), status)
+            }
+            Decision::ServeWhileRevalidating { age_s } => {
+                self.counters.inc(Ctr::CacheHitsStale);
+                let status = CacheStatus {
+                    detail: Some("stale-while-revalidate"),
+                    ..CacheStatus::hit(b.facts().ttl_s(now_ms))
+                };
+                if self.failures.find(hash, io.now).is_none() {
+                    self.validate_behind(io, x, head, view, object, hash);
+                }
+                self.write_stored(io, x, head, &facts, object, Some(age_s), status)
+            }
+            Decision::Revalidate { why } => {
+                self.exchanges[x].fwd = Some(why);
+                if let Some(status) = self.failures.find(hash, io.now) {
+                    // Somebody has just found out that the origin does not answer.
+                    let failure = OriginFailure::NoResponse;
+                    return Some(match decide_on_failure(&facts, b.facts(), state.is_soft(), failure, now_ms) {
+                        Some(age_s) => {
+                            let act = self.write_on_error(io, x, head, &facts, object, age_s, now_ms);
+                            act.unwrap_or(Act::Error(status))
+                        }
+                        None => Act::Error(status),
+                    });
+                }
+                if looks >= LOOKS_MAX {
+                    return None;
+                }
+                if state.is_filling() {
+                    // Not for others, and not complete either.
+                    return self.claim(io, x, head, view, rules, &facts, (key_len, hash), LOOKS_MAX);
+                }
+                let store = self.store.as_mut()?;
+                if !store.begin_revalidation(object) {
+                    return Some(Act::Wait { object, validates: true });
+                }
+                match self.validating_head(x, head, view) {
+                    Some(head) => Some(Act::Validate { head, hash, object }),
+                    None => {
+                        self.store.as_mut()?.end_revalidation(object);
+                        self.counters.inc(Ctr::PoolPayloadEmpty);
+                        Some(Act::Error(503))
+                    }
+                }
+            }
+        }
+    }
+
+    /// A stale response in place of an error.
+    #[allow(clippy::too_many_arguments)]
+    fn write_on_error(
+        &mut self,
+        io: &mut Io<'_>,
+        x: ExchangeId,
+        head: &RequestHead<'_>,
+        facts: &RequestFacts,
+        object: ObjectId,
+        age_s: u64,
+        now_ms: u64,
+    ) -> Option<Act> {
+        self.counters.inc(Ctr::CacheHitsStale);
+        let ttl_s = Blob::read(&self.blob)?.facts().ttl_s(now_ms);
+        let status = CacheStatus {
+            fwd: Some(Fwd::Stale),
+            ttl_s: Some(ttl_s),
+            detail: Some("stale-if-error"),
+            ..CacheStatus::default()
+        };
+        self.write_stored(io, x, head, facts, object, Some(age_s), status)
+    }
+
+    /// Claims the key of a request, so that it alone fetches; or finds that somebody has been faster.
+    #[allow(clippy::too_many_arguments)]
+    fn claim(
+        &mut self,
+        io: &mut Io<'_>,
+        x: ExchangeId,
+        head: &RequestHead<'_>,
+        view: &RequestView<'_>,
+        rules: &CacheRules,
+        facts: &RequestFacts,
+        (key_len, hash): (usize, u64),
+        looks: u8,
+    ) -> Option<Act> {
+        if !facts.may_store() || facts.range {
+            return None;
+        }
+        if let Some(status) = self.failures.find(hash, io.now) {
+            return Some(Act::Error(status));
+        }
+        let Some(origin_head) = self.fetch_request(x, head, view, None) else {
+            self.counters.inc(Ctr::PoolPayloadEmpty);
+            return Some(Act::Error(503));
+        };
+        let key = &self.key[..key_len];
+        let n = blob::write_pending(key, &mut self.blob).ok()?;
+        let alone = looks >= LOOKS_MAX;
+        let (keys, headers) = (self.keys, head.headers());
+        let store = self.store.as_mut()?;
+        let claim = store.claim(hash, &self.blob[..n], |view| {
+            let Some(b) = Blob::read(view.blob) else { return Pick::Next };
+            if alone || view.state.is_pass() || b.key() != key || !view.state.is_filling() {
+                return Pick::Next;
+            }
+            let fits = b.is_pending()
+                || vary::variant(b.vary(), &headers, &rules.key, &keys) == b.facts().variant;
+            if fits { Pick::Take } else { Pick::Next }
+        });
+        match claim {
+            Claim::New(fill) => Some(Act::Fetch { head: origin_head, hash, fill }),
+            Claim::Existing(object) => Some(Act::Wait { object, validates: false }),
+            Claim::Busy | Claim::Full | Claim::Purged => {
+                self.counters.inc(Ctr::CacheBypassed);
+                None
+            }
+        }
+    }
+
+    /// The head that asks the origin whether the response in `self.blob` is still good (RFC 9111 4.3.1).
+    fn validating_head(
+        &mut self,
+        x: ExchangeId,
+        head: &RequestHead<'_>,
+        view: &RequestView<'_>,
+    ) -> Option<Slice> {
+        let blob = std::mem::take(&mut self.blob);
+        let stored = Blob::read(&blob);
+        let s = self.fetch_request(x, head, view, stored.as_ref());
+        self.blob = blob;
+        s
+    }
+
+    /// Has the origin asked about a response that is being served meanwhile.
+    fn validate_behind(
+        &mut self,
+        io: &mut Io<'_>,
+        x: ExchangeId,
+        head: &RequestHead<'_>,
+        view: &RequestView<'_>,
+        object: ObjectId,
+        hash: u64,
+    ) {
+        let Some(store) = &mut self.store else { return };
+        if !store.begin_revalidation(object) {
+            return;
+        }
+        match self.validating_head(x, head, view) {
+            Some(head) => self.start_fetch(io, x, ExchangeId::NONE, head, hash, None, Some(object)),
+            None => {
+                if let Some(store) = &mut self.store {
+                    store.end_revalidation(object);
+                }
+            }
+        }
+    }
+}
+
+impl Proxy {
+    /// Writes the head of a stored response, whose blob is in `self.blob`, into the scratch buffer.
+    #[allow(clippy::too_many_arguments)]
+    fn write_stored(
+        &mut self,
+        io: &mut Io<'_>,
+        x: ExchangeId,
+        head: &RequestHead<'_>,
+        facts: &RequestFacts,
+        object: ObjectId,
+        age_s: Option<u64>,
+        status: CacheStatus<'_>,
+    ) -> Option<Act> {
+        let store = self.store.as_ref()?;
+        let progress = store.progress(object);
+        let complete = progress.state.is_complete();
+        let now_ms = self.now_ms(io);
+        let blob = Blob::read(&self.blob)?;
+        let total = complete.then_some(progress.len);
+        let reply = plan(facts, head, &blob, total, now_ms);
+        if matches!(reply.content, Content::Range(..) | Content::Parts(..)) && !complete {
+            return None; // What is not there yet may be far away: the origin has it.
+        }
+        let boundary = Boundary::new(self.random(io));
+        let e = &mut self.exchanges[x];
+        let framing = reply.body(e.version, &boundary, &blob);
+        if self.draining {
+            e.server.close_soon_after();
+        }
+        let keep_alive = e.server.respond(framing);
+        let cached = Cached {
+            version: e.version,
+            keep_alive,
+            age_s,
+            status,
+            is_first: age_s.is_none(),
+            boundary: &boundary,
+            date: &self.date,
+        };
+        let mut sink = SliceSink::new(&mut self.scratch);
+        if write_cached_head(&blob, &reply, &cached, &mut sink).is_err() {
+            return Some(Act::Close);
+        }
+        e.down.chunked = framing == BodyLength::Chunked;
+        let (from, left) = match &reply.content {
+            _ if reply.is_head => (0, Some(0)),
+            Content::NotModified | Content::Unsatisfiable(_) => (0, Some(0)),
+            Content::Whole(total) => (0, if reply.status == 204 { Some(0) } else { *total }),
+            Content::Range(range, _) => (range.start, Some(range.len())),
+            Content::Parts(ranges, total) => {
+                let first = ranges.first()?;
+                e.parts = Some(Parts { ranges: ranges.clone(), total: *total, boundary, next: 0 });
+                (first.start, Some(0))
+            }
+        };
+        Some(Act::Serve(Serving { len: sink.len(), object, status: reply.status, from, left }))
+    }
+
+    /// Sends a stored response, whose head is in the scratch buffer.
+    pub(super) fn serve(&mut self, io: &mut Io<'_>, x: ExchangeId, s: Serving) {
+        let Serving { len, object, status, from, left } = s;
+        count_status(&self.counters, status);
+        let started = self.exchanges[x].started;
+        self.counters.record(Hist::FirstByteCache, io.now.since_ns(started));
+        self.exchanges[x].responding = true;
+        if left == Some(0) && self.exchanges[x].parts.is_none() {
+            self.detach(io, x);
+            if self.send_scratch(io, x, len) { self.finish_response(io, x) } else { self.break_off(io, x) }
+            return;
+        }
+        if !self.send_scratch(io, x, len) {
+            self.break_off(io, x);
+            return;
+        }
+        self.read_from(io, x, object, from, left);
+        let _ = self.reads_step(io, x);
+    }
+
+    /// Moves a client on that waits for an object.
+    pub(super) fn waits_step(&mut self, io: &mut Io<'_>, x: ExchangeId) -> Step {
+        let client = self.exchanges[x].client;
+        let (Side::Waits(w), Some(store)) = (&mut self.exchanges[x].side, &mut self.store) else {
+            return Step::Waits;
+        };
+        let (object, looks, outcome, fetch) = (w.object, w.looks, w.outcome, w.fetch);
+        let p = store.progress(object);
+        let state = p.state;
+        let ready = match outcome {
+            Outcome::Use(_) | Outcome::Failed(_) => true,
+            Outcome::Open if fetch.is_some() => false,
+            Outcome::Open if w.validates => !state.is_revalidating(),
+            Outcome::Open => state.is_pass() || state.is_failed() || state.is_gone() || state.has_head(),
+        };
+        if !ready {
+            w.seen = p;
+            if store.wait_for(object, p) {
+                self.waiting.enter(&mut self.exchanges, x, object);
+                return Step::Waits;
+            }
+            return Step::Moved;
+        }
+        let Some(request) = self.exchanges[x].request.clone() else {
+            self.fail(io, x, 500);
+            return self.gone_or_moved(x, client);
+        };
+        let Some(mut bench) = self.bench.take() else { return Step::Waits };
+        let http = self.current.program.config.http;
+        let act = match parse_request(&request, &mut HeadScan::new(), &http, &mut bench.slots) {
+            Ok(Parsed::Complete(head, _)) => {
+                let path = if head.path() == b"*" { b"/" } else { head.path() };
+                let clean = CleanPath::of(path, &mut bench.path).unwrap_or(path);
+                let view = RequestView::of(&head, Scheme::Http, self.exchanges[x].peer, clean);
+                self.look_again(io, x, &head, &view, outcome, looks + 1)
+            }
+            _ => Act::Error(500),
+        };
+        self.bench = Some(bench);
+        if !matches!(act, Act::Serve(_)) {
+            self.detach(io, x);
+        }
+        self.do_act(io, x, act, looks + 1);
+        self.gone_or_moved(x, client)
+    }
+
+    /// A request that has waited, with what its own fetch says.
+    fn look_again(
+        &mut self,
+        io: &mut Io<'_>,
+        x: ExchangeId,
+        head: &RequestHead<'_>,
+        view: &RequestView<'_>,
+        outcome: Outcome,
+        looks: u8,
+    ) -> Act {
+        let plan = self.plan(x);
+        let route = plan.route(self.exchanges[x].route);
+        let Some(rules) = &route.cache else { return self.forward_head(x, head, view) };
+        let facts = RequestFacts::of(head, rules);
+        let now_ms = self.now_ms(io);
+        let act = match outcome {
+            Outcome::Use(object) => {
+                self.store.as_ref().map(|s| s.view(object, &mut self.blob).len);
+                let fwd = self.exchanges[x].fwd;
+                Blob::read(&self.blob).map(|b| *b.facts()).and_then(|f| {
+                    let status = CacheStatus {
+                        fwd,
+                        stored: true,
+                        ttl_s: Some(f.ttl_s(now_ms)),
+                        ..CacheStatus::default()
+                    };
+                    // What was only confirmed has the age that it has.
+                    let validated = matches!(&self.exchanges[x].side, Side::Waits(w) if w.object == object && w.validates);
+                    let age_s = validated.then(|| f.age_s(now_ms));
+                    self.write_stored(io, x, head, &facts, object, age_s, status)
+                })
+            }
+            Outcome::Failed(status) => {
+                let waited = match &self.exchanges[x].side {
+                    Side::Waits(w) if w.validates => Some(w.object),
+                    _ => None,
+                };
+                waited
+                    .and_then(|object| {
+                        let view = self.store.as_ref()?.view(object, &mut self.blob);
+                        let soft = view.state.is_soft();
+                        let b = Blob::read(&self.blob)?;
+                        let failure = OriginFailure::NoResponse;
+                        let age_s = decide_on_failure(&facts, b.facts(), soft, failure, now_ms)?;
+                        self.write_on_error(io, x, head, &facts, object, age_s, now_ms)
+                    })
+                    .or(Some(Act::Error(status)))
+            }
+            Outcome::Open => self.ask_cache(io, x, head, view, rules, looks),
+        };
+        match act {
+            Some(act) => act,
+            None => self.forward_head(x, head, view),
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! A request's head: who answers it, and how.
+
+use std::rc::Rc;
+
+use dataplane::{Ctr, Slice};
+use stack::FlowId;
+
+use super::cached::Serving;
+use super::config::Answer;
+use super::exchange::{Exchange, ExchangeId};
+use super::plan::Plan;
+use super::pump::Step;
+use super::{Io, Proxy};
+use crate::cache::policy::blob::Blob;
+use crate::cache::policy::validate::write_fetch_head;
+use crate::cache::store::{Fill, ObjectId};
+use crate::http1::{
+    BodyLength, ErrorContext, HeaderSlots, Parsed, RequestHead, Scheme, ServerState, SliceSink, ToOrigin, Upgrade,
+    write_request_to_origin,
+};
+use crate::phases::{CleanPath, EditList, HeadEdit, Phase, RequestView, write_answer};
+
+/// Where heads are taken apart: lent to whoever parses one, so that the rest of the proxy stays at hand.
+pub(super) struct Bench {
+    pub slots: HeaderSlots,
+    pub path: [u8; CleanPath::ROOM],
+}
+
+impl Bench {
+    pub fn new() -> Box<Bench> {
+        Box::new(Bench { slots: HeaderSlots::new(), path: [0; CleanPath::ROOM] })
+    }
+}
+
+/// What is to be done about a request whose head has been read.
+pub(super) enum Act {
+    /// An error of ours.
+    Error(u16),
+    /// A response without a body from the store, or a module's answer, is written in the scratch buffer.
+    Written { len: usize, status: u16 },
+    /// The connection ends without a word.
+    Close,
+    /// The stub.
+    Stub(Slice),
+    /// To the origin; the exchange has the head.
+    Forward,
+    /// A stored response.
+    Serve(Serving),
+    /// Wait for this object: it is being filled, or validated by somebody.
+    Wait { object: ObjectId, validates: bool },
+    /// Fetch it.
+    Fetch { head: Slice, hash: u64, fill: Fill },
+    /// Ask the origin whether this one is still good.
+    Validate { head: Slice, hash: u64, object: ObjectId },
+}
+
+impl Proxy {
+    pub(super) fn request_head(&mut self, io: &mut Io<'_>, x: ExchangeId) -> Step {
+        let e = &mut self.exchanges[x];
+        let client = e.client;
+        let Some(input) = e.client_in.take().or_else(|| io.tcp.read(client)) else {
+            if io.tcp.at_end(client) {
+                e.server.on_eof();
+                self.close_client(io, x);
+            } else {
+                self.go_idle(io, x);
+            }
+            return Step::Gone;
+        };
+        if self.draining {
+            e.server.close_soon_after();
+        }
+        if e.server.state() == ServerState::Idle {
+            // The next request of the connection follows what is current now.
+            e.plan = Some(Rc::clone(&self.current));
+        }
+        let Some(mut bench) = self.bench.take() else { return Step::Waits };
+        let http = &self.current.program.config.http;
+        let parsed = self.exchanges[x].server.read_head(&input, http, &mut bench.slots);
+        let done = match parsed {
+            Ok(Parsed::Complete(head, n)) => {
+                let e = &mut self.exchanges[x];
+                e.method = head.method();
+                e.version = head.version();
+                e.request_body = head.body();
+                e.upgrade = head.upgrade() != Upgrade::None;
+                e.up.chunked = head.body() == BodyLength::Chunked;
+                e.started = io.now;
+                e.peer = io.tcp.tuple(client).remote.ip();
+                self.counters.inc(Ctr::HttpRequests);
+                // For those that will be read again: a fetch's, and a request's that waits.
+                e.request = Some(input.view(0, n));
+                let act = self.act(io, x, &head, &mut bench.path);
+                if !matches!(act, Act::Wait { .. } | Act::Fetch { .. } | Act::Validate { .. }) {
+                    self.exchanges[x].request = None;
+                }
+                Some((n, act))
+            }
+            Ok(Parsed::Partial) => None,
+            Err(r) => {
+                self.counters.inc(Ctr::HttpRequests);
+                self.counters.inc(Ctr::HttpRejected);
+                Some((input.len(), Act::Error(r.status)))
+            }
+        };
+        self.bench = Some(bench);
+        let Some((consumed, act)) = done else { return self.more_head(io, x, input) };
+        self.take_client(io, x, input, consumed);
+        self.do_act(io, x, act, 0);
+        self.gone_or_moved(x, client)
+    }
+
+    /// Decides who answers a request.
+    fn act(
+        &mut self,
+        io: &mut Io<'_>,
+        x: ExchangeId,
+        head: &RequestHead<'_>,
+        room: &mut [u8; CleanPath::ROOM],
+    ) -> Act {
+        let plan = self.plan(x);
+        let Some(site) = plan.program.router.site(head.host()) else {
+            self.counters.inc(Ctr::HttpNoSite);
+            return Act::Error(421);
+        };
+        self.exchanges[x].site = site;
+        let path = if head.path() == b"*" { b"/" } else { head.path() };
+        let Some(clean) = CleanPath::of(path, room) else {
+            self.counters.inc(Ctr::HttpRejected);
+            return Act::Error(400);
+        };
+        let Some(place) = plan.program.router.route(site, clean) else { return Act::Error(404) };
+        let number = plan.program.config.sites[site as usize].routes[place as usize].1;
+        self.exchanges[x].route = number;
+        let route = plan.route(number);
+        let peer = self.exchanges[x].peer;
+        let view = RequestView::of(head, Scheme::Http, peer, clean);
+        if !route.modules.is_empty(Phase::Request)
+            && let Some(answer) = route.modules.request(&view)
+        {
+            let Some(status) = answer.status() else { return Act::Close };
+            let e = &mut self.exchanges[x];
+            let keep = e.server.respond(BodyLength::Length(0)) && !self.draining;
+            if !keep {
+                e.server.close_soon();
+            }
+            let ctx = ErrorContext {
+                method: Some(e.method),
+                version: Some(e.version),
+                close: !keep,
+                date: &self.date,
+            };
+            let pages = &plan.program.config.sites[site as usize].pages;
+            let mut sink = SliceSink::new(&mut self.scratch);
+            let edits = EditList::NONE;
+            return match write_answer(&answer, &view, &ctx, pages, &edits, &mut sink) {
+                Ok(()) => Act::Written { len: sink.len(), status },
+                Err(_) => Act::Error(500),
+            };
+        }
+        if head.max_forwards() == Some(0) {
+            return Act::Error(501);
+        }
+        match &route.answer {
+            Answer::Stub(_) => match &plan.stubs[number as usize] {
+                Some(body) => return Act::Stub(body.clone()),
+                None => return Act::Error(500),
+            },
+            Answer::Nobody => return Act::Error(404),
+            Answer::Upstream(_) => {}
+        }
+        if let (Some(rules), true) = (&route.cache, self.store.is_some())
+            && let Some(act) = self.ask_cache(io, x, head, &view, rules, 0)
+        {
+            return act;
+        }
+        self.forward_head(x, head, &view)
+    }
+
+    /// Makes ready what goes to the origin, as the client asked for it.
+    pub(super) fn forward_head(&mut self, x: ExchangeId, head: &RequestHead<'_>, view: &RequestView<'_>) -> Act {
+        match self.origin_head(x, head, view) {
+            Some(s) => {
+                self.exchanges[x].head = Some(s);
+                Act::Forward
+            }
+            None => {
+                self.counters.inc(Ctr::PoolPayloadEmpty);
+                Act::Error(503)
+            }
+        }
+    }
+
+    /// The head of the request to the origin, as the client asked for it.
+    fn origin_head(&mut self, x: ExchangeId, head: &RequestHead<'_>, view: &RequestView<'_>) -> Option<Slice> {
+        let plan = self.plan(x);
+        let e = &self.exchanges[x];
+        let edits = plan.route(e.route).modules.origin_request(view);
+        let ctx = to_origin(&plan, e, head, &edits);
+        let mut sink = SliceSink::new(&mut self.scratch);
+        write_request_to_origin(head, &ctx, &mut sink).ok()?;
+        self.cells.store(sink.written())
+    }
+
+    /// The head of the request by which the cache fetches for itself; `stored` is what it asks about.
+    pub(super) fn fetch_request(
+        &mut self,
+        x: ExchangeId,
+        head: &RequestHead<'_>,
+        view: &RequestView<'_>,
+        stored: Option<&Blob<'_>>,
+    ) -> Option<Slice> {
+        let plan = self.plan(x);
+        let e = &self.exchanges[x];
+        let edits = plan.route(e.route).modules.origin_request(view);
+        let ctx = to_origin(&plan, e, head, &edits);
+        let mut sink = SliceSink::new(&mut self.scratch);
+        write_fetch_head(head, &ctx, stored.copied().into_iter(), None, &mut sink).ok()?;
+        self.cells.store(sink.written())
+    }
+
+    /// Does what was decided. `looks`: how often the cache has been asked for this request before.
+    pub(super) fn do_act(&mut self, io: &mut Io<'_>, x: ExchangeId, act: Act, looks: u8) {
+        match act {
+            Act::Error(status) => self.fail(io, x, status),
+            Act::Written { len, status } => self.respond_written(io, x, len, status),
+            Act::Close => self.close_client(io, x),
+            Act::Stub(body) => self.respond_stub(io, x, body),
+            Act::Forward => self.forward(io, x),
+            Act::Serve(serving) => self.serve(io, x, serving),
+            Act::Wait { object, validates } => {
+                self.counters.inc(Ctr::CacheCollapsed);
+                self.wait_on(x, object, ExchangeId::NONE, validates, looks);
+            }
+            Act::Fetch { head, hash, fill } => {
+                let object = fill.id();
+                self.wait_on(x, object, ExchangeId::NONE, false, looks);
+                self.tie(io, x, head, hash, Some(fill), None);
+            }
+            Act::Validate { head, hash, object } => {
+                self.wait_on(x, object, ExchangeId::NONE, true, looks);
+                self.tie(io, x, head, hash, None, Some(object));
+            }
+        }
+    }
+
+    /// Begins the fetch that `x` waits for.
+    fn tie(
+        &mut self,
+        io: &mut Io<'_>,
+        x: ExchangeId,
+        head: Slice,
+        hash: u64,
+        fill: Option<Fill>,
+        stale: Option<ObjectId>,
+    ) {
+        self.start_fetch(io, x, x, head, hash, fill, stale);
+        // However that went, there may be something to see already.
+        let client = self.exchanges[x].client;
+        if client != FlowId::NONE {
+            io.tcp.wake(client);
+        }
+    }
+}
+
+fn to_origin<'a>(
+    plan: &'a Plan,
+    e: &Exchange,
+    head: &RequestHead<'_>,
+    edits: &'a [&'a HeadEdit],
+) -> ToOrigin<'a> {
+    let authority = plan.program.config.origins(e.route).first().map(|o| &o.authority[..]);
+    ToOrigin {
+        client_ip: e.peer,
+        client_tls: false,
+        host: if head.authority().is_empty() { authority } else { None },
+        forward_expect: true,
+        forward_upgrade: true,
+        keep_alive: true,
+        edits,
+    }
+}
