@@ -5,5 +5,6 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cache;
 pub mod http1;
 pub mod proxy;
