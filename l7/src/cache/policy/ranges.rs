@@ -25,44 +25,51 @@ impl ByteRange {
     }
 }
 
+/// The ranges of one response.
+pub type Ranges = ArrayVec<ByteRange, RANGES_MAX>;
+
 /// What Range comes to for a representation of known length.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolved {
     /// Nothing: the whole is sent.
     Ignored,
     /// No range has a byte in it: 416.
     Unsatisfiable,
-    /// These.
-    Ranges(ArrayVec<ByteRange, RANGES_MAX>),
+    /// To the ranges that were filled in, at least one.
+    Satisfiable,
 }
 
 /// What Range, with this value, comes to for `total` bytes. Another unit, bad syntax, too many ranges: ignored.
-pub fn resolve(value: &[u8], total: u64) -> Resolved {
-    let mut ranges = ArrayVec::<ByteRange, RANGES_MAX>::new();
-    let Some(specs) = specs(value) else { return Resolved::Ignored };
+pub fn resolve(value: &[u8], total: u64, ranges: &mut Ranges) -> Resolved {
+    let resolved = fill(value, total, ranges).unwrap_or(Resolved::Ignored);
+    match resolved {
+        Resolved::Satisfiable => coalesce(ranges),
+        Resolved::Ignored | Resolved::Unsatisfiable => ranges.clear(),
+    }
+    resolved
+}
+
+fn fill(value: &[u8], total: u64, ranges: &mut Ranges) -> Option<Resolved> {
+    ranges.clear();
     let mut count = 0;
-    for spec in specs {
-        let Some(spec) = spec else { return Resolved::Ignored };
-        count += 1;
-        if count > RANGES_MAX {
-            return Resolved::Ignored;
-        }
-        let (start, end) = match spec {
+    for spec in specs(value)? {
+        let (start, end) = match spec? {
             Spec::From(first, None) => (first, total),
             Spec::From(first, Some(last)) => (first, last.saturating_add(1).min(total)),
             Spec::Last(n) => (total.saturating_sub(n), total),
         };
-        if start < end && ranges.try_push(ByteRange { start, end }).is_err() {
-            return Resolved::Ignored;
+        count += 1;
+        if count > RANGES_MAX {
+            return None;
+        }
+        if start < end {
+            ranges.try_push(ByteRange { start, end }).ok()?;
         }
     }
     match (count, ranges.is_empty()) {
-        (0, _) => Resolved::Ignored,
-        (_, true) => Resolved::Unsatisfiable,
-        _ => {
-            coalesce(&mut ranges);
-            Resolved::Ranges(ranges)
-        }
+        (0, _) => None,
+        (_, true) => Some(Resolved::Unsatisfiable),
+        _ => Some(Resolved::Satisfiable),
     }
 }
 
@@ -75,14 +82,14 @@ pub fn first_byte(value: &[u8]) -> Option<u64> {
 }
 
 /// Ranges that overlap or touch become one (RFC 9110 14.2 and 15.3.7.2 allow it); the others stay in order.
-fn coalesce(ranges: &mut ArrayVec<ByteRange, RANGES_MAX>) {
+fn coalesce(ranges: &mut Ranges) {
     let touches = |a: &ByteRange, b: &ByteRange| a.start <= b.end && b.start <= a.end;
     let apart = ranges.iter().enumerate().all(|(at, a)| ranges[at + 1..].iter().all(|b| !touches(a, b)));
     if apart {
         return;
     }
     ranges.sort_unstable_by_key(|range| range.start);
-    let mut merged = ArrayVec::<ByteRange, RANGES_MAX>::new();
+    let mut merged = Ranges::new();
     for range in ranges.iter() {
         match merged.last_mut() {
             Some(last) if touches(last, range) => last.end = last.end.max(range.end),

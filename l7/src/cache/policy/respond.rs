@@ -1,10 +1,8 @@
 //! The response that is made of a stored one: which status, which bytes of the body, and its head.
 
-use arrayvec::ArrayVec;
-
 use super::blob::Blob;
 use super::facts::Flags;
-use super::ranges::{self, Boundary, ByteRange, RANGES_MAX, Resolved};
+use super::ranges::{self, Boundary, ByteRange, Ranges, Resolved};
 use super::request::RequestFacts;
 use super::status::{CacheStatus, write_cache_status};
 use super::validate;
@@ -12,7 +10,7 @@ use crate::http1::rewrite::{put_number, put_via};
 use crate::http1::{BodyLength, FieldName, Full, HeadSink, Method, RequestHead, Version, put_head_end};
 
 /// What is sent of the stored body. Positions are those of the whole representation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
     /// Nothing: 304.
     NotModified,
@@ -20,8 +18,9 @@ pub enum Content {
     Whole(Option<u64>),
     /// One range: 206.
     Range(ByteRange, u64),
-    /// Several, each with [`ranges::write_part_head`] before it and [`ranges::write_parts_end`] at the end: 206.
-    Parts(ArrayVec<ByteRange, RANGES_MAX>, u64),
+    /// Several, those of the plan, each with [`ranges::write_part_head`] before it and [`ranges::write_parts_end`]
+    /// at the end: 206.
+    Parts(u64),
     /// Nothing: 416 for a representation of this length.
     Unsatisfiable(u64),
 }
@@ -31,6 +30,8 @@ pub enum Content {
 pub struct Plan {
     /// What is sent of the body; not sent for HEAD, but said in the head.
     pub content: Content,
+    /// Several ranges, where there are several.
+    pub parts: Ranges,
     /// Whether it answers HEAD.
     pub is_head: bool,
     /// The status.
@@ -47,32 +48,35 @@ pub fn plan(
     now_ms: u64,
 ) -> Plan {
     let total = total.or(blob.facts().total());
-    let is_head = request.method == Method::Head;
     let headers = head.headers();
-    let plan = |status, content| Plan { content, is_head, status };
+    let mut plan = Plan {
+        content: Content::Whole(total),
+        parts: Ranges::new(),
+        is_head: request.method == Method::Head,
+        status: blob.facts().status,
+    };
+    let headers = head.headers();
     if request.conditional && validate::is_not_modified(&headers, blob, now_ms) {
-        return plan(304, Content::NotModified);
+        (plan.status, plan.content) = (304, Content::NotModified);
+        return plan;
     }
-    let status = blob.facts().status;
-    if request.range && status == 200 {
+    if request.range && plan.status == 200 {
         let mut values = headers.known(FieldName::Range);
         // Two Range lines are no Range. Without the total there is nothing to measure a range against.
         if let (Some(value), None, Some(total)) = (values.next(), values.next(), total)
             && validate::if_range_holds(&headers, blob, now_ms)
         {
-            match ranges::resolve(value, total) {
-                Resolved::Ignored => {}
-                Resolved::Unsatisfiable => return plan(416, Content::Unsatisfiable(total)),
-                Resolved::Ranges(ranges) => {
-                    return match ranges.as_slice() {
-                        [only] => plan(206, Content::Range(*only, total)),
-                        _ => plan(206, Content::Parts(ranges, total)),
-                    };
-                }
-            }
+            (plan.status, plan.content) = match ranges::resolve(value, total, &mut plan.parts) {
+                Resolved::Ignored => (200, plan.content),
+                Resolved::Unsatisfiable => (416, Content::Unsatisfiable(total)),
+                Resolved::Satisfiable => match plan.parts.as_slice() {
+                    [only] => (206, Content::Range(*only, total)),
+                    _ => (206, Content::Parts(total)),
+                },
+            };
         }
     }
-    plan(status, Content::Whole(total))
+    plan
 }
 
 impl Plan {
@@ -90,8 +94,8 @@ impl Plan {
             Content::Whole(None) if version == Version::Http10 => BodyLength::UntilClose,
             Content::Whole(None) => BodyLength::Chunked,
             Content::Range(range, _) => BodyLength::Length(range.len()),
-            Content::Parts(ranges, total) => {
-                BodyLength::Length(ranges::parts_len(ranges, boundary, blob.content_type_line(), *total))
+            Content::Parts(total) => {
+                BodyLength::Length(ranges::parts_len(&self.parts, boundary, blob.content_type_line(), *total))
             }
             Content::Unsatisfiable(_) => BodyLength::Length(0),
         }
@@ -138,7 +142,7 @@ pub fn write_cached_head(
             sink.put(blob.rest())?;
             ranges::put_content_range(*range, *total, sink)?;
         }
-        Content::Parts(..) => {
+        Content::Parts(_) => {
             // RFC 9110 15.3.7.2: Content-Type and Content-Range are in the parts.
             sink.put(b"HTTP/1.1 206 Partial Content\r\n")?;
             sink.put(blob.guide())?;
