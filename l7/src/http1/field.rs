@@ -46,27 +46,49 @@ impl Span {
     }
 }
 
-/// The fields that a gateway treats in its own way; anything else is `Other` and passes.
+/// The fields that a gateway or its cache treats in its own way; anything else is `Other` and passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 #[allow(missing_docs)] // Their names are their documentation.
 pub enum FieldName {
     Other,
+    AcceptEncoding,
+    Age,
+    Authorization,
+    CacheControl,
     Connection,
+    ContentEncoding,
     ContentLength,
+    ContentLocation,
+    ContentRange,
+    ContentType,
+    Cookie,
     Date,
+    ETag,
     Expect,
+    Expires,
     Host,
+    IfMatch,
+    IfModifiedSince,
+    IfNoneMatch,
+    IfRange,
+    IfUnmodifiedSince,
     KeepAlive,
+    LastModified,
+    Location,
     MaxForwards,
+    Pragma,
     Proxy,
     ProxyAuthenticate,
     ProxyAuthorization,
     ProxyConnection,
+    Range,
+    SetCookie,
     Te,
     Trailer,
     TransferEncoding,
     Upgrade,
+    Vary,
     Via,
     XForwardedFor,
     XForwardedHost,
@@ -78,25 +100,48 @@ impl FieldName {
     #[inline]
     pub fn of(name: &[u8]) -> Self {
         // Length and first letter alone rule out nearly every other name.
-        let (found, field) = match (name.len(), name.first().map_or(0, |b| b | 0x20)) {
+        let first = name.first().map_or(0, |b| b | 0x20);
+        let (found, field) = match (name.len(), first) {
             (2, b't') => (is_name(name, b"te"), Self::Te),
+            (3, b'a') => (is_name(name, b"age"), Self::Age),
             (3, b'v') => (is_name(name, b"via"), Self::Via),
+            (4, b'v') => (is_name(name, b"vary"), Self::Vary),
+            (4, b'e') => (is_name(name, b"etag"), Self::ETag),
             (4, b'h') => (is_name(name, b"host"), Self::Host),
             (4, b'd') => (is_name(name, b"date"), Self::Date),
+            (5, b'r') => (is_name(name, b"range"), Self::Range),
             (5, b'p') => (is_name(name, b"proxy"), Self::Proxy),
+            (6, b'c') => (is_name(name, b"cookie"), Self::Cookie),
+            (6, b'p') => (is_name(name, b"pragma"), Self::Pragma),
             (6, b'e') => (is_name(name, b"expect"), Self::Expect),
+            (7, b'e') => (is_name(name, b"expires"), Self::Expires),
             (7, b't') => (is_name(name, b"trailer"), Self::Trailer),
             (7, b'u') => (is_name(name, b"upgrade"), Self::Upgrade),
+            (8, b'i') if is_name(name, b"if-range") => (true, Self::IfRange),
+            (8, b'i') => (is_name(name, b"if-match"), Self::IfMatch),
+            (8, b'l') => (is_name(name, b"location"), Self::Location),
             (10, b'c') => (is_name(name, b"connection"), Self::Connection),
             (10, b'k') => (is_name(name, b"keep-alive"), Self::KeepAlive),
+            (10, b's') => (is_name(name, b"set-cookie"), Self::SetCookie),
+            (12, b'c') => (is_name(name, b"content-type"), Self::ContentType),
             (12, b'm') => (is_name(name, b"max-forwards"), Self::MaxForwards),
+            (13, b'a') => (is_name(name, b"authorization"), Self::Authorization),
+            (13, b'c') if is_name(name, b"cache-control") => (true, Self::CacheControl),
+            (13, b'c') => (is_name(name, b"content-range"), Self::ContentRange),
+            (13, b'i') => (is_name(name, b"if-none-match"), Self::IfNoneMatch),
+            (13, b'l') => (is_name(name, b"last-modified"), Self::LastModified),
             (14, b'c') => (is_name(name, b"content-length"), Self::ContentLength),
+            (15, b'a') => (is_name(name, b"accept-encoding"), Self::AcceptEncoding),
             (15, b'x') => (is_name(name, b"x-forwarded-for"), Self::XForwardedFor),
+            (16, b'c') if is_name(name, b"content-encoding") => (true, Self::ContentEncoding),
+            (16, b'c') => (is_name(name, b"content-location"), Self::ContentLocation),
             (16, b'p') => (is_name(name, b"proxy-connection"), Self::ProxyConnection),
             (16, b'x') => (is_name(name, b"x-forwarded-host"), Self::XForwardedHost),
+            (17, b'i') => (is_name(name, b"if-modified-since"), Self::IfModifiedSince),
             (17, b't') => (is_name(name, b"transfer-encoding"), Self::TransferEncoding),
             (17, b'x') => (is_name(name, b"x-forwarded-proto"), Self::XForwardedProto),
             (18, b'p') => (is_name(name, b"proxy-authenticate"), Self::ProxyAuthenticate),
+            (19, b'i') => (is_name(name, b"if-unmodified-since"), Self::IfUnmodifiedSince),
             (19, b'p') => (is_name(name, b"proxy-authorization"), Self::ProxyAuthorization),
             _ => return Self::Other,
         };
@@ -366,5 +411,32 @@ mod tests {
         assert_eq!(FieldName::of(b"Content_Length"), FieldName::Other);
         assert_eq!(FieldName::of(b"Transfer-Encodin"), FieldName::Other);
         assert_eq!(FieldName::of(b""), FieldName::Other);
+        for (name, known) in [
+            (&b"age"[..], FieldName::Age),
+            (b"Accept-Encoding", FieldName::AcceptEncoding),
+            (b"authorization", FieldName::Authorization),
+            (b"CACHE-CONTROL", FieldName::CacheControl),
+            (b"Content-Encoding", FieldName::ContentEncoding),
+            (b"Content-Location", FieldName::ContentLocation),
+            (b"Content-Range", FieldName::ContentRange),
+            (b"Content-Type", FieldName::ContentType),
+            (b"Cookie", FieldName::Cookie),
+            (b"ETag", FieldName::ETag),
+            (b"Expires", FieldName::Expires),
+            (b"If-Match", FieldName::IfMatch),
+            (b"If-Modified-Since", FieldName::IfModifiedSince),
+            (b"If-None-Match", FieldName::IfNoneMatch),
+            (b"If-Range", FieldName::IfRange),
+            (b"If-Unmodified-Since", FieldName::IfUnmodifiedSince),
+            (b"Last-Modified", FieldName::LastModified),
+            (b"Location", FieldName::Location),
+            (b"Pragma", FieldName::Pragma),
+            (b"Range", FieldName::Range),
+            (b"Set-Cookie", FieldName::SetCookie),
+            (b"Vary", FieldName::Vary),
+        ] {
+            assert_eq!(FieldName::of(name), known, "{}", name.escape_ascii());
+            assert!(!known.is_hop_by_hop());
+        }
     }
 }

@@ -47,7 +47,7 @@ pub use limits::HttpLimits;
 pub use method::{Method, Version};
 pub use reject::{Reject, RejectReason};
 pub use rewrite::{
-    ToClient, ToOrigin, outgoing_body, write_interim_to_client, write_request_to_origin,
+    ToClient, ToOrigin, outgoing_body, put_head_end, write_interim_to_client, write_request_to_origin,
     write_response_to_client,
 };
 pub use scan::HeadScan;

@@ -93,8 +93,21 @@ pub fn write_request_to_origin(
     ctx: &ToOrigin<'_>,
     sink: &mut impl HeadSink,
 ) -> Result<(), Full> {
+    write_request(head, head.method_bytes(), ctx, |_| true, sink)?;
+    sink.put(b"\r\n")
+}
+
+/// The same under another method, with those lines only that `keep` wants, and without the empty line at the end:
+/// the caller may have more to say.
+pub(crate) fn write_request(
+    head: &RequestHead<'_>,
+    method: &[u8],
+    ctx: &ToOrigin<'_>,
+    keep: impl Fn(FieldName) -> bool,
+    sink: &mut impl HeadSink,
+) -> Result<(), Full> {
     if ctx.edits.is_empty() {
-        return request_to_origin(head, ctx, &AsItIs, sink);
+        return edited_request(head, method, ctx, keep, &AsItIs, sink);
     }
     let vars = Vars {
         client_ip: ctx.client_ip,
@@ -102,16 +115,18 @@ pub fn write_request_to_origin(
         host: head.host(),
         path: head.path(),
     };
-    request_to_origin(head, ctx, &EditList { edits: ctx.edits, vars }, sink)
+    edited_request(head, method, ctx, keep, &EditList { edits: ctx.edits, vars }, sink)
 }
 
-fn request_to_origin(
+fn edited_request(
     head: &RequestHead<'_>,
+    method: &[u8],
     ctx: &ToOrigin<'_>,
+    keep: impl Fn(FieldName) -> bool,
     edits: &impl Editing,
     sink: &mut impl HeadSink,
 ) -> Result<(), Full> {
-    sink.put(head.method_bytes())?;
+    sink.put(method)?;
     sink.put(b" ")?;
     sink.put(head.path())?;
     if let Some(query) = head.query() {
@@ -135,7 +150,7 @@ fn request_to_origin(
         | FieldName::XForwardedProto => false,
         FieldName::MaxForwards => max_forwards.is_none(),
         FieldName::Trailer => head.body() == BodyLength::Chunked,
-        known => !edits.drops(known, slot.name.of(buf)),
+        known => keep(known) && !edits.drops(known, slot.name.of(buf)),
     })?;
 
     put_framing(head.body(), sink)?;
@@ -157,8 +172,7 @@ fn request_to_origin(
     if upgrade {
         put_upgrade(&headers, sink)?;
     }
-    put_connection(&[(te, b"TE"), (upgrade, b"Upgrade"), (!ctx.keep_alive, b"close")], sink)?;
-    sink.put(b"\r\n")
+    put_connection(&[(te, b"TE"), (upgrade, b"Upgrade"), (!ctx.keep_alive, b"close")], sink)
 }
 
 /// Writes the head of a final response, or of a 101, for the client. The body is to be framed as
@@ -241,6 +255,21 @@ pub fn write_interim_to_client(
     Ok(true)
 }
 
+/// Writes the end of the head of a final response that we make ourselves, after its own lines: framing, Connection,
+/// and the empty line. A body `UntilClose` ends the connection.
+pub fn put_head_end(
+    body: BodyLength,
+    version: Version,
+    keep_alive: bool,
+    sink: &mut impl HeadSink,
+) -> Result<(), Full> {
+    let keep_alive = keep_alive && body != BodyLength::UntilClose;
+    put_framing(body, sink)?;
+    let keep_10 = keep_alive && version == Version::Http10;
+    put_connection(&[(!keep_alive, b"close"), (keep_10, b"keep-alive")], sink)?;
+    sink.put(b"\r\n")
+}
+
 /// Whether it answers HEAD and a body would have been possible.
 fn is_head_ok(head: &ResponseHead<'_>, ctx: &ToClient<'_>) -> bool {
     ctx.method == Method::Head && head.status() >= 200 && head.status() != 204
@@ -293,7 +322,7 @@ fn put_framing(body: BodyLength, sink: &mut impl HeadSink) -> Result<(), Full> {
     }
 }
 
-fn put_number(name: &[u8], n: u64, sink: &mut impl HeadSink) -> Result<(), Full> {
+pub(crate) fn put_number(name: &[u8], n: u64, sink: &mut impl HeadSink) -> Result<(), Full> {
     let mut digits = [0; 20];
     sink.put(name)?;
     sink.put(bytes::format_decimal(n, &mut digits))?;
@@ -301,7 +330,7 @@ fn put_number(name: &[u8], n: u64, sink: &mut impl HeadSink) -> Result<(), Full>
 }
 
 /// Our own hop (RFC 9110 7.6.3), after those that were there: the version is that of the message received.
-fn put_via(received: Version, sink: &mut impl HeadSink) -> Result<(), Full> {
+pub(crate) fn put_via(received: Version, sink: &mut impl HeadSink) -> Result<(), Full> {
     sink.put(match received {
         Version::Http10 => b"Via: 1.0 millrace\r\n",
         Version::Http11 => b"Via: 1.1 millrace\r\n",

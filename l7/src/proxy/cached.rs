@@ -18,7 +18,7 @@ use super::exchange::ExchangeId;
 use super::pump::Step;
 use super::request::Act;
 use super::respond::count_status;
-use super::side::{Outcome, Side};
+use super::side::{Outcome, Parts, Side};
 use super::{Io, Proxy};
 use crate::cache::policy::blob::{self, Blob};
 use crate::cache::policy::decide::{self, Decision, OriginFailure, decide, decide_on_failure};
@@ -47,6 +47,24 @@ pub(super) struct Serving {
     pub from: u64,
     /// Bytes of body; `None`: until the object is complete.
     pub left: Option<u64>,
+}
+
+/// How old a response is.
+#[derive(Clone, Copy)]
+enum Age {
+    /// It was stored before the request.
+    Stored(u64),
+    /// It was fetched for the request. One that comes from the origin itself has no age.
+    First(u64),
+}
+
+impl Age {
+    fn shown(self) -> Option<u64> {
+        match self {
+            Age::Stored(age_s) => Some(age_s),
+            Age::First(age_s) => (age_s > 0).then_some(age_s),
+        }
+    }
 }
 
 /// What was found for a request.
@@ -128,7 +146,7 @@ impl Proxy {
         let key_len = sink.len();
         let store = self.store.as_mut()?;
         let key = &self.key[..key_len];
-        let hash = store.hash(key);
+        let hash = keys.hash(key);
         let found = find(store, &keys, (key, hash), head, rules, &mut self.blob, now_ms);
         let (object, state) = match found {
             Found::Stored { object, state } => (object, state),
@@ -155,12 +173,12 @@ impl Proxy {
             Decision::Serve { age_s } => {
                 self.counters.inc(Ctr::CacheHits);
                 let status = CacheStatus::hit(b.facts().ttl_s(now_ms));
-                self.write_stored(io, x, head, &facts, object, Some(age_s), status)
+                self.write_stored(io, x, head, &facts, object, Age::Stored(age_s), status)
             }
             Decision::ServeStale { age_s } => {
                 self.counters.inc(Ctr::CacheHitsStale);
                 let status = CacheStatus::hit(b.facts().ttl_s(now_ms));
-                self.write_stored(io, x, head, &facts, object, Some(age_s), status)
+                self.write_stored(io, x, head, &facts, object, Age::Stored(age_s), status)
             }
             Decision::ServeWhileRevalidating { age_s } => {
                 self.counters.inc(Ctr::CacheHitsStale);
@@ -171,7 +189,7 @@ impl Proxy {
                 if self.failures.find(hash, io.now).is_none() {
                     self.validate_behind(io, x, head, view, object, hash);
                 }
-                self.write_stored(io, x, head, &facts, object, Some(age_s), status)
+                self.write_stored(io, x, head, &facts, object, Age::Stored(age_s), status)
             }
             Decision::Revalidate { why } => {
                 self.exchanges[x].fwd = Some(why);
@@ -229,7 +247,7 @@ impl Proxy {
             detail: Some("stale-if-error"),
             ..CacheStatus::default()
         };
-        self.write_stored(io, x, head, facts, object, Some(age_s), status)
+        self.write_stored(io, x, head, facts, object, Age::Stored(age_s), status)
     }
 
     /// Claims the key of a request, so that it alone fetches; or finds that somebody has been faster.
@@ -256,11 +274,11 @@ impl Proxy {
             return Some(Act::Error(503));
         };
         let key = &self.key[..key_len];
-        let n = blob::write_pending(key, &mut self.blob).ok()?;
+        let n = blob::write_pending(key, &mut self.blob2).ok()?;
         let alone = looks >= LOOKS_MAX;
         let (keys, headers) = (self.keys, head.headers());
         let store = self.store.as_mut()?;
-        let claim = store.claim(hash, &self.blob[..n], |view| {
+        let claim = store.claim(hash, &self.blob2[..n], &mut self.blob, |view| {
             let Some(b) = Blob::read(view.blob) else { return Pick::Next };
             if alone || view.state.is_pass() || b.key() != key || !view.state.is_filling() {
                 return Pick::Next;
@@ -328,9 +346,10 @@ impl Proxy {
         head: &RequestHead<'_>,
         facts: &RequestFacts,
         object: ObjectId,
-        age_s: Option<u64>,
+        age_s: Age,
         status: CacheStatus<'_>,
     ) -> Option<Act> {
+        let random = self.random(io);
         let store = self.store.as_ref()?;
         let progress = store.progress(object);
         let complete = progress.state.is_complete();
@@ -341,7 +360,7 @@ impl Proxy {
         if matches!(reply.content, Content::Range(..) | Content::Parts(..)) && !complete {
             return None; // What is not there yet may be far away: the origin has it.
         }
-        let boundary = Boundary::new(self.random(io));
+        let boundary = Boundary::new(random);
         let e = &mut self.exchanges[x];
         let framing = reply.body(e.version, &boundary, &blob);
         if self.draining {
@@ -351,9 +370,9 @@ impl Proxy {
         let cached = Cached {
             version: e.version,
             keep_alive,
-            age_s,
+            age_s: age_s.shown(),
             status,
-            is_first: age_s.is_none(),
+            is_first: matches!(age_s, Age::First(_)),
             boundary: &boundary,
             date: &self.date,
         };
@@ -367,10 +386,9 @@ impl Proxy {
             Content::NotModified | Content::Unsatisfiable(_) => (0, Some(0)),
             Content::Whole(total) => (0, if reply.status == 204 { Some(0) } else { *total }),
             Content::Range(range, _) => (range.start, Some(range.len())),
-            Content::Parts(ranges, total) => {
-                let first = ranges.first()?;
-                e.parts = Some(Parts { ranges: ranges.clone(), total: *total, boundary, next: 0 });
-                (first.start, Some(0))
+            Content::Parts(total) => {
+                e.parts = Some(Parts { ranges: reply.parts.clone(), total: *total, boundary, next: 0 });
+                (0, Some(0))
             }
         };
         Some(Act::Serve(Serving { len: sink.len(), object, status: reply.status, from, left }))
@@ -470,7 +488,8 @@ impl Proxy {
                     };
                     // What was only confirmed has the age that it has.
                     let validated = matches!(&self.exchanges[x].side, Side::Waits(w) if w.object == object && w.validates);
-                    let age_s = validated.then(|| f.age_s(now_ms));
+                    let age_s = f.age_s(now_ms);
+                    let age_s = if validated { Age::Stored(age_s) } else { Age::First(age_s) };
                     self.write_stored(io, x, head, &facts, object, age_s, status)
                 })
             }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::cache::policy::CacheRules;
+use crate::cache::policy::rules::CacheRules;
 use crate::http1::HttpLimits;
 use crate::phases::{self, ErrorPages};
 

@@ -252,7 +252,7 @@ impl Proxy {
         }
         let plan = self.plan(f);
         let e = &self.exchanges[f];
-        let (Some(request), Some(rules)) = (e.request.clone(), &plan.route(e.route).cache) else {
+        let (Some(request), Some(rules)) = (e.request.clone(), plan.route(e.route).cache.as_ref()) else {
             return Took::Refused;
         };
         if status == 101 {
@@ -303,10 +303,16 @@ impl Proxy {
             let Some(old) = Blob::read(view.blob) else { return Kept::Not { mark: false } };
             if head.status() == 304 {
                 let new = &mut self.blob2;
-                return match freshen(&old, &asked.headers(), head, rules, &self.keys, times, new) {
-                    Ok(len) if store.replace_head(stale, &new[..len]).is_ok() => {
+                let keys = &self.keys;
+                let fresh = freshen(&old, &facts, &asked.headers(), head, rules, times, keys, new);
+                return match fresh {
+                    Ok(fresh) if store.replace_head(stale, &new[..fresh.len]).is_ok() => {
                         self.counters.inc(Ctr::CacheValidated);
                         s.confirmed = true;
+                        if fresh.not_kept.is_some() {
+                            // Good for those who have waited for it, and for nobody else.
+                            store.unlink(stale);
+                        }
                         Kept::Yes(stale)
                     }
                     _ => Kept::Failed,
@@ -337,8 +343,8 @@ impl Proxy {
             Some(fill) => fill,
             None => {
                 // What was validated is replaced by a new object, unless something was purged meanwhile.
-                let Ok(n) = write_pending(key, &mut self.blob) else { return Kept::Not { mark: false } };
-                match store.claim_late(s.purges, s.hash, &self.blob[..n], |_| Pick::Next) {
+                let Ok(n) = write_pending(key, &mut self.blob2) else { return Kept::Not { mark: false } };
+                match store.claim_late(s.purges, s.hash, &self.blob2[..n], &mut self.blob, |_| Pick::Next) {
                     Claim::New(fill) => fill,
                     _ => return Kept::Not { mark: false },
                 }

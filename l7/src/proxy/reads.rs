@@ -8,7 +8,7 @@ use super::side::{Outcome, Reads, Side, Waits};
 use super::{Io, Proxy};
 use crate::cache::policy::blob::Blob;
 use crate::cache::policy::ranges::{write_part_head, write_parts_end};
-use crate::cache::store::{Cursor, ObjectId, Wake};
+use crate::cache::store::{Cursor, ObjectId, Progress, Wake};
 use crate::http1::SliceSink;
 
 /// Bytes that a client's queue is filled to at least, and at most: between them, twice what TCP may have in flight.
@@ -84,49 +84,23 @@ impl Proxy {
 
     /// Sends on what there is of a stored body.
     pub(super) fn reads_step(&mut self, io: &mut Io<'_>, x: ExchangeId) -> Step {
-        let e = &mut self.exchanges[x];
-        let client = e.client;
-        let (Side::Reads(r), Some(store)) = (&mut e.side, &mut self.store) else { return Step::Waits };
+        let client = self.exchanges[x].client;
         let budget = self.current.program.config.request_budget_bytes;
         let target = (2 * io.tcp.flow(client).cc.cwnd).clamp(QUEUE_BYTES_MIN.min(budget), budget);
         loop {
             if io.tcp.queued_true(client) >= target {
                 return Step::Waits;
             }
+            let e = &mut self.exchanges[x];
+            let (Side::Reads(r), Some(store)) = (&mut e.side, &mut self.store) else { return Step::Waits };
             let progress = store.progress(r.object);
             let there = progress.len.saturating_sub(r.cursor.offset());
             let n = r.left.map_or(there, |left| there.min(left)).min(u64::from(self.cells.payload.cell_bytes()));
             if n == 0 {
-                let at_end = match r.left {
-                    Some(left) => left == 0,
-                    None => progress.state.is_complete(),
-                };
-                if at_end {
-                    match self.next_part(io, x) {
-                        Some(true) => return Step::Moved,
-                        Some(false) => return self.reads_done(io, x),
-                        None => {
-                            self.break_off(io, x);
-                            return Step::Gone;
-                        }
-                    }
+                match self.reads_on(io, x, progress) {
+                    None => continue,
+                    Some(step) => return step,
                 }
-                let fetch = r.fetch;
-                if fetch.is_some() && matches!(&self.exchanges[fetch].side, Side::Fetches(f) if f.is_parked) {
-                    self.take_over(io, x, fetch);
-                    return Step::Moved;
-                }
-                if progress.state.is_failed() || progress.state.is_complete() {
-                    // It is shorter than its head says, or was broken off.
-                    self.break_off(io, x);
-                    return Step::Gone;
-                }
-                let object = r.object;
-                if store.wait_for(object, progress) {
-                    self.waiting.enter(&mut self.exchanges, x, object);
-                    return Step::Waits;
-                }
-                continue;
             }
             let Some(piece) = copy_out(store, r, n as usize, &self.cells.payload) else {
                 self.counters.inc(Ctr::PoolPayloadEmpty);
@@ -146,6 +120,40 @@ impl Proxy {
                 return Step::Gone;
             }
         }
+    }
+
+    /// Nothing more can be sent of what is there: is that the end, or what comes next? `None`: there is more.
+    fn reads_on(&mut self, io: &mut Io<'_>, x: ExchangeId, progress: Progress) -> Option<Step> {
+        let (Side::Reads(r), Some(store)) = (&self.exchanges[x].side, &self.store) else { return Some(Step::Waits) };
+        let at_end = match r.left {
+            Some(left) => left == 0,
+            None => progress.state.is_complete(),
+        };
+        if at_end {
+            return match self.next_part(io, x) {
+                Some(true) => None,
+                Some(false) => Some(self.reads_done(io, x)),
+                None => {
+                    self.break_off(io, x);
+                    Some(Step::Gone)
+                }
+            };
+        }
+        let (object, fetch) = (r.object, r.fetch);
+        if fetch.is_some() && matches!(&self.exchanges[fetch].side, Side::Fetches(f) if f.is_parked) {
+            self.take_over(io, x, fetch);
+            return Some(Step::Moved);
+        }
+        if progress.state.is_failed() || progress.state.is_complete() {
+            // It is shorter than its head says, or was broken off.
+            self.break_off(io, x);
+            return Some(Step::Gone);
+        }
+        if store.wait_for(object, progress) {
+            self.waiting.enter(&mut self.exchanges, x, object);
+            return Some(Step::Waits);
+        }
+        None
     }
 
     /// Begins the next part of a response with several ranges. `Some(false)`: there is none; the end has been sent.

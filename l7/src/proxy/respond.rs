@@ -97,6 +97,13 @@ impl Proxy {
         if ok { self.finish_response(io, x) } else { self.break_off(io, x) }
     }
 
+    /// Sends a response without a body that is written in the scratch buffer.
+    pub(super) fn respond_written(&mut self, io: &mut Io<'_>, x: ExchangeId, len: usize, status: u16) {
+        count_status(&self.counters, status);
+        self.exchanges[x].responding = true;
+        if self.send_scratch(io, x, len) { self.finish_response(io, x) } else { self.break_off(io, x) }
+    }
+
     /// Sends the first `n` bytes of the scratch buffer to the client.
     pub(super) fn send_scratch(&mut self, io: &mut Io<'_>, x: ExchangeId, n: usize) -> bool {
         let Some(s) = self.cells.store(&self.scratch[..n]) else {

@@ -12,11 +12,10 @@
 //! client reads the object, the one whose request began the fetch too; so the origin is read at its own pace, and no
 //! client's leaving or dawdling concerns the others.
 
-use arrayvec::ArrayVec;
 use dataplane::Time;
 
 use super::exchange::ExchangeId;
-use crate::cache::policy::ranges::{Boundary, ByteRange, RANGES_MAX};
+use crate::cache::policy::ranges::{Boundary, Ranges};
 use crate::cache::store::{Cursor, Fill, ObjectId, Progress, PurgeEpoch};
 
 /// See the module.
@@ -73,7 +72,7 @@ pub(super) struct Reads {
 
 /// What is left of a `multipart/byteranges`.
 pub(super) struct Parts {
-    pub ranges: ArrayVec<ByteRange, RANGES_MAX>,
+    pub ranges: Ranges,
     pub total: u64,
     pub boundary: Boundary,
     /// Parts whose heads have been sent.

@@ -1,7 +1,7 @@
 //! Who waits for which object: a table of lists through the exchanges, so that a wake-up finds its readers
 //! without a search and a reader leaves without one.
 
-use hugepages::{Slab, SlabIndex};
+use hugepages::Slab;
 
 use super::exchange::{Exchange, ExchangeId};
 use crate::cache::store::ObjectId;
