@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicU32;
 
 use super::*;
 
-const KEYS: u32 = 60;
+const KEYS: u32 = 100;
 const WORKERS: usize = 3;
 
 struct Shared {
@@ -30,7 +30,7 @@ impl Rng {
 /// One in 16 is long.
 fn len_of(key: u32, version: u32) -> u64 {
     let x = u64::from(key * 31 + version * 7);
-    if x % 16 == 0 { 40_000 + x * 97 % 60_000 } else { x * 53 % 3_000 }
+    if x % 16 == 0 { 30_000 + x * 97 % 40_000 } else { x * 53 % 3_000 }
 }
 
 struct Worker<'a> {
@@ -133,8 +133,8 @@ impl Worker<'_> {
             }
         }
         let end = len.min(fill.len() + 1 + self.rng.below(9_000));
-        if self.h.append(&mut fill, &body(key, version, fill.len()..end)).is_err() || self.rng.below(50) == 0
-        {
+        let more = body(key, version, fill.len()..end);
+        if self.h.append(&mut fill, &more).is_err() || self.rng.below(50) == 0 {
             return self.h.fail(fill);
         }
         if fill.len() < len {
@@ -161,10 +161,10 @@ impl Worker<'_> {
                     self.read(id, key);
                     self.h.unpin(id);
                 }
-                None if self.fills.len() < 6 => self.begin(key),
+                None if self.fills.len() < 3 => self.begin(key),
                 None => {}
             },
-            6 => self.begin(key),
+            6 if self.fills.len() < 3 => self.begin(key),
             7..=10 => self.go_on(),
             11 if self.pinned.len() < 6 => {
                 if let Some(id) = self.lookup(key) {
@@ -258,7 +258,7 @@ fn purger(s: &Shared) -> u32 {
         }
         h.quiescent();
         h.offline();
-        std::thread::sleep(std::time::Duration::from_micros(300));
+        std::thread::sleep(std::time::Duration::from_millis(2));
         h.online();
     }
     rounds
@@ -293,14 +293,14 @@ fn run(turns: u32, change: impl FnOnce(&mut StoreConfig)) {
 
 /// Turns of a worker; more by hand (`MILLRACE_STRESS_TURNS`).
 fn turns() -> u32 {
-    std::env::var("MILLRACE_STRESS_TURNS").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000)
+    std::env::var("MILLRACE_STRESS_TURNS").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000)
 }
 
 #[test]
 fn threads_that_evict_all_the_time() {
     run(turns(), |c| {
         c.bytes = 512 << 10;
-        c.objects_max = 50;
+        c.objects_max = 70;
         c.shards = 2;
         c.pinned_bytes_max = 100 << 10;
         c.wakes_max = 4;
@@ -312,8 +312,8 @@ fn threads_that_evict_all_the_time() {
 fn threads_that_meet_in_one_shard() {
     run(turns(), |c| {
         c.shards = 1;
-        c.bytes = 1 << 20;
+        c.bytes = 300 << 10;
         c.object_bytes_max = 200_000;
-        c.objects_max = 64;
+        c.objects_max = 200;
     });
 }
