@@ -14,9 +14,12 @@
 pub mod buf;
 pub mod core_loop;
 pub mod counters;
+pub mod epoch;
 pub mod pcapng;
+pub mod pins;
 pub mod port;
 pub mod rng;
+mod sync;
 pub mod time;
 
 pub use buf::{CellQueue, CellWriter, L4, Meta, Packet, Pool, Slice};

@@ -1,281 +1,283 @@
-//! One participant's access.
+//! One participant's access: its epoch, its magazines, and what it has retired.
 
-use super::{ObjectId, State};
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 
-/// What a look-up closure says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pick {
-    /// This one.
-    Take,
-    /// Not this one.
-    Next,
+use dataplane::epoch::Participant;
+
+use super::chain::blob_chunks;
+use super::fill::Unfinished;
+use super::header::{COMPLETE, COUNTED, FAILED, PASS};
+use super::pool::Chain;
+use super::stats::{Counts, count, uncount};
+use super::{HeaderLinks, Store};
+
+/// Things that wait for their epoch, of one participant.
+const RETIRED_MAX: usize = 8192;
+/// Of them, kept for what must not fail: fills that end, heads that are replaced.
+const RETIRED_RESERVE: usize = 1024;
+/// Things given back in one pass.
+const RECLAIM_MAX: usize = 512;
+
+/// Something that is found no more, but may still be read.
+struct Waiting {
+    /// 0: not yet known, this pass is not over.
+    tag: u64,
+    what: What,
+    /// Counted as pending.
+    chunks: u32,
 }
 
-/// One object as a look-up shows it: the blob lies in the caller's scratch.
-#[derive(Debug)]
-pub struct ObjectView<'a> {
-    /// The object.
-    pub id: ObjectId,
-    /// Its flags.
-    pub state: State,
-    /// Bytes of body published so far.
-    pub len: u64,
-    /// The head blob.
-    pub blob: &'a [u8],
+enum What {
+    Object(u32),
+    Blob(u32),
 }
 
-/// The answer to a claim.
-#[derive(Debug)]
-#[must_use]
-pub enum Claim {
-    /// The closure took an object that was there.
-    Existing(ObjectId),
-    /// The caller fills.
-    New(Fill),
-    /// The shard's lock was not to be had: go uncached.
-    Busy,
-    /// No header or chunk is free, or the chain is too long: go uncached.
-    Full,
-    /// `claim_late` only: something was purged since.
-    Purged,
+/// The retired list, in order of tags.
+pub(super) struct Retired {
+    list: VecDeque<Waiting>,
+    untagged: usize,
 }
 
-/// The right to write one object. Must be given back by `finish`, `fill_pass` or `fail`.
-#[derive(Debug)]
-#[must_use]
-pub struct Fill {
-    id: ObjectId,
+/// One participant's access to the store; neither shared nor cloned. It may be sent to its thread.
+pub struct Handle {
+    pub(super) store: Arc<Store>,
+    me: Participant,
+    pub(super) own_chunks: Chain,
+    pub(super) own_headers: Chain,
+    freed_chunks: Chain,
+    freed_headers: Chain,
+    retired: Retired,
+    pub(super) unfinished: VecDeque<Unfinished>,
+    /// Where eviction looks next.
+    pub(super) hand: usize,
+    _not_sync: PhantomData<Cell<()>>,
 }
 
-impl Fill {
-    /// The object.
-    pub fn id(&self) -> ObjectId {
-        self.id
-    }
-    /// Bytes appended so far (published or not).
-    pub fn len(&self) -> u64 {
-        unimplemented!()
-    }
-    /// Whether nothing has been appended.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-/// Why bytes were not appended; none of them were.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AppendError {
-    /// No chunk is free now. It may be worth a try in a later pass.
-    NoRoom,
-    /// The object would be longer than `object_bytes_max`.
-    TooLarge,
-}
-
-/// Why a head was not set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeadError {
-    /// No chunk (or no place in the retired list) is free now.
-    NoRoom,
-    /// Longer than `head_bytes_max`.
-    TooLarge,
-}
-
-/// A place in a body.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Cursor {}
-
-impl Cursor {
-    /// A cursor that starts at `offset`; the first read finds the place.
-    pub fn at(_offset: u64) -> Cursor {
-        unimplemented!()
-    }
-    /// Where it stands.
-    pub fn offset(&self) -> u64 {
-        unimplemented!()
-    }
-}
-
-/// How far an object is, to wait for a change of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// Bytes published.
-    pub len: u64,
-    /// Flags.
-    pub state: State,
-}
-
-/// Why a core was woken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wake {
-    /// This object moved on.
-    Object(ObjectId),
-    /// The mailbox overflowed: look at all that you wait for.
-    All,
-}
-
-/// The sequence of purges at some instant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PurgeEpoch(pub u64);
-
-/// One participant's access to the store; neither shared nor cloned.
-pub struct Handle {}
-
-#[allow(unused_variables)]
 impl Handle {
-    /// At the top of the loop: nothing found before is used any more, except what is pinned.
+    pub(super) fn new(store: Arc<Store>, participant: usize) -> Handle {
+        let me = store.epochs.join(participant);
+        let left = store.seats[participant].left.lock().expect("no panic under it").take();
+        let retired =
+            left.unwrap_or_else(|| Retired { list: VecDeque::with_capacity(RETIRED_MAX), untagged: 0 });
+        Handle {
+            own_chunks: Chain::EMPTY,
+            own_headers: Chain::EMPTY,
+            freed_chunks: Chain::EMPTY,
+            freed_headers: Chain::EMPTY,
+            unfinished: VecDeque::with_capacity(256),
+            hand: participant,
+            retired,
+            me,
+            store,
+            _not_sync: PhantomData,
+        }
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Which participant this is.
+    pub fn participant(&self) -> usize {
+        self.me.index()
+    }
+
+    pub(super) fn counts(&self) -> &Counts {
+        &self.store.seats[self.me.index()].counts
+    }
+
+    /// At the top of the loop: nothing that was found before is used any more, but what is pinned or being filled.
+    /// Gives back a bounded number of retired things.
+    #[inline]
     pub fn quiescent(&mut self) {
-        unimplemented!()
+        if !self.has_work() {
+            self.me.quiescent();
+        } else {
+            self.settle();
+        }
     }
-    /// Before sleeping.
+
+    /// Before sleeping: as [`Handle::quiescent`], and nothing is looked up until [`Handle::online`].
     pub fn offline(&mut self) {
-        unimplemented!()
+        self.quiescent();
+        self.me.offline();
     }
+
     /// After sleeping.
     pub fn online(&mut self) {
-        unimplemented!()
+        self.me.online();
     }
-    /// Finds an object. `scratch` must hold `head_bytes_max` bytes; after `Some`, the taken object's blob lies in it.
-    pub fn lookup(
-        &mut self,
-        hash: u64,
-        scratch: &mut [u8],
-        check: impl FnMut(&ObjectView<'_>) -> Pick,
-    ) -> Option<ObjectId> {
-        unimplemented!()
+
+    /// Whether anything waits to be reclaimed or finished, so that a core had better not sleep for long.
+    pub fn has_work(&self) -> bool {
+        !self.retired.list.is_empty() || !self.unfinished.is_empty() || self.freed_headers.count > 0
     }
-    /// As `lookup`, under the shard's lock; claims the key when nothing is taken.
-    pub fn claim(
-        &mut self,
-        hash: u64,
-        key_blob: &[u8],
-        scratch: &mut [u8],
-        check: impl FnMut(&ObjectView<'_>) -> Pick,
-    ) -> Claim {
-        unimplemented!()
-    }
-    /// A claim for content that was asked for at `since` (a second variant): refused if anything was purged since.
-    pub fn claim_late(
-        &mut self,
-        since: PurgeEpoch,
-        hash: u64,
-        key_blob: &[u8],
-        scratch: &mut [u8],
-        check: impl FnMut(&ObjectView<'_>) -> Pick,
-    ) -> Claim {
-        unimplemented!()
-    }
-    /// The sequence of purges now.
-    pub fn purge_epoch(&self) -> PurgeEpoch {
-        unimplemented!()
-    }
-    /// Replaces the key-only blob by the whole head. Wakes waiters.
-    pub fn set_head(&mut self, fill: &mut Fill, blob: &[u8]) -> Result<(), HeadError> {
-        unimplemented!()
-    }
-    /// Writes body bytes; readers see them after `publish`.
-    pub fn append(&mut self, fill: &mut Fill, bytes: &[u8]) -> Result<(), AppendError> {
-        unimplemented!()
-    }
-    /// Shows readers what was appended, and wakes those that wait.
-    pub fn publish(&mut self, fill: &Fill) {
-        unimplemented!()
-    }
-    /// The body is whole. `replaces` is taken out of the index.
-    pub fn finish(&mut self, fill: Fill, replaces: Option<ObjectId>) -> ObjectId {
-        unimplemented!()
-    }
-    /// The fill broke off.
-    pub fn fail(&mut self, fill: Fill) {
-        unimplemented!()
-    }
-    /// Turns the object into a small pass marker with `blob` (body bytes, if any, are dropped when readers are done).
-    pub fn fill_pass(&mut self, fill: Fill, blob: &[u8], replaces: Option<ObjectId>) {
-        unimplemented!()
-    }
-    /// Takes an object out of the index (invalidation).
-    pub fn unlink(&mut self, id: ObjectId) {
-        unimplemented!()
-    }
-    /// After a 304: a new head for the same body; clears a soft purge that came before `begin_revalidation`.
-    pub fn replace_head(&mut self, id: ObjectId, blob: &[u8]) -> Result<(), HeadError> {
-        unimplemented!()
-    }
-    /// True for the one caller that may revalidate.
-    pub fn begin_revalidation(&mut self, id: ObjectId) -> bool {
-        unimplemented!()
-    }
-    /// The revalidation is over, however it ended. Wakes waiters.
-    pub fn end_revalidation(&mut self, id: ObjectId) {
-        unimplemented!()
-    }
-    /// Copies the current head blob (of a pinned object, say) and gives the view of it.
-    pub fn view<'a>(&self, id: ObjectId, scratch: &'a mut [u8]) -> ObjectView<'a> {
-        unimplemented!()
-    }
-    /// Hands at most `max` bytes of body from the cursor on to `take`, in pieces; gives their number. 0: nothing is published there yet (or it is the end: see `state`).
-    pub fn read(&self, id: ObjectId, cursor: &mut Cursor, max: usize, take: impl FnMut(&[u8])) -> usize {
-        unimplemented!()
-    }
-    /// Keeps the object's memory beyond this pass.
-    pub fn pin(&mut self, id: ObjectId) {
-        unimplemented!()
-    }
-    /// Gives a pin back.
-    pub fn unpin(&mut self, id: ObjectId) {
-        unimplemented!()
-    }
-    /// Flags and length now (the length is at least as old as the flags: complete means that all is seen).
-    pub fn progress(&self, id: ObjectId) -> Progress {
-        unimplemented!()
-    }
-    /// Flags now.
-    pub fn state(&self, id: ObjectId) -> State {
-        self.progress(id).state
-    }
-    /// Asks for a wake-up when the object moves beyond `seen`. False: it has already; look again. Pin it first.
-    pub fn wait_for(&self, id: ObjectId, seen: Progress) -> bool {
-        unimplemented!()
-    }
-    /// Takes the wake-ups out of the mailbox.
-    pub fn drain_wakes(&mut self, f: impl FnMut(Wake)) {
-        unimplemented!()
-    }
-    /// Whether this pinned object is out of the index, so that only pins hold its memory.
-    pub fn is_evicted(&self, id: ObjectId) -> bool {
-        unimplemented!()
-    }
-    /// Whether evicted but pinned bytes are above `pinned_bytes_max`.
-    pub fn over_pinned_cap(&self) -> bool {
-        unimplemented!()
-    }
-    /// Control threads: everything. Gives the number of objects.
-    pub fn purge_all(&mut self, soft: bool) -> u64 {
-        unimplemented!()
-    }
-    /// Control threads: every object whose blob matches (and every fill whose head is not known yet).
-    pub fn purge_matching(&mut self, matches: impl FnMut(&[u8]) -> bool, soft: bool) -> u64 {
-        unimplemented!()
-    }
-    /// The objects of one hash that match.
-    pub fn purge_hash(
-        &mut self,
-        hash: u64,
-        scratch: &mut [u8],
-        matches: impl FnMut(&ObjectView<'_>) -> bool,
-        soft: bool,
-    ) -> u64 {
-        unimplemented!()
-    }
+
     /// A tag for what was done so far: once it has passed, every participant has been at its loop top since.
     pub fn epoch_tag(&mut self) -> u64 {
-        unimplemented!()
+        self.me.tag()
     }
-    /// Whether it has passed.
+
+    /// Whether a tag has passed.
     pub fn epoch_passed(&mut self, tag: u64) -> bool {
-        unimplemented!()
+        self.me.is_passed(tag)
     }
-    /// Control threads: waits until every core has passed its loop top; false after `patience`.
+
+    /// Control threads: waits until every other participant has been at its loop top, or offline; `false` when
+    /// `patience` is over first. Counts as a quiescent state of its own.
     pub fn wait_for_epoch(&mut self, patience: std::time::Duration) -> bool {
-        unimplemented!()
+        let until = std::time::Instant::now() + patience;
+        let tag = self.me.tag();
+        loop {
+            self.quiescent();
+            if self.me.is_passed(tag) {
+                return true;
+            }
+            if std::time::Instant::now() >= until {
+                return false;
+            }
+            std::thread::sleep(std::time::Duration::from_micros(50));
+        }
+    }
+
+    #[cold]
+    fn settle(&mut self) {
+        let n = self.retired.untagged;
+        if n > 0 {
+            let tag = self.me.tag();
+            self.retired.list.iter_mut().rev().take(n).for_each(|w| w.tag = tag);
+            self.retired.untagged = 0;
+        }
+        self.me.quiescent();
+        self.reclaim();
+        self.finish_unfinished();
+        self.give_back();
+    }
+
+    fn reclaim(&mut self) {
+        // The others are asked once a pass at most, by the first question.
+        let Some(first) = self.retired.list.front() else { return };
+        if !self.me.is_passed(first.tag) {
+            return;
+        }
+        let safe = self.me.known_passed();
+        for _ in 0..RECLAIM_MAX {
+            match self.retired.list.front() {
+                Some(w) if w.tag <= safe => {}
+                _ => break,
+            }
+            let Some(w) = self.retired.list.pop_front() else { break };
+            uncount(&self.counts().pending_chunks, u64::from(w.chunks));
+            match w.what {
+                What::Blob(first) => {
+                    let chain = self.store.chunks.blob_chain(first);
+                    self.store.chunks.poison_chain(&chain);
+                    self.freed_chunks.splice(&self.store.chunks, chain);
+                }
+                What::Object(i) => {
+                    uncount(&self.counts().pending_headers, 1);
+                    self.orphan(i);
+                }
+            }
+        }
+    }
+
+    /// Gives what was freed to the pools. What their locks do not take stays for the next pass.
+    fn give_back(&mut self) {
+        let (store, home) = (&*self.store, self.me.index());
+        store.free_chunks.give(&store.chunks, home, &mut self.freed_chunks);
+        store.free_headers.give(&HeaderLinks(&store.headers), home, &mut self.freed_headers);
+    }
+
+    /// An object's tag has passed: it is freed here, or by whoever takes the last pin back.
+    fn orphan(&mut self, i: u32) {
+        let store = &*self.store;
+        let h = &store.headers[i as usize];
+        if h.pins.is_pinned() && h.raw_state() & (COMPLETE | FAILED | PASS) != 0 {
+            // Before `orphan`: the last unpin, which takes it off again, may come right after.
+            h.set(COUNTED);
+            store.pinned_chunks.fetch_add(u64::from(store.chunks.object_chunks(h)), Relaxed);
+        }
+        if h.pins.orphan() {
+            self.release(i);
+        }
+    }
+
+    /// Frees an object that nobody can reach.
+    pub(super) fn release(&mut self, i: u32) {
+        let store = &*self.store;
+        let h = &store.headers[i as usize];
+        let chain = store.chunks.object_chain(h);
+        if h.raw_state() & COUNTED != 0 {
+            store.pinned_chunks.fetch_sub(u64::from(chain.count), Relaxed);
+        }
+        h.state.store(0, Relaxed);
+        h.generation.store(h.generation.load(Relaxed).wrapping_add(1), Release);
+        store.chunks.poison_chain(&chain);
+        self.freed_chunks.splice(&store.chunks, chain);
+        self.freed_headers.push(&HeaderLinks(&store.headers), i);
+    }
+
+    /// Room for that many more retired things, with (`must`) or without what is kept for those that must not fail.
+    pub(super) fn retired_room(&self, must: bool) -> bool {
+        self.retired.list.len() < RETIRED_MAX - if must { 0 } else { RETIRED_RESERVE }
+    }
+
+    /// An object has been unlinked.
+    pub(super) fn retire_object(&mut self, i: u32) {
+        let chunks = self.store.chunks.object_chunks(&self.store.headers[i as usize]);
+        count(&self.counts().pending_headers, 1);
+        self.retire(What::Object(i), chunks);
+    }
+
+    /// A blob has been replaced.
+    pub(super) fn retire_blob(&mut self, first: u32) {
+        let chunks = blob_chunks(self.store.chunks.blob_len(first));
+        self.retire(What::Blob(first), chunks);
+    }
+
+    fn retire(&mut self, what: What, chunks: u32) {
+        debug_assert!(self.me.is_online());
+        debug_assert!(self.retired.list.len() < RETIRED_MAX);
+        count(&self.counts().pending_chunks, u64::from(chunks));
+        self.retired.list.push_back(Waiting { tag: 0, what, chunks });
+        self.retired.untagged += 1;
+    }
+
+    /// Chunks and headers free, or about to be.
+    pub(super) fn coming(&self) -> (u64, u64) {
+        let sum = |f: fn(&Counts) -> &std::sync::atomic::AtomicU64| -> u64 {
+            self.store.seats.iter().map(|s| f(&s.counts).load(Relaxed)).sum()
+        };
+        (
+            self.store.free_chunks.free() + sum(|c| &c.pending_chunks),
+            self.store.free_headers.free() + sum(|c| &c.pending_headers),
+        )
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.me.online();
+        while !self.unfinished.is_empty() {
+            self.settle();
+        }
+        self.settle();
+        let store = Arc::clone(&self.store);
+        let home = self.me.index();
+        self.freed_chunks.splice(&store.chunks, self.own_chunks.take());
+        self.freed_headers.splice(&HeaderLinks(&store.headers), self.own_headers.take());
+        while self.freed_chunks.count > 0 || self.freed_headers.count > 0 {
+            self.give_back();
+            std::thread::yield_now();
+        }
+        // The next handle of this seat goes on with what has not passed yet.
+        let rest = std::mem::replace(&mut self.retired, Retired { list: VecDeque::new(), untagged: 0 });
+        *store.seats[home].left.lock().expect("no panic under it") = Some(rest);
     }
 }
