@@ -28,6 +28,11 @@ pub struct ObjectId {
 }
 
 impl ObjectId {
+    /// Its header's number: for tables by object.
+    pub fn number(self) -> u32 {
+        self.index
+    }
+
     pub(super) fn to_u64(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.index)
     }
