@@ -7,7 +7,6 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::time::Duration;
 
 use super::{BURST_MAX, Burst, LinkFacts, Mac, Port, PortStats, TxQueue, mem::receive_copy};
 use crate::{Packet, Pool, Time};
@@ -159,24 +158,9 @@ impl Port for TapPort {
         &self.pool
     }
 
-    fn wait(&mut self, timeout: Duration) {
-        wait_readable(self.file.as_raw_fd(), timeout);
-    }
-
     fn wait_fd(&self) -> Option<RawFd> {
         Some(self.file.as_raw_fd())
     }
-}
-
-/// Waits until `fd` is readable or `timeout` has passed.
-pub fn wait_readable(fd: RawFd, timeout: Duration) {
-    let mut p = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-    let ts = libc::timespec {
-        tv_sec: timeout.as_secs() as libc::time_t,
-        tv_nsec: libc::c_long::from(timeout.subsec_nanos() as i32),
-    };
-    // SAFETY: one pollfd and one timespec, which outlive the call.
-    unsafe { libc::ppoll(&raw mut p, 1, &raw const ts, std::ptr::null()) };
 }
 
 #[cfg(test)]
