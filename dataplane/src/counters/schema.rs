@@ -191,6 +191,7 @@ counters! {
     HttpHeaderTimeout "http.header_timeout" Events "Clients that took too long to send a head";
     HttpIdleClosed "http.idle_closed" Events "Kept-alive client connections closed because they were idle";
     HttpBodyTimeout "http.body_timeout" Events "Requests ended because a body stood still for too long";
+    HttpPlanEnded "http.plan_ended" Events "Requests ended because they outlived too many reloads";
     HttpStub "http.stub" Events "Requests answered by the built-in stub (benches)";
     OriginConnects "origin.connects" Events "Origin connections that we began to open";
     OriginReused "origin.reused" Events "Requests sent on a kept-alive origin connection";

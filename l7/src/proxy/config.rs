@@ -1,4 +1,4 @@
-//! What the proxy is told at start: sites, origins, limits. Built on the control side, read by the cores.
+//! What the proxy is told: sites, origins, limits. Built on the control side, read by the cores.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

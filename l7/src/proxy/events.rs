@@ -1,5 +1,7 @@
 //! From TCP's events to the exchange that they concern.
 
+use std::rc::Rc;
+
 use dataplane::{Ctr, Hist};
 use stack::{CloseReason, Events, FlowId};
 
@@ -16,12 +18,12 @@ impl Proxy {
             Role::IdleClient => self.idle_client_event(io, flow, events),
             Role::Client(x) => self.client_event(io, x, flow, events),
             Role::Origin(x) => self.origin_event(io, x, flow, events),
-            Role::Pooled { site, origin } => {
+            Role::Pooled { slot } => {
                 // Nothing is due from it: data, FIN, RST and the idle timer all mean that it is of no use.
                 let idle_acks = Events::WRITABLE;
                 if events.0 & !idle_acks.0 != 0 {
                     self.counters.inc(Ctr::OriginIdleClosed);
-                    self.forget_pooled(flow, site, origin);
+                    self.forget_pooled(flow, slot);
                     io.tcp.orphan(flow, io.now);
                 }
             }
@@ -32,7 +34,7 @@ impl Proxy {
         self.counters.inc(Ctr::HttpConnections);
         self.clients += 1;
         io.tcp.set_user(flow, Role::IdleClient.encode());
-        io.tcp.set_timer(flow, io.now.plus_ns(self.config.client.header_ns));
+        io.tcp.set_timer(flow, io.now.plus_ns(self.config().client.header_ns));
     }
 
     fn idle_client_event(&mut self, io: &mut Io<'_>, flow: FlowId, events: Events) {
@@ -42,9 +44,9 @@ impl Proxy {
                 self.refuse(io, flow);
                 return;
             };
-            self.exchanges[x].begin(flow, &self.config.http);
+            self.exchanges[x].begin(flow, Rc::clone(&self.current));
             io.tcp.set_user(flow, Role::Client(x).encode());
-            io.tcp.set_timer(flow, io.now.plus_ns(self.config.client.header_ns));
+            io.tcp.set_timer(flow, io.now.plus_ns(self.config().client.header_ns));
             self.pump(io, x);
         } else if events.has(Events::CLOSED) || io.tcp.at_end(flow) {
             self.close_idle_client(io, flow);
@@ -89,7 +91,7 @@ impl Proxy {
     /// The client has stood still. Gives whether the exchange goes on.
     fn client_timeout(&mut self, io: &mut Io<'_>, x: ExchangeId) -> bool {
         let e = &self.exchanges[x];
-        let idle = self.config.sites.get(e.site as usize).map_or(u64::MAX, |s| s.timeouts.idle_ns);
+        let idle = e.idle_ns();
         match e.server.state() {
             ServerState::Idle | ServerState::Head => {
                 self.counters.inc(Ctr::HttpHeaderTimeout);
@@ -122,8 +124,9 @@ impl Proxy {
         if events.has(Events::CONNECTED) {
             let e = &mut self.exchanges[x];
             e.connected = true;
-            self.counters.record(Hist::OriginConnect, io.now.since_ns(e.connect_started));
-            let first_byte = self.config.sites[e.site as usize].timeouts.first_byte_ns;
+            let (site, connect_started) = (e.site, e.connect_started);
+            self.counters.record(Hist::OriginConnect, io.now.since_ns(connect_started));
+            let first_byte = self.plan(x).site(site).timeouts.first_byte_ns;
             io.tcp.set_timer(flow, io.now.plus_ns(first_byte));
         }
         if events.has(Events::CLOSED) && !io.tcp.is_readable(flow) {
@@ -143,7 +146,7 @@ impl Proxy {
     /// The origin has stood still. Gives whether the exchange goes on.
     fn origin_timeout(&mut self, io: &mut Io<'_>, x: ExchangeId) -> bool {
         let e = &self.exchanges[x];
-        let timeouts = self.config.sites[e.site as usize].timeouts;
+        let timeouts = self.plan(x).site(e.site).timeouts;
         if !e.connected {
             self.counters.inc(Ctr::OriginConnectTimeout);
             if !self.try_another(io, x) {
@@ -219,10 +222,10 @@ impl Proxy {
 
     pub(super) fn up_is_full(&self, io: &Io<'_>, x: ExchangeId) -> bool {
         let e = &self.exchanges[x];
-        e.origin.is_some() && io.tcp.queued_true(e.origin) >= self.config.request_budget_bytes
+        e.origin.is_some() && io.tcp.queued_true(e.origin) >= self.config().request_budget_bytes
     }
 
     pub(super) fn down_is_full(&self, io: &Io<'_>, x: ExchangeId) -> bool {
-        io.tcp.queued_true(self.exchanges[x].client) >= self.config.request_budget_bytes
+        io.tcp.queued_true(self.exchanges[x].client) >= self.config().request_budget_bytes
     }
 }

@@ -1,9 +1,12 @@
 //! One request under way: a client connection, its origin connection, and what is between them.
 
+use std::rc::Rc;
+
 use dataplane::{CellWriter, Slice, Time};
 use hugepages::typed_index;
 use stack::FlowId;
 
+use super::plan::Plan;
 use crate::http1::{BodyLength, ClientConn, HttpLimits, Method, ServerConn, Version};
 
 typed_index! {
@@ -21,12 +24,10 @@ pub enum Role {
     Client(ExchangeId),
     /// The origin of an exchange.
     Origin(ExchangeId),
-    /// In the pool of this site's origin.
+    /// In the pool of an origin.
     Pooled {
-        /// Site.
-        site: u16,
-        /// Origin of the site.
-        origin: u16,
+        /// The core's slot of the origin.
+        slot: u16,
     },
 }
 
@@ -38,7 +39,7 @@ impl Role {
             Role::IdleClient => 0,
             Role::Client(x) => 1 << 32 | u64::from(x.to_u32()),
             Role::Origin(x) => 2 << 32 | u64::from(x.to_u32()),
-            Role::Pooled { site, origin } => 3 << 32 | u64::from(site) << 16 | u64::from(origin),
+            Role::Pooled { slot } => 3 << 32 | u64::from(slot),
         }
     }
 
@@ -48,7 +49,7 @@ impl Role {
         match n >> 32 {
             1 => Role::Client(ExchangeId::from_u32(n as u32)),
             2 => Role::Origin(ExchangeId::from_u32(n as u32)),
-            3 => Role::Pooled { site: (n >> 16) as u16, origin: n as u16 },
+            3 => Role::Pooled { slot: n as u16 },
             _ => Role::IdleClient,
         }
     }
@@ -89,10 +90,14 @@ pub struct Exchange {
     pub up: Leg,
     /// Origin to client.
     pub down: Leg,
+    /// The config that the request follows; `None` in a context that is not in use.
+    pub plan: Option<Rc<Plan>>,
     /// Site.
     pub site: u16,
     /// Origin of the site.
     pub origin_index: u16,
+    /// The core's slot of that origin.
+    pub slot: u16,
     /// Connections tried for this request.
     pub attempts: u8,
     /// Whether the origin's connection is established.
@@ -130,8 +135,10 @@ impl Exchange {
             head: None,
             up: Leg::default(),
             down: Leg::default(),
+            plan: None,
             site: 0,
             origin_index: 0,
+            slot: 0,
             attempts: 0,
             connected: false,
             responding: false,
@@ -149,18 +156,24 @@ impl Exchange {
     /// Takes a context that was given back into use, for a client connection with a byte of a request. What
     /// belongs to one request was let go of when it was given back, and `conn` is set with the origin: only
     /// the rest is written.
-    pub fn begin(&mut self, client: FlowId, limits: &HttpLimits) {
+    pub fn begin(&mut self, client: FlowId, plan: Rc<Plan>) {
         debug_assert!(self.client_in.is_none() && self.origin_in.is_none() && self.head.is_none());
         debug_assert!(self.origin.is_none() && self.up.held == 0 && self.down.held == 0);
         debug_assert!(!self.connected && !self.responding && !self.tunnel && self.attempts == 0);
         self.client = client;
-        self.server = ServerConn::new(limits);
+        self.server = ServerConn::new(&plan.program.config.http);
+        self.plan = Some(plan);
         self.site = 0;
         self.method = Method::Get;
         self.version = Version::Http11;
         self.request_body = BodyLength::None;
         self.upgrade = false;
         self.head_timed = true;
+    }
+
+    /// How long a body may stand still.
+    pub fn idle_ns(&self) -> u64 {
+        self.plan.as_ref().map_or(u64::MAX, |v| v.idle_ns(self.site))
     }
 
     /// Lets go of everything that belongs to one request, for the next one on the same connection.
@@ -187,7 +200,7 @@ mod tests {
     fn roles_round_trip() {
         let x = ExchangeId::from_u32(77);
         assert!(x.is_some() && !x.is_none());
-        for r in [Role::IdleClient, Role::Client(x), Role::Origin(x), Role::Pooled { site: 3, origin: 9 }] {
+        for r in [Role::IdleClient, Role::Client(x), Role::Origin(x), Role::Pooled { slot: 9 }] {
             assert_eq!(Role::decode(r.encode()), r);
         }
         assert_eq!(Role::decode(0), Role::IdleClient, "a new connection");

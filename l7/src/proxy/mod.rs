@@ -19,9 +19,13 @@ mod body;
 mod config;
 mod events;
 mod exchange;
+mod plan;
 mod pump;
 mod respond;
 mod upstream;
+
+use std::rc::Rc;
+use std::sync::Arc;
 
 use dataplane::{CellWriter, Counters, Ctr, Pool, Slice, Time};
 use hugepages::{Arena, Footprint, Limits, Slab};
@@ -29,8 +33,10 @@ use stack::{FlowId, Net, Tcp};
 
 pub use config::{Answer, ClientTimeouts, Origin, OriginTimeouts, ProxyConfig, Router, Site};
 use exchange::{Exchange, ExchangeId, Leg, Role};
+pub use plan::{OLD_PLANS_MAX, Program};
+use plan::{OriginSlot, Plan};
 
-use crate::http1::{ClientConn, HeaderSlots, http_date};
+use crate::http1::{HeaderSlots, http_date};
 
 /// Largest head that we write: what the parser lets in, and what we add to it.
 pub const HEAD_CELL_BYTES: u32 = 20 << 10;
@@ -87,23 +93,15 @@ impl Cells {
     }
 }
 
-/// Kept-alive connections to one origin.
-struct OriginPool {
-    idle: Vec<(FlowId, ClientConn)>,
-}
-
-struct SiteState {
-    origins: Vec<OriginPool>,
-    next: usize,
-    /// The stub's answer, complete but for its head's date: body only.
-    stub: Option<Slice>,
-}
-
 /// The proxy of one core.
 pub struct Proxy {
-    config: ProxyConfig,
-    router: Router,
-    sites: Vec<SiteState>,
+    /// What new requests follow.
+    current: Rc<Plan>,
+    /// What requests follow that began before a reload.
+    old: Vec<Rc<Plan>>,
+    origins: Vec<OriginSlot>,
+    /// Turns the origins of a site.
+    turn: usize,
     exchanges: Slab<ExchangeId, Exchange>,
     cells: Cells,
     counters: Counters,
@@ -114,6 +112,7 @@ pub struct Proxy {
     draining: bool,
     clients: u64,
     idle_origins: u64,
+    unix_ns_at_start: u64,
 }
 
 impl Proxy {
@@ -139,30 +138,29 @@ impl Proxy {
     ) -> Option<Proxy> {
         let nobody = FlowId::NONE;
         let exchanges = Slab::new(arena, limits.http_contexts, || Exchange::new(nobody, &config.http))?;
-        let mut sites = Vec::new();
-        for s in &config.sites {
-            let (origins, stub) = match &s.answer {
-                Answer::Origins(o) => (o.len(), None),
-                Answer::Stub(body) => (0, Some(cells.store(body)?)),
-            };
-            let pool = || OriginPool { idle: Vec::with_capacity(config.idle_per_origin_max) };
-            sites.push(SiteState { origins: (0..origins).map(|_| pool()).collect(), next: 0, stub });
-        }
-        Some(Proxy {
-            router: Router::new(&config.sites),
-            sites,
+        let date = http_date::format(config.unix_ns_at_start / 1_000_000_000);
+        let unix_ns_at_start = config.unix_ns_at_start;
+        let program = Program::new(config);
+        let none = Plan { program: Arc::clone(&program), slots: Vec::new(), stubs: Vec::new() };
+        let mut proxy = Proxy {
+            current: Rc::new(none),
+            old: Vec::with_capacity(OLD_PLANS_MAX + 1),
+            origins: Vec::new(),
+            turn: 0,
             exchanges,
             cells,
             counters,
             slots: HeaderSlots::new(),
             scratch: vec![0; HEAD_CELL_BYTES as usize].into(),
-            date: http_date::format(config.unix_ns_at_start / 1_000_000_000),
+            date,
             date_second: 0,
             draining: false,
             clients: 0,
             idle_origins: 0,
-            config,
-        })
+            unix_ns_at_start,
+        };
+        proxy.current = Rc::new(proxy.plan_of(program)?);
+        Some(proxy)
     }
 
     /// Handles everything that has happened to connections. Gives whether there was anything.
@@ -170,7 +168,7 @@ impl Proxy {
         let second = io.now.0 / 1_000_000_000;
         if second != self.date_second {
             self.date_second = second;
-            self.date = http_date::format((self.config.unix_ns_at_start + io.now.0) / 1_000_000_000);
+            self.date = http_date::format((self.unix_ns_at_start + io.now.0) / 1_000_000_000);
         }
         let mut n = 0u64;
         let t0 = dataplane::time::cycles();
@@ -183,6 +181,11 @@ impl Proxy {
             self.set_gauges();
         }
         n > 0
+    }
+
+    /// What new requests follow.
+    fn config(&self) -> &ProxyConfig {
+        &self.current.program.config
     }
 
     fn set_gauges(&self) {
@@ -202,8 +205,8 @@ impl Proxy {
         for flow in flows {
             match Role::decode(io.tcp.user(flow)) {
                 Role::IdleClient if io.tcp.is_owned(flow) => self.close_idle_client(io, flow),
-                Role::Pooled { site, origin } => {
-                    self.forget_pooled(flow, site, origin);
+                Role::Pooled { slot } => {
+                    self.forget_pooled(flow, slot);
                     io.tcp.orphan(flow, io.now);
                 }
                 _ => {}

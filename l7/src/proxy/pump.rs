@@ -1,5 +1,7 @@
 //! Moving an exchange on: as far as what has arrived, and the other side's room, allow.
 
+use std::rc::Rc;
+
 use dataplane::{Ctr, Hist, Slice};
 use stack::{FlowId, State, Tcp};
 
@@ -57,7 +59,7 @@ impl Proxy {
             settle(&mut e.down, io.tcp, e.origin, e.client);
         }
         if e.server.state() == ServerState::Exchange || e.tunnel {
-            let idle = self.config.sites.get(e.site as usize).map_or(u64::MAX, |s| s.timeouts.idle_ns);
+            let idle = e.idle_ns();
             io.tcp.set_timer(e.client, io.now.plus_ns(idle));
         }
     }
@@ -95,7 +97,12 @@ impl Proxy {
         if self.draining {
             e.server.close_soon_after();
         }
-        let (http, slots) = (&self.config.http, &mut self.slots);
+        if e.server.state() == ServerState::Idle {
+            // The next request of the connection follows what is current now.
+            e.plan = Some(Rc::clone(&self.current));
+        }
+        let plan = e.plan.clone().unwrap_or_else(|| Rc::clone(&self.current));
+        let (http, slots) = (&plan.program.config.http, &mut self.slots);
         let (consumed, reject) = match e.server.read_head(&input, http, slots) {
             Ok(Parsed::Complete(head, n)) => {
                 e.method = head.method();
@@ -105,7 +112,7 @@ impl Proxy {
                 e.up.chunked = head.body() == BodyLength::Chunked;
                 e.started = io.now;
                 self.counters.inc(Ctr::HttpRequests);
-                match self.router.find(head.host()) {
+                match plan.program.router.find(head.host()) {
                     None => {
                         self.counters.inc(Ctr::HttpNoSite);
                         (n, Some(421))
@@ -115,10 +122,10 @@ impl Proxy {
                         let wants = head.max_forwards() == Some(0);
                         if wants {
                             (n, Some(501))
-                        } else if self.sites[site as usize].stub.is_some() {
+                        } else if plan.stubs[site as usize].is_some() {
                             (n, None)
                         } else {
-                            let s = &self.config.sites[site as usize];
+                            let s = plan.site(site);
                             let written =
                                 write_head(&head, s, io.tcp, client, &mut self.scratch, &self.cells);
                             e.head = written;
@@ -144,7 +151,7 @@ impl Proxy {
                 self.gone_or_moved(x, client)
             }
             None => {
-                match self.sites[self.exchanges[x].site as usize].stub.clone() {
+                match plan.stubs[self.exchanges[x].site as usize].clone() {
                     Some(body) => self.respond_stub(io, x, body),
                     None => self.forward(io, x),
                 }
@@ -175,7 +182,8 @@ impl Proxy {
             Gathered::Waits(input) => {
                 if !e.head_timed {
                     e.head_timed = true;
-                    io.tcp.set_timer(e.client, io.now.plus_ns(self.config.client.header_ns));
+                    let header_ns = self.current.program.config.client.header_ns;
+                    io.tcp.set_timer(e.client, io.now.plus_ns(header_ns));
                 }
                 e.client_in = Some(input);
                 Step::Waits
@@ -218,7 +226,7 @@ impl Proxy {
         // The body is on its way: it is not there for a second try.
         e.head = None;
         e.conn.request_body_used();
-        let first_byte = self.config.sites[e.site as usize].timeouts.first_byte_ns;
+        let first_byte = e.plan.as_ref().map_or(u64::MAX, |v| v.site(e.site).timeouts.first_byte_ns);
         if e.conn.state() == ClientState::AwaitingHead {
             io.tcp.set_timer(e.origin, io.now.plus_ns(first_byte));
         }
@@ -295,7 +303,7 @@ impl Proxy {
         match what {
             Discarded::More => Step::Moved,
             Discarded::NextRequest => {
-                io.tcp.set_timer(client, io.now.plus_ns(self.config.client.keep_alive_ns));
+                io.tcp.set_timer(client, io.now.plus_ns(self.config().client.keep_alive_ns));
                 Step::Moved
             }
             Discarded::Close => {
@@ -332,7 +340,8 @@ impl Proxy {
             }
             return Step::Waits;
         };
-        let parsed = e.conn.read_head(&input, &self.config.http, &mut self.slots);
+        let http = &self.current.program.config.http;
+        let parsed = e.conn.read_head(&input, http, &mut self.slots);
         let mut sink = SliceSink::new(&mut self.scratch);
         let (n, status, written) = match parsed {
             Ok(Parsed::Partial) => return self.more_response_head(io, x, input),
@@ -377,7 +386,7 @@ impl Proxy {
         if !rest.is_empty() {
             e.origin_in = Some(rest);
         }
-        let idle = self.config.sites[e.site as usize].timeouts.idle_ns;
+        let idle = e.idle_ns();
         io.tcp.set_timer(origin, io.now.plus_ns(idle));
         let interim = status < 200 && status != 101;
         if interim {
@@ -443,7 +452,7 @@ impl Proxy {
             self.break_off(io, x);
             return Step::Gone;
         };
-        let idle = self.config.sites[e.site as usize].timeouts.idle_ns;
+        let idle = e.idle_ns();
         io.tcp.set_timer(origin, io.now.plus_ns(idle));
         let conn = &mut e.conn;
         let moved = move_body(&mut e.down, io.tcp, client, &self.cells.payload, input, |b| {
@@ -528,7 +537,7 @@ impl Proxy {
             return self.tunnel_end(io, x, origin, client);
         };
         e.down.held += piece.len() as u32;
-        let idle = self.config.sites[e.site as usize].timeouts.idle_ns;
+        let idle = e.idle_ns();
         io.tcp.set_timer(origin, io.now.plus_ns(idle));
         if io.tcp.send(client, piece).is_err() {
             self.break_off(io, x);

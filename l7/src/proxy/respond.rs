@@ -124,13 +124,13 @@ impl Proxy {
                     io.tcp.consume(e.client, held);
                 }
                 e.reset_request();
-                io.tcp.set_timer(e.client, io.now.plus_ns(self.config.client.keep_alive_ns));
+                io.tcp.set_timer(e.client, io.now.plus_ns(self.config().client.keep_alive_ns));
             }
             AfterResponse::Drain => {
                 let held = std::mem::take(&mut e.up.held);
                 io.tcp.consume(e.client, held);
                 e.reset_request();
-                io.tcp.set_timer(e.client, io.now.plus_ns(self.config.client.header_ns));
+                io.tcp.set_timer(e.client, io.now.plus_ns(self.config().client.header_ns));
             }
             AfterResponse::Linger | AfterResponse::Close => self.close_client(io, x),
         }
@@ -170,6 +170,7 @@ impl Proxy {
         let e = &mut self.exchanges[x];
         e.reset_request();
         e.client_in = None;
+        e.plan = None;
         e.client = FlowId::NONE;
         self.exchanges.free(x);
     }

@@ -1,31 +1,39 @@
 //! Origin connections: from the pool or new, given back or let go.
 
+use std::rc::Rc;
+
 use dataplane::Ctr;
 use stack::FlowId;
 
 use super::config::Answer;
 use super::exchange::{ExchangeId, Role};
+use super::plan::Plan;
 use super::{ATTEMPTS_MAX, Io, Proxy};
 use crate::http1::{BodyLength, ClientConn};
 
 impl Proxy {
+    /// The config that an exchange follows.
+    pub(super) fn plan(&self, x: ExchangeId) -> Rc<Plan> {
+        Rc::clone(self.exchanges[x].plan.as_ref().unwrap_or(&self.current))
+    }
+
     /// Gets a connection to an origin of the exchange's site, and sends it the request's head.
     pub(super) fn forward(&mut self, io: &mut Io<'_>, x: ExchangeId) {
-        let site = self.exchanges[x].site as usize;
-        let state = &mut self.sites[site];
-        let n = state.origins.len();
-        let chosen = state.next % n.max(1);
-        state.next = state.next.wrapping_add(1);
-        self.exchanges[x].origin_index = chosen as u16;
+        let plan = self.plan(x);
+        let e = &mut self.exchanges[x];
+        let slots = &plan.slots[e.site as usize];
+        let chosen = self.turn % slots.len().max(1);
+        self.turn = self.turn.wrapping_add(1);
+        e.origin_index = chosen as u16;
+        e.slot = slots.get(chosen).copied().unwrap_or_default();
         // Most recently used first: the one that the origin is least likely to have closed.
-        if let Some((flow, conn)) = self.sites[site].origins.get_mut(chosen).and_then(|o| o.idle.pop()) {
+        if let Some((flow, conn)) = self.origins.get_mut(e.slot as usize).and_then(|o| o.idle.pop()) {
             self.idle_origins -= 1;
             self.counters.inc(Ctr::OriginReused);
-            let e = &mut self.exchanges[x];
             e.origin = flow;
             e.conn = conn;
             e.connected = true;
-            let first_byte = self.config.sites[site].timeouts.first_byte_ns;
+            let first_byte = plan.site(e.site).timeouts.first_byte_ns;
             io.tcp.set_timer(flow, io.now.plus_ns(first_byte));
             self.send_head(io, x);
         } else {
@@ -35,13 +43,15 @@ impl Proxy {
 
     /// Opens a new connection for the exchange.
     fn connect(&mut self, io: &mut Io<'_>, x: ExchangeId) {
+        let plan = self.plan(x);
         let e = &mut self.exchanges[x];
-        let site = &self.config.sites[e.site as usize];
+        let site = plan.site(e.site);
         let Answer::Origins(origins) = &site.answer else { return };
         e.attempts += 1;
         e.connected = false;
-        e.conn = ClientConn::new(&self.config.http);
+        e.conn = ClientConn::new(&plan.program.config.http);
         e.connect_started = io.now;
+        e.slot = plan.slots[e.site as usize][e.origin_index as usize];
         self.counters.inc(Ctr::OriginConnects);
         match io.tcp.connect(io.net, origins[e.origin_index as usize].address, io.now) {
             Ok(flow) => {
@@ -74,7 +84,7 @@ impl Proxy {
     /// request's body is gone. Gives whether it did.
     pub(super) fn try_another(&mut self, io: &mut Io<'_>, x: ExchangeId) -> bool {
         let e = &mut self.exchanges[x];
-        let origins = self.sites[e.site as usize].origins.len();
+        let origins = e.plan.as_ref().map_or(0, |v| v.slots[e.site as usize].len());
         if usize::from(e.attempts) >= origins.min(ATTEMPTS_MAX as usize) || e.head.is_none() {
             return false;
         }
@@ -109,17 +119,18 @@ impl Proxy {
         let left = e.origin_in.take().map_or(0, |s| s.len()) + usize::from(io.tcp.is_readable(flow));
         let done = e.conn.finish(left);
         let incomplete = !e.server.is_request_complete();
-        let (site, index) = (e.site, e.origin_index);
-        let conn = e.conn;
-        let pool = &mut self.sites[site as usize].origins[index as usize];
-        if done && !self.draining && !io.tcp.at_end(flow) && pool.idle.len() < self.config.idle_per_origin_max
-        {
+        let (slot, conn) = (e.slot, e.conn);
+        let config = &self.current.program.config;
+        let pool = &mut self.origins[slot as usize];
+        // An origin that the config no longer has keeps no connections.
+        let room = pool.address.is_some() && pool.idle.len() < config.idle_per_origin_max;
+        if done && room && !self.draining && !io.tcp.at_end(flow) {
             let held = io.tcp.held(flow);
             io.tcp.consume(flow, held);
             pool.idle.push((flow, conn));
             self.idle_origins += 1;
-            io.tcp.set_user(flow, Role::Pooled { site, origin: index }.encode());
-            io.tcp.set_timer(flow, io.now.plus_ns(self.config.origin_keep_alive_ns));
+            io.tcp.set_user(flow, Role::Pooled { slot }.encode());
+            io.tcp.set_timer(flow, io.now.plus_ns(config.origin_keep_alive_ns));
         } else if incomplete {
             io.tcp.abort(flow); // It must not take what it got of the request for the whole.
         } else {
@@ -138,8 +149,8 @@ impl Proxy {
     }
 
     /// Takes a connection out of its pool.
-    pub(super) fn forget_pooled(&mut self, flow: FlowId, site: u16, origin: u16) {
-        let idle = &mut self.sites[site as usize].origins[origin as usize].idle;
+    pub(super) fn forget_pooled(&mut self, flow: FlowId, slot: u16) {
+        let idle = &mut self.origins[slot as usize].idle;
         if let Some(i) = idle.iter().position(|(f, _)| *f == flow) {
             idle.swap_remove(i);
             self.idle_origins -= 1;
