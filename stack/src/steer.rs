@@ -148,10 +148,16 @@ impl Stack {
         self.net.steering = Some(s);
     }
 
+    /// Whether mail from other cores waits.
+    #[inline]
+    pub fn has_mail(&self) -> bool {
+        self.net.steering.as_ref().is_some_and(Steering::has_mail)
+    }
+
     /// Takes the mail from other cores, a burst at most. Once in a pass; gives whether there was any.
     #[inline]
     pub fn mail(&mut self, tx: &mut [TxQueue], now: Time) -> bool {
-        let waits = self.net.steering.as_ref().is_some_and(Steering::has_mail);
+        let waits = self.has_mail();
         if waits {
             self.take_mail(tx, now);
         }
