@@ -2,12 +2,18 @@
 //!
 //! [`Core::pass`] is one turn with a time that the caller gives: the simulator and the benches call it
 //! themselves. [`Core::run`] turns it with a real clock until it is told to stop, and backs off when idle:
-//! 64 passes of spinning, 192 with a pause in each, then sleeps of up to [`SLEEP_MAX`] (interrupted by a
-//! frame where the port has a descriptor to wait on), never past the next deadline.
+//! 64 passes of spinning, 192 with a pause in each, then sleeps of up to [`SLEEP_MAX`], or of up to [`WAIT_MAX`]
+//! where every port has a descriptor that a frame makes readable; never past the next deadline. A core with a
+//! bell ([`Core::with_bell`]) waits on that too, so that others can wake it.
 
+use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
+
+use crate::bell::{Bells, WAIT_FDS_MAX, wait_readable};
 use crate::counters::{Counters, Ctr, Stage};
 use crate::port::PortStats;
 use crate::time::cycles;
@@ -15,7 +21,7 @@ use crate::{Burst, Clock, Port, Time, TxQueue};
 
 /// The longest that an idle core sleeps without looking.
 pub const SLEEP_MAX: Duration = Duration::from_millis(1);
-/// As above, when the port wakes the core by itself.
+/// As above, when the ports wake the core by themselves.
 pub const WAIT_MAX: Duration = Duration::from_millis(10);
 const SPIN_PASSES: u32 = 64;
 const PAUSE_PASSES: u32 = 256;
@@ -31,6 +37,15 @@ pub trait Pipeline {
 
     /// When `timers` must run next, if nothing arrives.
     fn next_deadline(&self) -> Option<Time>;
+
+    /// The core is about to sleep, and its bell is hung. `false`: something waits for it already (mail, an order),
+    /// and it must not. [`Pipeline::woken`] follows in either case.
+    fn may_sleep(&mut self) -> bool {
+        true
+    }
+
+    /// The core is awake again, or did not sleep after all; its next pass begins.
+    fn woken(&mut self) {}
 }
 
 struct Slot {
@@ -48,6 +63,7 @@ pub struct Core<L> {
     counters: Counters,
     built_seen: u64,
     dropped_seen: u64,
+    bell: Option<(Arc<Bells>, usize)>,
 }
 
 impl<L: Pipeline> Core<L> {
@@ -55,7 +71,18 @@ impl<L: Pipeline> Core<L> {
     pub fn new(ports: Vec<Box<dyn Port>>, pipeline: L, counters: Counters, tx_bound: usize) -> Core<L> {
         let tx = ports.iter().map(|_| TxQueue::new(tx_bound)).collect();
         let slots = ports.into_iter().map(|port| Slot { port, seen: PortStats::default() }).collect();
-        Core { slots, tx, burst: Burst::new(), pipeline, counters, built_seen: 0, dropped_seen: 0 }
+        let burst = Burst::new();
+        Core { slots, tx, burst, pipeline, counters, built_seen: 0, dropped_seen: 0, bell: None }
+    }
+
+    /// The same, woken by its bell: that of `core`.
+    ///
+    /// # Panics
+    /// When there is no such bell.
+    pub fn with_bell(mut self, bells: Arc<Bells>, core: usize) -> Core<L> {
+        assert!(core < bells.cores());
+        self.bell = Some((bells, core));
+        self
     }
 
     /// One turn. Gives whether there was anything to do.
@@ -151,8 +178,13 @@ impl<L: Pipeline> Core<L> {
             std::hint::spin_loop();
             return;
         }
-        let [slot, rest @ ..] = &mut self.slots[..] else { return };
-        let mut sleep = if rest.is_empty() && slot.port.wait_fd().is_some() { WAIT_MAX } else { SLEEP_MAX };
+        let mut fds: ArrayVec<RawFd, WAIT_FDS_MAX> = ArrayVec::new();
+        fds.extend(self.bell.iter().map(|(bells, core)| bells.of(*core).fd()));
+        let mut wakes = true;
+        for slot in &self.slots {
+            wakes &= slot.port.wait_fd().is_some_and(|fd| fds.try_push(fd).is_ok());
+        }
+        let mut sleep = if wakes { WAIT_MAX } else { SLEEP_MAX.min(Duration::from_micros(idle.into())) };
         if self.tx.iter().any(|q| !q.is_empty()) {
             sleep = sleep.min(Duration::from_micros(50));
         }
@@ -164,10 +196,36 @@ impl<L: Pipeline> Core<L> {
             return;
         }
         self.counters.inc(Ctr::LoopSleeps);
-        if rest.is_empty() && slot.port.wait_fd().is_some() {
-            slot.port.wait(sleep);
+        if fds.is_empty() {
+            std::thread::sleep(sleep);
         } else {
-            std::thread::sleep(sleep.min(Duration::from_micros(u64::from(idle.min(1000)))));
+            self.wait(&fds, sleep);
+        }
+    }
+
+    /// Sleeps until something wakes the core. Everybody who could is told first, and says what waits already.
+    fn wait(&mut self, fds: &[RawFd], sleep: Duration) {
+        let bell = self.bell.as_ref().map(|(bells, core)| bells.of(*core));
+        if let Some(b) = bell {
+            b.prepare();
+        }
+        let mut prepared = 0;
+        for slot in &mut self.slots {
+            if !slot.port.prepare_wait() {
+                break;
+            }
+            prepared += 1;
+        }
+        let may = prepared == self.slots.len() && self.pipeline.may_sleep();
+        let readable = if may { wait_readable(fds, sleep) } else { 0 };
+        self.pipeline.woken();
+        for slot in &mut self.slots[..prepared] {
+            slot.port.end_wait();
+        }
+        match bell {
+            Some(b) if readable & 1 != 0 => b.awake(),
+            Some(b) => b.cancel(),
+            None => {}
         }
     }
 
@@ -243,6 +301,62 @@ mod tests {
         assert_eq!(s.stage(Stage::Rx).packets, sent - s.get(Ctr::DropPortNoBuffer));
         drop(core);
         assert_eq!(pool.free_count(), 40, "every cell is back");
+    }
+
+    /// Counts the times that it found the flag set when its core was about to sleep.
+    struct Waits(Arc<AtomicBool>, u64);
+
+    impl Pipeline for Waits {
+        fn burst(&mut self, rx: &mut Burst, _tx: &mut [TxQueue], _now: Time) {
+            rx.clear();
+        }
+        fn timers(&mut self, _tx: &mut [TxQueue], _now: Time) -> bool {
+            let heard = self.0.swap(false, Ordering::Relaxed);
+            self.1 += u64::from(heard);
+            heard
+        }
+        fn next_deadline(&self) -> Option<Time> {
+            None
+        }
+        fn may_sleep(&mut self) -> bool {
+            !self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn a_bell_wakes_a_core_with_several_ports() {
+        let (seg, bells) = (Segment::in_memory(1), Bells::new(2).unwrap());
+        let stop = Arc::new(AtomicBool::new(false));
+        let word = Arc::new(AtomicBool::new(false));
+        let (flag, seg2, bells2, word2) =
+            (Arc::clone(&stop), Arc::clone(&seg), Arc::clone(&bells), Arc::clone(&word));
+        let core = std::thread::spawn(move || {
+            let pool = Pool::reserve("rx", 16, 2048, PagePolicy::NormalOnly).unwrap();
+            let port = |n| -> Box<dyn Port> {
+                let port = MemPort::new(wire(8, 2000).0, pool.clone(), [2; 6], 1500, n);
+                Box::new(port.with_doorbell().unwrap())
+            };
+            let mut core =
+                Core::new(vec![port(0), port(1)], Waits(word2, 0), seg2.writer(0), 16).with_bell(bells2, 1);
+            core.run(&Clock::calibrated(), &flag);
+            core.pipeline.1
+        });
+        // A lost wake-up would cost 10 ms each: minutes in all.
+        let t0 = std::time::Instant::now();
+        for _ in 0..20_000 {
+            word.store(true, Ordering::Relaxed);
+            bells.ring(1);
+            while word.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        }
+        assert!(t0.elapsed() < Duration::from_secs(100));
+        while seg.read().get(Ctr::LoopSleeps) == 0 {
+            std::thread::yield_now();
+        }
+        stop.store(true, Ordering::Relaxed);
+        bells.ring(1);
+        assert_eq!(core.join().unwrap(), 20_000);
     }
 
     #[test]

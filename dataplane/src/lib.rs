@@ -9,12 +9,14 @@
 //! ```
 //!
 //! This crate knows frames and bursts, not what is in them: the pipeline is the caller's. `buf` holds the
-//! buffers of D11, `port` the kinds of port, `counters` the one schema of everything that is counted.
+//! buffers of D11, `port` the kinds of port, `mail` and `bell` what joins cores, `counters` the one schema of everything that is counted.
 
+pub mod bell;
 pub mod buf;
 pub mod core_loop;
 pub mod counters;
 pub mod epoch;
+pub mod mail;
 pub mod pcapng;
 pub mod pins;
 pub mod port;
@@ -22,6 +24,7 @@ pub mod rng;
 mod sync;
 pub mod time;
 
+pub use bell::Bells;
 pub use buf::{CellQueue, CellWriter, L4, Meta, Packet, Pool, Slice};
 pub use counters::{Counters, Ctr, Hist, Stage};
 pub use port::{BURST_MAX, Burst, LinkFacts, Port, TxQueue};

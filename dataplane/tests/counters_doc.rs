@@ -24,7 +24,9 @@ Counters only grow while the node runs; a *gauge* is a level that goes up and do
 Two laws hold whenever a core is between two passes of its loop, and `millrace stats` shows both. No packet is
 lost without a reason. (Whoever reads while a pass is under way may find a burst that is not settled yet.)
 
-- received: `rx.packets = rx.accepted + rx.forwarded + rx.punted + Σ drop.*`, without `drop.tx.*`
+- received: `rx.packets + rx.taken_over = rx.accepted + rx.forwarded + rx.punted + rx.handed_over + Σ drop.*`, without
+  `drop.tx.*`. It holds for each core, and for the node. A frame that one core hands over to another is `handed_over`
+  by the one and `taken_over` by the other; over all cores the two are equal but for the frames that are in the mail.
 - built: `tx.built = tx.sent + tx.queued + Σ drop.tx.*`
 ";
 
@@ -38,7 +40,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ("TCP", &["tcp."]),
     ("HTTP, the client's side", &["http."]),
     ("HTTP, the origin's side", &["origin."]),
-    ("Core loop, pools and logs", &["loop.", "pool.", "log."]),
+    ("Core loop, pools, mail and logs", &["loop.", "pool.", "mail.", "log."]),
 ];
 
 /// The section with the longest prefix of a name.

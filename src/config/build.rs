@@ -16,7 +16,7 @@ use super::names::{self, Wrong};
 use super::reader::{Context, Place, Table, Value};
 use super::report::quote;
 use super::units::show_size;
-use super::{CONNECTIONS_MAX, HEAD_BYTES, MEMORY_BYTES_MIN, MTU};
+use super::{CONNECTIONS_MAX, CORE_MEMORY_BYTES_MIN, HEAD_BYTES, MEMORY_BYTES_MIN, MTU};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -445,9 +445,6 @@ fn node(table: &Table<'_, '_>, machine: &Machine) -> Node {
             value.error(cause, format!("choose from {}", show_cores(&machine.cores)));
         } else if cores.contains(&core) {
             value.error(format!("core {core} is listed twice"), "list each core once");
-        } else if !cores.is_empty() {
-            // tap and host have one queue, and a queue belongs to one core.
-            value.error("more than one core is not yet in this version", "list one core");
         } else {
             cores.push(core);
         }
@@ -455,7 +452,11 @@ fn node(table: &Table<'_, '_>, machine: &Machine) -> Node {
     let memory = table.get("memory").and_then(|value| {
         let bytes = value.size(0..=u64::MAX)?;
         let shown = show_size(bytes);
-        if bytes < MEMORY_BYTES_MIN {
+        let share = bytes / cores.len().max(1) as u64;
+        if bytes >= MEMORY_BYTES_MIN && share < CORE_MEMORY_BYTES_MIN {
+            let mend = format!("give it {} for each core, or list fewer", show_size(CORE_MEMORY_BYTES_MIN));
+            value.error(format!("{shown} of memory is too small for {} cores", cores.len()), mend);
+        } else if bytes < MEMORY_BYTES_MIN {
             let mend = format!("give it {} or more", show_size(MEMORY_BYTES_MIN));
             value.error(format!("{shown} of memory is too small for a node"), mend);
         } else if bytes > machine.memory_bytes {

@@ -28,6 +28,8 @@ pub use report::{Error, Report, json};
 
 /// A node with less memory than this has no room for useful pools.
 pub const MEMORY_BYTES_MIN: u64 = 64 << 20;
+/// The same for what one core of several gets of it.
+pub const CORE_MEMORY_BYTES_MIN: u64 = 32 << 20;
 /// IPv6 needs 1280 (RFC 8200, section 5); 9216 is the largest that common switches carry.
 pub const MTU: RangeInclusive<u64> = 1280..=9216;
 /// A head has to fit the buffers of one request.

@@ -218,3 +218,14 @@ proptest! {
         let _ = parse(Path::new("t.toml"), &source, &machine());
     }
 }
+
+#[test]
+fn each_core_needs_memory() {
+    let two = GOOD.replace("cores = [1]", "cores = [1, 0]");
+    assert_eq!(check(&two).expect("good").node.cores, [1, 0]);
+    let many = Machine { cores: (0..64).collect(), memory_bytes: 4 << 30 };
+    let list = (0..64).map(|n: u16| n.to_string()).collect::<Vec<_>>().join(", ");
+    let source = format!("[node]\ncores = [{list}]\nmemory = \"1GiB\"\n");
+    let report = parse(Path::new("t.toml"), &source, &many).expect_err("too small").to_string();
+    assert!(report.contains("t.toml:3: 1GiB of memory is too small for 64 cores; give it 32MiB"), "{report}");
+}

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 
 use mio::net::TcpListener;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -27,6 +28,12 @@ pub(super) fn bind(at: SocketAddr) -> io::Result<TcpListener> {
         };
         io::Error::new(e.kind(), format!("cannot listen on {at}: {e}; {mend}"))
     })
+}
+
+/// Another handle on the same listener, for another thread.
+pub(super) fn share(listener: &TcpListener) -> io::Result<TcpListener> {
+    let fd = listener.as_fd().try_clone_to_owned()?;
+    Ok(TcpListener::from_std(fd.into()))
 }
 
 fn listen(at: SocketAddr) -> io::Result<TcpListener> {

@@ -115,11 +115,31 @@ pub struct HostBridge {
 /// the kernel gives no thread or descriptor.
 pub fn start(config: HostConfig, wire: WireEnd) -> io::Result<HostBridge> {
     let listeners = config.listen.iter().map(|&a| listen::bind(a)).collect::<io::Result<Vec<_>>>()?;
+    run(&config, wire, listeners)
+}
+
+/// The same for a node of several cores: a bridge for each wire, over the same listeners. Whichever bridge accepts a
+/// connection first has it, and its core with it.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_each(config: &HostConfig, wires: Vec<WireEnd>) -> io::Result<Vec<HostBridge>> {
+    let listeners = config.listen.iter().map(|&a| listen::bind(a)).collect::<io::Result<Vec<_>>>()?;
+    let share = wires.len().max(1);
+    let config = HostConfig { connections_max: (config.connections_max / share).max(2), ..config.clone() };
+    let bridges = wires.into_iter().map(|wire| {
+        let shared = listeners.iter().map(listen::share).collect::<io::Result<Vec<_>>>()?;
+        run(&config, wire, shared)
+    });
+    bridges.collect()
+}
+
+fn run(config: &HostConfig, wire: WireEnd, listeners: Vec<mio::net::TcpListener>) -> io::Result<HostBridge> {
     let addresses = listeners.iter().map(|l| l.local_addr()).collect::<io::Result<Vec<_>>>()?;
     let counters = Arc::new(HostCounters::default());
     let order = Arc::new(AtomicU8::new(RUN));
     let (bridge, waker) =
-        bridge::Bridge::new(&config, wire, listeners, Arc::clone(&counters), Arc::clone(&order))?;
+        bridge::Bridge::new(config, wire, listeners, Arc::clone(&counters), Arc::clone(&order))?;
     let thread = std::thread::Builder::new().name("host-bridge".to_owned()).spawn(move || bridge.run())?;
     Ok(HostBridge { addresses, counters, order, waker, thread: Some(thread) })
 }

@@ -2,25 +2,27 @@
 //! touched where it is used and nothing of a core's ever crosses a thread.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dataplane::core_loop::Core;
+use dataplane::mail::Post;
 use dataplane::port::mem::{MemPort, WireEnd};
 use dataplane::port::pcap::Tee;
 use dataplane::port::tap::TapPort;
 use dataplane::port::{Mac, Port};
-use dataplane::{Counters, Pool};
+use dataplane::{Bells, Counters, Pool};
 use hugepages::{Arena, Footprint, Limits, PagePolicy, Region};
 use l7::http1::HttpLimits;
 use l7::proxy::{
     Answer, Cells, ClientTimeouts, HEAD_CELL_BYTES, Origin, OriginTimeouts, Proxy, ProxyConfig, Site,
 };
 use stack::neigh::Neighbours;
-use stack::{Addr, Iface, Net, Stack, Tcp, TcpConfig, Udp};
+use stack::{Addr, Iface, Net, Stack, Steering, Tcp, TcpConfig, Udp};
 
-use super::pipeline::{NodePipeline, Orders};
+use super::orders::Orders;
+use super::pipeline::NodePipeline;
 use crate::config::{Config, HostPattern, PortKind};
 
 /// Packets that may wait for a port.
@@ -34,8 +36,17 @@ const IDLE_PER_ORIGIN_MAX: usize = 256;
 /// How long an unused origin connection is kept: less than the 60 to 75 s that origins usually wait.
 const ORIGIN_KEEP_ALIVE_NS: u64 = 50_000_000_000;
 
+/// Letters that may wait for one core.
+pub const MAIL_LETTERS: usize = 512;
+
 /// Everything that one core is built from.
 pub struct CorePlan {
+    /// Its number, from 0.
+    pub core: usize,
+    /// What wakes the cores; there are as many as bells.
+    pub bells: Arc<Bells>,
+    /// The mail between them, if there are several.
+    pub post: Option<Arc<Post>>,
     /// The config.
     pub config: Config,
     /// The core's pools.
@@ -70,16 +81,22 @@ pub struct PortReport {
     pub addresses: Vec<String>,
 }
 
-/// The pools of a core with `memory` bytes, as the config bounds them.
-pub fn limits_for(config: &Config, memory: u64) -> Limits {
-    let mut l = Limits::for_core_memory(memory);
+/// How many cores the node runs: an empty list means one, which is not pinned.
+pub fn cores(config: &Config) -> usize {
+    config.node.cores.len().max(1)
+}
+
+/// The pools of each core: the node's memory and connections are divided here, and nowhere else.
+pub fn limits_for(config: &Config) -> Limits {
+    let share = cores(config) as u64;
+    let mut l = Limits::for_core_memory(config.node.memory_bytes / share);
     if let Some(n) = config.limits.connections_max {
-        l.flows = n.max(16);
+        l.flows = n.div_ceil(share as u32).max(16);
         l.half_open = l.half_open.min(l.flows / 2).max(8);
         l.http_contexts = l.http_contexts.min(l.flows);
     }
     // Larger frames need larger cells: the same memory, fewer of them.
-    let mtu = config.ports.iter().map(|p| p.mtu).max().unwrap_or(1500);
+    let mtu = mtu(config);
     let scale = u64::from(Pool::true_size(rx_cell_bytes(mtu))) * 100 / u64::from(Pool::true_size(2048));
     l.rx_cells = (u64::from(l.rx_cells) * 100 / scale) as u32;
     l.rx_reserve = (l.rx_cells / 16).max(64);
@@ -91,8 +108,18 @@ fn rx_cell_bytes(mtu: u16) -> u32 {
     (u32::from(mtu) + 18 + dataplane::buf::HEADROOM as u32).next_multiple_of(64).max(2048)
 }
 
+/// Bytes of a frame with its Ethernet header and a VLAN tag, for the largest packet.
+pub fn frame_bytes(config: &Config) -> usize {
+    usize::from(mtu(config)) + 18
+}
+
+fn mtu(config: &Config) -> u16 {
+    config.ports.iter().map(|p| p.mtu).max().unwrap_or(1500)
+}
+
 /// What the pools of one core cost.
-pub fn footprint(limits: &Limits, mtu: u16) -> Footprint {
+pub fn footprint(config: &Config, limits: &Limits) -> Footprint {
+    let mtu = mtu(config);
     let mut f = Footprint::default();
     let cell = |bytes| u64::from(Pool::true_size(bytes));
     f.add(
@@ -121,6 +148,10 @@ pub fn footprint(limits: &Limits, mtu: u16) -> Footprint {
     );
     Tcp::footprint(limits, &mut f);
     Proxy::footprint(limits, &mut f);
+    if cores(config) > 1 {
+        let letter = frame_bytes(config) as u64 + 32;
+        f.add("mail", MAIL_LETTERS as u64, letter, "frames that other cores received for this one");
+    }
     f
 }
 
@@ -129,8 +160,8 @@ pub fn footprint(limits: &Limits, mtu: u16) -> Footprint {
 /// # Errors
 /// One sentence, with the mend.
 pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> {
-    let CorePlan { config, limits, host_wire, orders, counters, keys, pages } = plan;
-    let mtu = config.ports.iter().map(|p| p.mtu).max().unwrap_or(1500);
+    let CorePlan { core, bells, post, config, limits, host_wire, orders, counters, keys, pages } = plan;
+    let mtu = mtu(&config);
     let pool = |name, n, bytes| Pool::reserve(name, n, bytes, pages).map_err(|e| e.to_string());
     let rx = pool("rx", limits.rx_cells, rx_cell_bytes(mtu))?;
     let headers = pool("header", limits.header_cells, HEADER_CELL_BYTES)?;
@@ -149,7 +180,8 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
         let (port, peer_mac): (Box<dyn Port>, _) = match &p.kind {
             PortKind::Tap { device } => {
                 let mac = p.mac.unwrap_or_else(|| own_mac(device));
-                let tap = TapPort::open(device, mac, p.mtu, rx.clone(), number).map_err(|e| e.to_string())?;
+                let tap = TapPort::open(device, mac, p.mtu, rx.clone(), number, cores(&config))
+                    .map_err(|e| e.to_string())?;
                 (Box::new(tap), None)
             }
             PortKind::Host => {
@@ -163,7 +195,7 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
                 (Box::new(port), Some(bridge))
             }
         };
-        let port = record(port, p.pcap.as_ref())?;
+        let port = record(port, p.pcap.as_deref(), core)?;
         let facts = port.facts().clone();
         let mut iface = Iface::new(facts.mac, facts.mtu);
         if peer_mac.is_some() {
@@ -207,19 +239,35 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
     let cells = Cells { payload, heads };
     let proxy = Proxy::new(proxy_config(&config, &limits), &limits, &mut arena, cells, counters.clone())
         .ok_or(small)?;
-    let stack = Stack::new(net, tcp, Udp::new(64), counters.clone());
-    let pipeline = NodePipeline::new(stack, proxy, orders, counters.clone());
-    Ok((Core::new(ports, pipeline, counters, TX_BOUND), CoreReport { ports: reports, memory }))
+    let mut stack = Stack::new(net, tcp, Udp::new(64), counters.clone());
+    if let Some(post) = post {
+        stack.steer(Steering::new(core, post));
+    }
+    let mut pipeline = NodePipeline::new(stack, proxy, orders, counters.clone());
+    if core > 0 {
+        pipeline = pipeline.quiet();
+    }
+    let built = Core::new(ports, pipeline, counters, TX_BOUND).with_bell(bells, core);
+    Ok((built, CoreReport { ports: reports, memory }))
 }
 
-fn record(port: Box<dyn Port>, pcap: Option<&PathBuf>) -> Result<Box<dyn Port>, String> {
+/// Each core writes a file of its own: the first one that of the config, the others one beside it with their number.
+fn record(port: Box<dyn Port>, pcap: Option<&Path>, core: usize) -> Result<Box<dyn Port>, String> {
     match pcap {
         None => Ok(port),
-        Some(path) => match Tee::new(port, path) {
+        Some(path) => match Tee::new(port, &pcap_of(path, core)) {
             Ok(tee) => Ok(Box::new(tee)),
             Err(e) => Err(format!("cannot write {}: {e}; change pcap in the port's table", path.display())),
         },
     }
+}
+
+fn pcap_of(path: &Path, core: usize) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    if core > 0 {
+        name.push(format!(".{core}"));
+    }
+    name.into()
 }
 
 fn describe_pages(r: &Region) -> String {
@@ -241,7 +289,7 @@ fn own_mac(device: &str) -> Mac {
 }
 
 /// What the proxy is told.
-fn proxy_config(config: &Config, limits: &Limits) -> ProxyConfig {
+pub fn proxy_config(config: &Config, limits: &Limits) -> ProxyConfig {
     let ns = |d: std::time::Duration| d.as_nanos().min(u128::from(u64::MAX / 4)) as u64;
     let sites = config
         .sites

@@ -1,39 +1,46 @@
 //! The node: ports, cores and pipeline put together from a [`Config`], started, drained, stopped.
 //!
 //! ```text
-//!  control thread                                   data core (one thread, pinned when [node] cores says so)
+//!  control threads                                  data cores (a thread each, pinned when [node] cores says so)
 //!   run directory, counters segment
-//!   host bridge (its own thread) ◄── mem wire ──►   port ─► stack ─► proxy ─► port
-//!   signals ──► Orders {drain, stop} ────────────►  looked at once in a pass
+//!   host bridges (a thread each) ◄── mem wires ──►  port ─► stack ─► proxy ─► port     ╮ mail: frames that came
+//!   signals, control socket ──► Orders, Desk ────►  looked at once in a pass           ╯ to the wrong core
 //!   counters segment ◄───────────── plain stores ── counters
 //! ```
+//!
+//! Cores share nothing on the hot path. The node's memory is divided among them; each has its own queue of every
+//! device, its own pools, connections and origin connections.
 
 mod assemble;
 mod demo;
+mod orders;
 mod pipeline;
+mod serve;
 
 use std::net::SocketAddr;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use dataplane::counters::{NodeState, Segment};
+use dataplane::mail::Post;
 use dataplane::port::mem;
-use dataplane::{Clock, Ctr};
+use dataplane::{Bells, Clock, Ctr};
 use hugepages::{PagePolicy, human_bytes};
 use serde_json::json;
 
 pub use assemble::{CorePlan, core as build_core, limits_for};
 pub use demo::demo;
-pub use pipeline::{NodePipeline, Orders};
+pub use orders::{CoreAnswer, CoreOrder, Desk, Orders, Ticket, Tray};
+pub use pipeline::NodePipeline;
+pub use serve::run;
+use serve::{Signals, failed, serve};
 
 use crate::config::{Config, PortKind};
 use crate::host::{self, HostBridge, HostConfig};
+use crate::log;
 use crate::rundir::RunDir;
-use crate::{exit, log};
 
 /// Frames that the wire to the host bridge holds in each direction.
 const HOST_WIRE_FRAMES: usize = 1024;
@@ -46,11 +53,21 @@ pub struct Node {
     pub segment: Arc<Segment>,
     /// Where the kernel listens for a host port (ports that were 0 are known now).
     pub kernel_addresses: Vec<SocketAddr>,
-    orders: Arc<Orders>,
-    bridge: Option<HostBridge>,
-    core: Option<JoinHandle<()>>,
+    /// What wakes the cores.
+    pub bells: Arc<Bells>,
+    /// What the cores are told.
+    pub desk: Arc<Desk<CoreOrder, CoreAnswer>>,
+    cores: Vec<CoreThread>,
+    bridges: Vec<HostBridge>,
     /// Held until the end: it says that the node lives.
     _rundir: RunDir,
+}
+
+/// A data core, as the control side knows it.
+struct CoreThread {
+    orders: Arc<Orders>,
+    /// `None` once it has been waited for.
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Node {
@@ -60,103 +77,127 @@ impl Node {
     /// One sentence, with the mend.
     pub fn start(mut config: Config) -> Result<Node, String> {
         let rundir = RunDir::create(&config.node.name).map_err(|e| e.to_string())?;
-        let segment = Segment::create(&rundir.counters(), 1)
+        let cores = assemble::cores(&config);
+        let segment = Segment::create(&rundir.counters(), cores)
             .map_err(|e| format!("cannot make {}: {e}", rundir.counters().display()))?;
         let clock = Clock::calibrated();
         segment.set_cycles_per_second(clock.cycles_per_second());
-
-        let (mut bridge, mut host_wire, mut kernel_addresses) = (None, None, Vec::new());
-        if let Some(p) = config.ports.iter().find(|p| p.kind == PortKind::Host) {
-            let (near, far) = mem::wire(HOST_WIRE_FRAMES, usize::from(p.mtu) + 18);
-            let listen = assemble::kernel_listeners(&config);
-            let b =
-                host::start(HostConfig::new(listen, NODE_MAC, BRIDGE_MAC), far).map_err(|e| e.to_string())?;
-            kernel_addresses = b.addresses().to_vec();
-            take_chosen_ports(&mut config, &kernel_addresses);
-            bridge = Some(b);
-            host_wire = Some((near, NODE_MAC, BRIDGE_MAC));
-        }
-
-        let limits = limits_for(&config, config.node.memory_bytes);
-        let mtu = config.ports.iter().map(|p| p.mtu).max().unwrap_or(1500);
-        let footprint = assemble::footprint(&limits, mtu);
-        let orders = Arc::new(Orders::default());
-        let plan = CorePlan {
-            config: config.clone(),
-            limits,
-            host_wire,
-            orders: Arc::clone(&orders),
-            counters: segment.writer(0),
-            keys: secrets()?,
-            pages: PagePolicy::Best,
+        let bells = Bells::new(cores)
+            .map_err(|e| format!("cannot make the cores' doorbells: {e}; raise the limit of open files"))?;
+        let all_orders: Vec<Arc<Orders>> = (0..cores).map(|_| Arc::default()).collect();
+        let trays = all_orders.iter().map(|o| Arc::clone(&o.tray)).collect();
+        let mut node = Node {
+            segment: Arc::clone(&segment),
+            kernel_addresses: Vec::new(),
+            bells: Arc::clone(&bells),
+            desk: Arc::new(Desk::new(trays, Arc::clone(&bells))),
+            cores: Vec::new(),
+            bridges: Vec::new(),
+            _rundir: rundir,
         };
-        let cpu = config.node.cores.first().copied();
+        let mut wires = node.bridge_kernel(&mut config, cores)?.into_iter();
+        let post = (cores > 1)
+            .then(|| Post::new(assemble::MAIL_LETTERS, assemble::frame_bytes(&config), Arc::clone(&bells)));
+        let limits = limits_for(&config);
+        // The same on all cores: a connection's hash, and with it its ISN, do not depend on where it lands.
+        let keys = secrets()?;
+        let mut reports = Vec::new();
+        for (core, orders) in all_orders.into_iter().enumerate() {
+            let plan = CorePlan {
+                core,
+                bells: Arc::clone(&bells),
+                post: post.clone(),
+                config: config.clone(),
+                limits: limits.clone(),
+                host_wire: wires.next().map(|wire| (wire, NODE_MAC, BRIDGE_MAC)),
+                orders,
+                counters: segment.writer(core),
+                keys,
+                pages: PagePolicy::Best,
+            };
+            reports.push(node.start_core(plan, &clock)?);
+        }
+        // Each says for itself what it runs on; all have done so before the node counts as running.
+        let reports: Result<Vec<_>, String> = reports
+            .into_iter()
+            .map(|told| match told.recv() {
+                Ok(report) => report,
+                Err(_) => Err("a data core ended before it served; its message is above".to_owned()),
+            })
+            .collect();
+        let reports = reports?;
+        announce(&config, &limits, &reports);
+        segment.set_facts(&facts(&config, &reports));
+        segment.set_state(NodeState::Running);
+        Ok(node)
+    }
+
+    /// Starts the bridges of a host port, one for each core; gives the cores' ends of their wires.
+    fn bridge_kernel(&mut self, config: &mut Config, cores: usize) -> Result<Vec<mem::WireEnd>, String> {
+        let Some(p) = config.ports.iter().find(|p| p.kind == PortKind::Host) else { return Ok(Vec::new()) };
+        let frame_bytes = usize::from(p.mtu) + 18;
+        let (near, far): (Vec<_>, Vec<_>) =
+            (0..cores).map(|_| mem::wire(HOST_WIRE_FRAMES, frame_bytes)).unzip();
+        let listen = assemble::kernel_listeners(config);
+        let host = HostConfig::new(listen, NODE_MAC, BRIDGE_MAC);
+        self.bridges = host::start_each(&host, far).map_err(|e| e.to_string())?;
+        self.kernel_addresses = self.bridges.first().map(|b| b.addresses().to_vec()).unwrap_or_default();
+        take_chosen_ports(config, &self.kernel_addresses);
+        Ok(near)
+    }
+
+    /// Starts a core's thread, which tells what it has built.
+    fn start_core(&mut self, plan: CorePlan, clock: &Clock) -> Result<Told, String> {
+        let (core, clock) = (plan.core, clock.clone());
+        let cpu = plan.config.node.cores.get(core).copied();
+        let orders = Arc::clone(&plan.orders);
         let (tell, told) = mpsc::channel();
-        let flags = Arc::clone(&orders);
-        let core = std::thread::Builder::new()
-            .name("millrace-core0".to_owned())
+        let thread = std::thread::Builder::new()
+            .name(format!("millrace-core{core}"))
             .spawn(move || {
                 if let Some(cpu) = cpu {
                     pin(cpu);
                 }
+                let orders = Arc::clone(&plan.orders);
                 match build_core(plan) {
                     Ok((mut core, report)) => {
                         let _ = tell.send(Ok(report));
-                        core.run(&clock, &flags.stop);
+                        core.run(&clock, &orders.stop);
                     }
                     Err(e) => drop(tell.send(Err(e))),
                 }
             })
-            .map_err(|e| format!("cannot start the data core's thread: {e}"))?;
-        let report = match told.recv() {
-            Ok(Ok(report)) => report,
-            Ok(Err(e)) => return Err(e),
-            Err(_) => return Err("the data core ended before it served; its message is above".to_owned()),
-        };
-
-        log::info(format_args!(
-            "memory {} in {}\n{footprint}",
-            human_bytes(footprint.bytes() as usize),
-            report.memory
-        ));
-        for p in &report.ports {
-            log::info(format_args!(
-                "port \"{}\": {} {}, {}, MTU {}, {}",
-                p.name,
-                p.facts.kind,
-                p.facts.device,
-                p.addresses.join(" "),
-                p.facts.mtu,
-                p.facts.mode
-            ));
-        }
-        segment.set_facts(&facts(&config, &report));
-        segment.set_state(NodeState::Running);
-        Ok(Node { segment, kernel_addresses, orders, bridge, core: Some(core), _rundir: rundir })
+            .map_err(|e| format!("cannot start a data core's thread: {e}"))?;
+        self.cores.push(CoreThread { orders, thread: Some(thread) });
+        Ok(told)
     }
 
     /// Takes nothing new from now on.
     pub fn drain(&self) {
         self.segment.set_state(NodeState::Draining);
-        if let Some(b) = &self.bridge {
+        for b in &self.bridges {
             b.stop_accepting();
         }
-        self.orders.drain.store(true, Ordering::Relaxed);
+        for c in &self.cores {
+            c.orders.drain.store(true, Ordering::Relaxed);
+        }
+        self.bells.ring_all();
     }
 
     /// Client connections that are open.
     pub fn open_clients(&self) -> u64 {
-        self.segment.read_core(0).get(Ctr::HttpOpen)
+        self.segment.read().get(Ctr::HttpOpen)
     }
 
     /// Connections of any kind that would lose something if the node ended now; known once it drains.
     fn unfinished(&self) -> u64 {
-        self.orders.unfinished.load(Ordering::Relaxed)
+        let of = |c: &CoreThread| c.orders.unfinished.load(Ordering::Relaxed);
+        self.cores.iter().map(of).fold(0, u64::saturating_add)
     }
 
-    /// Whether the data core has ended by itself.
+    /// Whether a data core has ended by itself.
     pub fn has_died(&self) -> bool {
-        self.core.as_ref().is_none_or(JoinHandle::is_finished)
+        self.cores.iter().any(|c| c.thread.as_ref().is_none_or(JoinHandle::is_finished))
     }
 
     /// Ends the node at once.
@@ -165,17 +206,22 @@ impl Node {
     }
 
     fn end(&mut self) {
-        self.orders.stop.store(true, Ordering::Relaxed);
-        if let Some(core) = self.core.take() {
-            // A panic over there has been reported by its own thread.
-            let _ = core.join();
+        for c in &self.cores {
+            c.orders.stop.store(true, Ordering::Relaxed);
         }
-        if let Some(mut b) = self.bridge.take() {
+        self.bells.ring_all();
+        for thread in self.cores.iter_mut().filter_map(|c| c.thread.take()) {
+            // A panic over there has been reported by its own thread.
+            let _ = thread.join();
+        }
+        for mut b in self.bridges.drain(..) {
             b.shutdown();
         }
         self.segment.set_state(NodeState::Stopped);
     }
 }
+
+type Told = mpsc::Receiver<Result<assemble::CoreReport, String>>;
 
 impl Drop for Node {
     fn drop(&mut self) {
@@ -211,14 +257,41 @@ fn pin(cpu: u16) {
     let mut set = rustix::thread::CpuSet::new();
     set.set(cpu.into());
     if let Err(e) = rustix::thread::sched_setaffinity(None, &set) {
-        log::warn(format_args!("cannot pin the data core to CPU {cpu}: {e}; it runs unpinned"));
+        log::warn(format_args!("cannot pin a data core to CPU {cpu}: {e}; it runs unpinned"));
     }
 }
 
-fn facts(config: &Config, report: &assemble::CoreReport) -> String {
-    let ports: Vec<_> = report
-        .ports
-        .iter()
+/// Says what runs.
+fn announce(config: &Config, limits: &hugepages::Limits, reports: &[assemble::CoreReport]) {
+    let Some(first) = reports.first() else { return };
+    let footprint = assemble::footprint(config, limits);
+    let each = match reports.len() {
+        1 => String::new(),
+        n => format!(" for each of {n} cores"),
+    };
+    log::info(format_args!(
+        "memory {}{each} in {}\n{footprint}",
+        human_bytes(footprint.bytes() as usize),
+        first.memory
+    ));
+    for p in &first.ports {
+        log::info(format_args!(
+            "port \"{}\": {} {}, {}, MTU {}, {}",
+            p.name,
+            p.facts.kind,
+            p.facts.device,
+            p.addresses.join(" "),
+            p.facts.mtu,
+            p.facts.mode
+        ));
+    }
+}
+
+fn facts(config: &Config, reports: &[assemble::CoreReport]) -> String {
+    let first = reports.first();
+    let ports: Vec<_> = first
+        .into_iter()
+        .flat_map(|r| &r.ports)
         .map(|p| {
             let mac = p.facts.mac.map(|b| format!("{b:02x}")).join(":");
             json!({
@@ -230,115 +303,9 @@ fn facts(config: &Config, report: &assemble::CoreReport) -> String {
     json!({
         "name": config.node.name,
         "version": env!("CARGO_PKG_VERSION"),
-        "memory": report.memory,
+        "memory": first.map(|r| &r.memory),
+        "cpus": config.node.cores,
         "ports": ports,
     })
     .to_string()
-}
-
-/// `millrace run`
-pub fn run(config: Config) -> ExitCode {
-    log::init(config.log.level, config.log.format);
-    let drain_limit = config.node.drain;
-    let name = config.node.name.clone();
-    let listeners = config.listeners.clone();
-    let signals = match Signals::install() {
-        Ok(s) => s,
-        Err(e) => return failed(&format!("cannot take signals: {e}")),
-    };
-    let node = match Node::start(config) {
-        Ok(n) => n,
-        Err(e) => return failed(&e),
-    };
-    for l in &listeners {
-        for a in &l.addresses {
-            log::info(format_args!("node \"{name}\" serves http://{}", SocketAddr::new(*a, l.http)));
-        }
-    }
-    serve(node, &signals, drain_limit, |_| {})
-}
-
-fn failed(sentence: &str) -> ExitCode {
-    log::error(sentence);
-    exit::bad()
-}
-
-/// Waits for a signal, then drains and stops. `every_second` is called once a second until then.
-fn serve(
-    node: Node,
-    signals: &Signals,
-    drain_limit: Duration,
-    mut every_second: impl FnMut(&Node),
-) -> ExitCode {
-    let mut last = Instant::now();
-    loop {
-        if signals.take_reload() {
-            log::warn("reload is not yet in this version; restart the node to change its config");
-        }
-        if signals.ends() > 0 {
-            break;
-        }
-        if node.has_died() {
-            return failed("the data core has ended; the node cannot go on");
-        }
-        if last.elapsed() >= Duration::from_secs(1) {
-            last = Instant::now();
-            every_second(&node);
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    log::info(format_args!(
-        "draining {} connections, for {drain_limit:?} at most; a second signal stops at once",
-        node.open_clients()
-    ));
-    node.drain();
-    let began = Instant::now();
-    // A connection that the peer merely has not closed yet is not waited for.
-    while node.unfinished() > 0 && began.elapsed() < drain_limit && signals.ends() < 2 {
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    let left = node.open_clients();
-    node.stop();
-    if left > 0 {
-        log::warn(format_args!("stopped with {left} connections open"));
-    } else {
-        log::info("stopped");
-    }
-    exit::DONE
-}
-
-/// SIGTERM, SIGINT and SIGHUP, as counts that a loop can look at.
-struct Signals {
-    ends: Arc<std::sync::atomic::AtomicUsize>,
-    reload: Arc<std::sync::atomic::AtomicBool>,
-}
-
-impl Signals {
-    fn install() -> std::io::Result<Signals> {
-        let s = Signals { ends: Arc::default(), reload: Arc::default() };
-        let mut pending = signal_hook::iterator::Signals::new([
-            signal_hook::consts::SIGTERM,
-            signal_hook::consts::SIGINT,
-            signal_hook::consts::SIGHUP,
-        ])?;
-        let (ends, reload) = (Arc::clone(&s.ends), Arc::clone(&s.reload));
-        std::thread::Builder::new().name("millrace-signals".to_owned()).spawn(move || {
-            for signal in pending.forever() {
-                if signal == signal_hook::consts::SIGHUP {
-                    reload.store(true, Ordering::Relaxed);
-                } else {
-                    ends.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        })?;
-        Ok(s)
-    }
-
-    fn ends(&self) -> usize {
-        self.ends.load(Ordering::Relaxed)
-    }
-
-    fn take_reload(&self) -> bool {
-        self.reload.swap(false, Ordering::Relaxed)
-    }
 }

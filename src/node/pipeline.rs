@@ -1,32 +1,17 @@
 //! What a data core does in a pass: the stack, and the proxy on top of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use dataplane::core_loop::Pipeline;
 use dataplane::{Burst, Counters, Ctr, Time, TxQueue};
 use l7::proxy::{Io, Proxy};
 use stack::Stack;
 
+use super::orders::{CoreAnswer, CoreOrder, Orders};
+
 /// Between looks at all connections of a core that drains.
 const DRAIN_LOOK_NS: u64 = 50_000_000;
-
-/// What the control side tells a core, and what the core looks at once in a pass.
-#[derive(Debug)]
-pub struct Orders {
-    /// End the loop.
-    pub stop: AtomicBool,
-    /// Take nothing new; finish what is under way.
-    pub drain: AtomicBool,
-    /// The core's answer to `drain`: connections that would lose something if it ended now.
-    pub unfinished: AtomicU64,
-}
-
-impl Default for Orders {
-    fn default() -> Orders {
-        Orders { stop: false.into(), drain: false.into(), unfinished: u64::MAX.into() }
-    }
-}
 
 /// The pipeline of one core.
 pub struct NodePipeline {
@@ -36,7 +21,8 @@ pub struct NodePipeline {
     pub proxy: Proxy,
     orders: Arc<Orders>,
     counters: Counters,
-    announced: bool,
+    /// Whether the link still has to be told our addresses: by one core of the node.
+    announces: bool,
     draining: bool,
     drain_look: Time,
 }
@@ -44,14 +30,25 @@ pub struct NodePipeline {
 impl NodePipeline {
     /// Puts the parts together.
     pub fn new(stack: Stack, proxy: Proxy, orders: Arc<Orders>, counters: Counters) -> NodePipeline {
-        NodePipeline {
-            stack,
-            proxy,
-            orders,
-            counters,
-            announced: false,
-            draining: false,
-            drain_look: Time(0),
+        NodePipeline { stack, proxy, orders, counters, announces: true, draining: false, drain_look: Time(0) }
+    }
+
+    /// The pipeline of a core that leaves the announcing of our addresses to another.
+    pub fn quiet(mut self) -> NodePipeline {
+        self.announces = false;
+        self
+    }
+
+    /// Does what the control side asks for.
+    fn obey(&mut self, order: CoreOrder, now: Time) {
+        match order {
+            CoreOrder::Config(program) => {
+                let mut io = Io { tcp: &mut self.stack.tcp, net: &self.stack.net, now };
+                if !self.proxy.swap(Arc::clone(&program), &mut io) {
+                    // As many answers fit as there can be orders; the control side asks again if one is lost.
+                    let _ = self.orders.tray.answer(CoreAnswer::Refused(program));
+                }
+            }
         }
     }
 }
@@ -62,9 +59,14 @@ impl Pipeline for NodePipeline {
     }
 
     fn timers(&mut self, tx: &mut [TxQueue], now: Time) -> bool {
-        let mut ran = self.stack.timers(tx, now);
-        if !self.announced {
-            self.announced = true;
+        let mut ran = self.stack.mail(tx, now);
+        if self.orders.tray.waits() {
+            let tray = Arc::clone(&self.orders.tray);
+            ran |= tray.look(|order| self.obey(order, now));
+        }
+        ran |= self.stack.timers(tx, now);
+        if self.announces {
+            self.announces = false;
             self.stack.net.announce(tx, now);
             ran = true;
         }
@@ -90,5 +92,9 @@ impl Pipeline for NodePipeline {
 
     fn next_deadline(&self) -> Option<Time> {
         self.stack.next_deadline()
+    }
+
+    fn may_sleep(&mut self) -> bool {
+        !self.stack.has_mail() && !self.orders.tray.waits()
     }
 }

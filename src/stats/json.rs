@@ -19,10 +19,12 @@ pub fn json(segment: &Segment) -> Value {
         .collect();
     json!({
         "node": node(segment, &s),
+        "cores": cores(segment),
         "stages": stages(&s),
         "conservation": {
             "rx": get(Ctr::RxPackets), "accepted": get(Ctr::RxAccepted), "forwarded": get(Ctr::RxForwarded),
             "punted": get(Ctr::RxPunted), "dropped": s.rx_drops(), "held": s.rx_imbalance(),
+            "handed_over": get(Ctr::RxHandedOver), "taken_over": get(Ctr::RxTakenOver), "in_mail": s.in_mail(),
             "tx_built": get(Ctr::TxBuilt), "tx_sent": get(Ctr::TxSent), "tx_dropped": s.tx_drops(),
             "tx_queued": get(Ctr::TxQueued), "tx_imbalance": s.tx_imbalance(),
             // A reader may look in the middle of a pass: a burst or two may be on their way.
@@ -58,9 +60,23 @@ fn node(segment: &Segment, s: &Snapshot) -> Value {
         o.insert("state".into(), json!(segment.state().map(|s| s.word())));
         o.insert("uptime_seconds".into(), json!(now.saturating_sub(segment.started())));
         o.insert("port_kind".into(), kind);
-        o.insert("busy_percent".into(), json!((busy(s) * 1000.0).round() / 10.0));
+        o.insert("busy_percent".into(), json!(percent(busy(s))));
     }
     node
+}
+
+fn cores(segment: &Segment) -> Vec<Value> {
+    let core = |n| {
+        let s = segment.read_core(n);
+        let counters: Map<String, Value> =
+            Ctr::ALL.iter().map(|c| (c.name().to_owned(), json!(s.get(*c)))).collect();
+        json!({ "core": n, "busy_percent": percent(busy(&s)), "counters": counters })
+    };
+    (0..segment.cores()).map(core).collect()
+}
+
+fn percent(share: f64) -> f64 {
+    (share * 1000.0).round() / 10.0
 }
 
 /// Share of the cores' cycles that were spent in passes with something to do.

@@ -63,6 +63,9 @@ pub fn report(segment: &Segment, section: &str, before: Option<(std::time::Durat
             let _ =
                 writeln!(o, "  port {}  {} {}  {}", text("name"), text("kind"), text("device"), text("mode"));
         }
+        if segment.cores() > 1 {
+            cores(&mut o, segment);
+        }
         let _ = writeln!(o);
     }
     if want("stages") {
@@ -100,6 +103,27 @@ pub fn report(segment: &Segment, section: &str, before: Option<(std::time::Durat
     o
 }
 
+fn cores(o: &mut String, segment: &Segment) {
+    let _ = writeln!(
+        o,
+        "  {:<6} {:>7} {:>14} {:>14} {:>12} {:>8} {:>12}",
+        "core", "busy %", "rx", "tx", "requests", "flows", "handed over"
+    );
+    for core in 0..segment.cores() {
+        let s = segment.read_core(core);
+        let _ = writeln!(
+            o,
+            "  {core:<6} {:>7.1} {:>14} {:>14} {:>12} {:>8} {:>12}",
+            busy(&s) * 100.0,
+            s.get(Ctr::RxPackets),
+            s.get(Ctr::TxSent),
+            s.get(Ctr::HttpRequests),
+            s.get(Ctr::TcpFlows),
+            s.get(Ctr::RxHandedOver)
+        );
+    }
+}
+
 fn stages(o: &mut String, s: &Snapshot, hz: u64) {
     let _ = writeln!(
         o,
@@ -124,9 +148,14 @@ fn stages(o: &mut String, s: &Snapshot, hz: u64) {
 
 fn law(o: &mut String, s: &Snapshot) {
     let g = |c| s.get(c);
+    let between = match (g(Ctr::RxTakenOver), g(Ctr::RxHandedOver)) {
+        (0, 0) => [String::new(), String::new()],
+        (taken, handed) => [format!(" + taken over {taken}"), format!(" + handed over {handed}")],
+    };
+    let [taken, handed] = between;
     let _ = writeln!(
         o,
-        "law    rx {} = accepted {} + forwarded {} + punted {} + dropped {} {}",
+        "law    rx {}{taken} = accepted {} + forwarded {} + punted {}{handed} + dropped {} {}",
         g(Ctr::RxPackets),
         g(Ctr::RxAccepted),
         g(Ctr::RxForwarded),

@@ -47,6 +47,10 @@ impl Net {
         if !is_probe && !self.ifaces[port as usize].owns(&sender) {
             // RFC 826: merge when known; add when we are the target.
             self.learn(port, &sender, sender_mac, for_us, tx, now);
+            // Of the rest, what tells the whole link of a change matters to the other cores too (RFC 5227 3).
+            if for_us || target == sender {
+                self.tell_neighbour(port, &sender, sender_mac, for_us);
+            }
         }
         if !for_us {
             return Err(Ctr::DropArpNotOurs);
@@ -85,7 +89,15 @@ impl Net {
     }
 
     /// Learns, and sends what waited.
-    fn learn(&mut self, port: u8, addr: &Addr, mac: Mac, create: bool, tx: &mut [TxQueue], now: Time) {
+    pub(crate) fn learn(
+        &mut self,
+        port: u8,
+        addr: &Addr,
+        mac: Mac,
+        create: bool,
+        tx: &mut [TxQueue],
+        now: Time,
+    ) {
         for p in self.neighbours.learn(port, addr, mac, create, now) {
             self.send_frame(p, port, mac, !addr.is_v4(), tx);
         }
@@ -186,6 +198,7 @@ impl Net {
             // An advertisement confirms what we asked for; it never makes an entry (RFC 4861 7.2.5).
             if let Some(mac) = mac {
                 self.learn(m.port, &target, mac, false, tx, now);
+                self.tell_neighbour(m.port, &target, mac, false);
             }
             Ok(())
         }
@@ -212,6 +225,7 @@ impl Net {
         }
         if let (false, Some(mac)) = (is_dad, mac) {
             self.learn(port, src, mac, true, tx, now);
+            self.tell_neighbour(port, src, mac, true);
         }
         self.counters.inc(Ctr::NdAdverts);
         const SOLICITED: u8 = 0x40;

@@ -39,8 +39,8 @@ pub struct TcpError {
 pub enum Taken {
     /// Dealt with.
     Done,
-    /// It is about a TCP connection.
-    Tcp(TcpError),
+    /// It is about a TCP connection: what it says, and the packet itself.
+    Tcp(TcpError, Packet),
 }
 
 /// A token bucket for errors.
@@ -74,7 +74,7 @@ impl Net {
             3 | 11 | 12 => {
                 let mtu = (icmp[0] == 3 && icmp[1] == 4).then(|| u32::from(be16(icmp, 6)));
                 let hard = icmp[0] == 3 && matches!(icmp[1], 2 | 3);
-                quoted_tcp4(&icmp[8..], hard, mtu)
+                quoted_tcp4(&icmp[8..], hard, mtu).map(|e| Taken::Tcp(e, p))
             }
             _ => Err(Ctr::DropIcmpUnhandled),
         }
@@ -92,7 +92,7 @@ impl Net {
             1..=4 => {
                 let mtu = (icmp[0] == 2).then(|| u32::from_be_bytes([icmp[4], icmp[5], icmp[6], icmp[7]]));
                 let hard = (icmp[0] == 1 && icmp[1] == 4) || icmp[0] == 4;
-                quoted_tcp6(&icmp[8..], hard, mtu)
+                quoted_tcp6(&icmp[8..], hard, mtu).map(|e| Taken::Tcp(e, p))
             }
             t if crate::arp_nd::is_nd(t) => self.nd_input(&p, tx, now).map(|()| Taken::Done),
             _ => Err(Ctr::DropIcmpUnhandled),
@@ -196,7 +196,7 @@ fn be16(b: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([b[at], b[at + 1]])
 }
 
-fn quoted_tcp4(ip: &[u8], hard: bool, mtu: Option<u32>) -> Result<Taken, Ctr> {
+fn quoted_tcp4(ip: &[u8], hard: bool, mtu: Option<u32>) -> Result<TcpError, Ctr> {
     if ip.len() < 20 || ip[0] >> 4 != 4 {
         return Err(Ctr::DropIcmpMalformed);
     }
@@ -208,7 +208,7 @@ fn quoted_tcp4(ip: &[u8], hard: bool, mtu: Option<u32>) -> Result<Taken, Ctr> {
     Ok(quoted(Addr::v4(&ip[12..16]), Addr::v4(&ip[16..20]), &ip[20..], hard, mtu))
 }
 
-fn quoted_tcp6(ip: &[u8], hard: bool, mtu: Option<u32>) -> Result<Taken, Ctr> {
+fn quoted_tcp6(ip: &[u8], hard: bool, mtu: Option<u32>) -> Result<TcpError, Ctr> {
     if ip.len() < 40 || ip[0] >> 4 != 6 {
         return Err(Ctr::DropIcmpMalformed);
     }
@@ -218,8 +218,8 @@ fn quoted_tcp6(ip: &[u8], hard: bool, mtu: Option<u32>) -> Result<Taken, Ctr> {
     Ok(quoted(Addr::v6(&ip[8..24]), Addr::v6(&ip[24..40]), &ip[40..], hard, mtu))
 }
 
-fn quoted(local: Addr, remote: Addr, tcp: &[u8], hard: bool, mtu: Option<u32>) -> Taken {
+fn quoted(local: Addr, remote: Addr, tcp: &[u8], hard: bool, mtu: Option<u32>) -> TcpError {
     let tuple = Tuple { local, remote, local_port: be16(tcp, 0), remote_port: be16(tcp, 2) };
     let seq = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
-    Taken::Tcp(TcpError { tuple, seq, hard, mtu })
+    TcpError { tuple, seq, hard, mtu }
 }

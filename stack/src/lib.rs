@@ -8,7 +8,7 @@
 //!  TxQueue ◄── net (IP, next hop, Ethernet) ◄── tcp::output
 //! ```
 //!
-//! [`Stack`] is the stack of one core. In a pass: [`Stack::input`] for each burst, [`Stack::timers`], then
+//! [`Stack`] is the stack of one core; `steer` joins those of several. In a pass: [`Stack::mail`], [`Stack::input`] for each burst, [`Stack::timers`], then
 //! the owner handles the events of [`Stack::tcp`], then [`Stack::output`].
 #![forbid(unsafe_code)]
 
@@ -22,6 +22,7 @@ pub mod icmp;
 pub mod neigh;
 pub mod net;
 pub mod parse;
+pub mod steer;
 pub mod tcp;
 pub mod udp;
 
@@ -31,6 +32,7 @@ pub use addr::{Addr, Tuple};
 pub use checksum::{Sum, checksum};
 use icmp::{ErrorBudget, ErrorKind, Taken};
 pub use net::{Iface, Net};
+pub use steer::Steering;
 pub use tcp::{CloseReason, ConnectError, Events, FlowId, State, Tcp, TcpConfig};
 pub use udp::Udp;
 
@@ -110,7 +112,13 @@ impl Stack {
         };
         match taken {
             Ok(Taken::Done) => Ctr::RxAccepted,
-            Ok(Taken::Tcp(e)) => self.tcp.icmp_error(&e, now).err().unwrap_or(Ctr::RxAccepted),
+            Ok(Taken::Tcp(e, p)) => match self.tcp.icmp_error(&e, now) {
+                Ok(()) => Ctr::RxAccepted,
+                Err(unmatched) => {
+                    let port = e.tuple.local_port;
+                    self.net.hand_over(&p, port, self.tcp.is_listening(port)).unwrap_or(unmatched)
+                }
+            },
             Err(reason) => reason,
         }
     }

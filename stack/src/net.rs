@@ -10,6 +10,7 @@ use dataplane::{Counters, Ctr, Packet, Pool, Time, TxQueue};
 use crate::addr::Addr;
 use crate::checksum::checksum;
 use crate::neigh::{Lookup, Neighbours};
+use crate::steer::Steering;
 
 /// Addresses that one port may have.
 pub const ADDRESSES_MAX: usize = 64;
@@ -107,6 +108,8 @@ pub struct Net {
     pub headers: Pool,
     /// The core's counters.
     pub counters: Counters,
+    /// The other cores, if there are any.
+    pub(crate) steering: Option<Steering>,
     ip_id: u16,
 }
 
@@ -132,7 +135,7 @@ pub struct Path {
 impl Net {
     /// A network side with these interfaces.
     pub fn new(ifaces: Vec<Iface>, neighbours: Neighbours, headers: Pool, counters: Counters) -> Net {
-        Net { ifaces, neighbours, headers, counters, ip_id: 0 }
+        Net { ifaces, neighbours, headers, counters, steering: None, ip_id: 0 }
     }
 
     /// The interface that reaches `dst`, with our address on it.

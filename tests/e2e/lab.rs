@@ -101,6 +101,16 @@ impl Lab {
         enter(&self.origin(), || TcpListener::bind(at)).expect("a free port")
     }
 
+    /// Runs `millrace` with these arguments where nodes run, for 20 s at most.
+    pub fn millrace(&self, args: &[&str]) -> Output {
+        let run_dir = self.dir().join("run");
+        fs::create_dir_all(&run_dir).expect("a run directory");
+        run(Command::new("timeout")
+            .args(["-k", "5", "20", "ip", "netns", "exec", &self.net(), MILLRACE])
+            .args(args)
+            .env("MILLRACE_RUN", run_dir))
+    }
+
     /// Starts a node with this config, and waits until it runs.
     pub fn edge(&self, config: &str) -> Edge {
         self.edge_named("e2e", config)

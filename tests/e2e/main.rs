@@ -6,6 +6,7 @@
 
 mod backpressure;
 mod clients;
+mod cores;
 mod http;
 mod lab;
 mod operations;

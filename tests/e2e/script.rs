@@ -81,6 +81,12 @@ impl Connection {
         let name = path.split('?').next().unwrap_or_default();
         match name {
             "/hang-head" => self.hang(),
+            // Longer than a TAP device remembers which of its queues a connection is on.
+            "/late" => {
+                self.body(head)?;
+                thread::sleep(Duration::from_secs(5));
+                self.ok("better late")
+            }
             "/hang-body" => {
                 self.say("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n0123456789")?;
                 self.hang()

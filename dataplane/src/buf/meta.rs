@@ -71,6 +71,8 @@ pub struct Meta {
     pub vlan: u16,
     /// The core's number of the port that it came from, or goes to.
     pub port: u8,
+    /// Cores that have looked at the frame before this one, and passed it on.
+    pub hops: u8,
     /// Flags of reception.
     pub flags: RxFlags,
     /// What it carries.

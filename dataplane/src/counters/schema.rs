@@ -68,6 +68,8 @@ counters! {
     RxAccepted "rx.accepted" Packets "Received packets that their consumer took (TCP, ICMP, ARP, ND, UDP)";
     RxForwarded "rx.forwarded" Packets "Received packets sent on without termination";
     RxPunted "rx.punted" Packets "Received packets handed to the kernel";
+    RxHandedOver "rx.handed_over" Packets "Received packets given to another core by mail, which owns their connection";
+    RxTakenOver "rx.taken_over" Packets "Packets taken from another core's mail; counted besides rx.packets";
     // The law of built packets.
     TxBuilt "tx.built" Packets "Packets built to be sent";
     TxSent "tx.sent" Packets "Packets that a port has taken";
@@ -76,6 +78,7 @@ counters! {
 
     DropPortNoBuffer "drop.port.no_buffer" Packets "No cell was free to receive into";
     DropPortTooLong "drop.port.too_long" Packets "Longer than a cell";
+    DropMailFull "drop.mail.full" Packets "For another core, whose mail had no room";
     DropL2Malformed "drop.l2.malformed" Packets "Shorter than an Ethernet header, or a cut VLAN tag";
     DropL2NotOurs "drop.l2.not_ours" Packets "Sent to another station's address";
     DropL2Vlan "drop.l2.vlan" Packets "Of a VLAN that the port is not in";
@@ -215,6 +218,10 @@ counters! {
     OriginClosedEarly "origin.closed_early" Events "Origins that closed or reset within a response";
     OriginIdle "origin.idle" Gauge "Kept-alive origin connections in the pool";
     OriginIdleClosed "origin.idle_closed" Events "Pooled origin connections that ended: idle, stale, or too many";
+
+    MailSent "mail.sent" Events "Letters to other cores: frames of their connections, neighbours learned";
+    MailReceived "mail.received" Events "Letters from other cores";
+    MailFull "mail.full" Events "Letters not sent because the other core's mail had no room";
 
     LoopPasses "loop.passes" Events "Passes of the core loop";
     LoopBusy "loop.busy_cycles" Cycles "Cycles of passes that found something to do";

@@ -461,13 +461,21 @@ impl Snapshot {
         Ctr::ALL.iter().filter(|c| c.is_tx_drop()).map(|c| self.get(*c)).sum()
     }
 
-    /// `rx − (accepted + forwarded + punted + Σ drops)`: packets held within a pass; 0 between passes.
+    /// `rx + taken over − (accepted + forwarded + punted + handed over + Σ drops)`: packets held within a pass; 0
+    /// between passes, for each core and for their sum. What is in the mail has been handed over, and not yet taken
+    /// over: see [`Snapshot::in_mail`].
     pub fn rx_imbalance(&self) -> i64 {
         let known = self.get(Ctr::RxAccepted)
             + self.get(Ctr::RxForwarded)
             + self.get(Ctr::RxPunted)
+            + self.get(Ctr::RxHandedOver)
             + self.rx_drops();
-        self.get(Ctr::RxPackets) as i64 - known as i64
+        (self.get(Ctr::RxPackets) + self.get(Ctr::RxTakenOver)) as i64 - known as i64
+    }
+
+    /// Frames between two cores: handed over and not yet taken over. 0 when all cores are at rest. Of a sum only.
+    pub fn in_mail(&self) -> i64 {
+        self.get(Ctr::RxHandedOver) as i64 - self.get(Ctr::RxTakenOver) as i64
     }
 
     /// `built − (sent + Σ drops + queued)`: 0 between passes.

@@ -15,13 +15,11 @@ use std::io;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 
-use super::doorbell::Doorbell;
-use super::tap::wait_readable;
 use super::{BURST_MAX, Burst, LinkFacts, Mac, Port, PortStats, TxQueue};
+use crate::bell::Doorbell;
 use crate::buf::RxFlags;
 use crate::{Packet, Pool, Time};
 
@@ -295,23 +293,33 @@ impl Port for MemPort {
         &self.pool
     }
 
-    fn wait(&mut self, timeout: Duration) {
-        let Some(fd) = self.end.wait_fd() else { return };
-        if self.end.prepare_wait() {
-            wait_readable(fd, timeout);
-            self.end.end_wait();
-        }
-    }
-
     fn wait_fd(&self) -> Option<RawFd> {
         self.end.wait_fd()
+    }
+
+    fn prepare_wait(&mut self) -> bool {
+        self.end.prepare_wait()
+    }
+
+    fn end_wait(&mut self) {
+        self.end.end_wait();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bell::wait_readable;
     use hugepages::PagePolicy;
+    use std::time::Duration;
+
+    /// What an idle core does.
+    fn wait(p: &mut MemPort, timeout: Duration) {
+        if p.prepare_wait() {
+            wait_readable(&[p.wait_fd().unwrap()], timeout);
+            p.end_wait();
+        }
+    }
 
     fn port(end: WireEnd, cells: u32) -> MemPort {
         let pool = Pool::reserve("rx", cells, 2048, PagePolicy::NormalOnly).unwrap();
@@ -370,7 +378,7 @@ mod tests {
         let long = Duration::from_secs(20);
         let t0 = std::time::Instant::now();
         a.send(&[1; 60]);
-        b.wait(long); // A frame waits: no sleep.
+        wait(&mut b, long); // A frame waits: no sleep.
         let mut burst = Burst::new();
         assert_eq!(b.rx_burst(&mut burst, Time(0)), 1);
         let far = std::thread::spawn(move || {
@@ -378,13 +386,13 @@ mod tests {
             a.send(&[2; 60]);
             a
         });
-        b.wait(long); // Ended by the bell.
+        wait(&mut b, long); // Ended by the bell.
         assert_eq!(b.rx_burst(&mut burst, Time(0)), 1);
         assert!(t0.elapsed() < long);
         let _a = far.join().unwrap();
         let t0 = std::time::Instant::now();
-        b.wait(Duration::from_millis(30));
-        b.wait(Duration::from_millis(30));
+        wait(&mut b, Duration::from_millis(30));
+        wait(&mut b, Duration::from_millis(30));
         assert!(t0.elapsed() >= Duration::from_millis(30), "a bell that was heard is silent again");
     }
 
@@ -400,7 +408,7 @@ mod tests {
             }
             // A lost wake-up would cost 10 s, and fail the bound below.
             while left > 0 {
-                p.wait(Duration::from_secs(10));
+                wait(&mut p, Duration::from_secs(10));
                 if p.rx_burst(&mut burst, Time(0)) > 0 {
                     left -= 1;
                     burst.clear();

@@ -11,7 +11,6 @@
 //!
 //! DPDK and AF_XDP come with their issues; [`Port`] and the buffers are shaped for them.
 
-mod doorbell;
 pub mod link;
 pub mod mem;
 pub mod pcap;
@@ -71,16 +70,20 @@ pub trait Port {
     /// The pool that received frames come from.
     fn rx_pool(&self) -> &Pool;
 
-    /// Waits until a frame may be there, or `timeout` has passed: the last step of an idle core's back-off.
-    /// A port without an interrupt returns at once.
-    fn wait(&mut self, timeout: std::time::Duration) {
-        let _ = timeout;
-    }
-
-    /// A file descriptor that is readable when a frame may be there, for ports that have one.
+    /// A file descriptor that is readable when a frame may be there, for ports that have one: what an idle core
+    /// sleeps on.
     fn wait_fd(&self) -> Option<std::os::fd::RawFd> {
         None
     }
+
+    /// The core is about to sleep on the descriptor. `false`: a frame waits already, and it must not. If it may,
+    /// [`Port::end_wait`] follows.
+    fn prepare_wait(&mut self) -> bool {
+        true
+    }
+
+    /// The core is awake again.
+    fn end_wait(&mut self) {}
 }
 
 impl<P: Port + ?Sized> Port for Box<P> {
@@ -99,11 +102,14 @@ impl<P: Port + ?Sized> Port for Box<P> {
     fn rx_pool(&self) -> &Pool {
         (**self).rx_pool()
     }
-    fn wait(&mut self, timeout: std::time::Duration) {
-        (**self).wait(timeout);
-    }
     fn wait_fd(&self) -> Option<std::os::fd::RawFd> {
         (**self).wait_fd()
+    }
+    fn prepare_wait(&mut self) -> bool {
+        (**self).prepare_wait()
+    }
+    fn end_wait(&mut self) {
+        (**self).end_wait();
     }
 }
 

@@ -87,12 +87,16 @@ impl<P: Port> Port for Tee<P> {
         self.port.rx_pool()
     }
 
-    fn wait(&mut self, timeout: std::time::Duration) {
-        self.port.wait(timeout);
-    }
-
     fn wait_fd(&self) -> Option<std::os::fd::RawFd> {
         self.port.wait_fd()
+    }
+
+    fn prepare_wait(&mut self) -> bool {
+        self.port.prepare_wait()
+    }
+
+    fn end_wait(&mut self) {
+        self.port.end_wait();
     }
 }
 

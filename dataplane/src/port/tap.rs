@@ -1,13 +1,17 @@
-//! `tap`: a kernel TAP device, one queue, one copy each way. Works in an unprivileged user and network
+//! `tap`: a kernel TAP device, one queue for each core, one copy each way. Works in an unprivileged user and network
 //! namespace. The kernel is the other end of the wire, with the TAP's own MAC; ours is another one, or a
 //! bridge between would not deliver.
+//!
+//! With several queues the kernel chooses among them: it remembers for each flow (by a hash that is the same in both
+//! directions) which queue sent last, for 3 s after the last packet; then, and for flows that it has not seen, the
+//! hash alone decides. So a client's connection stays on the queue of its SYN, but packets of a connection that we
+//! opened may come on another queue once it was idle: whoever uses this port steers them in software.
 #![allow(unsafe_code)] // ioctl on /dev/net/tun, read, write, poll.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::time::Duration;
 
 use super::{BURST_MAX, Burst, LinkFacts, Mac, Port, PortStats, TxQueue, mem::receive_copy};
 use crate::{Packet, Pool, Time};
@@ -15,6 +19,7 @@ use crate::{Packet, Pool, Time};
 const TUNSETIFF: libc::Ioctl = 0x4004_54ca;
 const IFF_TAP: libc::c_short = 0x0002;
 const IFF_NO_PI: libc::c_short = 0x1000;
+const IFF_MULTI_QUEUE: libc::c_short = 0x0100;
 
 /// One queue of a TAP device.
 pub struct TapPort {
@@ -29,11 +34,19 @@ pub struct TapPort {
 }
 
 impl TapPort {
-    /// Opens the TAP device `name`, or creates it; `mac` is our address on it, not the device's.
+    /// Opens the TAP device `name`, or creates it; `mac` is our address on it, not the device's. `queues` is how many
+    /// times it will be opened, each for a queue of its own.
     ///
     /// # Errors
     /// Says what to do when the right or the module is missing, or the device is busy.
-    pub fn open(name: &str, mac: Mac, mtu: u16, pool: Pool, number: u8) -> io::Result<TapPort> {
+    pub fn open(
+        name: &str,
+        mac: Mac,
+        mtu: u16,
+        pool: Pool,
+        number: u8,
+        queues: usize,
+    ) -> io::Result<TapPort> {
         if name.is_empty() || name.len() >= libc::IFNAMSIZ {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -52,24 +65,31 @@ impl TapPort {
             *to = from as libc::c_char;
         }
         // One queue: without IFF_MULTI_QUEUE, so that a device made by `ip tuntap add` opens as it is.
-        req.ifr_ifru.ifru_flags = IFF_TAP | IFF_NO_PI;
+        let several = queues > 1;
+        req.ifr_ifru.ifru_flags = IFF_TAP | IFF_NO_PI | if several { IFF_MULTI_QUEUE } else { 0 };
         // SAFETY: TUNSETIFF reads and writes one ifreq, which outlives the call.
         if unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF, &raw mut req) } != 0 {
             let e = io::Error::last_os_error();
             let mend = match e.raw_os_error() {
-                Some(libc::EBUSY) => "another process has it open",
-                Some(libc::EPERM) => "needs CAP_NET_ADMIN: run as root, or in `unshare -Urn`",
-                Some(libc::EINVAL) => "it exists, but is not a TAP device with one queue",
-                _ => "see ip-tuntap(8)",
+                Some(libc::EBUSY) => "another process has it open".to_owned(),
+                Some(libc::EPERM) => "needs CAP_NET_ADMIN: run as root, or in `unshare -Urn`".to_owned(),
+                Some(libc::EINVAL) => incompatible(name, several),
+                Some(libc::E2BIG) => {
+                    format!("the kernel gives a device fewer than {queues} queues; use fewer cores")
+                }
+                _ => "see ip-tuntap(8)".to_owned(),
             };
-            return Err(explain(name, &e, mend));
+            return Err(explain(name, &e, &mend));
         }
         let facts = LinkFacts {
             kind: "tap",
             device: name.to_owned(),
             mac,
             mtu,
-            mode: "1 queue, copy, checksums in software".to_owned(),
+            mode: match queues {
+                0 | 1 => "1 queue, copy, checksums in software".to_owned(),
+                n => format!("{n} queues, copy, checksums in software, software steering"),
+            },
             rx_checksum_offload: false,
             tx_checksum_offload: false,
         };
@@ -86,6 +106,26 @@ impl TapPort {
         ];
         // SAFETY: both parts are writable for their lengths and outlive the call.
         unsafe { libc::readv(fd, parts.as_ptr(), 2) }
+    }
+}
+
+/// What to do about a device that is there, but was made for another number of queues.
+fn incompatible(name: &str, several: bool) -> String {
+    let again = |flag: &str| {
+        format!(
+            "make it anew: ip tuntap del {name} mode tap; ip tuntap add {name} mode tap{flag}; or remove it"
+        )
+    };
+    let found = std::fs::read_to_string(format!("/sys/class/net/{name}/tun_flags")).ok();
+    let flags = found.and_then(|t| i64::from_str_radix(t.trim().trim_start_matches("0x"), 16).ok());
+    match flags {
+        Some(f) if f & i64::from(IFF_TAP) != 0 && several => {
+            format!("it has one queue, and each core of the node needs one: {}", again(" multi_queue"))
+        }
+        Some(f) if f & i64::from(IFF_TAP) != 0 => {
+            format!("it was made for several queues, and a node of one core uses one: {}", again(""))
+        }
+        _ => "it exists, but is not a TAP device; choose another name".to_owned(),
     }
 }
 
@@ -159,24 +199,9 @@ impl Port for TapPort {
         &self.pool
     }
 
-    fn wait(&mut self, timeout: Duration) {
-        wait_readable(self.file.as_raw_fd(), timeout);
-    }
-
     fn wait_fd(&self) -> Option<RawFd> {
         Some(self.file.as_raw_fd())
     }
-}
-
-/// Waits until `fd` is readable or `timeout` has passed.
-pub fn wait_readable(fd: RawFd, timeout: Duration) {
-    let mut p = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-    let ts = libc::timespec {
-        tv_sec: timeout.as_secs() as libc::time_t,
-        tv_nsec: libc::c_long::from(timeout.subsec_nanos() as i32),
-    };
-    // SAFETY: one pollfd and one timespec, which outlive the call.
-    unsafe { libc::ppoll(&raw mut p, 1, &raw const ts, std::ptr::null()) };
 }
 
 #[cfg(test)]
@@ -188,7 +213,7 @@ mod tests {
     fn a_bad_name_is_refused_with_the_rule() {
         let pool = Pool::reserve("rx", 4, 2048, PagePolicy::NormalOnly).unwrap();
         for name in ["", "a-name-that-is-much-too-long"] {
-            let e = TapPort::open(name, [2; 6], 1500, pool.clone(), 0).err().expect("refused");
+            let e = TapPort::open(name, [2; 6], 1500, pool.clone(), 0, 1).err().expect("refused");
             assert!(e.to_string().contains("interface name"), "{e}");
         }
     }

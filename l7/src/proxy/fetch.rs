@@ -393,7 +393,9 @@ impl Proxy {
         let parts = BlobParts { key: old.key(), reason: b"", facts };
         let none = CacheRules::default();
         match write_blob(&parts, core::iter::empty(), core::iter::empty(), &none, &mut self.blob2) {
-            Ok(len) => store.fill_pass(fill, &self.blob2[..len], None),
+            Ok(len) => {
+                store.fill_pass(fill, &self.blob2[..len], None);
+            }
             Err(_) => s.fill = Some(fill),
         }
     }

@@ -125,10 +125,14 @@ impl Tcp {
             iss = iss.max(w.snd_nxt + 65_537);
             self.counters.inc(Ctr::TcpTimeWaitReused);
         }
+        let opens = seg.has(bits::SYN) && !seg.has(bits::ACK);
+        if !opens && let Some(c) = net.hand_over(p, tuple.local_port, self.is_listening(tuple.local_port)) {
+            return Err(c);
+        }
         if seg.has(bits::RST) {
             return Err(Ctr::DropTcpReset);
         }
-        if seg.has(bits::ACK) || !seg.has(bits::SYN) {
+        if !opens {
             self.reply(net, p, Reply::Reset, tx, now);
             return Err(Ctr::DropTcpNoFlow);
         }

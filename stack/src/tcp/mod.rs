@@ -43,6 +43,7 @@ pub use tcb::{CloseReason, Events, FlowId, State, Tcb};
 
 use crate::addr::{Addr, Tuple};
 use crate::net::Net;
+use crate::steer::OWN_PORTS_FIRST;
 use table::Table;
 use tcb::{Flags, RecordId, SendRecord};
 use time_wait::TimeWait;
@@ -117,6 +118,8 @@ pub struct Tcp {
     ready: List,
     output: List,
     next_port: u32,
+    /// This core's number, and how many share the ports that we connect from.
+    share: (u32, u32),
     challenge_second: u64,
     challenges: u32,
 }
@@ -180,6 +183,7 @@ impl Tcp {
             ready: List::default(),
             output: List::default(),
             next_port: 0,
+            share: (0, 1),
             challenge_second: 0,
             challenges: 0,
         })
@@ -226,16 +230,34 @@ impl Tcp {
         Ok(id)
     }
 
-    /// Ephemeral port by RFC 6056 algorithm 3: a keyed offset per destination, and a counter.
+    /// Makes this the engine of one core of several: it connects from the ports that are `core` modulo `cores`.
+    pub fn share_ports(&mut self, core: u32, cores: u32) {
+        debug_assert!(core < cores);
+        self.share = (core, cores);
+    }
+
+    /// Whether a listener has this port, of whatever address.
+    pub(crate) fn is_listening(&self, port: u16) -> bool {
+        self.listeners.iter().any(|l| l.port == port)
+    }
+
+    /// The pool that received frames come from.
+    pub(crate) fn rx_pool(&self) -> &Pool {
+        &self.rx_pool
+    }
+
+    /// Ephemeral port by RFC 6056 algorithm 3: a keyed offset per destination, and a counter; of those ports that are
+    /// this core's.
     fn pick_port(&mut self, local: Addr, remote: Addr, remote_port: u16) -> Option<(Tuple, u64)> {
-        const FIRST: u32 = 32_768;
-        const COUNT: u32 = 65_536 - FIRST;
         const TRIES: u32 = 512;
+        let (core, cores) = self.share;
+        let first = OWN_PORTS_FIRST.next_multiple_of(cores) + core;
+        let count = (65_536 - first).div_ceil(cores);
         let mut tuple = Tuple { local, remote, local_port: 0, remote_port };
-        let offset = (self.table.hash(&tuple) ^ self.config.keys[3]) as u32 % COUNT;
+        let offset = (self.table.hash(&tuple) ^ self.config.keys[3]) as u32 % count;
         for _ in 0..TRIES {
             self.next_port = self.next_port.wrapping_add(1);
-            tuple.local_port = (FIRST + offset.wrapping_add(self.next_port) % COUNT) as u16;
+            tuple.local_port = (first + offset.wrapping_add(self.next_port) % count * cores) as u16;
             let hash = self.table.hash(&tuple);
             if self.table.find(hash, &tuple).is_none() && self.time_wait.find(hash).is_none() {
                 return Some((tuple, hash));

@@ -6,4 +6,5 @@ mod layers;
 mod limits;
 mod sending;
 mod states;
+mod steering;
 mod transfer;

@@ -331,7 +331,7 @@ impl Pipeline for App {
     }
 
     fn timers(&mut self, tx: &mut [TxQueue], now: Time) -> bool {
-        let ran = self.stack.timers(tx, now) | (now >= self.wake);
+        let ran = self.stack.mail(tx, now) | self.stack.timers(tx, now) | (now >= self.wake);
         self.run(now);
         let ran = ran | self.stack.output(tx, now);
         // Flows are few here, except where a test fills the table.

@@ -1,0 +1,118 @@
+//! `millrace run`: a node from its start to its end, as signals say.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::Node;
+use crate::config::Config;
+use crate::{exit, log};
+
+/// `millrace run`
+pub fn run(config: Config) -> ExitCode {
+    log::init(config.log.level, config.log.format);
+    let drain_limit = config.node.drain;
+    let name = config.node.name.clone();
+    let listeners = config.listeners.clone();
+    let signals = match Signals::install() {
+        Ok(s) => s,
+        Err(e) => return failed(&format!("cannot take signals: {e}")),
+    };
+    let node = match Node::start(config) {
+        Ok(n) => n,
+        Err(e) => return failed(&e),
+    };
+    for l in &listeners {
+        for a in &l.addresses {
+            log::info(format_args!("node \"{name}\" serves http://{}", SocketAddr::new(*a, l.http)));
+        }
+    }
+    serve(node, &signals, drain_limit, |_| {})
+}
+
+pub(super) fn failed(sentence: &str) -> ExitCode {
+    log::error(sentence);
+    exit::bad()
+}
+
+/// Waits for a signal, then drains and stops. `every_second` is called once a second until then.
+pub(super) fn serve(
+    node: Node,
+    signals: &Signals,
+    drain_limit: Duration,
+    mut every_second: impl FnMut(&Node),
+) -> ExitCode {
+    let mut last = Instant::now();
+    loop {
+        if signals.take_reload() {
+            log::warn("reload is not yet in this version; restart the node to change its config");
+        }
+        if signals.ends() > 0 {
+            break;
+        }
+        if node.has_died() {
+            return failed("a data core has ended; the node cannot go on");
+        }
+        if last.elapsed() >= Duration::from_secs(1) {
+            last = Instant::now();
+            every_second(&node);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    log::info(format_args!(
+        "draining {} connections, for {drain_limit:?} at most; a second signal stops at once",
+        node.open_clients()
+    ));
+    node.drain();
+    let began = Instant::now();
+    // A connection that the peer merely has not closed yet is not waited for.
+    while node.unfinished() > 0 && began.elapsed() < drain_limit && signals.ends() < 2 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let left = node.open_clients();
+    node.stop();
+    if left > 0 {
+        log::warn(format_args!("stopped with {left} connections open"));
+    } else {
+        log::info("stopped");
+    }
+    exit::DONE
+}
+
+/// SIGTERM, SIGINT and SIGHUP, as counts that a loop can look at.
+pub(super) struct Signals {
+    ends: Arc<std::sync::atomic::AtomicUsize>,
+    reload: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Signals {
+    pub(super) fn install() -> std::io::Result<Signals> {
+        let s = Signals { ends: Arc::default(), reload: Arc::default() };
+        let mut pending = signal_hook::iterator::Signals::new([
+            signal_hook::consts::SIGTERM,
+            signal_hook::consts::SIGINT,
+            signal_hook::consts::SIGHUP,
+        ])?;
+        let (ends, reload) = (Arc::clone(&s.ends), Arc::clone(&s.reload));
+        std::thread::Builder::new().name("millrace-signals".to_owned()).spawn(move || {
+            for signal in pending.forever() {
+                if signal == signal_hook::consts::SIGHUP {
+                    reload.store(true, Ordering::Relaxed);
+                } else {
+                    ends.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        })?;
+        Ok(s)
+    }
+
+    fn ends(&self) -> usize {
+        self.ends.load(Ordering::Relaxed)
+    }
+
+    fn take_reload(&self) -> bool {
+        self.reload.swap(false, Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,229 @@
+//! Software steering: what a device without RSS that we can predict gives to the wrong core, and how it gets to the
+//! right one by mail.
+//!
+//! ```text
+//!  TCP, no connection here   ├─ to a port that is nobody's listener ─► the core that owns the port: port mod cores
+//!                            ├─ to a listener's port ─► the next core, until all have looked; the last one answers
+//!                            └─ SYN, or a port that we never connect from ─► answered here
+//!  ICMP error, no connection here ─► the same, by the port that it quotes
+//!  ARP, ND                   ─► what was learned goes to all others as a note; only the core that got it answers
+//! ```
+//!
+//! The ports of our own connections are shared out (`Tcp::connect` takes those that its core owns), so their packets
+//! have one owner that everybody can name. A client's connection lives where its SYN came, and the device keeps
+//! sending its packets there; if it changes its mind all the same (its queues were counted anew), the packets find
+//! their core by asking round.
+//!
+//! Whoever asks round is put off when the next core's mail is half full: made-up segments must not crowd out those
+//! that have an owner. Such a segment is dropped, not answered: a RST would end a connection that another core may
+//! have.
+//!
+//! Fragments are not steered: they are dropped wherever they come.
+
+use std::sync::Arc;
+
+use dataplane::buf::RxFlags;
+use dataplane::mail::Post;
+use dataplane::port::Mac;
+use dataplane::{BURST_MAX, Burst, Ctr, Packet, Time, TxQueue};
+
+use crate::Stack;
+use crate::addr::Addr;
+use crate::net::Net;
+
+/// The first port that we connect from; all from here on are shared out over the cores.
+pub const OWN_PORTS_FIRST: u32 = 32_768;
+
+/// A letter with a frame.
+const FRAME: u8 = 0;
+/// A letter with a neighbour: address, MAC, and whether to make an entry.
+const NEIGHBOUR: u8 = 1;
+const NEIGHBOUR_BYTES: usize = 16 + 6 + 1;
+
+/// One core's place among the node's cores.
+#[derive(Clone)]
+pub struct Steering {
+    core: usize,
+    post: Arc<Post>,
+}
+
+impl Steering {
+    /// The place of `core`, counted from 0, among the cores that `post` joins.
+    ///
+    /// # Panics
+    /// When there is no such core.
+    pub fn new(core: usize, post: Arc<Post>) -> Steering {
+        assert!(core < post.cores());
+        Steering { core, post }
+    }
+
+    /// This core's number.
+    pub fn core(&self) -> usize {
+        self.core
+    }
+
+    /// How many cores there are.
+    pub fn cores(&self) -> usize {
+        self.post.cores()
+    }
+
+    /// Whether mail waits for this core.
+    pub fn has_mail(&self) -> bool {
+        self.post.waits(self.core)
+    }
+
+    /// Whom to give a packet whose connection is not here: `None` when nobody else could have it. `hops`: how many
+    /// cores have looked already.
+    fn next(&self, local_port: u16, is_listener: bool, hops: u8) -> Option<Next> {
+        let cores = self.cores();
+        if usize::from(hops) + 1 >= cores {
+            return None;
+        }
+        if is_listener {
+            return Some(Next { core: (self.core + 1) % cores, asks: true });
+        }
+        let owner = usize::from(local_port) % cores;
+        let foreign = u32::from(local_port) >= OWN_PORTS_FIRST && owner != self.core && hops == 0;
+        foreign.then_some(Next { core: owner, asks: false })
+    }
+}
+
+/// The core that is to look next.
+struct Next {
+    core: usize,
+    /// It is only asked; it need not have the connection.
+    asks: bool,
+}
+
+impl Net {
+    /// Gives a packet to the core that may have its connection, by the local port. Gives what to count the packet
+    /// as, or `None` when there is no such core: then it is this core's to answer.
+    pub(crate) fn hand_over(&mut self, p: &Packet, local_port: u16, is_listener: bool) -> Option<Ctr> {
+        let s = self.steering.as_ref()?;
+        let m = p.meta();
+        let next = s.next(local_port, is_listener, m.hops)?;
+        if next.asks && s.post.is_crowded(next.core) {
+            self.counters.inc(Ctr::MailFull);
+            return Some(Ctr::DropMailFull);
+        }
+        let sent = s.post.send(next.core, |letter| {
+            (letter.kind, letter.port, letter.hops) = (FRAME, m.port, m.hops + 1);
+            letter.write(p.head())
+        });
+        self.counters.inc(if sent { Ctr::MailSent } else { Ctr::MailFull });
+        Some(if sent { Ctr::RxHandedOver } else { Ctr::DropMailFull })
+    }
+
+    /// Tells all other cores of a neighbour. One whose mail is crowded learns it another time.
+    pub(crate) fn tell_neighbour(&mut self, port: u8, addr: &Addr, mac: Mac, create: bool) {
+        let Some(s) = &self.steering else { return };
+        let mut text = [0; NEIGHBOUR_BYTES];
+        text[..16].copy_from_slice(&addr.0);
+        text[16..22].copy_from_slice(&mac);
+        text[22] = create.into();
+        for to in (0..s.cores()).filter(|to| *to != s.core) {
+            let sent = !s.post.is_crowded(to)
+                && s.post.send(to, |letter| {
+                    (letter.kind, letter.port, letter.hops) = (NEIGHBOUR, port, 0);
+                    letter.write(&text)
+                });
+            self.counters.inc(if sent { Ctr::MailSent } else { Ctr::MailFull });
+        }
+    }
+
+    fn note(&mut self, port: u8, text: &[u8], tx: &mut [TxQueue], now: Time) {
+        let Some(text) = text.first_chunk::<NEIGHBOUR_BYTES>() else { return };
+        let (mut addr, mut mac) = ([0; 16], [0; 6]);
+        addr.copy_from_slice(&text[..16]);
+        mac.copy_from_slice(&text[16..22]);
+        self.learn(port, &Addr(addr), mac, text[22] != 0, tx, now);
+    }
+}
+
+impl Stack {
+    /// Makes this stack one of several, each on a core of its own with a queue of the same devices. Before any
+    /// connection.
+    pub fn steer(&mut self, s: Steering) {
+        self.tcp.share_ports(s.core as u32, s.cores() as u32);
+        self.net.steering = Some(s);
+    }
+
+    /// Whether mail from other cores waits.
+    #[inline]
+    pub fn has_mail(&self) -> bool {
+        self.net.steering.as_ref().is_some_and(Steering::has_mail)
+    }
+
+    /// Takes the mail from other cores, a burst at most. Once in a pass; gives whether there was any.
+    #[inline]
+    pub fn mail(&mut self, tx: &mut [TxQueue], now: Time) -> bool {
+        let waits = self.has_mail();
+        if waits {
+            self.take_mail(tx, now);
+        }
+        waits
+    }
+
+    fn take_mail(&mut self, tx: &mut [TxQueue], now: Time) {
+        let Some(Steering { core, post }) = self.net.steering.clone() else { return };
+        let mut burst = Burst::new();
+        let mut letters = 0;
+        let (net, tcp, c) = (&mut self.net, &self.tcp, &self.counters);
+        while letters < BURST_MAX {
+            let taken = post.take(core, |letter| {
+                if letter.kind == NEIGHBOUR {
+                    net.note(letter.port, letter.text(), tx, now);
+                    return;
+                }
+                c.inc(Ctr::RxTakenOver);
+                let Some(mut p) = tcp.rx_pool().alloc() else { return c.inc(Ctr::DropPortNoBuffer) };
+                if !p.append(letter.text()) {
+                    return c.inc(Ctr::DropPortTooLong);
+                }
+                let m = p.meta_mut();
+                (m.arrival, m.port, m.hops) = (now, letter.port, letter.hops);
+                // The other core has verified them, or they needed no verification.
+                m.flags.set(RxFlags::L3_CHECKSUM_OK | RxFlags::L4_CHECKSUM_OK);
+                burst.push(p);
+            });
+            if taken.is_none() {
+                break;
+            }
+            letters += 1;
+        }
+        self.counters.add(Ctr::MailReceived, letters as u64);
+        if !burst.is_empty() {
+            self.input(&mut burst, tx, now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dataplane::Bells;
+
+    #[test]
+    fn who_looks_next() {
+        let post = Post::new(4, 64, Bells::new(3).unwrap());
+        let next = |core, port, listener, hops| {
+            Steering::new(core, Arc::clone(&post)).next(port, listener, hops).map(|n| (n.core, n.asks))
+        };
+        // 40_000 mod 3 is 1.
+        for (core, port, listener, hops, want) in [
+            (0, 40_000, false, 0, Some((1, false))),
+            (2, 40_000, false, 0, Some((1, false))),
+            (1, 40_000, false, 0, None), // Its own.
+            (1, 40_000, false, 1, None), // The owner does not have it.
+            (0, 40_000, false, 1, None), // Nobody sends it here; it would not go on.
+            (0, 31_999, false, 0, None), // We never connect from there.
+            (0, 80, true, 0, Some((1, true))),
+            (1, 80, true, 1, Some((2, true))),
+            (2, 80, true, 2, None), // All have looked.
+            (2, 80, true, 0, Some((0, true))),
+            (0, 40_000, true, 0, Some((1, true))), // A listener's, though it would be another core's to connect from.
+        ] {
+            assert_eq!(next(core, port, listener, hops), want, "core {core} port {port} hops {hops}");
+        }
+    }
+}
