@@ -79,6 +79,18 @@ pub fn config(context: &Context<'_>, entries: &DeTable<'_>, machine: &Machine) -
     }
 
     let Reader { ports, listeners, sites, .. } = reader;
+    let mut upstreams: Vec<Upstream> = Vec::new();
+    let sites = sites
+        .into_iter()
+        .map(|(hosts, origins, timeouts)| {
+            let mut upstream = Upstream::plain(origins[0].value.clone());
+            upstream.origins = origins.into_iter().map(|o| o.value).collect();
+            upstreams.push(upstream);
+            let mut site = Site::plain(hosts.into_iter().map(|h| h.value).collect(), upstreams.len() - 1);
+            site.routes[0].timeouts = timeouts;
+            site
+        })
+        .collect();
     Some(Config {
         node,
         ports: ports.into_iter().map(|p| p.port).collect(),
@@ -87,19 +99,16 @@ pub fn config(context: &Context<'_>, entries: &DeTable<'_>, machine: &Machine) -
             .map(|(addresses, http)| Listener {
                 addresses: addresses.into_iter().map(|a| a.value).collect(),
                 http: http.value,
+                proxy_protocol_from: Vec::new(),
             })
             .collect(),
-        sites: sites
-            .into_iter()
-            .map(|(hosts, origins, timeouts)| Site {
-                hosts: hosts.into_iter().map(|h| h.value).collect(),
-                origins: origins.into_iter().map(|o| o.value).collect(),
-                timeouts,
-            })
-            .collect(),
+        sites,
+        upstreams,
+        cache: Cache::OFF,
         timeouts,
         limits,
         log,
+        resolver: Resolver::default(),
     })
 }
 
@@ -265,8 +274,8 @@ impl Reader<'_, '_> {
         let origin = table.require("origin", "add one, as in origin = \"http://192.0.2.80:8080\"");
         let origins = origin.map(|v| texts(&v.one_or_more(), names::origin)).unwrap_or_default();
         for (i, origin) in origins.iter().enumerate() {
-            if origins[..i].iter().any(|o| o.value.address == origin.value.address) {
-                let cause = format!("the origin {} is listed twice", origin.value.address);
+            if origins[..i].iter().any(|o| o.value.address() == origin.value.address()) {
+                let cause = format!("the origin {} is listed twice", origin.value.authority);
                 self.context.report(&origin.place, cause, "keep one of them");
             }
         }
@@ -390,12 +399,13 @@ impl Reader<'_, '_> {
 
     /// An origin has to be reachable through a port, and must not be this node.
     fn reach(&self, at: &At<Origin>) {
-        let (ip, tcp_port) = (at.value.address.ip(), at.value.address.port());
+        let Some(address) = at.value.address() else { return };
+        let (ip, tcp_port) = (address.ip(), address.port());
         let is_listener = |(addresses, http): &ListenerAt| {
             http.value == tcp_port && addresses.iter().any(|a| a.value == ip)
         };
         if self.listeners.iter().any(is_listener) {
-            let cause = format!("the origin {} is a listener of this node", at.value.address);
+            let cause = format!("the origin {address} is a listener of this node");
             self.context.report(&at.place, cause, "write the address of the server behind it");
             return;
         }
@@ -523,6 +533,7 @@ fn log(table: &Table<'_, '_>) -> Log {
     let log = Log {
         level: table.get("level").and_then(|v| v.choice(&levels)).unwrap_or(default.level),
         format: table.get("format").and_then(|v| v.choice(&formats)).unwrap_or(default.format),
+        ..default
     };
     table.later("access", "remove it, and log at the origin");
     table.finish();

@@ -34,6 +34,16 @@ pub const MTU: RangeInclusive<u64> = 1280..=9216;
 pub const HEAD_BYTES: RangeInclusive<u64> = (1 << 10)..=(64 << 10);
 /// Flow indices are 24 bits wide at most.
 pub const CONNECTIONS_MAX: u32 = 1 << 24;
+/// Origins of a site or route: a set of them is one word.
+pub const ORIGINS_MAX: usize = 64;
+/// Routes of a site.
+pub const ROUTES_MAX: usize = 1024;
+/// The largest weight of an origin.
+pub const WEIGHT_MAX: u16 = 256;
+/// Error pages are kept in memory, and sent in one go.
+pub const ERROR_PAGE_BYTES_MAX: u64 = 64 << 10;
+/// What the pools need beside the cache.
+pub const POOLS_BYTES_MIN: u64 = 32 << 20;
 /// Nobody writes a larger config by hand, and a wrong path (a disk image, say) should not fill the memory.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 

@@ -138,7 +138,7 @@ pub fn origin(text: &str) -> Result<Origin, Wrong> {
         }
     };
     let authority = if port == 80 { shown } else { format!("{shown}:{port}") };
-    Ok(Origin { address: SocketAddr::new(ip, port), authority })
+    Ok(Origin::at(SocketAddr::new(ip, port), authority))
 }
 
 fn origin_address(text: &str, host: &str, shape: &str) -> Result<IpAddr, Wrong> {
@@ -341,7 +341,7 @@ mod tests {
         ];
         for (text, address, authority) in good {
             let origin = origin(text).unwrap_or_else(|w| panic!("{text}: {w:?}"));
-            assert_eq!(origin.address, address.parse().expect("an address"), "{text}");
+            assert_eq!(origin.address(), address.parse().ok(), "{text}");
             assert_eq!(origin.authority, authority, "{text}");
         }
         let refused = [

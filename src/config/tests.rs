@@ -78,7 +78,11 @@ fn every_key_reaches_the_config() {
     assert_eq!(port.pcap.as_deref(), Some(Path::new("/tmp/wan.pcap")));
     assert_eq!(
         config.listeners,
-        [Listener { addresses: vec![ip("192.0.2.10"), ip("2001:db8::10")], http: 80 }]
+        [Listener {
+            addresses: vec![ip("192.0.2.10"), ip("2001:db8::10")],
+            http: 80,
+            proxy_protocol_from: Vec::new()
+        }]
     );
     let site = &config.sites[0];
     assert_eq!(
@@ -89,9 +93,11 @@ fn every_key_reaches_the_config() {
             HostPattern::Default
         ]
     );
-    assert_eq!(site.origins[1].authority, "[2001:db8::80]");
+    let route = &site.routes[0];
+    let upstream = &config.upstreams[route.upstream.expect("an upstream")];
+    assert_eq!(upstream.origins[1].authority, "[2001:db8::80]");
     assert_eq!(
-        site.timeouts,
+        route.timeouts,
         OriginTimeouts {
             connect: Duration::from_millis(250),
             first_byte: Duration::from_secs(30),
@@ -100,7 +106,7 @@ fn every_key_reaches_the_config() {
     );
     assert_eq!(config.timeouts.header, Duration::from_secs(4));
     assert_eq!(config.limits, Limits { head_bytes_max: 8 << 10, connections_max: Some(10_000) });
-    assert_eq!(config.log, Log { level: LogLevel::Debug, format: LogFormat::Json });
+    assert_eq!(config.log, Log { level: LogLevel::Debug, format: LogFormat::Json, ..Log::default() });
 }
 
 #[test]

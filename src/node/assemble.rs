@@ -21,7 +21,7 @@ use stack::neigh::Neighbours;
 use stack::{Addr, Iface, Net, Stack, Tcp, TcpConfig, Udp};
 
 use super::pipeline::{NodePipeline, Orders};
-use crate::config::{Config, HostPattern, PortKind};
+use crate::config::{self, Config, HostPattern, PortKind};
 
 /// Packets that may wait for a port.
 const TX_BOUND: usize = 1024;
@@ -246,19 +246,21 @@ fn proxy_config(config: &Config, limits: &Limits) -> ProxyConfig {
     let sites = config
         .sites
         .iter()
-        .map(|s| Site {
-            hosts: s.hosts.iter().map(host_text).collect(),
-            answer: Answer::Origins(
-                s.origins
-                    .iter()
-                    .map(|o| Origin { address: o.address, authority: o.authority.clone().into_bytes() })
-                    .collect(),
-            ),
-            timeouts: OriginTimeouts {
-                connect_ns: ns(s.timeouts.connect),
-                first_byte_ns: ns(s.timeouts.first_byte),
-                idle_ns: ns(s.timeouts.idle),
-            },
+        .map(|s| {
+            let route = s.routes.last().expect("a site has the route of /");
+            let origins = route.upstream.map(|u| config.upstreams[u].origins.as_slice()).unwrap_or_default();
+            let origin = |o: &config::Origin| {
+                Some(Origin { address: o.address()?, authority: o.authority.clone().into_bytes() })
+            };
+            Site {
+                hosts: s.hosts.iter().map(host_text).collect(),
+                answer: Answer::Origins(origins.iter().filter_map(origin).collect()),
+                timeouts: OriginTimeouts {
+                    connect_ns: ns(route.timeouts.connect),
+                    first_byte_ns: ns(route.timeouts.first_byte),
+                    idle_ns: ns(route.timeouts.idle),
+                },
+            }
         })
         .collect();
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
