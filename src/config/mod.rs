@@ -42,6 +42,8 @@ pub const ROUTES_MAX: usize = 1024;
 pub const WEIGHT_MAX: u16 = 256;
 /// Error pages are kept in memory, and sent in one go.
 pub const ERROR_PAGE_BYTES_MAX: u64 = 64 << 10;
+/// A cache of less would hold nothing.
+pub const CACHE_BYTES_MIN: u64 = 8 << 20;
 /// What the pools need beside the cache.
 pub const POOLS_BYTES_MIN: u64 = 32 << 20;
 /// Nobody writes a larger config by hand, and a wrong path (a disk image, say) should not fill the memory.
@@ -77,7 +79,7 @@ pub fn load(file: &Path, machine: &Machine) -> Result<Config, Report> {
 pub fn parse(file: &Path, source: &str, machine: &Machine) -> Result<Config, Report> {
     let (entries, syntax_errors) = DeTable::parse_recoverable(source);
     let context = reader::Context::new(source);
-    let config = build::config(&context, entries.get_ref(), machine);
+    let config = build::config(&context, entries.get_ref(), machine, file.parent().unwrap_or(Path::new("")));
     let mut errors = context.into_errors();
     if !syntax_errors.is_empty() {
         let syntax: Vec<Error> = syntax_errors.iter().map(|error| syntax_error(source, error)).collect();
@@ -94,10 +96,15 @@ pub fn parse(file: &Path, source: &str, machine: &Machine) -> Result<Config, Rep
 
 /// Every (table, key) that the reader knows, tables named as in the file: for the docs' test.
 pub fn known_keys() -> Vec<(String, &'static str)> {
-    let source = "[[port]]\nkind = \"tap\"\n[[listener]]\n[[site]]\n";
+    let source = "[[port]]\nkind = \"tap\"\n[[listener]]\n[[site]]\norigin = {}\n[[site.route]]\n";
     let (entries, _) = DeTable::parse_recoverable(source);
     let context = reader::Context::new(source);
-    build::config(&context, entries.get_ref(), &Machine { cores: vec![0], memory_bytes: 1 << 30 });
+    build::config(
+        &context,
+        entries.get_ref(),
+        &Machine { cores: vec![0], memory_bytes: 1 << 30 },
+        Path::new(""),
+    );
     context.known()
 }
 

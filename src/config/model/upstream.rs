@@ -137,8 +137,13 @@ pub enum ProxyVersion {
 impl Upstream {
     /// One origin, with defaults otherwise.
     pub fn plain(origin: Origin) -> Upstream {
+        Upstream { origins: vec![origin], ..Upstream::none() }
+    }
+
+    /// What an upstream is, before its origins are known.
+    pub(in crate::config) fn none() -> Upstream {
         Upstream {
-            origins: vec![origin],
+            origins: Vec::new(),
             balance: Balance::default(),
             limits: OriginLimits::default(),
             retries: Retries::default(),
