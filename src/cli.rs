@@ -231,7 +231,7 @@ mod tests {
         let cli =
             Cli::try_parse_from(["millrace", "demo", "--origin", "http://localhost:3000"]).expect("good");
         let Verb::Demo(args) = cli.verb else { panic!("not demo") };
-        assert_eq!(args.origin.map(|o| o.address), Some(SocketAddr::from(([127, 0, 0, 1], 3000))));
+        assert_eq!(args.origin.and_then(|o| o.address()), Some(SocketAddr::from(([127, 0, 0, 1], 3000))));
         assert_eq!(args.listen, SocketAddr::from(([127, 0, 0, 1], 8080)));
         let refused =
             Cli::try_parse_from(["millrace", "demo", "--origin", "https://x"]).expect_err("refused");

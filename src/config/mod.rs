@@ -36,6 +36,18 @@ pub const MTU: RangeInclusive<u64> = 1280..=9216;
 pub const HEAD_BYTES: RangeInclusive<u64> = (1 << 10)..=(64 << 10);
 /// Flow indices are 24 bits wide at most.
 pub const CONNECTIONS_MAX: u32 = 1 << 24;
+/// Origins of a site or route: a set of them is one word.
+pub const ORIGINS_MAX: usize = 64;
+/// Routes of a site.
+pub const ROUTES_MAX: usize = 1024;
+/// The largest weight of an origin.
+pub const WEIGHT_MAX: u16 = 256;
+/// Error pages are kept in memory, and sent in one go.
+pub const ERROR_PAGE_BYTES_MAX: u64 = 64 << 10;
+/// A cache of less would hold nothing.
+pub const CACHE_BYTES_MIN: u64 = 8 << 20;
+/// What the pools need beside the cache.
+pub const POOLS_BYTES_MIN: u64 = 32 << 20;
 /// Nobody writes a larger config by hand, and a wrong path (a disk image, say) should not fill the memory.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
@@ -69,7 +81,7 @@ pub fn load(file: &Path, machine: &Machine) -> Result<Config, Report> {
 pub fn parse(file: &Path, source: &str, machine: &Machine) -> Result<Config, Report> {
     let (entries, syntax_errors) = DeTable::parse_recoverable(source);
     let context = reader::Context::new(source);
-    let config = build::config(&context, entries.get_ref(), machine);
+    let config = build::config(&context, entries.get_ref(), machine, file.parent().unwrap_or(Path::new("")));
     let mut errors = context.into_errors();
     if !syntax_errors.is_empty() {
         let syntax: Vec<Error> = syntax_errors.iter().map(|error| syntax_error(source, error)).collect();
@@ -86,10 +98,15 @@ pub fn parse(file: &Path, source: &str, machine: &Machine) -> Result<Config, Rep
 
 /// Every (table, key) that the reader knows, tables named as in the file: for the docs' test.
 pub fn known_keys() -> Vec<(String, &'static str)> {
-    let source = "[[port]]\nkind = \"tap\"\n[[listener]]\n[[site]]\n";
+    let source = "[[port]]\nkind = \"tap\"\n[[listener]]\n[[site]]\norigin = {}\n[[site.route]]\n";
     let (entries, _) = DeTable::parse_recoverable(source);
     let context = reader::Context::new(source);
-    build::config(&context, entries.get_ref(), &Machine { cores: vec![0], memory_bytes: 1 << 30 });
+    build::config(
+        &context,
+        entries.get_ref(),
+        &Machine { cores: vec![0], memory_bytes: 1 << 30 },
+        Path::new(""),
+    );
     context.known()
 }
 

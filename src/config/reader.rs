@@ -7,6 +7,7 @@
 //!
 //! Every accessor answers `None` after it has reported why; the caller carries on with the next key.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -95,7 +96,32 @@ pub struct Table<'c, 's> {
     asked: RefCell<Vec<&'static str>>,
     /// Those of the asked keys that are refused as of a later version: not worth suggesting.
     later: RefCell<Vec<&'static str>>,
+    /// Its keys are the operator's own: none is unknown.
+    open: Cell<bool>,
     finished: Cell<bool>,
+}
+
+/// What a key that is `true`, `false` or a table says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Switch {
+    /// Nothing: it is not there (or was refused).
+    Absent,
+    /// `false`
+    Off,
+    /// `true`
+    On,
+    /// A table, perhaps an empty one.
+    Table,
+}
+
+/// An entry of a table whose keys are the operator's own.
+pub struct Entry<'c, 's> {
+    /// The key.
+    pub key: &'c str,
+    /// Where the key stands.
+    pub place: Place,
+    /// What it is set to.
+    pub value: Value<'c, 's>,
 }
 
 impl<'c, 's> Table<'c, 's> {
@@ -143,12 +169,55 @@ impl<'c, 's> Table<'c, 's> {
             None => (None, Place { key: self.path_of(key), span: self.place.span.clone() }),
             Some(value) => (value.as_table("a table"), value.place),
         };
-        // As TOML would name it on a line of its own: `[site.timeouts]` under `[[site]]`.
-        let path = match self.name.strip_prefix('[') {
-            Some(name) => format!("[{}.{key}]", name.trim_matches(['[', ']'])),
-            None => format!("[{key}]"),
+        Table::new(self.context, format!("[{}]", self.dotted(key)), place, entries)
+    }
+
+    /// A key that is `true`, `false` or a sub-table; one without a table reads as an empty one.
+    pub fn switch(&self, key: &'static str) -> (Switch, Table<'c, 's>) {
+        let value = self.get(key);
+        let place = value.as_ref().map_or_else(
+            || Place { key: self.path_of(key), span: self.place.span.clone() },
+            |v| v.place.clone(),
+        );
+        let (switch, entries) = match value.as_ref().map(|v| v.node) {
+            None => (Switch::Absent, None),
+            Some(DeValue::Boolean(true)) => (Switch::On, None),
+            Some(DeValue::Boolean(false)) => (Switch::Off, None),
+            Some(DeValue::Table(entries)) => (Switch::Table, Some(entries)),
+            Some(_) => {
+                let mend = "write true, false, or its keys in braces, as in { … }";
+                let _: Option<()> = value.and_then(|v| v.wrong_type("true, false or a table", mend));
+                (Switch::Absent, None)
+            }
         };
-        Table::new(self.context, path, place, entries)
+        (switch, Table::new(self.context, format!("[{}]", self.dotted(key)), place, entries))
+    }
+
+    /// All entries of a table whose keys are the operator's own.
+    pub fn entries(&self) -> Vec<Entry<'c, 's>> {
+        self.open.set(true);
+        let entry = |(key, node): (&'c Spanned<Cow<'s, str>>, &'c Spanned<DeValue<'s>>)| {
+            let name: &'c str = key.get_ref();
+            let path = self.path_of(name);
+            let value = Value {
+                context: self.context,
+                name: name.to_string(),
+                place: Place { key: path.clone(), span: node.span() },
+                node: node.get_ref(),
+            };
+            Entry { key: name, place: Place { key: path, span: key.span() }, value }
+        };
+        self.entries.into_iter().flatten().map(entry).collect()
+    }
+
+    /// Reports something at a place of it.
+    pub fn wrong(&self, at: &Place, cause: impl Into<String>, mend: impl Into<String>) {
+        self.context.report(at, cause, mend);
+    }
+
+    /// Whether anything stands in it.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_none_or(|entries| entries.is_empty())
     }
 
     /// The tables of `[[key]]`, in order.
@@ -164,7 +233,8 @@ impl<'c, 's> Table<'c, 's> {
             let place = Place { key: format!("{}[{i}]", value.place.key), span: item.span() };
             let element = Value { context: self.context, name: key.to_string(), place, node: item.get_ref() };
             if let Some(entries) = element.as_table("a table") {
-                tables.push(Table::new(self.context, format!("[[{key}]]"), element.place, Some(entries)));
+                let name = format!("[[{}]]", self.dotted(key));
+                tables.push(Table::new(self.context, name, element.place, Some(entries)));
             }
         }
         tables
@@ -178,7 +248,7 @@ impl<'c, 's> Table<'c, 's> {
         let usable: Vec<&'static str> = asked.iter().copied().filter(|k| !later.contains(k)).collect();
         for (key, _) in self.entries.into_iter().flatten() {
             let name = key.get_ref();
-            if asked.iter().any(|k| k == name) {
+            if self.open.get() || asked.iter().any(|k| k == name) {
                 continue;
             }
             let place = Place { key: self.path_of(name), span: key.span() };
@@ -199,6 +269,7 @@ impl<'c, 's> Table<'c, 's> {
             entries,
             asked: RefCell::default(),
             later: RefCell::default(),
+            open: Cell::new(false),
             finished: Cell::new(false),
         }
     }
@@ -208,6 +279,14 @@ impl<'c, 's> Table<'c, 's> {
         let mut asked = self.asked.borrow_mut();
         if !asked.contains(&key) {
             asked.push(key);
+        }
+    }
+
+    /// A sub-table as TOML would name it on a line of its own: `site.timeouts` under `[[site]]`.
+    fn dotted(&self, key: &str) -> String {
+        match self.name.strip_prefix('[') {
+            Some(name) => format!("{}.{key}", name.trim_matches(['[', ']'])),
+            None => key.to_string(),
         }
     }
 
@@ -241,6 +320,35 @@ impl<'c, 's> Value<'c, 's> {
     /// A string.
     pub fn string(&self) -> Option<&'c str> {
         self.node.as_str().or_else(|| self.wrong_type("a string", "put it in quotation marks"))
+    }
+
+    /// `true` or `false`.
+    pub fn boolean(&self) -> Option<bool> {
+        self.node
+            .as_bool()
+            .or_else(|| self.wrong_type("true or false", "write true or false, without quotes"))
+    }
+
+    /// `true` or `false` where it is that, without a report where it is something else.
+    pub fn if_boolean(&self) -> Option<bool> {
+        self.node.as_bool()
+    }
+
+    /// Whether it is a number.
+    pub fn is_integer(&self) -> bool {
+        matches!(self.node, DeValue::Integer(_))
+    }
+
+    /// The table that it is, if it is one; `table` is its name, as in `[[site.origin]]`.
+    pub fn if_table(&self, table: &str) -> Option<Table<'c, 's>> {
+        let entries = self.node.as_table()?;
+        Some(Table::new(self.context, table.to_string(), self.place.clone(), Some(entries)))
+    }
+
+    /// A share in percent, within a range.
+    pub fn percent(&self, range: RangeInclusive<u8>) -> Option<u8> {
+        let show = |n: u8| format!("{n}%");
+        self.with_unit("a share in percent", "\"20%\"", units::percent, show, range)
     }
 
     /// A whole number within a range.
@@ -298,6 +406,32 @@ impl<'c, 's> Value<'c, 's> {
                 let _: Option<()> = self.wrong_type("a list", "put it in brackets, as in [ … ]");
                 Vec::new()
             }
+        }
+    }
+
+    /// Whether it is a list.
+    pub fn is_list(&self) -> bool {
+        matches!(self.node, DeValue::Array(_))
+    }
+
+    /// The elements of a list, perhaps of none, or the one string that stands for a list of one.
+    pub fn list_or_string(&self) -> Vec<Value<'c, 's>> {
+        match self.node {
+            DeValue::Array(items) => self.elements(items),
+            _ => self.one_or_more(),
+        }
+    }
+
+    /// Reports something at a place within this value.
+    pub fn error_at(&self, at: &Place, cause: impl Into<String>, mend: impl Into<String>) {
+        self.context.report(at, cause, mend);
+    }
+
+    /// The elements of a list, or the one value (a string, a number, a table) that stands for a list of one.
+    pub fn some_or_one(&self) -> Vec<Value<'c, 's>> {
+        match self.node {
+            DeValue::Table(_) | DeValue::Integer(_) => vec![self.copy()],
+            _ => self.one_or_more(),
         }
     }
 

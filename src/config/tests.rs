@@ -33,6 +33,17 @@ http = 80
 hosts = ["Example.com", "*.example.com", "*"]
 origin = ["http://192.0.2.80:8080", "http://[2001:db8::80]"]
 timeouts = { connect = "250ms", idle = "2m" }
+cache = { default_ttl = "5m", negative_ttl = { 404 = "1s" }, key = { query = ["a"] } }
+health = { path = "/up", status = ["2xx", 301] }
+origin_limits = { connections_max = 9 }
+response_headers = { set = { X-A = "{host}" }, remove = "X-*" }
+redirect = { host = "example.com" }
+
+[[site.route]]
+path = "/a/"
+cache = false
+balance = "hash"
+hash_key = "header:X-A"
 
 [timeouts]
 header = "4s"
@@ -49,6 +60,13 @@ format = "json"
 
 fn machine() -> Machine {
     Machine { cores: vec![0, 1], memory_bytes: 4 << 30 }
+}
+
+/// A folder for the files of one test.
+fn folder(name: &str) -> std::path::PathBuf {
+    let folder = std::env::temp_dir().join(format!("millrace-config-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    folder
 }
 
 fn check(source: &str) -> Result<Config, String> {
@@ -78,7 +96,11 @@ fn every_key_reaches_the_config() {
     assert_eq!(port.pcap.as_deref(), Some(Path::new("/tmp/wan.pcap")));
     assert_eq!(
         config.listeners,
-        [Listener { addresses: vec![ip("192.0.2.10"), ip("2001:db8::10")], http: 80 }]
+        [Listener {
+            addresses: vec![ip("192.0.2.10"), ip("2001:db8::10")],
+            http: 80,
+            proxy_protocol_from: Vec::new()
+        }]
     );
     let site = &config.sites[0];
     assert_eq!(
@@ -89,9 +111,11 @@ fn every_key_reaches_the_config() {
             HostPattern::Default
         ]
     );
-    assert_eq!(site.origins[1].authority, "[2001:db8::80]");
+    let route = &site.routes[0];
+    let upstream = &config.upstreams[route.upstream.expect("an upstream")];
+    assert_eq!(upstream.origins[1].authority, "[2001:db8::80]");
     assert_eq!(
-        site.timeouts,
+        route.timeouts,
         OriginTimeouts {
             connect: Duration::from_millis(250),
             first_byte: Duration::from_secs(30),
@@ -100,7 +124,7 @@ fn every_key_reaches_the_config() {
     );
     assert_eq!(config.timeouts.header, Duration::from_secs(4));
     assert_eq!(config.limits, Limits { head_bytes_max: 8 << 10, connections_max: Some(10_000) });
-    assert_eq!(config.log, Log { level: LogLevel::Debug, format: LogFormat::Json });
+    assert_eq!(config.log, Log { level: LogLevel::Debug, format: LogFormat::Json, ..Log::default() });
 }
 
 #[test]
@@ -136,12 +160,183 @@ fn all_errors_are_reported_in_order() {
         "t.toml:21:",
         "t.toml:23:",
         "t.toml:25: unknown key \"orign\"",
-        "t.toml:29:",
+        "t.toml:40:",
     ];
     assert_eq!(lines.len(), expected.len(), "{report}");
     for (line, start) in lines.iter().zip(expected) {
         assert!(line.starts_with(start), "{line} should start with {start}");
         assert!(line.contains("; "), "{line} has no mend");
+    }
+}
+
+/// A good file with these tables at its end.
+fn with(tables: &str) -> Config {
+    const START: &str = "[node]\nmemory = \"64MiB\"\n[[port]]\nname = \"h\"\nkind = \"host\"\n\
+                         [[listener]]\naddress = \"127.0.0.1\"\nhttp = 8080\n";
+    check(&format!("{START}{tables}")).unwrap_or_else(|report| panic!("{report}"))
+}
+
+#[test]
+fn a_route_has_what_it_does_not_say_from_its_site() {
+    let config = with(
+        r#"
+[[site]]
+hosts = "*"
+origin = "http://192.0.2.80"
+balance = "hash"
+hash_key = "client_ip"
+timeouts = { connect = "1s", idle = "9s" }
+cache = { default_ttl = "5m", key = { query = "none" } }
+health = { path = "/up", rise = 7 }
+
+[[site.route]]
+path = "/a"
+timeouts = { idle = "2s" }
+cache = { admit_after = 3, key = { cookies = "c" } }
+
+[[site.route]]
+path = "/a/longer"
+origin = ["http://192.0.2.81", "http://name.example"]
+health = false
+cache = false
+
+[[site.route]]
+path = "/b"
+health = { fall = 9 }
+outlier = false
+hash_key = "path"
+"#,
+    );
+    let routes = &config.sites[0].routes;
+    let paths: Vec<&str> = routes.iter().map(|r| r.path.as_str()).collect();
+    assert_eq!(paths, ["/a/longer", "/a", "/b", "/"]);
+    let [longer, a, b, own] = &routes[..] else { unreachable!() };
+    let upstream = |r: &Route| &config.upstreams[r.upstream.expect("an upstream")];
+
+    assert_eq!(
+        own.timeouts,
+        OriginTimeouts {
+            connect: Duration::from_secs(1),
+            idle: Duration::from_secs(9),
+            ..OriginTimeouts::default()
+        }
+    );
+    assert_eq!(a.timeouts, OriginTimeouts { idle: Duration::from_secs(2), ..own.timeouts });
+    assert_eq!(a.upstream, own.upstream, "routes that say the same share an upstream");
+    let rules = a.cache.as_ref().expect("cached");
+    assert_eq!((rules.default_ttl, rules.admit_after), (Some(Duration::from_secs(300)), 3));
+    assert_eq!(
+        rules.key,
+        CacheKey { query: QueryKey::None, cookies: vec!["c".into()], ..CacheKey::default() }
+    );
+    assert_eq!(rules.object_bytes_max, 4 << 20, "an eighth of the cache's");
+
+    assert_eq!((&longer.cache, &upstream(longer).health), (&None, &None));
+    assert_eq!(upstream(longer).origins[1].host, OriginHost::Name("name.example".into()));
+    assert_eq!(upstream(longer).balance, Balance::Hash(HashKey::ClientIp));
+    assert_eq!(upstream(b).balance, Balance::Hash(HashKey::Path));
+    assert_eq!(upstream(b).outlier, None);
+    let check = upstream(b).health.as_ref().expect("a check");
+    assert_eq!((check.path.as_str(), check.rise, check.fall), ("/up", 7, 9));
+    assert_eq!(config.upstreams.len(), 3);
+}
+
+#[test]
+fn fields_of_a_route_replace_its_sites_field_by_field() {
+    let config = with(
+        r#"
+[[site]]
+hosts = "*"
+origin = "http://192.0.2.80"
+[site.response_headers]
+set = { X-A = "site", X-B = "site", X-C = "site" }
+add = { Link = "site", Via = "site" }
+remove = ["Server"]
+
+[[site.route]]
+path = "/a"
+[site.route.response_headers]
+set = { x-a = "route", LINK = "route" }
+add = { Set-Cookie = ["1", "2"] }
+remove = ["X-B", "server"]
+"#,
+    );
+    let show = |fields: &[HeaderField]| -> Vec<String> {
+        let value = |f: &HeaderField| match &f.value[..] {
+            [ValuePart::Text(text)] => text.clone(),
+            other => panic!("{other:?}"),
+        };
+        fields.iter().map(|f| format!("{}={}", f.name, value(f))).collect()
+    };
+    let rules = &config.sites[0].routes[0].response_headers;
+    assert_eq!(show(&rules.set), ["X-C=site", "LINK=route", "x-a=route"]);
+    assert_eq!(show(&rules.add), ["Via=site", "Set-Cookie=1", "Set-Cookie=2"]);
+    assert_eq!(rules.remove, ["server", "x-b"].map(|n| NamePattern::Exact(n.into())));
+    assert_eq!(show(&config.sites[0].routes[1].response_headers.set), ["X-A=site", "X-B=site", "X-C=site"]);
+}
+
+#[test]
+fn the_memory_of_the_cache() {
+    const OFF: &str = "[[site]]\nhosts = \"*\"\norigin = \"http://192.0.2.80\"\n";
+    const ON: &str = "[[site]]\nhosts = \"*\"\norigin = \"http://192.0.2.80\"\ncache = true\n";
+    assert_eq!(with(OFF).cache, Cache::OFF);
+    let half = with(ON);
+    let (half, rules) = (half.cache, half.sites[0].routes[0].cache.clone());
+    assert_eq!(half, Cache { memory_bytes: 32 << 20, object_bytes_max: 4 << 20, pinned_bytes_max: 4 << 20 });
+    assert_eq!(rules, Some(CacheRules::new(&half)));
+    let said = with(&format!("[cache]\nmemory = \"16MiB\"\nobject_max = \"1MiB\"\n{OFF}")).cache;
+    assert_eq!(said, Cache { memory_bytes: 16 << 20, object_bytes_max: 1 << 20, pinned_bytes_max: 2 << 20 });
+}
+
+#[test]
+fn access_logs_and_error_pages() {
+    let folder = folder("pages");
+    std::fs::write(folder.join("large.html"), vec![b'x'; 65_537]).expect("writable");
+    std::fs::write(folder.join("full.html"), vec![b'x'; 65_536]).expect("writable");
+    let source = |page: &str, log: &str| {
+        format!(
+            "[[port]]\nname = \"h\"\nkind = \"host\"\n[[listener]]\naddress = \"127.0.0.1\"\nhttp = 80\n\
+             [[site]]\nhosts = \"*\"\norigin = \"http://192.0.2.80\"\n\
+             error_pages = {{ 5xx = \"full.html\", 503 = \"{page}\" }}\n{log}"
+        )
+    };
+    let check = |page: &str, log: &str| parse(&folder.join("t.toml"), &source(page, log), &machine());
+    let config = check("full.html", "").expect("good");
+    let site = &config.sites[0];
+    assert_eq!(site.access_log, None);
+    let pages: Vec<_> = site.error_pages.iter().map(|p| (p.statuses.clone(), p.body.len())).collect();
+    assert_eq!(pages, [(503..=503, 65_536), (500..=599, 65_536)]);
+    assert_eq!(site.error_pages[0].content_type, "text/html; charset=utf-8");
+    let report = check("large.html", "").expect_err("too large").to_string();
+    assert!(report.contains(":10: \"large.html\" is larger than 64KiB; "), "{report}");
+
+    for (log, expected) in [
+        ("access_log = true\n", Some(LogTarget::Stdout)),
+        ("access_log = true\n[log]\naccess = \"/a\"\n", Some(LogTarget::File("/a".into()))),
+        ("[log]\naccess = \"/a\"\n", Some(LogTarget::File("/a".into()))),
+        ("access_log = \"/b\"\n[log]\naccess = \"/a\"\n", Some(LogTarget::File("/b".into()))),
+        ("access_log = false\n[log]\naccess = \"/a\"\n", None),
+    ] {
+        let config = check("full.html", log).expect("good");
+        assert_eq!(config.sites[0].access_log, expected, "{log}");
+    }
+    std::fs::remove_dir_all(folder).expect("removable");
+}
+
+#[test]
+fn a_site_needs_an_origin_unless_all_requests_are_redirected() {
+    for (redirect, good) in [
+        ("{ https = true }", true),
+        ("{ host = \"other.example\" }", true),
+        ("{ host = \"www.example.com\" }", false),
+        ("{ host = \"example.com\" }", false),
+        ("{ host = \"x.example.net\" }", false),
+    ] {
+        let source = format!(
+            "[[port]]\nname = \"h\"\nkind = \"host\"\n[[listener]]\naddress = \"127.0.0.1\"\nhttp = 80\n\
+             [[site]]\nhosts = [\"example.com\", \"www.example.com\", \"*.example.net\"]\nredirect = {redirect}\n"
+        );
+        assert_eq!(check(&source).is_ok(), good, "{redirect}");
     }
 }
 
@@ -163,6 +358,8 @@ fn the_docs_name_every_key() {
             assert!(named, "docs/config.md does not name the table {key}");
             continue;
         }
+        // A route has its site's tables.
+        let table = table.replace("site.route.", "site.");
         let heading = format!("## `{table}`");
         let start = docs.find(&heading).unwrap_or_else(|| panic!("docs/config.md has no section {heading}"));
         let section = docs[start + 3..].split("\n## ").next().unwrap_or_default();
@@ -170,18 +367,37 @@ fn the_docs_name_every_key() {
     }
 }
 
+/// Every example is good as it stands; what it leaves out of a whole file is put around it.
 #[test]
-fn the_example_of_the_docs_is_good() {
+fn the_examples_of_the_docs_are_good() {
+    const PORT: &str = "[[port]]\nname = \"wan\"\nkind = \"tap\"\ndevice = \"tap0\"\n\
+                        addresses = [\"192.0.2.10/24\", \"2001:db8::10/64\"]\n";
+    const LISTENER: &str = "[[listener]]\naddress = \"192.0.2.10\"\nhttp = 80\n";
+    const SITE: &str = "[[site]]\nhosts = \"*\"\norigin = \"http://192.0.2.80\"\n";
     let docs = include_str!("../../docs/config.md");
+    let folder = folder("docs");
+    for page in ["pages/not-here.html", "pages/sorry.html"] {
+        std::fs::create_dir_all(folder.join("pages")).expect("a folder");
+        std::fs::write(folder.join(page), "<p>Sorry.").expect("writable");
+    }
     let mut examples = 0;
     for part in docs.split("```toml\n").skip(1) {
         let example = part.split("```").next().unwrap_or_default();
-        if example.contains("[[site]]") && example.contains("[[port]]") {
-            check(example).unwrap_or_else(|report| panic!("{report}"));
-            examples += 1;
+        let mut whole = String::new();
+        for (table, text) in [("[[port]]", PORT), ("[[listener]]", LISTENER), ("[[site]]", SITE)] {
+            if !example.contains(table) {
+                whole.push_str(text);
+            }
         }
+        // `[site.x]` belongs to the site above, which comes last.
+        whole.push_str(example);
+        if let Err(report) = parse(&folder.join("t.toml"), &whole, &machine()) {
+            panic!("{report}\n{whole}");
+        }
+        examples += 1;
     }
-    assert!(examples > 0, "docs/config.md has no whole example");
+    std::fs::remove_dir_all(folder).expect("removable");
+    assert!(examples >= 10, "docs/config.md has only {examples} examples");
 }
 
 proptest! {

@@ -37,6 +37,15 @@ pub fn size(text: &str) -> Result<u64, &'static str> {
     number.checked_mul(unit_bytes).ok_or("write a smaller size")
 }
 
+/// Reads a share: a whole number up to 100 and a percent sign.
+pub fn percent(text: &str) -> Result<u8, &'static str> {
+    const MEND: &str = "write a whole number from 0 to 100 and %, as in \"20%\"";
+    match split(text) {
+        Some((number @ 0..=100, "%")) => Ok(number as u8),
+        _ => Err(MEND),
+    }
+}
+
 /// A duration as a person would write it, in the largest unit that divides it.
 pub fn show_duration(duration: Duration) -> String {
     let ms = duration.as_millis();

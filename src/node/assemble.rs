@@ -4,7 +4,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use dataplane::core_loop::Core;
 use dataplane::mail::Post;
@@ -14,16 +13,15 @@ use dataplane::port::tap::TapPort;
 use dataplane::port::{Mac, Port};
 use dataplane::{Bells, Counters, Pool};
 use hugepages::{Arena, Footprint, Limits, PagePolicy, Region};
-use l7::http1::HttpLimits;
-use l7::proxy::{
-    Answer, Cells, ClientTimeouts, HEAD_CELL_BYTES, Origin, OriginTimeouts, Proxy, ProxyConfig, Site,
-};
+use l7::cache::policy::hash::HashKeys;
+use l7::cache::store::Store;
+use l7::proxy::{Cells, HEAD_CELL_BYTES, Program, Proxy};
 use stack::neigh::Neighbours;
 use stack::{Addr, Iface, Net, Stack, Steering, Tcp, TcpConfig, Udp};
 
 use super::orders::Orders;
 use super::pipeline::NodePipeline;
-use crate::config::{Config, HostPattern, PortKind};
+use crate::config::{Config, PortKind};
 
 /// Packets that may wait for a port.
 const TX_BOUND: usize = 1024;
@@ -31,11 +29,6 @@ const TX_BOUND: usize = 1024;
 const HEADER_CELL_BYTES: u32 = 256;
 /// Payload cells.
 const PAYLOAD_CELL_BYTES: u32 = 2048;
-/// Kept-alive connections per origin and core.
-const IDLE_PER_ORIGIN_MAX: usize = 256;
-/// How long an unused origin connection is kept: less than the 60 to 75 s that origins usually wait.
-const ORIGIN_KEEP_ALIVE_NS: u64 = 50_000_000_000;
-
 /// Letters that may wait for one core.
 pub const MAIL_LETTERS: usize = 512;
 
@@ -49,6 +42,10 @@ pub struct CorePlan {
     pub post: Option<Arc<Post>>,
     /// The config.
     pub config: Config,
+    /// The config as the proxy follows it.
+    pub program: Arc<Program>,
+    /// The cache that all cores share, if there is one.
+    pub cache: Option<SharedCache>,
     /// The core's pools.
     pub limits: Limits,
     /// For a `host` port: the wire to its bridge, and the bridge's and our MAC.
@@ -61,6 +58,15 @@ pub struct CorePlan {
     pub keys: [u64; 4],
     /// Which pages.
     pub pages: PagePolicy,
+}
+
+/// The cache that all cores share.
+#[derive(Clone)]
+pub struct SharedCache {
+    /// The store. A core is the participant of its number.
+    pub store: Arc<Store>,
+    /// Secrets of the hashes of keys.
+    pub keys: HashKeys,
 }
 
 /// What a core has to report when it is built.
@@ -89,7 +95,7 @@ pub fn cores(config: &Config) -> usize {
 /// The pools of each core: the node's memory and connections are divided here, and nowhere else.
 pub fn limits_for(config: &Config) -> Limits {
     let share = cores(config) as u64;
-    let mut l = Limits::for_core_memory(config.node.memory_bytes / share);
+    let mut l = Limits::for_core_memory((config.node.memory_bytes - config.cache.memory_bytes) / share);
     if let Some(n) = config.limits.connections_max {
         l.flows = n.div_ceil(share as u32).max(16);
         l.half_open = l.half_open.min(l.flows / 2).max(8);
@@ -160,7 +166,7 @@ pub fn footprint(config: &Config, limits: &Limits) -> Footprint {
 /// # Errors
 /// One sentence, with the mend.
 pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> {
-    let CorePlan { core, bells, post, config, limits, host_wire, orders, counters, keys, pages } = plan;
+    let CorePlan { core, bells, post, config, limits, host_wire, orders, counters, keys, pages, .. } = plan;
     let mtu = mtu(&config);
     let pool = |name, n, bytes| Pool::reserve(name, n, bytes, pages).map_err(|e| e.to_string());
     let rx = pool("rx", limits.rx_cells, rx_cell_bytes(mtu))?;
@@ -237,8 +243,9 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
         }
     }
     let cells = Cells { payload, heads };
-    let proxy = Proxy::new(proxy_config(&config, &limits), &limits, &mut arena, cells, counters.clone())
-        .ok_or(small)?;
+    let cache = plan.cache.map(|c| (c.store.handle(core), c.keys));
+    let proxy =
+        Proxy::new(plan.program, &limits, &mut arena, cells, cache, counters.clone()).ok_or(small)?;
     let mut stack = Stack::new(net, tcp, Udp::new(64), counters.clone());
     if let Some(post) = post {
         stack.steer(Steering::new(core, post));
@@ -286,50 +293,6 @@ fn own_mac(device: &str) -> Mac {
     }
     let b = h.to_be_bytes();
     [0x02, b[1], b[2], b[3], b[4], b[5]]
-}
-
-/// What the proxy is told.
-pub fn proxy_config(config: &Config, limits: &Limits) -> ProxyConfig {
-    let ns = |d: std::time::Duration| d.as_nanos().min(u128::from(u64::MAX / 4)) as u64;
-    let sites = config
-        .sites
-        .iter()
-        .map(|s| Site {
-            hosts: s.hosts.iter().map(host_text).collect(),
-            answer: Answer::Origins(
-                s.origins
-                    .iter()
-                    .map(|o| Origin { address: o.address, authority: o.authority.clone().into_bytes() })
-                    .collect(),
-            ),
-            timeouts: OriginTimeouts {
-                connect_ns: ns(s.timeouts.connect),
-                first_byte_ns: ns(s.timeouts.first_byte),
-                idle_ns: ns(s.timeouts.idle),
-            },
-        })
-        .collect();
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    ProxyConfig {
-        sites,
-        http: HttpLimits { head_bytes_max: config.limits.head_bytes_max as usize, ..HttpLimits::default() },
-        client: ClientTimeouts {
-            header_ns: ns(config.timeouts.header),
-            keep_alive_ns: ns(config.timeouts.keep_alive),
-        },
-        idle_per_origin_max: IDLE_PER_ORIGIN_MAX,
-        origin_keep_alive_ns: ORIGIN_KEEP_ALIVE_NS,
-        request_budget_bytes: limits.request_budget_bytes,
-        unix_ns_at_start: unix.as_nanos() as u64,
-    }
-}
-
-fn host_text(h: &HostPattern) -> String {
-    match h {
-        HostPattern::Default => "*".to_owned(),
-        HostPattern::Exact(name) => name.clone(),
-        HostPattern::Wildcard(parent) => format!("*.{parent}"),
-    }
 }
 
 /// Where the kernel is to listen for a host port: every listener's addresses.

@@ -10,8 +10,8 @@ use dataplane::counters::Segment;
 use super::{Node, Signals, failed, serve};
 use crate::cli::DemoArgs;
 use crate::config::{
-    Cidr, Config, HostPattern, Limits, Listener, Log, LogFormat, LogLevel, Node as NodeConfig, Origin,
-    OriginTimeouts, Port, PortKind, Site, Timeouts,
+    Cache, Cidr, Config, HostPattern, Limits, Listener, Log, LogFormat, LogLevel, Node as NodeConfig, Origin,
+    Port, PortKind, Resolver, Site, Timeouts, Upstream,
 };
 use crate::demo::origin;
 use crate::{log, stats};
@@ -37,7 +37,7 @@ pub fn demo(args: DemoArgs) -> ExitCode {
             match origin::start(Arc::new(json)) {
                 Ok(o) => {
                     let address = o.address();
-                    (Some(o), Origin { address, authority: address.to_string() })
+                    (Some(o), Origin::at(address, address.to_string()))
                 }
                 Err(e) => return failed(&format!("cannot start the built-in origin: {e}")),
             }
@@ -86,14 +86,17 @@ fn config(listen: &std::net::SocketAddr, origin: Origin) -> Config {
             mac: None,
             pcap: None,
         }],
-        listeners: vec![Listener { addresses: vec![listen.ip()], http: listen.port() }],
-        sites: vec![Site {
-            hosts: vec![HostPattern::Default],
-            origins: vec![origin],
-            timeouts: OriginTimeouts::default(),
+        listeners: vec![Listener {
+            addresses: vec![listen.ip()],
+            http: listen.port(),
+            proxy_protocol_from: Vec::new(),
         }],
+        sites: vec![Site::plain(vec![HostPattern::Default], 0)],
+        upstreams: vec![Upstream::plain(origin)],
+        cache: Cache::OFF,
         timeouts: Timeouts::default(),
         limits: Limits::default(),
         log: Log::default(),
+        resolver: Resolver::default(),
     }
 }

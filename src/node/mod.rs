@@ -15,6 +15,7 @@ mod assemble;
 mod demo;
 mod orders;
 mod pipeline;
+mod program;
 mod serve;
 
 use std::net::SocketAddr;
@@ -22,15 +23,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use dataplane::counters::{NodeState, Segment};
 use dataplane::mail::Post;
 use dataplane::port::mem;
 use dataplane::{Bells, Clock, Ctr};
 use hugepages::{PagePolicy, human_bytes};
+use l7::cache::policy::hash::HashKeys;
+use l7::cache::store::{Store, StoreConfig};
 use serde_json::json;
 
-pub use assemble::{CorePlan, core as build_core, limits_for};
+pub use assemble::{CorePlan, SharedCache, core as build_core, limits_for};
 pub use demo::demo;
 pub use orders::{CoreAnswer, CoreOrder, Desk, Orders, Ticket, Tray};
 pub use pipeline::NodePipeline;
@@ -101,6 +105,10 @@ impl Node {
         let limits = limits_for(&config);
         // The same on all cores: a connection's hash, and with it its ISN, do not depend on where it lands.
         let keys = secrets()?;
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix_ns_at_start = (unix.as_nanos() as u64).saturating_sub(clock.now().0);
+        let program = program::compile(&config, &limits, unix_ns_at_start)?;
+        let cache = shared_cache(&config, cores, &bells)?;
         let mut reports = Vec::new();
         for (core, orders) in all_orders.into_iter().enumerate() {
             let plan = CorePlan {
@@ -108,6 +116,8 @@ impl Node {
                 bells: Arc::clone(&bells),
                 post: post.clone(),
                 config: config.clone(),
+                program: Arc::clone(&program),
+                cache: cache.clone(),
                 limits: limits.clone(),
                 host_wire: wires.next().map(|wire| (wire, NODE_MAC, BRIDGE_MAC)),
                 orders,
@@ -227,6 +237,23 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// The cache, where any site has one. Its participants are the cores, and after them the control side.
+fn shared_cache(config: &Config, cores: usize, bells: &Arc<Bells>) -> Result<Option<SharedCache>, String> {
+    let c = &config.cache;
+    if c.memory_bytes == 0 {
+        return Ok(None);
+    }
+    let [a, b, d, e] = secrets()?;
+    let mut store = StoreConfig::for_bytes(c.memory_bytes, cores as u32 + 1, [a, b]);
+    store.object_bytes_max = c.object_bytes_max.min(store.bytes);
+    store.pinned_bytes_max = c.pinned_bytes_max;
+    let bells = Arc::clone(bells);
+    let wake = Box::new(move |core: usize| bells.ring(core));
+    let store = Store::reserve(store, PagePolicy::Best, wake)
+        .map_err(|e| format!("{e}; lower [cache] memory, or [node] memory"))?;
+    Ok(Some(SharedCache { store, keys: HashKeys(d, e) }))
 }
 
 /// Port 0 asks the kernel for any: the node must listen where the kernel does.

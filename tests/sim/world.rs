@@ -14,7 +14,7 @@ use dataplane::{Ctr, Pool, Time};
 use hugepages::{Arena, Limits, PagePolicy};
 use l7::http1::HttpLimits;
 use l7::proxy::{
-    Answer, Cells, ClientTimeouts, HEAD_CELL_BYTES, Origin, OriginTimeouts, Proxy, ProxyConfig, Site,
+    Cells, ClientTimeouts, HEAD_CELL_BYTES, Origin, OriginTimeouts, Program, Proxy, ProxyConfig,
 };
 use millrace::node::{NodePipeline, Orders};
 use stack::neigh::Neighbours;
@@ -311,13 +311,11 @@ fn edge(ends: Vec<WireEnd>, seed: u64) -> Edge {
     const DAY_NS: u64 = 86_400_000_000_000;
     let origin =
         |v6| Origin { address: (Place::new(3, 2).ip(v6), ORIGIN).into(), authority: b"origin".to_vec() };
-    let site = |hosts: &[&str], v6| Site {
-        hosts: hosts.iter().map(|h| (*h).to_owned()).collect(),
-        answer: Answer::Origins(vec![origin(v6)]),
-        timeouts: OriginTimeouts { connect_ns: DAY_NS, first_byte_ns: DAY_NS, idle_ns: DAY_NS },
-    };
-    let config = ProxyConfig {
-        sites: vec![site(&["sim.example"], false), site(&["*"], true)],
+    let timeouts = OriginTimeouts { connect_ns: DAY_NS, first_byte_ns: DAY_NS, idle_ns: DAY_NS };
+    let mut config = ProxyConfig {
+        sites: Vec::new(),
+        routes: Vec::new(),
+        upstreams: Vec::new(),
         http: HttpLimits::default(),
         client: ClientTimeouts { header_ns: DAY_NS, keep_alive_ns: DAY_NS },
         idle_per_origin_max: 64,
@@ -325,8 +323,12 @@ fn edge(ends: Vec<WireEnd>, seed: u64) -> Edge {
         request_budget_bytes: l.request_budget_bytes,
         unix_ns_at_start: 1_700_000_000_000_000_000,
     };
+    for (host, v6) in [("sim.example", false), ("*", true)] {
+        let answer = config.add_upstream(vec![origin(v6)]);
+        config.add_site(&[host], answer, timeouts);
+    }
     let cells = Cells { payload: payload.clone(), heads: heads.clone() };
-    let proxy = Proxy::new(config, &l, &mut arena, cells, c.clone()).unwrap();
+    let proxy = Proxy::new(Program::new(config), &l, &mut arena, cells, None, c.clone()).unwrap();
     let orders = Arc::new(Orders::default());
     let stack = Stack::new(net, tcp, Udp::new(4), c.clone());
     let pipeline = NodePipeline::new(stack, proxy, Arc::clone(&orders), c.clone());

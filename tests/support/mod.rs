@@ -12,7 +12,7 @@ use dataplane::{Pool, Time};
 use hugepages::{Arena, Limits, PagePolicy};
 use l7::http1::HttpLimits;
 use l7::proxy::{
-    Answer, Cells, ClientTimeouts, HEAD_CELL_BYTES, Origin, OriginTimeouts, Proxy, ProxyConfig, Site,
+    Answer, Cells, ClientTimeouts, HEAD_CELL_BYTES, Origin, OriginTimeouts, Program, Proxy, ProxyConfig,
 };
 use millrace::node::{NodePipeline, Orders};
 use stack::neigh::Neighbours;
@@ -61,19 +61,10 @@ pub fn core(who: Who, flows: u32) -> (Core<NodePipeline>, WireEnd, Arc<Segment>)
     let tcp_config = TcpConfig::new([1, 2, 3, 4], &limits);
     let mut tcp = Tcp::new(&limits, &mut arena, tcp_config, rx, c.clone()).unwrap();
     tcp.listen(None, NODE_PORT).unwrap();
-    let answer = match who {
-        Who::Stub(n) => Answer::Stub(vec![b'x'; n]),
-        Who::Proxy => Answer::Origins(vec![Origin {
-            address: (ORIGIN_IP, ORIGIN_PORT).into(),
-            authority: b"origin".to_vec(),
-        }]),
-    };
-    let config = ProxyConfig {
-        sites: vec![Site {
-            hosts: vec!["*".to_owned()],
-            answer,
-            timeouts: OriginTimeouts { connect_ns: HOUR_NS, first_byte_ns: HOUR_NS, idle_ns: HOUR_NS },
-        }],
+    let mut config = ProxyConfig {
+        sites: Vec::new(),
+        routes: Vec::new(),
+        upstreams: Vec::new(),
         http: HttpLimits::default(),
         client: ClientTimeouts { header_ns: HOUR_NS, keep_alive_ns: HOUR_NS },
         idle_per_origin_max: 1024,
@@ -81,11 +72,18 @@ pub fn core(who: Who, flows: u32) -> (Core<NodePipeline>, WireEnd, Arc<Segment>)
         request_budget_bytes: limits.request_budget_bytes,
         unix_ns_at_start: 1_700_000_000_000_000_000,
     };
+    let origin = Origin { address: (ORIGIN_IP, ORIGIN_PORT).into(), authority: b"origin".to_vec() };
+    let answer = match who {
+        Who::Stub(n) => Answer::Stub(vec![b'x'; n]),
+        Who::Proxy => config.add_upstream(vec![origin]),
+    };
+    let timeouts = OriginTimeouts { connect_ns: HOUR_NS, first_byte_ns: HOUR_NS, idle_ns: HOUR_NS };
+    config.add_site(&["*"], answer, timeouts);
     let cells = Cells {
         payload: pool("payload", limits.payload_cells, 2048),
         heads: pool("head", 64, HEAD_CELL_BYTES),
     };
-    let proxy = Proxy::new(config, &limits, &mut arena, cells, c.clone()).unwrap();
+    let proxy = Proxy::new(Program::new(config), &limits, &mut arena, cells, None, c.clone()).unwrap();
     let stack = Stack::new(net, tcp, Udp::new(16), c.clone());
     let pipeline = NodePipeline::new(stack, proxy, Arc::new(Orders::default()), c.clone());
     (Core::new(vec![Box::new(port)], pipeline, c, 1024), far, seg)

@@ -158,7 +158,7 @@ impl Proxy {
     /// A proxy with the pools of `limits`, cut from `arena`. `None` when the arena is smaller than
     /// [`Proxy::cost`], or a stub's body larger than a cell.
     pub fn new(
-        config: ProxyConfig,
+        program: Arc<Program>,
         limits: &Limits,
         arena: &mut Arena,
         cells: Cells,
@@ -166,14 +166,14 @@ impl Proxy {
         counters: Counters,
     ) -> Option<Proxy> {
         let nobody = FlowId::NONE;
-        let exchanges = Slab::new(arena, limits.http_contexts, || Exchange::new(nobody, &config.http))?;
+        let exchanges = Slab::new(arena, limits.http_contexts, || Exchange::new(nobody, &program.config.http))?;
         let (store, keys) = match store {
             Some((store, keys)) => (Some(store), keys),
             None => (None, HashKeys(0, 0)),
         };
+        let config = &program.config;
         let date = http_date::format(config.unix_ns_at_start / 1_000_000_000);
         let unix_ns_at_start = config.unix_ns_at_start;
-        let program = Program::new(config);
         let none = Plan { program: Arc::clone(&program), slots: Vec::new(), stubs: Vec::new() };
         let mut proxy = Proxy {
             current: Rc::new(none),

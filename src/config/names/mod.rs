@@ -1,11 +1,21 @@
-//! Text that names something on the network: hosts, origins, addresses with a prefix, MACs, interfaces, nodes.
+//! Text that names something: hosts, addresses with a prefix, MACs, interfaces, nodes; origins and what HTTP names
+//! have files of their own.
 //!
 //! Each function takes a string from the config and gives the value, or the cause and the mend.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+mod http;
+mod origin;
 
-use super::model::{Cidr, HostPattern, Origin};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use super::model::{Cidr, HostPattern};
 use super::report::quote;
+
+pub use http::{
+    Direction, check_path, cookie, field_name, field_to_write, hash_key, parameter_pattern,
+    pattern_to_remove, redirect_host, route_path, statuses, value,
+};
+pub use origin::origin;
 
 /// Why a string is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,98 +89,6 @@ fn host_name(shown: &str, name: &str) -> Result<(), Wrong> {
     Ok(())
 }
 
-/// An origin: `http://HOST[:PORT]`, where the host is an IP address or `localhost`.
-pub fn origin(text: &str) -> Result<Origin, Wrong> {
-    const SHAPE: &str =
-        "write \"http://ADDRESS:PORT\", as in \"http://192.0.2.80:8080\" or \"http://[2001:db8::80]\"";
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return wrong(format!("the origin {} has no scheme", quote(text)), SHAPE);
-    };
-    match scheme.to_ascii_lowercase().as_str() {
-        "http" => {}
-        "https" => {
-            let cause = format!("the origin {} uses https, which is not yet in this version", quote(text));
-            return wrong(cause, "use http:// and an origin on a network that you trust");
-        }
-        _ => return wrong(format!("the origin {} has an unknown scheme", quote(text)), SHAPE),
-    }
-    let authority = rest.strip_suffix('/').unwrap_or(rest);
-    if authority.contains(['/', '?', '#']) {
-        let mend = "end it after the port: a request keeps its own path";
-        return wrong(format!("the origin {} has a path", quote(text)), mend);
-    }
-    if authority.contains('@') {
-        return wrong(
-            format!("the origin {} has a user name", quote(text)),
-            "leave out everything up to the @",
-        );
-    }
-    if authority.parse::<Ipv6Addr>().is_ok() {
-        let cause = format!("the IPv6 address in {} has no brackets", quote(text));
-        return wrong(cause, format!("write \"http://[{authority}]:80\", with the port that you mean"));
-    }
-    let (host, port) = match authority.rfind(':') {
-        // A colon within brackets is the address's own.
-        Some(colon) if !authority.ends_with(']') => (&authority[..colon], Some(&authority[colon + 1..])),
-        _ => (authority, None),
-    };
-    let port = match port {
-        None => 80,
-        Some(digits) => match port_number(digits) {
-            Some(port) => port,
-            None => {
-                let cause = format!("the port of {} is not a TCP port", quote(text));
-                return wrong(cause, "write a port from 1 to 65535");
-            }
-        },
-    };
-    let ip = origin_address(text, host, SHAPE)?;
-    if ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST) {
-        let cause = format!("the origin {} is not the address of one host", quote(text));
-        return wrong(cause, "write the address that the origin listens on");
-    }
-    let shown = if host.eq_ignore_ascii_case("localhost") {
-        "localhost".to_string()
-    } else {
-        match ip {
-            IpAddr::V4(v4) => v4.to_string(),
-            IpAddr::V6(v6) => format!("[{v6}]"),
-        }
-    };
-    let authority = if port == 80 { shown } else { format!("{shown}:{port}") };
-    Ok(Origin { address: SocketAddr::new(ip, port), authority })
-}
-
-fn origin_address(text: &str, host: &str, shape: &str) -> Result<IpAddr, Wrong> {
-    if host.is_empty() {
-        return wrong(format!("the origin {} has no host", quote(text)), shape);
-    }
-    if host.eq_ignore_ascii_case("localhost") {
-        return Ok(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    }
-    if let Some(literal) = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
-        return match literal.parse::<Ipv6Addr>() {
-            Ok(v6) => Ok(IpAddr::V6(v6)),
-            Err(_) => wrong(format!("the address in {} is not an IPv6 address", quote(text)), shape),
-        };
-    }
-    if let Ok(v4) = host.parse::<Ipv4Addr>() {
-        return Ok(IpAddr::V4(v4));
-    }
-    if host.contains([':', '[', ']']) {
-        let cause = format!("the IPv6 address in {} has no brackets", quote(text));
-        return wrong(cause, "write \"http://[ADDRESS]:PORT\"");
-    }
-    if host.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
-        return wrong(format!("the address in {} is not an IPv4 address", quote(text)), shape);
-    }
-    if host_name(text, host).is_err() {
-        return wrong(format!("the host of {} is neither an address nor a name", quote(text)), shape);
-    }
-    let cause = format!("the origin {} is given by name, which is not yet in this version", quote(text));
-    wrong(cause, "write its IP address")
-}
-
 /// A TCP port in decimal, without sign or spaces.
 fn port_number(digits: &str) -> Option<u16> {
     if !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -217,6 +135,56 @@ pub fn cidr(text: &str) -> Result<Cidr, Wrong> {
         return wrong(cause, "write the address of this node");
     }
     Ok(cidr)
+}
+
+/// A network: `10.0.0.0/8`; an address alone is a network of one.
+pub fn network(text: &str) -> Result<Cidr, Wrong> {
+    let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
+    let Ok(address) = address.parse::<IpAddr>() else {
+        let mend = "write it as in \"10.0.0.0/8\" or \"2001:db8::/32\"";
+        return wrong(format!("{} is not a network", quote(text)), mend);
+    };
+    let (width, bits) = match address {
+        IpAddr::V4(v4) => (32, u128::from(v4.to_bits())),
+        IpAddr::V6(v6) => (128, v6.to_bits()),
+    };
+    let prefix_len = match prefix.map(|p| (p, p.parse::<u8>())) {
+        None => width,
+        Some((p, Ok(len))) if len <= width && p.bytes().all(|b| b.is_ascii_digit()) => len,
+        Some(_) => {
+            let cause = format!("the prefix length of {} is out of range", quote(text));
+            return wrong(cause, format!("write 0 to {width}"));
+        }
+    };
+    let host_bits = u32::from(width - prefix_len);
+    // A shift by all 128 bits would overflow: /0 leaves nothing.
+    let kept = bits.checked_shr(host_bits).and_then(|n| n.checked_shl(host_bits)).unwrap_or(0);
+    if kept != bits {
+        let first = match address {
+            IpAddr::V4(_) => IpAddr::V4((kept as u32).into()),
+            IpAddr::V6(_) => IpAddr::V6(kept.into()),
+        };
+        let cause = format!("{} is an address within a network, not the network", quote(text));
+        return wrong(cause, format!("write \"{first}/{prefix_len}\", or the address alone"));
+    }
+    Ok(Cidr { address, prefix_len })
+}
+
+/// A name server: `192.0.2.53`, `192.0.2.53:5353`, `[2001:db8::53]:53`.
+pub fn server(text: &str) -> Result<SocketAddr, Wrong> {
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+    let address = match (text.parse::<SocketAddr>(), bare.parse::<IpAddr>()) {
+        (Ok(address), _) => address,
+        (_, Ok(ip)) => SocketAddr::new(ip, 53),
+        _ => {
+            let mend = "write its address, as in \"192.0.2.53\" or \"[2001:db8::53]:53\"";
+            return wrong(format!("{} is not the address of a name server", quote(text)), mend);
+        }
+    };
+    if address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast() {
+        return wrong(format!("no name server can be at {}", quote(text)), "write the address of one");
+    }
+    Ok(address)
 }
 
 /// A plain address: a listener's or a gateway's.
@@ -288,7 +256,7 @@ pub fn label(text: &str) -> Result<String, Wrong> {
 mod tests {
     use super::*;
 
-    fn cause<T: std::fmt::Debug>(result: Result<T, Wrong>) -> String {
+    pub fn cause<T: std::fmt::Debug>(result: Result<T, Wrong>) -> String {
         let wrong = result.expect_err("must be refused");
         assert!(!wrong.cause.contains(';'), "the first ; of a line ends the cause: {}", wrong.cause);
         format!("{}; {}", wrong.cause, wrong.mend)
@@ -330,48 +298,6 @@ mod tests {
     }
 
     #[test]
-    fn origins() {
-        let good = [
-            ("http://192.0.2.80:8080", "192.0.2.80:8080", "192.0.2.80:8080"),
-            ("http://192.0.2.80", "192.0.2.80:80", "192.0.2.80"),
-            ("HTTP://192.0.2.80:80/", "192.0.2.80:80", "192.0.2.80"),
-            ("http://LocalHost:3000", "127.0.0.1:3000", "localhost:3000"),
-            ("http://[2001:db8::80]:8080", "[2001:db8::80]:8080", "[2001:db8::80]:8080"),
-            ("http://[2001:db8:0::80]", "[2001:db8::80]:80", "[2001:db8::80]"),
-        ];
-        for (text, address, authority) in good {
-            let origin = origin(text).unwrap_or_else(|w| panic!("{text}: {w:?}"));
-            assert_eq!(origin.address, address.parse().expect("an address"), "{text}");
-            assert_eq!(origin.authority, authority, "{text}");
-        }
-        let refused = [
-            ("192.0.2.80:80", "no scheme"),
-            ("ftp://192.0.2.80", "unknown scheme"),
-            ("https://192.0.2.80", "https, which is not yet in this version"),
-            ("http://origin.example.net:80", "by name, which is not yet in this version"),
-            ("http://", "has no host"),
-            ("http://:80", "has no host"),
-            ("http://192.0.2.80:0", "not a TCP port"),
-            ("http://192.0.2.80:65536", "not a TCP port"),
-            ("http://192.0.2.80:+80", "not a TCP port"),
-            ("http://192.0.2.80:", "not a TCP port"),
-            ("http://192.0.2.300", "not an IPv4 address"),
-            ("http://2001:db8::80", "has no brackets"),
-            ("http://2001:db8:0:0:0:0:0:1:8080", "has no brackets"),
-            ("http://[2001:db8::80", "has no brackets"),
-            ("http://[::g]:80", "not an IPv6 address"),
-            ("http://192.0.2.80/app", "has a path"),
-            ("http://u:p@192.0.2.80", "has a user name"),
-            ("http://0.0.0.0:80", "not the address of one host"),
-            ("http://a b:80", "neither an address nor a name"),
-        ];
-        for (text, phrase) in refused {
-            let cause = cause(origin(text));
-            assert!(cause.contains(phrase), "{text}: {cause}");
-        }
-    }
-
-    #[test]
     fn prefixes() {
         for text in
             ["192.0.2.10/24", "10.0.0.0/31", "10.0.0.1/32", "10.255.255.255/0", "2001:db8::10/64", "::1/128"]
@@ -398,6 +324,48 @@ mod tests {
         assert!(!net.contains("192.0.3.1".parse().expect("good")));
         assert!(!net.contains("::1".parse().expect("good")));
         assert!(cidr("2001:db8::1/0").expect("good").contains("::1".parse().expect("good")));
+    }
+
+    #[test]
+    fn networks() {
+        for (text, shown) in [
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("::/0", "::/0"),
+            ("2001:db8::/32", "2001:db8::/32"),
+            ("192.0.2.1", "192.0.2.1/32"),
+            ("::1", "::1/128"),
+        ] {
+            assert_eq!(network(text).map(|n| n.to_string()), Ok(shown.to_string()));
+        }
+        for (text, phrase) in [
+            ("10.0.0.1/8", "write \"10.0.0.0/8\""),
+            ("2001:db8::1/32", "write \"2001:db8::/32\""),
+            ("1.2.3.4/0", "write \"0.0.0.0/0\""),
+            ("10.0.0.0/33", "out of range"),
+            ("10.0.0.0/+8", "out of range"),
+            ("10/8", "not a network"),
+            ("", "not a network"),
+        ] {
+            let cause = cause(network(text));
+            assert!(cause.contains(phrase), "{text}: {cause}");
+        }
+    }
+
+    #[test]
+    fn name_servers() {
+        for (text, address) in [
+            ("192.0.2.53", "192.0.2.53:53"),
+            ("192.0.2.53:5353", "192.0.2.53:5353"),
+            ("2001:db8::53", "[2001:db8::53]:53"),
+            ("[2001:db8::53]", "[2001:db8::53]:53"),
+            ("[2001:db8::53]:54", "[2001:db8::53]:54"),
+        ] {
+            assert_eq!(server(text), Ok(address.parse().expect("an address")), "{text}");
+        }
+        for text in ["", "dns.example", "192.0.2.53:0", "0.0.0.0", "224.0.0.1", "1.2.3"] {
+            assert!(server(text).is_err(), "{text}");
+        }
     }
 
     #[test]

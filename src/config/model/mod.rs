@@ -8,6 +8,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod cache;
+mod site;
+mod upstream;
+
+pub use cache::*;
+pub use site::*;
+pub use upstream::*;
+
 /// A whole, valid config.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -19,12 +27,18 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// At least one; no host is in two.
     pub sites: Vec<Site>,
+    /// Where the sites' routes lead; no two are equal.
+    pub upstreams: Vec<Upstream>,
+    /// Memory of the cache.
+    pub cache: Cache,
     /// How long a client may take.
     pub timeouts: Timeouts,
     /// Bounds of tables and buffers.
     pub limits: Limits,
     /// What is logged and how.
     pub log: Log,
+    /// How origins' names become addresses.
+    pub resolver: Resolver,
 }
 
 /// `[node]`
@@ -89,17 +103,9 @@ pub struct Listener {
     pub addresses: Vec<IpAddr>,
     /// TCP port for plain HTTP, never 0.
     pub http: u16,
-}
-
-/// `[[site]]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Site {
-    /// At least one.
-    pub hosts: Vec<HostPattern>,
-    /// At least one, without duplicates.
-    pub origins: Vec<Origin>,
-    /// How long an origin may take.
-    pub timeouts: OriginTimeouts,
+    /// Connections from these networks begin with a PROXY protocol header, v1 or v2; empty means none do. From
+    /// elsewhere a connection begins with the request.
+    pub proxy_protocol_from: Vec<Cidr>,
 }
 
 /// Which hosts a site answers for.
@@ -111,27 +117,6 @@ pub enum HostPattern {
     Exact(String),
     /// `"*.example.com"`: holds `example.com`, which itself is not matched.
     Wildcard(String),
-}
-
-/// An origin server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
-    /// Where it is.
-    pub address: SocketAddr,
-    /// `host:port` as in the config (the port left out where it is 80): for messages, and for `Host` where a
-    /// request has none.
-    pub authority: String,
-}
-
-/// `timeouts` of a site.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OriginTimeouts {
-    /// From the SYN to the connection.
-    pub connect: Duration,
-    /// From the request's last byte to the response's first.
-    pub first_byte: Duration,
-    /// Between two bytes of a body, in either direction.
-    pub idle: Duration,
 }
 
 /// `[timeouts]`: how long a client may take.
@@ -153,12 +138,43 @@ pub struct Limits {
 }
 
 /// `[log]`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
     /// The least weighty kind of message that is written.
     pub level: LogLevel,
     /// How a message is written.
     pub format: LogFormat,
+    /// Where a line per request goes, for sites that say nothing else; a site's own value has it already.
+    pub access: Option<LogTarget>,
+    /// How such a line is written.
+    pub access_format: AccessFormat,
+}
+
+/// Where lines go.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum LogTarget {
+    /// Standard output.
+    Stdout,
+    /// The end of this file.
+    File(PathBuf),
+}
+
+/// `access_format` of `[log]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessFormat {
+    /// An object per line.
+    Json,
+    /// The combined format that web servers share, and the times.
+    Text,
+}
+
+/// `[resolver]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolver {
+    /// Name servers; empty means those of /etc/resolv.conf.
+    pub servers: Vec<SocketAddr>,
+    /// An answer is kept at least this long.
+    pub ttl_min: Duration,
 }
 
 /// `level` of `[log]`
@@ -222,16 +238,6 @@ impl fmt::Display for HostPattern {
     }
 }
 
-impl Default for OriginTimeouts {
-    fn default() -> OriginTimeouts {
-        OriginTimeouts {
-            connect: Duration::from_secs(5),
-            first_byte: Duration::from_secs(30),
-            idle: Duration::from_secs(60),
-        }
-    }
-}
-
 impl Default for Timeouts {
     fn default() -> Timeouts {
         Timeouts { header: Duration::from_secs(10), keep_alive: Duration::from_secs(60) }
@@ -246,6 +252,17 @@ impl Default for Limits {
 
 impl Default for Log {
     fn default() -> Log {
-        Log { level: LogLevel::Info, format: LogFormat::Auto }
+        Log {
+            level: LogLevel::Info,
+            format: LogFormat::Auto,
+            access: None,
+            access_format: AccessFormat::Json,
+        }
+    }
+}
+
+impl Default for Resolver {
+    fn default() -> Resolver {
+        Resolver { servers: Vec::new(), ttl_min: Duration::from_secs(5) }
     }
 }

@@ -1,0 +1,91 @@
+//! `[[listener]]`, and what holds between listeners.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use super::ports::PortAt;
+use super::{At, Reader, texts};
+use crate::config::model::*;
+use crate::config::names;
+use crate::config::reader::{Place, Table};
+
+/// A listener with the places that later checks point at.
+pub(super) struct ListenerAt {
+    pub addresses: Vec<At<IpAddr>>,
+    pub http: At<u16>,
+    pub proxy_protocol_from: Vec<Cidr>,
+}
+
+impl Reader<'_, '_> {
+    pub(super) fn listener(&mut self, table: &Table<'_, '_>) {
+        let address = table.require("address", "give it one of a port's, as in address = \"192.0.2.10\"");
+        let http = table.get("http");
+        let https_later = table.later("https", "use http = 80, and end TLS in front of this node");
+        let quic_later = table.later("quic", "remove it");
+        if http.is_none() && !https_later && !quic_later {
+            self.context.report_absence(
+                table.place(),
+                "[[listener]] has no \"http\"",
+                "add one, as in http = 80",
+            );
+        }
+        let proxy_protocol_from = self.proxy_protocol(table);
+        table.finish();
+        let addresses = address.map(|v| texts(&v.one_or_more(), names::address)).unwrap_or_default();
+        let port =
+            http.and_then(|v| Some(At { value: v.integer(1..=65535)? as u16, place: v.place.clone() }));
+        // The addresses are checked against the ports even when the TCP port is bad: 0 stands for "unknown".
+        let port = port.unwrap_or_else(|| At { value: 0, place: table.place().clone() });
+        self.listeners.push(ListenerAt { addresses, http: port, proxy_protocol_from });
+    }
+
+    /// Whose connections begin with a PROXY protocol header.
+    fn proxy_protocol(&self, table: &Table<'_, '_>) -> Vec<Cidr> {
+        let on = table.get("proxy_protocol").and_then(|v| v.boolean()).unwrap_or(false);
+        let Some(from) = table.get("proxy_protocol_from") else {
+            let everywhere = ["0.0.0.0/0", "::/0"].map(|n| names::network(n).expect("a good network"));
+            return if on { everywhere.to_vec() } else { Vec::new() };
+        };
+        if !on {
+            let cause = "\"proxy_protocol_from\" means nothing without proxy_protocol = true";
+            from.error(cause, "add that, or remove this");
+        }
+        texts(&from.one_or_more(), names::network).into_iter().map(|n| n.value).collect()
+    }
+
+    pub(super) fn between_listeners(&self) {
+        let context = self.context;
+        let mut taken: HashMap<(IpAddr, u16), &Place> = HashMap::new();
+        for ListenerAt { addresses, http, .. } in &self.listeners {
+            for at in addresses {
+                let ip = at.value;
+                // A host port is the kernel's: any address of its networks may be listened on.
+                let on_port = |p: &PortAt| {
+                    let wide = p.port.kind == PortKind::Host && ip.is_loopback();
+                    p.addresses.iter().any(|a| a.value.address == ip || (wide && a.value.contains(ip)))
+                };
+                if self.whole && !self.ports.is_empty() && !self.ports.iter().any(on_port) {
+                    let cause = format!("the listener's address {ip} is on no port");
+                    let mend = "add it to the addresses of a [[port]], or listen on one that is there";
+                    context.report_absence(&at.place, cause, mend);
+                }
+                if http.value == 0 {
+                    continue;
+                }
+                match taken.get(&(ip, http.value)) {
+                    None => {
+                        taken.insert((ip, http.value), &at.place);
+                    }
+                    Some(other) => {
+                        let line = other.line(context);
+                        let cause = format!(
+                            "TCP port {} of {ip} is taken by the listener of line {line}",
+                            http.value
+                        );
+                        context.report(&at.place, cause, "remove one, or choose another TCP port");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! What the proxy is told: a [`Program`] from a [`Config`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hugepages::Limits;
+use l7::cache::policy::rules::{CacheRules, KeyRules, Obey, QueryRule};
+use l7::http1::HttpLimits;
+use l7::phases::modules::RedirectTo;
+use l7::phases::{
+    EditSpec, ErrorPages, Filter, Program as Modules, Redirect, RequestHeaders, ResponseHeaders,
+};
+use l7::proxy::{
+    Answer, ClientTimeouts, Origin, OriginTimeouts, Program, ProxyConfig, Route, Site, Upstream,
+};
+
+use crate::config::{self, Config, HeaderRules, HostPattern, NamePattern, QueryKey, ValuePart, Variable};
+
+/// Kept-alive connections per origin and core.
+const IDLE_PER_ORIGIN_MAX: usize = 256;
+/// How long an unused origin connection is kept: less than the 60 to 75 s that origins usually wait.
+const ORIGIN_KEEP_ALIVE_NS: u64 = 50_000_000_000;
+
+/// Compiles a config for the cores. `unix_ns_at_start` is the time at which the cores' clock was 0.
+///
+/// # Errors
+/// One sentence, where a rule cannot be compiled.
+pub fn compile(config: &Config, limits: &Limits, unix_ns_at_start: u64) -> Result<Arc<Program>, String> {
+    let mut p = ProxyConfig {
+        sites: Vec::new(),
+        routes: Vec::new(),
+        upstreams: config.upstreams.iter().map(upstream).collect(),
+        http: HttpLimits { head_bytes_max: config.limits.head_bytes_max as usize, ..HttpLimits::default() },
+        client: ClientTimeouts {
+            header_ns: ns(config.timeouts.header),
+            keep_alive_ns: ns(config.timeouts.keep_alive),
+        },
+        idle_per_origin_max: IDLE_PER_ORIGIN_MAX,
+        origin_keep_alive_ns: ORIGIN_KEEP_ALIVE_NS,
+        request_budget_bytes: limits.request_budget_bytes,
+        unix_ns_at_start,
+    };
+    for s in &config.sites {
+        let first = p.routes.len();
+        for r in &s.routes {
+            let route = route(r).map_err(|e| format!("site {}, route {}: {e}", host_text(&s.hosts[0]), r.path))?;
+            p.routes.push(route);
+        }
+        let pages = s.error_pages.iter().map(|e| (statuses_text(&e.statuses), e.body.to_vec()));
+        let pages: Vec<(String, Vec<u8>)> = pages.collect();
+        p.sites.push(Site {
+            hosts: s.hosts.iter().map(host_text).collect(),
+            routes: (first..).zip(&s.routes).map(|(n, r)| (r.path.clone(), n as u16)).collect(),
+            pages: ErrorPages::new(pages.iter().map(|(k, v)| (k.as_str(), v.clone())))
+                .map_err(|e| format!("error_pages: {e}"))?,
+        });
+    }
+    Ok(Program::new(p))
+}
+
+fn ns(d: Duration) -> u64 {
+    d.as_nanos().min(u128::from(u64::MAX / 4)) as u64
+}
+
+fn seconds(d: Duration) -> u32 {
+    d.as_secs().min(u64::from(u32::MAX)) as u32
+}
+
+fn upstream(u: &config::Upstream) -> Upstream {
+    let origin = |o: &config::Origin| {
+        Some(Origin { address: o.address()?, authority: o.authority.clone().into_bytes() })
+    };
+    Upstream { origins: u.origins.iter().filter_map(origin).collect() }
+}
+
+fn route(r: &config::Route) -> Result<Route, String> {
+    let answer = match r.upstream {
+        Some(n) => Answer::Upstream(n as u16),
+        None => Answer::Nobody,
+    };
+    let mut route = Route::new(
+        answer,
+        OriginTimeouts {
+            connect_ns: ns(r.timeouts.connect),
+            first_byte_ns: ns(r.timeouts.first_byte),
+            idle_ns: ns(r.timeouts.idle),
+        },
+    );
+    route.cache = r.cache.as_ref().map(cache_rules);
+    route.cache_status = r.cache.as_ref().is_some_and(|c| c.status);
+    let mut modules = Modules::builder();
+    if let Some(to) = &r.redirect {
+        for to_where in redirects(to) {
+            let module = Redirect::new(to.status, &to_where, Filter::ALWAYS).map_err(|e| e.to_string())?;
+            modules = modules.with(module).map_err(|e| e.to_string())?;
+        }
+    }
+    if !r.request_headers.is_empty() {
+        let spec = edit_spec(&r.request_headers);
+        let module = RequestHeaders::new(&spec, Filter::ALWAYS).map_err(|e| e.to_string())?;
+        modules = modules.with(module).map_err(|e| e.to_string())?;
+    }
+    if !r.response_headers.is_empty() {
+        let spec = edit_spec(&r.response_headers);
+        let module = ResponseHeaders::new(&spec, Filter::ALWAYS).map_err(|e| e.to_string())?;
+        modules = modules.with(module).map_err(|e| e.to_string())?;
+    }
+    route.modules = modules.build();
+    Ok(route)
+}
+
+fn redirects(r: &config::Redirect) -> Vec<RedirectTo> {
+    let https = r.https.then_some(RedirectTo::Https(443));
+    https.into_iter().chain(r.host.clone().map(RedirectTo::Host)).collect()
+}
+
+fn edit_spec(h: &HeaderRules) -> EditSpec {
+    let field = |f: &config::HeaderField| {
+        let value: String = f
+            .value
+            .iter()
+            .map(|part| match part {
+                ValuePart::Text(text) => text.as_str(),
+                ValuePart::Variable(Variable::ClientIp) => "{client_ip}",
+                ValuePart::Variable(Variable::Host) => "{host}",
+                ValuePart::Variable(Variable::Path) => "{path}",
+                ValuePart::Variable(Variable::Scheme) => "{scheme}",
+            })
+            .collect();
+        (f.name.clone(), value)
+    };
+    EditSpec {
+        set: h.set.iter().map(field).collect(),
+        add: h.add.iter().map(field).collect(),
+        remove: h.remove.iter().map(pattern_text).collect(),
+    }
+}
+
+fn pattern_text(p: &NamePattern) -> String {
+    match p {
+        NamePattern::Exact(name) => name.clone(),
+        NamePattern::Prefix(prefix) => format!("{prefix}*"),
+    }
+}
+
+fn statuses_text(statuses: &std::ops::RangeInclusive<u16>) -> String {
+    if statuses.start() == statuses.end() {
+        statuses.start().to_string()
+    } else {
+        format!("{}xx", statuses.start() / 100)
+    }
+}
+
+fn boxed<'s>(texts: impl IntoIterator<Item = &'s String>) -> Box<[Box<[u8]>]> {
+    texts.into_iter().map(|t| Box::from(t.as_bytes())).collect()
+}
+
+fn cache_rules(c: &config::CacheRules) -> CacheRules {
+    let is_space = |name: &&String| name.eq_ignore_ascii_case("surrogate-key");
+    CacheRules {
+        default_ttl_s: c.default_ttl.map(seconds),
+        min_ttl_s: seconds(c.min_ttl),
+        max_ttl_s: c.max_ttl.map_or(u32::MAX, seconds),
+        heuristic_max_s: if c.heuristic { seconds(c.heuristic_max) } else { 0 },
+        status_ttl_s: c.negative_ttl.iter().map(|(status, ttl)| (*status, seconds(*ttl))).collect(),
+        swr_s: seconds(c.stale_while_revalidate),
+        sie_s: seconds(c.stale_if_error),
+        object_bytes_max: c.object_bytes_max,
+        key: KeyRules {
+            query: query_rule(&c.key),
+            headers: boxed(&c.key.headers),
+            cookies: boxed(&c.key.cookies),
+            ..KeyRules::default()
+        },
+        slice_bytes: c.slice_bytes.unwrap_or(0),
+        obey: Obey { no_cache: c.obey_request, no_store: c.obey_request, ages: c.obey_request },
+        targeted: boxed(&c.targeted),
+        comma_tags: boxed(c.tags.iter().filter(|t| !is_space(t))),
+        space_tags: boxed(c.tags.iter().filter(is_space)),
+        ..CacheRules::default()
+    }
+}
+
+fn query_rule(key: &config::CacheKey) -> QueryRule {
+    match (&key.query, key.query_ignore.is_empty()) {
+        (QueryKey::All, true) => QueryRule::All,
+        (QueryKey::All, false) => {
+            QueryRule::Except(key.query_ignore.iter().map(|p| Box::from(pattern_text(p).as_bytes())).collect())
+        }
+        (QueryKey::None, _) => QueryRule::None,
+        (QueryKey::Only(names), _) => QueryRule::Only(boxed(names)),
+    }
+}
+
+fn host_text(h: &HostPattern) -> String {
+    match h {
+        HostPattern::Default => "*".to_owned(),
+        HostPattern::Exact(name) => name.clone(),
+        HostPattern::Wildcard(parent) => format!("*.{parent}"),
+    }
+}
