@@ -88,7 +88,8 @@ fn number(text: &[u8], at: usize, digits: usize) -> Option<u64> {
     super::bytes::decimal(text.get(at..at + digits)?)
 }
 
-fn month(text: &[u8], at: usize) -> Option<u64> {
+/// The number of the month whose name is at `at`.
+pub(crate) fn month(text: &[u8], at: usize) -> Option<u64> {
     let name = text.get(at..at + 3)?;
     MONTHS.iter().position(|m| m[..] == *name).map(|index| index as u64 + 1)
 }

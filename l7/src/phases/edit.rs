@@ -92,13 +92,15 @@ impl HeadEdit {
             if bytes::text_end(value.as_bytes(), 0) != value.len() {
                 return Err(error(EditFault::ValueInvalid));
             }
-            let first = pieces.len();
-            template::put_text(name, &mut text, &mut pieces);
-            template::put_text(": ", &mut text, &mut pieces);
-            template::compile(value.trim_matches([' ', '\t']), &mut text, &mut pieces)
+            // Pieces of their own: each line can be left out.
+            let mut own = Vec::new();
+            template::put_text(name, &mut text, &mut own);
+            template::put_text(": ", &mut text, &mut own);
+            template::compile(value.trim_matches([' ', '\t']), &mut text, &mut own)
                 .map_err(|fault| error(fault.into()))?;
-            template::put_text("\r\n", &mut text, &mut pieces);
-            lines.push((checked, first, pieces.len()));
+            template::put_text("\r\n", &mut text, &mut own);
+            lines.push((checked, pieces.len(), pieces.len() + own.len()));
+            pieces.append(&mut own);
         }
         Ok(HeadEdit {
             exact: Table::new(exact.into_iter().map(|name| (name, 0))),

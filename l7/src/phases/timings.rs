@@ -22,6 +22,17 @@ pub enum Mark {
 
 impl Mark {
     const COUNT: usize = 7;
+
+    /// All of them, in order.
+    pub const ALL: [Mark; Mark::COUNT] = [
+        Mark::Start,
+        Mark::ConnectStart,
+        Mark::Connected,
+        Mark::RequestSent,
+        Mark::OriginFirstByte,
+        Mark::FirstByte,
+        Mark::LastByte,
+    ];
 }
 
 /// The moments of one exchange, 32 bytes: each in microseconds after the start, a little over an hour at most.
