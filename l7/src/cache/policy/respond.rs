@@ -48,7 +48,6 @@ pub fn plan(
     now_ms: u64,
 ) -> Plan {
     let total = total.or(blob.facts().total());
-    let headers = head.headers();
     let mut plan = Plan {
         content: Content::Whole(total),
         parts: Ranges::new(),
