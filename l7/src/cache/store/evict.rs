@@ -48,7 +48,7 @@ impl Margins {
 }
 
 /// The share of a shard above which an object must be a ghost to be kept: half of what its small queue holds.
-const ADMIT_SHARE: u32 = 20;
+const ADMIT_SHARE: u32 = 6;
 
 impl Handle {
     /// Brings that many chunks and headers into the magazines, or says that there is no room.

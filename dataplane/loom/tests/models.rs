@@ -1,0 +1,258 @@
+//! Models of what the cache does with epochs, pins and growth: small enough for every interleaving to be tried.
+//!
+//! Memory is a loom `UnsafeCell`: a read that is not ordered with a write of it fails the model, as does any path
+//! that loses a wake-up or frees twice.
+#![cfg(loom)]
+
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use loom::thread;
+
+use millrace_loom::epoch::Epochs;
+use millrace_loom::pins::{Growth, Pins};
+
+/// An object as the store has it: found through a link, with memory that is used again once it is free.
+struct Object {
+    linked: AtomicBool,
+    pins: Pins,
+    memory: UnsafeCell<u32>,
+    freed: AtomicU32,
+}
+
+impl Object {
+    fn new() -> Object {
+        Object {
+            linked: AtomicBool::new(true),
+            pins: Pins::default(),
+            memory: UnsafeCell::new(1),
+            freed: AtomicU32::new(0),
+        }
+    }
+    fn find(&self) -> bool {
+        self.linked.load(Ordering::Acquire)
+    }
+    fn read(&self) {
+        // SAFETY of the model: loom checks that no write is concurrent.
+        self.memory.with(|p| assert_eq!(unsafe { *p }, 1, "freed memory was read"));
+    }
+    fn free(&self) {
+        self.memory.with_mut(|p| unsafe { *p = 2 });
+        self.freed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn model(f: impl Fn() + Sync + Send + 'static) {
+    let mut b = loom::model::Builder::new();
+    b.preemption_bound = Some(3);
+    b.check(f);
+}
+
+/// A reader that finds the object reads it within its pass; the writer frees it when the epoch has passed.
+#[test]
+fn an_epoch_protects_a_pass() {
+    model(|| {
+        let (epochs, o) = (Epochs::new(2), Arc::new(Object::new()));
+        let mut writer = epochs.join(0);
+        let mut reader = epochs.join(1);
+        let seen = Arc::clone(&o);
+        let t = thread::spawn(move || {
+            for _ in 0..2 {
+                if seen.find() {
+                    seen.read();
+                }
+                reader.quiescent();
+            }
+            // The seat stays: dropping it would count as offline.
+            std::mem::forget(reader);
+        });
+        o.linked.store(false, Ordering::Release);
+        let tag = writer.tag();
+        writer.quiescent();
+        if writer.is_passed(tag) {
+            o.free();
+        }
+        t.join().unwrap();
+        std::mem::forget(writer);
+    });
+}
+
+/// The same, with a reader that sleeps and wakes: asleep, it holds nothing up; awake, it finds nothing freed.
+#[test]
+fn a_sleeper_that_wakes_finds_nothing_freed() {
+    model(|| {
+        let (epochs, o) = (Epochs::new(2), Arc::new(Object::new()));
+        let mut writer = epochs.join(0);
+        let mut reader = epochs.join(1);
+        let seen = Arc::clone(&o);
+        let t = thread::spawn(move || {
+            if seen.find() {
+                seen.read();
+            }
+            reader.offline();
+            reader.online();
+            if seen.find() {
+                seen.read();
+            }
+            reader.offline();
+        });
+        o.linked.store(false, Ordering::Release);
+        let tag = writer.tag();
+        writer.quiescent();
+        if writer.is_passed(tag) {
+            o.free();
+        }
+        t.join().unwrap();
+        assert!(writer.is_passed(tag), "everybody is offline");
+    });
+}
+
+/// Two writers retire an object each under tags of their own; a batch of one must not pass by the other's.
+#[test]
+fn two_writers_and_a_reader() {
+    model(|| {
+        let epochs = Epochs::new(3);
+        let (a, b) = (Arc::new(Object::new()), Arc::new(Object::new()));
+        let mut first = epochs.join(0);
+        let mut second = epochs.join(1);
+        let mut reader = epochs.join(2);
+        let other = Arc::clone(&b);
+        let t = thread::spawn(move || {
+            other.linked.store(false, Ordering::Release);
+            let tag = second.tag();
+            second.quiescent();
+            if second.is_passed(tag) {
+                other.free();
+            }
+            std::mem::forget(second);
+        });
+        let (x, y) = (Arc::clone(&a), Arc::clone(&b));
+        let r = thread::spawn(move || {
+            if x.find() {
+                x.read();
+            }
+            reader.quiescent();
+            if y.find() {
+                y.read();
+            }
+            std::mem::forget(reader);
+        });
+        a.linked.store(false, Ordering::Release);
+        let tag = first.tag();
+        first.quiescent();
+        if first.is_passed(tag) {
+            a.free();
+        }
+        t.join().unwrap();
+        r.join().unwrap();
+        std::mem::forget(first);
+    });
+}
+
+/// A pin keeps the memory beyond the pass; exactly one thread frees it.
+#[test]
+fn a_pin_outlives_the_epoch_and_one_frees() {
+    model(|| {
+        let (epochs, o) = (Epochs::new(2), Arc::new(Object::new()));
+        let mut writer = epochs.join(0);
+        let mut reader = epochs.join(1);
+        let seen = Arc::clone(&o);
+        let t = thread::spawn(move || {
+            let pinned = seen.find();
+            if pinned {
+                seen.pins.pin();
+            }
+            reader.quiescent();
+            if pinned {
+                seen.read();
+                if seen.pins.unpin() {
+                    seen.free();
+                }
+            }
+            reader.offline();
+        });
+        o.linked.store(false, Ordering::Release);
+        let tag = writer.tag();
+        writer.quiescent();
+        let early = writer.is_passed(tag);
+        if early && o.pins.orphan() {
+            o.free();
+        }
+        t.join().unwrap();
+        if !early {
+            assert!(writer.is_passed(tag));
+            if o.pins.orphan() {
+                o.free();
+            }
+        }
+        assert_eq!(o.freed.load(Ordering::Relaxed), 1);
+    });
+}
+
+/// What is below the published length is there; who waits is woken, or has seen it.
+#[test]
+fn no_byte_too_early_and_no_wake_up_lost() {
+    model(|| {
+        let growth = Arc::new(Growth::default());
+        let bytes = Arc::new([UnsafeCell::new(0u8), UnsafeCell::new(0u8)]);
+        let woken = Arc::new(AtomicU64::new(0));
+        let (g, b, w) = (Arc::clone(&growth), Arc::clone(&bytes), Arc::clone(&woken));
+        let t = thread::spawn(move || {
+            for n in 0..2 {
+                b[n].with_mut(|p| unsafe { *p = 7 });
+                let mask = g.publish(n as u64 + 1);
+                w.fetch_or(mask, Ordering::Relaxed);
+            }
+        });
+        let len = growth.len();
+        (0..len as usize).for_each(|n| bytes[n].with(|p| assert_eq!(unsafe { *p }, 7)));
+        let mut sleeps = false;
+        if len < 2 {
+            growth.announce(5);
+            sleeps = growth.len() == len;
+        }
+        t.join().unwrap();
+        if sleeps {
+            assert_eq!(woken.load(Ordering::Relaxed), 1 << 5, "it sleeps for ever");
+        }
+        assert_eq!(growth.len(), 2);
+    });
+}
+
+/// A flag that is waited for (the end of a fill, of a revalidation) instead of the length.
+#[test]
+fn no_wake_up_lost_for_a_flag() {
+    model(|| {
+        let growth = Arc::new(Growth::default());
+        let done = Arc::new(AtomicBool::new(false));
+        let (g, d) = (Arc::clone(&growth), Arc::clone(&done));
+        let t = thread::spawn(move || {
+            d.store(true, Ordering::Release);
+            g.take_waiting()
+        });
+        growth.announce(0);
+        let sleeps = !done.load(Ordering::Acquire);
+        let mask = t.join().unwrap();
+        assert!(!sleeps || mask == 1, "it sleeps for ever");
+    });
+}
+
+/// A late claim and a purge: the claim links, then looks at the count; the purge counts, then looks at the links.
+#[test]
+fn a_late_claim_or_the_purge_notices() {
+    model(|| {
+        let linked = Arc::new(AtomicBool::new(false));
+        let purges = Arc::new(AtomicU64::new(0));
+        let (l, p) = (Arc::clone(&linked), Arc::clone(&purges));
+        let t = thread::spawn(move || {
+            p.fetch_add(1, Ordering::AcqRel);
+            loom::sync::atomic::fence(Ordering::SeqCst);
+            l.load(Ordering::Acquire)
+        });
+        linked.store(true, Ordering::Release);
+        loom::sync::atomic::fence(Ordering::SeqCst);
+        let refused = purges.load(Ordering::Acquire) != 0;
+        let found = t.join().unwrap();
+        assert!(refused || found, "purged content stays");
+    });
+}
