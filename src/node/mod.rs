@@ -15,7 +15,9 @@ mod assemble;
 mod demo;
 mod orders;
 mod pipeline;
+mod reload;
 mod serve;
+mod verbs;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,10 +36,12 @@ pub use assemble::{CorePlan, core as build_core, limits_for};
 pub use demo::demo;
 pub use orders::{CoreAnswer, CoreOrder, Desk, Orders, Ticket, Tray};
 pub use pipeline::NodePipeline;
+pub use reload::{Outcome, Reloader};
 pub use serve::run;
 use serve::{Signals, failed, serve};
 
 use crate::config::{Config, PortKind};
+use crate::control::Control;
 use crate::host::{self, HostBridge, HostConfig};
 use crate::log;
 use crate::rundir::RunDir;
@@ -57,6 +61,8 @@ pub struct Node {
     pub bells: Arc<Bells>,
     /// What the cores are told.
     pub desk: Arc<Desk<CoreOrder, CoreAnswer>>,
+    /// Who answers on the control socket: whoever has verbs adds them.
+    pub control: Control,
     cores: Vec<CoreThread>,
     bridges: Vec<HostBridge>,
     /// Held until the end: it says that the node lives.
@@ -84,6 +90,8 @@ impl Node {
         segment.set_cycles_per_second(clock.cycles_per_second());
         let bells = Bells::new(cores)
             .map_err(|e| format!("cannot make the cores' doorbells: {e}; raise the limit of open files"))?;
+        let control = Control::start(&rundir.control_socket())
+            .map_err(|e| format!("cannot listen on {}: {e}", rundir.control_socket().display()))?;
         let all_orders: Vec<Arc<Orders>> = (0..cores).map(|_| Arc::default()).collect();
         let trays = all_orders.iter().map(|o| Arc::clone(&o.tray)).collect();
         let mut node = Node {
@@ -91,6 +99,7 @@ impl Node {
             kernel_addresses: Vec::new(),
             bells: Arc::clone(&bells),
             desk: Arc::new(Desk::new(trays, Arc::clone(&bells))),
+            control,
             cores: Vec::new(),
             bridges: Vec::new(),
             _rundir: rundir,
