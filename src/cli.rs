@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
 use crate::config::{self, Config, Machine, Origin};
+use crate::control::{self, Request};
 use crate::{exit, node, stats};
 
 /// The open kernel-bypass edge node: an HTTP proxy on its own TCP stack.
@@ -22,7 +23,8 @@ use crate::{exit, node, stats};
         millrace demo                       then open http://127.0.0.1:8080: no root, no NIC, no config\n  \
         millrace check edge.toml            what is wrong with a config, all of it at once\n  \
         millrace run --config edge.toml     the node\n  \
-        millrace stats --watch              what it does, each second\n\n\
+        millrace stats --watch              what it does, each second\n  \
+        millrace reload                     takes a changed config, whole or not at all\n\n\
         Exit codes: 0 done, 1 what was asked about is bad, 2 usage, 3 the node can't be reached."
 )]
 struct Cli {
@@ -34,12 +36,16 @@ struct Cli {
 enum Verb {
     /// Try it: a node with a built-in origin, without root, NIC or config.
     Demo(DemoArgs),
-    /// Run the node of a config file. SIGTERM drains and ends it.
+    /// Run the node of a config file. SIGTERM drains and ends it, SIGHUP reloads the file.
     Run(RunArgs),
     /// Check a config file: every error with its line and the mend.
     Check(CheckArgs),
     /// Show the counters of a running node.
     Stats(StatsArgs),
+    /// Make a running node take its config file anew.
+    Reload(ReloadArgs),
+    /// Make a running node finish what is under way, and end.
+    Drain(DrainArgs),
     /// Print the version.
     Version(VersionArgs),
 }
@@ -107,6 +113,47 @@ pub struct StatsArgs {
 }
 
 #[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:\n  \
+    millrace check edge.toml && millrace reload\n  \
+    millrace reload --node edge-1 --json    {\"ok\", \"exit\", \"text\", \"changed\", \"errors\", \"fixed\"}\n\n\
+    The file is taken whole or not at all: with an error in it, or a change of cores, ports, listeners or memory, the \
+    node goes on as before and says why. Requests under way end under the config that they began with. SIGHUP does \
+    the same, and logs what came of it.\n\n\
+    Exit codes: 0 in force, 1 refused, 2 several nodes run and --node was not given, 3 no such node.")]
+struct ReloadArgs {
+    #[command(flatten)]
+    at: NodeArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:\n  \
+    millrace drain                      as SIGTERM: no new connections; idle ones are closed, busy ones finished\n  \
+    millrace drain --node edge-1 --json {\"ok\", \"exit\", \"text\", \"connections_open\", \"limit_seconds\", \"already\"}\n\n\
+    Comes back at once. The node ends when nothing is left to finish, or after `drain` of [node].\n\n\
+    Exit codes: 0 it drains, 2 several nodes run and --node was not given, 3 no such node.")]
+struct DrainArgs {
+    #[command(flatten)]
+    at: NodeArgs,
+}
+
+/// Which node, and how it is to answer.
+#[derive(Debug, Clone, Args)]
+struct NodeArgs {
+    /// Which node: its name, or the path of its run directory.
+    #[arg(long, value_name = "NAME|PATH")]
+    node: Option<String>,
+    /// Answer as one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+impl NodeArgs {
+    fn ask(&self, verb: &str) -> ExitCode {
+        control::verb(self.node.as_deref(), &Request::new(verb), self.json)
+    }
+}
+
+#[derive(Debug, Clone, Args)]
 #[command(after_help = "Example:\n  millrace version --json     {\"name\", \"version\", \"os\", \"arch\"}")]
 struct VersionArgs {
     /// Answer as one JSON object.
@@ -119,7 +166,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().verb {
         Verb::Demo(args) => node::demo(args),
         Verb::Run(args) => match load(&args.config) {
-            Ok(config) => node::run(config),
+            Ok(config) => node::run(&args.config, config),
             Err(code) => code,
         },
         Verb::Check(args) if args.json => check_json(&args.file),
@@ -128,6 +175,8 @@ pub fn main() -> ExitCode {
             Err(code) => code,
         },
         Verb::Stats(args) => stats::main(args),
+        Verb::Reload(args) => args.at.ask("reload"),
+        Verb::Drain(args) => args.at.ask("drain"),
         Verb::Version(args) => version(&args),
     }
 }

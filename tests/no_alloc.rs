@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 
 use dataplane::Ctr;
-use support::{Rig, Who};
+use support::{Rig, Shared, Who};
 
 thread_local! {
     /// Whether this thread's allocations count: only the core's passes do. `const`, so that reading it in
@@ -134,6 +134,27 @@ fn proxied_requests_on_pooled_origin_connections() {
     assert!(s.get(Ctr::OriginReused) >= 100_000, "{}", s.get(Ctr::OriginReused));
     assert_eq!(s.get(Ctr::Http2xx), s.get(Ctr::HttpRequests));
     assert_eq!((s.rx_imbalance(), s.tx_imbalance()), (0, 0));
+}
+
+#[test]
+fn frames_that_come_to_the_wrong_core() {
+    let response = [b"HTTP/1.1 200 OK\r\nContent-Length: 1024\r\n\r\n".to_vec(), vec![b'y'; 1024]].concat();
+    // Clients by turns; what the origin sends comes to the core that does not own the port.
+    let spread = |i: usize, from_origin: bool, cores: usize| (i + usize::from(from_origin)) % cores;
+    let mut rig = Rig::with_cores(Who::Proxy, 64, response, &Shared::new(2), spread);
+    rig.open_all();
+    requests(&mut rig, 2_000, GET);
+    COUNT.set(0);
+    requests(&mut rig, 50_000, GET);
+    assert_eq!(COUNT.get(), 0, "allocations over 50,000 requests");
+    let s = rig.segment.read();
+    assert_eq!(s.get(Ctr::Http2xx), s.get(Ctr::HttpRequests));
+    assert!(s.get(Ctr::RxHandedOver) >= 50_000 && s.in_mail() == 0);
+    for core in 0..2 {
+        let s = rig.segment.read_core(core);
+        assert_eq!((s.rx_imbalance(), s.tx_imbalance()), (0, 0));
+        assert!(s.get(Ctr::HttpRequests) > 20_000);
+    }
 }
 
 #[test]

@@ -193,7 +193,7 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
             PortKind::Host => {
                 let (end, mac, bridge) = wire.take().ok_or("only one host port can be had")?;
                 let port = MemPort::new(end, rx.clone(), mac, p.mtu, number)
-                    .trust_wire("host", "kernel sockets".to_owned())
+                    .trust_wire("host", host_device(cores(&config)))
                     .with_doorbell()
                     .map_err(|e| {
                         format!("cannot make the host port's doorbell: {e}; raise the limit of open files")
@@ -256,6 +256,13 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
     }
     let built = Core::new(ports, pipeline, counters, TX_BOUND).with_bell(bells, core);
     Ok((built, CoreReport { ports: reports, memory }))
+}
+
+fn host_device(cores: usize) -> String {
+    match cores {
+        1 => "kernel sockets".to_owned(),
+        n => format!("kernel sockets, a bridge for each of {n} cores"),
+    }
 }
 
 /// Each core writes a file of its own: the first one that of the config, the others one beside it with their number.

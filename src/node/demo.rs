@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dataplane::counters::Segment;
 
-use super::{Node, Signals, failed, serve};
+use super::{Node, Reloader, Signals, failed, serve};
 use crate::cli::DemoArgs;
 use crate::config::{
     Cache, Cidr, Config, HostPattern, Limits, Listener, Log, LogFormat, LogLevel, Node as NodeConfig, Origin,
@@ -44,7 +44,8 @@ pub fn demo(args: DemoArgs) -> ExitCode {
         }
     };
     let shown = target.authority.clone();
-    let node = match Node::start(config(&args.listen, target)) {
+    let config = config(&args.listen, target);
+    let node = match Node::start(config.clone()) {
         Ok(n) => n,
         Err(e) => return failed(&e),
     };
@@ -57,7 +58,8 @@ pub fn demo(args: DemoArgs) -> ExitCode {
     let _ = writeln!(out, "Millrace serves {origin_text} at http://{address}/  (Ctrl-C ends it)");
     let _ = out.flush();
     let mut screen = stats::Screen::new(tty);
-    let code = serve(node, &signals, DRAIN, |n| {
+    let reloader = Arc::new(Reloader::new(None, config, Arc::clone(&node.desk), node.unix_ns_at_start));
+    let code = serve(node, &signals, &reloader, |n| {
         if tty {
             let head = format!("Millrace serves {origin_text} at http://{address}/  (Ctrl-C ends it)");
             screen.draw(&head, &n.segment);

@@ -16,7 +16,9 @@ mod demo;
 mod orders;
 mod pipeline;
 mod program;
+mod reload;
 mod serve;
+mod verbs;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,10 +40,12 @@ pub use assemble::{CorePlan, SharedCache, core as build_core, limits_for};
 pub use demo::demo;
 pub use orders::{CoreAnswer, CoreOrder, Desk, Orders, Ticket, Tray};
 pub use pipeline::NodePipeline;
+pub use reload::{Outcome, Reloader};
 pub use serve::run;
 use serve::{Signals, failed, serve};
 
 use crate::config::{Config, PortKind};
+use crate::control::Control;
 use crate::host::{self, HostBridge, HostConfig};
 use crate::log;
 use crate::rundir::RunDir;
@@ -61,6 +65,12 @@ pub struct Node {
     pub bells: Arc<Bells>,
     /// What the cores are told.
     pub desk: Arc<Desk<CoreOrder, CoreAnswer>>,
+    /// Who answers on the control socket: whoever has verbs adds them.
+    pub control: Control,
+    /// The time at which the cores' clock was 0.
+    pub unix_ns_at_start: u64,
+    /// The cache that the cores share, if there is one.
+    pub cache: Option<SharedCache>,
     cores: Vec<CoreThread>,
     bridges: Vec<HostBridge>,
     /// Held until the end: it says that the node lives.
@@ -88,6 +98,11 @@ impl Node {
         segment.set_cycles_per_second(clock.cycles_per_second());
         let bells = Bells::new(cores)
             .map_err(|e| format!("cannot make the cores' doorbells: {e}; raise the limit of open files"))?;
+        let control = Control::start(&rundir.control_socket())
+            .map_err(|e| format!("cannot listen on {}: {e}", rundir.control_socket().display()))?;
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix_ns_at_start = (unix.as_nanos() as u64).saturating_sub(clock.now().0);
+        let cache = shared_cache(&config, cores, &bells)?;
         let all_orders: Vec<Arc<Orders>> = (0..cores).map(|_| Arc::default()).collect();
         let trays = all_orders.iter().map(|o| Arc::clone(&o.tray)).collect();
         let mut node = Node {
@@ -95,6 +110,9 @@ impl Node {
             kernel_addresses: Vec::new(),
             bells: Arc::clone(&bells),
             desk: Arc::new(Desk::new(trays, Arc::clone(&bells))),
+            control,
+            unix_ns_at_start,
+            cache,
             cores: Vec::new(),
             bridges: Vec::new(),
             _rundir: rundir,
@@ -105,10 +123,7 @@ impl Node {
         let limits = limits_for(&config);
         // The same on all cores: a connection's hash, and with it its ISN, do not depend on where it lands.
         let keys = secrets()?;
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let unix_ns_at_start = (unix.as_nanos() as u64).saturating_sub(clock.now().0);
         let program = program::compile(&config, &limits, unix_ns_at_start)?;
-        let cache = shared_cache(&config, cores, &bells)?;
         let mut reports = Vec::new();
         for (core, orders) in all_orders.into_iter().enumerate() {
             let plan = CorePlan {
@@ -117,7 +132,7 @@ impl Node {
                 post: post.clone(),
                 config: config.clone(),
                 program: Arc::clone(&program),
-                cache: cache.clone(),
+                cache: node.cache.clone(),
                 limits: limits.clone(),
                 host_wire: wires.next().map(|wire| (wire, NODE_MAC, BRIDGE_MAC)),
                 orders,

@@ -1,26 +1,30 @@
 //! `millrace run`: a node from its start to its end, as signals say.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Node;
+use super::reload::Reloader;
+use super::verbs::{self, NodeVerbs};
 use crate::config::Config;
 use crate::{exit, log};
 
-/// `millrace run`
-pub fn run(config: Config) -> ExitCode {
+/// `millrace run`, with the config of `file`.
+pub fn run(file: &Path, config: Config) -> ExitCode {
     log::init(config.log.level, config.log.format);
-    let drain_limit = config.node.drain;
     let name = config.node.name.clone();
     let listeners = config.listeners.clone();
     let signals = match Signals::install() {
         Ok(s) => s,
         Err(e) => return failed(&format!("cannot take signals: {e}")),
     };
-    let node = match Node::start(config) {
+    // The working directory may be another one by the time of a reload.
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let node = match Node::start(config.clone()) {
         Ok(n) => n,
         Err(e) => return failed(&e),
     };
@@ -29,7 +33,8 @@ pub fn run(config: Config) -> ExitCode {
             log::info(format_args!("node \"{name}\" serves http://{}", SocketAddr::new(*a, l.http)));
         }
     }
-    serve(node, &signals, drain_limit, |_| {})
+    let reloader = Arc::new(Reloader::new(Some(file), config, Arc::clone(&node.desk), node.unix_ns_at_start));
+    serve(node, &signals, &reloader, |_| {})
 }
 
 pub(super) fn failed(sentence: &str) -> ExitCode {
@@ -41,13 +46,18 @@ pub(super) fn failed(sentence: &str) -> ExitCode {
 pub(super) fn serve(
     node: Node,
     signals: &Signals,
-    drain_limit: Duration,
+    reloader: &Arc<Reloader>,
     mut every_second: impl FnMut(&Node),
 ) -> ExitCode {
+    node.control.add(Box::new(NodeVerbs {
+        reloader: Arc::clone(reloader),
+        ends: Arc::clone(&signals.ends),
+        segment: Arc::clone(&node.segment),
+    }));
     let mut last = Instant::now();
     loop {
         if signals.take_reload() {
-            log::warn("reload is not yet in this version; restart the node to change its config");
+            verbs::report(&reloader.reload());
         }
         if signals.ends() > 0 {
             break;
@@ -58,9 +68,11 @@ pub(super) fn serve(
         if last.elapsed() >= Duration::from_secs(1) {
             last = Instant::now();
             every_second(&node);
+            reloader.tidy();
         }
         std::thread::sleep(Duration::from_millis(20));
     }
+    let drain_limit = reloader.drain_limit();
     log::info(format_args!(
         "draining {} connections, for {drain_limit:?} at most; a second signal stops at once",
         node.open_clients()

@@ -1,22 +1,28 @@
-//! A node's core over an in-process wire, and raw load on the wire's other end: for the allocation test and
+//! A node's cores over in-process wires, and raw load on the wires' other ends: for the allocation test and
 //! the in-memory benches. The load is made of frames built by hand, so that what is measured is the node.
+//!
+//! Several cores are turned one after the other in the caller's thread ([`Rig::with_cores`]), or each on a thread of its
+//! own ([`Threads`]); the load plays the device that spreads packets over them, well or badly ([`Spread`]).
 
 #![allow(dead_code)] // Each of the targets that include this uses its part of it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 
 use dataplane::core_loop::Core;
 use dataplane::counters::Segment;
+use dataplane::mail::Post;
 use dataplane::port::mem::{MemPort, WireEnd, wire};
-use dataplane::{Pool, Time};
+use dataplane::{Bells, Clock, Pool, Time};
 use hugepages::{Arena, Limits, PagePolicy};
 use l7::http1::HttpLimits;
 use l7::proxy::{
     Answer, Cells, ClientTimeouts, HEAD_CELL_BYTES, Origin, OriginTimeouts, Program, Proxy, ProxyConfig,
 };
-use millrace::node::{NodePipeline, Orders};
+use millrace::node::{CoreAnswer, CoreOrder, Desk, NodePipeline, Orders};
 use stack::neigh::Neighbours;
-use stack::{Iface, Net, Stack, Tcp, TcpConfig, Udp};
+use stack::{Iface, Net, Stack, Steering, Tcp, TcpConfig, Udp};
 
 pub const NODE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -31,13 +37,52 @@ const FIRST_PORT: u16 = 10_000;
 const HOUR_NS: u64 = 3_600_000_000_000;
 
 /// Who answers.
+#[derive(Clone)]
 pub enum Who {
     Stub(usize),
     Proxy,
 }
 
+/// The queue of the device that a frame comes by: for connection `i` of a client, or, of the origin, for the node's
+/// port `i`; among so many.
+pub type Spread = fn(i: usize, from_origin: bool, cores: usize) -> usize;
+
+/// What the cores of one node have in common. May cross threads; cores may not.
+#[derive(Clone)]
+pub struct Shared {
+    pub segment: Arc<Segment>,
+    pub bells: Arc<Bells>,
+    pub post: Option<Arc<Post>>,
+    pub orders: Vec<Arc<Orders>>,
+}
+
+impl Shared {
+    pub fn new(cores: usize) -> Shared {
+        let bells = Bells::new(cores).expect("descriptors");
+        Shared {
+            segment: Segment::in_memory(cores),
+            post: (cores > 1).then(|| Post::new(512, 1600, Arc::clone(&bells))),
+            bells,
+            orders: (0..cores).map(|_| Arc::default()).collect(),
+        }
+    }
+
+    /// The control side's end of the cores' trays.
+    pub fn desk(&self) -> Desk<CoreOrder, CoreAnswer> {
+        let trays = self.orders.iter().map(|o| Arc::clone(&o.tray)).collect();
+        Desk::new(trays, Arc::clone(&self.bells))
+    }
+}
+
 /// A core with `flows` connections' worth of pools, and the far end of its wire.
 pub fn core(who: Who, flows: u32) -> (Core<NodePipeline>, WireEnd, Arc<Segment>) {
+    let (near, far) = wire(2048, 1600);
+    let shared = Shared::new(1);
+    (core_of(&who, flows, near, &shared, 0), far, shared.segment)
+}
+
+/// One core of several, at the end of its wire.
+pub fn core_of(who: &Who, flows: u32, near: WireEnd, shared: &Shared, n: usize) -> Core<NodePipeline> {
     let mut limits = Limits::for_core_memory(256 << 20);
     limits.flows = flows.max(1024) * 2;
     limits.half_open = limits.flows / 2;
@@ -46,9 +91,7 @@ pub fn core(who: Who, flows: u32) -> (Core<NodePipeline>, WireEnd, Arc<Segment>)
     limits.http_contexts = limits.flows;
     let pages = PagePolicy::NormalOnly;
     let pool = |name, n, bytes| Pool::reserve(name, n, bytes, pages).unwrap();
-    let seg = Segment::in_memory(1);
-    let c = seg.writer(0);
-    let (near, far) = wire(2048, 1600);
+    let c = shared.segment.writer(n);
     let rx = pool("rx", limits.rx_cells, 2048);
     let port = MemPort::new(near, rx.clone(), NODE_MAC, 1500, 0).trust_wire("mem", "bench".to_owned());
     let mut iface = Iface::new(NODE_MAC, 1500);
@@ -74,7 +117,7 @@ pub fn core(who: Who, flows: u32) -> (Core<NodePipeline>, WireEnd, Arc<Segment>)
     };
     let origin = Origin { address: (ORIGIN_IP, ORIGIN_PORT).into(), authority: b"origin".to_vec() };
     let answer = match who {
-        Who::Stub(n) => Answer::Stub(vec![b'x'; n]),
+        Who::Stub(n) => Answer::Stub(vec![b'x'; *n]),
         Who::Proxy => config.add_upstream(vec![origin]),
     };
     let timeouts = OriginTimeouts { connect_ns: HOUR_NS, first_byte_ns: HOUR_NS, idle_ns: HOUR_NS };
@@ -84,9 +127,12 @@ pub fn core(who: Who, flows: u32) -> (Core<NodePipeline>, WireEnd, Arc<Segment>)
         heads: pool("head", 64, HEAD_CELL_BYTES),
     };
     let proxy = Proxy::new(Program::new(config), &limits, &mut arena, cells, None, c.clone()).unwrap();
-    let stack = Stack::new(net, tcp, Udp::new(16), c.clone());
-    let pipeline = NodePipeline::new(stack, proxy, Arc::new(Orders::default()), c.clone());
-    (Core::new(vec![Box::new(port)], pipeline, c, 1024), far, seg)
+    let mut stack = Stack::new(net, tcp, Udp::new(16), c.clone());
+    if let Some(post) = &shared.post {
+        stack.steer(Steering::new(n, Arc::clone(post)));
+    }
+    let pipeline = NodePipeline::new(stack, proxy, Arc::clone(&shared.orders[n]), c.clone());
+    Core::new(vec![Box::new(port)], pipeline, c, 1024).with_bell(Arc::clone(&shared.bells), n)
 }
 
 const FIN: u8 = 1;
@@ -109,7 +155,9 @@ pub struct Conn {
 
 /// The far side: clients towards the node, and an origin for it.
 pub struct Load {
-    end: WireEnd,
+    /// One for each core.
+    ends: Vec<WireEnd>,
+    spread: Spread,
     pub conns: Vec<Conn>,
     origin: Vec<Conn>,
     /// What the origin answers with.
@@ -121,9 +169,14 @@ pub struct Load {
 
 impl Load {
     pub fn new(end: WireEnd, conns: usize, response: Vec<u8>) -> Load {
+        Load::over(vec![end], |_, _, _| 0, conns, response)
+    }
+
+    pub fn over(ends: Vec<WireEnd>, spread: Spread, conns: usize, response: Vec<u8>) -> Load {
         let origin = vec![Conn::default(); 65_536];
         Load {
-            end,
+            ends,
+            spread,
             conns: vec![Conn::default(); conns],
             origin,
             response,
@@ -139,7 +192,8 @@ impl Load {
         } else {
             (CLIENT_IP, FIRST_PORT + i as u16, NODE_PORT)
         };
-        let ok = self.end.send_with(|b| {
+        let end = &self.ends[(self.spread)(i, from_origin, self.ends.len())];
+        let ok = end.send_with(|b| {
             let options: &[u8] = if bits & SYN != 0 { &MSS } else { &[] };
             let len = 40 + options.len() + payload.len();
             b[..6].copy_from_slice(&NODE_MAC);
@@ -186,7 +240,12 @@ impl Load {
     /// Takes everything that the node has sent; the origin answers at once.
     pub fn poll(&mut self) -> usize {
         let mut n = 0;
-        while let Some((to_origin, i, seq, bits, len)) = self.end.recv_with(read) {
+        let mut from = 0;
+        while from < self.ends.len() {
+            let Some((to_origin, i, seq, bits, len)) = self.ends[from].recv_with(read) else {
+                from += 1;
+                continue;
+            };
             n += 1;
             let i = if to_origin { i as usize } else { (i - FIRST_PORT) as usize };
             let c = if to_origin { &mut self.origin[i] } else { &mut self.conns[i] };
@@ -233,9 +292,11 @@ fn read(f: &[u8]) -> (bool, u16, u32, u8, u32) {
     (to_origin, if to_origin { sport } else { dport }, seq, t[13], total - 20 - u32::from(t[12] >> 4) * 4)
 }
 
-/// A node's core with its load.
+/// A node's core, or cores, with their load, turned by the caller.
 pub struct Rig {
     pub core: Core<NodePipeline>,
+    /// The other cores, if there are any.
+    pub others: Vec<Core<NodePipeline>>,
     pub load: Load,
     pub segment: Arc<Segment>,
     pub now: Time,
@@ -243,14 +304,28 @@ pub struct Rig {
 
 impl Rig {
     pub fn new(who: Who, conns: usize, response: Vec<u8>) -> Rig {
-        let (core, far, segment) = core(who, conns as u32);
-        Rig { core, load: Load::new(far, conns, response), segment, now: Time(1_000_000) }
+        Rig::with_cores(who, conns, response, &Shared::new(1), |_, _, _| 0)
     }
 
-    /// One pass of the core, a microsecond later.
+    /// A node of as many cores as `shared` is for, over a device that spreads frames like this.
+    pub fn with_cores(who: Who, conns: usize, response: Vec<u8>, shared: &Shared, spread: Spread) -> Rig {
+        let n = shared.orders.len();
+        let (near, far): (Vec<_>, Vec<_>) = (0..n).map(|_| wire(2048, 1600)).unzip();
+        let cores = near.into_iter().enumerate();
+        let mut cores = cores.map(|(i, near)| core_of(&who, conns as u32, near, shared, i));
+        let core = cores.next().expect("a core");
+        let load = Load::over(far, spread, conns, response);
+        let segment = Arc::clone(&shared.segment);
+        Rig { core, others: cores.collect(), load, segment, now: Time(1_000_000) }
+    }
+
+    /// One pass of each core, a microsecond later.
     pub fn pass(&mut self) {
         self.now = self.now.plus_ns(1_000);
         self.core.pass(self.now);
+        for c in &mut self.others {
+            c.pass(self.now);
+        }
     }
 
     /// Opens every connection.
@@ -266,5 +341,42 @@ impl Rig {
             }
         }
         assert!(self.load.conns.iter().all(|c| c.open));
+    }
+}
+
+/// A node's cores, each on a thread of its own, under a real clock.
+pub struct Threads {
+    pub shared: Shared,
+    pub load: Load,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    pub fn start(who: &Who, conns: usize, response: Vec<u8>, cores: usize, spread: Spread) -> Threads {
+        let shared = Shared::new(cores);
+        let (mut far, mut threads) = (Vec::new(), Vec::new());
+        let clock = Clock::calibrated();
+        for n in 0..cores {
+            let (near, end) = wire(2048, 1600);
+            far.push(end);
+            let (who, shared, clock) = (who.clone(), shared.clone(), clock.clone());
+            threads.push(std::thread::spawn(move || {
+                let mut core = core_of(&who, conns as u32, near, &shared, n);
+                core.run(&clock, &shared.orders[n].stop);
+            }));
+        }
+        Threads { shared, load: Load::over(far, spread, conns, response), threads }
+    }
+
+    /// Ends the cores. What they have counted stays.
+    pub fn stop(self) -> Arc<Segment> {
+        for o in &self.shared.orders {
+            o.stop.store(true, Ordering::Relaxed);
+        }
+        self.shared.bells.ring_all();
+        for t in self.threads {
+            t.join().expect("no panic");
+        }
+        self.shared.segment
     }
 }

@@ -1,0 +1,222 @@
+//! A config read anew while the node runs: taken whole, or refused whole.
+//!
+//! ```text
+//!  SIGHUP ──────────┐
+//!                   ├──► read and check the file ─► what may not change? ─► Program ─► Desk ─► every core swaps
+//!  millrace reload ─┘         └─ FILE:LINE …             └─ the key             └─ freed here, when no core has it
+//! ```
+//!
+//! Cores, ports, listeners, memory and what is cut from it are fixed when the node starts.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use l7::proxy::Program;
+
+use super::assemble::limits_for;
+use super::orders::{CoreAnswer, CoreOrder, Desk};
+use super::program;
+use crate::config::{self, Config, Machine, Port, Report};
+use crate::control::Answer;
+
+/// How long the cores may take: a pass each, unless something is very wrong.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What became of a reload.
+pub enum Outcome {
+    /// The file says what the node does already.
+    Same,
+    /// All cores follow the new config.
+    Taken,
+    /// The file is bad.
+    Bad(Report),
+    /// The file changes what is fixed: these keys.
+    Fixed(PathBuf, Vec<String>),
+    /// It could not be done: one sentence with the mend.
+    Failed(String),
+}
+
+/// What a running node needs to take a new config.
+pub struct Reloader {
+    /// `None`: the node was not started from a file.
+    file: Option<PathBuf>,
+    desk: Arc<Desk<CoreOrder, CoreAnswer>>,
+    unix_ns_at_start: u64,
+    state: Mutex<State>,
+}
+
+struct State {
+    running: Config,
+    /// What cores may still use.
+    programs: Vec<Arc<Program>>,
+}
+
+impl Reloader {
+    /// For a node that runs `running`, read from `file`.
+    pub fn new(
+        file: Option<PathBuf>,
+        running: Config,
+        desk: Arc<Desk<CoreOrder, CoreAnswer>>,
+        unix_ns_at_start: u64,
+    ) -> Reloader {
+        Reloader { file, desk, unix_ns_at_start, state: Mutex::new(State { running, programs: Vec::new() }) }
+    }
+
+    /// Reads the file and does what it says, or nothing.
+    pub fn reload(&self) -> Outcome {
+        let Some(file) = &self.file else {
+            let sentence = "this node was not started from a config file; stop it and start another";
+            return Outcome::Failed(sentence.to_owned());
+        };
+        let new = match config::load(file, &Machine::this()) {
+            Ok(new) => new,
+            Err(report) => return Outcome::Bad(report),
+        };
+        self.take(new)
+    }
+
+    fn take(&self, new: Config) -> Outcome {
+        let mut state = self.state();
+        state.tidy();
+        let keys = fixed_keys(&state.running, &new);
+        if !keys.is_empty() {
+            return Outcome::Fixed(self.file.clone().unwrap_or_default(), keys);
+        }
+        if new == state.running {
+            return Outcome::Same;
+        }
+        let program = match program::compile(&new, &limits_for(&new), self.unix_ns_at_start) {
+            Ok(program) => program,
+            Err(e) => return Outcome::Failed(e),
+        };
+        // Kept here, so that no core is ever the last to let go of it.
+        state.programs.push(Arc::clone(&program));
+        while self.desk.next_answer().is_some() {} // Of an earlier one.
+        let Some(ticket) = self.desk.tell_all(|_| CoreOrder::Config(Arc::clone(&program))) else {
+            return Outcome::Failed("a core does not take its orders; restart the node".to_owned());
+        };
+        if !self.desk.wait(&ticket, PATIENCE) {
+            // It is under way and cannot be called back: the core takes it with its next pass, if there is one.
+            state.running = new;
+            return Outcome::Failed("a core did not obey in time; restart the node if it hangs".to_owned());
+        }
+        state.running = new;
+        match self.desk.next_answer() {
+            None => Outcome::Taken,
+            Some((core, CoreAnswer::Refused(_))) => {
+                Outcome::Failed(format!("core {core} could not take the config; restart the node"))
+            }
+        }
+    }
+
+    /// Frees what no core uses any more. Now and then.
+    pub fn tidy(&self) {
+        self.state().tidy();
+    }
+
+    /// How long a stopping node serves the connections that it has.
+    pub fn drain_limit(&self) -> Duration {
+        self.state().running.node.drain
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn tidy(&mut self) {
+        self.programs.retain(|p| Arc::strong_count(p) > 1);
+    }
+}
+
+/// The keys that differ, of those that are fixed at the start. Every field of the config is named here, so that a new
+/// one has to be put on one side or the other.
+fn fixed_keys(old: &Config, new: &Config) -> Vec<String> {
+    let Config {
+        node,
+        ports,
+        listeners,
+        sites: _,
+        upstreams: _,
+        cache,
+        timeouts: _,
+        limits,
+        log,
+        resolver,
+    } = new;
+    let config::Node { name, cores, memory_bytes, drain: _ } = node;
+    let config::Limits { head_bytes_max: _, connections_max } = limits;
+    let mut keys = Vec::new();
+    let mut fixed = |same: bool, key: String| {
+        if !same {
+            keys.push(key);
+        }
+    };
+    fixed(*name == old.node.name, "node.name".to_owned());
+    fixed(*cores == old.node.cores, "node.cores".to_owned());
+    fixed(*memory_bytes == old.node.memory_bytes, "node.memory".to_owned());
+    fixed(ports.len() == old.ports.len(), "port".to_owned());
+    for (i, (new, old)) in ports.iter().zip(&old.ports).enumerate() {
+        let Port { name, kind, addresses, gateways, vlan, mtu, mac, pcap } = new;
+        fixed(*name == old.name, format!("port[{i}].name"));
+        fixed(*kind == old.kind, format!("port[{i}].kind or port[{i}].device"));
+        fixed(*addresses == old.addresses, format!("port[{i}].addresses"));
+        fixed(*gateways == old.gateways, format!("port[{i}].gateway"));
+        fixed(*vlan == old.vlan, format!("port[{i}].vlan"));
+        fixed(*mtu == old.mtu, format!("port[{i}].mtu"));
+        fixed(*mac == old.mac, format!("port[{i}].mac"));
+        fixed(*pcap == old.pcap, format!("port[{i}].pcap"));
+    }
+    fixed(*listeners == old.listeners, "listener".to_owned());
+    fixed(*connections_max == old.limits.connections_max, "limits.connections".to_owned());
+    let config::Cache { memory_bytes, object_bytes_max, pinned_bytes_max } = cache;
+    fixed(*memory_bytes == old.cache.memory_bytes, "cache.memory".to_owned());
+    fixed(*object_bytes_max == old.cache.object_bytes_max, "cache.object_max".to_owned());
+    fixed(*pinned_bytes_max == old.cache.pinned_bytes_max, "cache.pinned_max".to_owned());
+    fixed(*resolver == old.resolver, "resolver".to_owned());
+    fixed(log.level == old.log.level, "log.level".to_owned());
+    fixed(log.format == old.log.format, "log.format".to_owned());
+    keys
+}
+
+impl Outcome {
+    /// Whether the node follows the file now.
+    pub fn is_good(&self) -> bool {
+        matches!(self, Outcome::Same | Outcome::Taken)
+    }
+
+    /// For a person: a line for each thing that is wrong, or one that says what was done.
+    pub fn text(&self) -> String {
+        match self {
+            Outcome::Same => "nothing has changed in the config".to_owned(),
+            Outcome::Taken => "the new config is in force; requests under way keep the old one".to_owned(),
+            Outcome::Bad(report) => report.to_string().trim_end().to_owned(),
+            Outcome::Fixed(file, keys) => {
+                let line = |key: &String| {
+                    let file = file.display();
+                    format!(
+                        "{file}: {key} cannot change while the node runs; change it back, or restart the node"
+                    )
+                };
+                keys.iter().map(line).collect::<Vec<_>>().join("\n")
+            }
+            Outcome::Failed(sentence) => sentence.clone(),
+        }
+    }
+
+    /// As an answer on the control socket.
+    pub fn answer(&self) -> Answer {
+        let answer = if self.is_good() { Answer::done(self.text()) } else { Answer::bad(self.text()) };
+        let answer = answer.with("changed", matches!(self, Outcome::Taken));
+        match self {
+            Outcome::Bad(report) => {
+                let errors = serde_json::to_value(report.errors()).unwrap_or_default();
+                answer.with("errors", errors)
+            }
+            Outcome::Fixed(_, keys) => answer.with("fixed", keys.clone()),
+            _ => answer,
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! What an operator tells a running node: the real binary on a host port, with two cores where there are two CPUs. No
+//! privilege is needed.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// What takes longer has hung.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Node {
+    child: Child,
+    dir: PathBuf,
+}
+
+impl Node {
+    /// A node that listens on `http`, with this origin.
+    fn start(name: &str, config: &str) -> Node {
+        let dir = std::env::temp_dir().join(format!("mr-ctl-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).expect("a folder");
+        fs::write(dir.join("edge.toml"), config).expect("written");
+        let log = fs::File::create(dir.join("log")).expect("a log");
+        let child = Command::new(env!("CARGO_BIN_EXE_millrace"))
+            // A relative path, which the node must find again.
+            .args(["run", "--config", "edge.toml"])
+            .current_dir(&dir)
+            .env("MILLRACE_RUN", dir.join("run"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("millrace");
+        let node = Node { child, dir };
+        node.until("it runs", || node.log().contains(" serves http://"));
+        node
+    }
+
+    fn write(&self, config: &str) {
+        fs::write(self.file(), config).expect("written");
+    }
+
+    fn file(&self) -> PathBuf {
+        self.dir.join("edge.toml")
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    fn until(&self, what: &str, done: impl Fn() -> bool) {
+        let until = Instant::now() + PATIENCE;
+        while !done() {
+            assert!(Instant::now() < until, "not in time: {what}\n{}", self.log());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn millrace(&self, args: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_millrace"))
+            .args(args)
+            .env("MILLRACE_RUN", self.dir.join("run"))
+            .stdin(Stdio::null())
+            .output()
+            .expect("millrace")
+    }
+
+    /// Exit code, and what was said.
+    fn says(&self, args: &[&str]) -> (i32, String) {
+        let out = self.millrace(args);
+        let text = [out.stdout, out.stderr].concat();
+        (out.status.code().expect("an exit code"), String::from_utf8(text).expect("UTF-8"))
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        serde_json::from_slice(&self.millrace(args).stdout).expect("JSON")
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id() as i32).expect("a pid");
+        kill_process(pid, signal).expect("a living node");
+    }
+
+    fn end(&mut self) {
+        let until = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(s) = self.child.try_wait().expect("our child") {
+                break s;
+            }
+            assert!(Instant::now() < until, "it runs still\n{}", self.log());
+            thread::sleep(Duration::from_millis(10));
+        };
+        assert_eq!(status.code(), Some(0), "{}", self.log());
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("the node's log:\n{}", self.log());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// An origin that answers every request with `word`; `/wait` only once it is told to go on.
+struct Origin {
+    at: SocketAddr,
+    asked: Arc<AtomicU64>,
+    go: mpsc::Sender<()>,
+}
+
+fn origin(word: &'static str) -> Origin {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = listener.local_addr().expect("bound");
+    let asked = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&asked);
+    let (go, gone) = mpsc::channel();
+    let gone = Arc::new(std::sync::Mutex::new(gone));
+    thread::spawn(move || {
+        for mut s in listener.incoming().map_while(Result::ok) {
+            let (count, gone) = (Arc::clone(&count), Arc::clone(&gone));
+            thread::spawn(move || {
+                let (mut head, mut buf) = (Vec::new(), [0; 4096]);
+                while let Ok(n @ 1..) = s.read(&mut buf) {
+                    head.extend_from_slice(&buf[..n]);
+                    if !head.ends_with(b"\r\n\r\n") {
+                        continue;
+                    }
+                    count.fetch_add(1, Ordering::Relaxed);
+                    if head.starts_with(b"GET /wait") {
+                        let _ = gone.lock().expect("whole").recv_timeout(PATIENCE);
+                    }
+                    head.clear();
+                    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{word}", word.len());
+                    let _ = s.write_all(answer.as_bytes());
+                }
+            });
+        }
+    });
+    Origin { at, asked, go }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port()
+}
+
+fn config(http: u16, origin: SocketAddr) -> String {
+    let cores = if two_cpus() { "cores = [0, 1]\n" } else { "" };
+    format!(
+        "[node]\nname = \"ctl\"\nmemory = \"64MiB\"\n{cores}\n[[port]]\nname = \"lo\"\nkind = \"host\"\n\n\
+         [[listener]]\naddress = \"127.0.0.1\"\nhttp = {http}\n\n\
+         [[site]]\nhosts = \"*\"\norigin = \"http://{origin}\"\n"
+    )
+}
+
+fn two_cpus() -> bool {
+    thread::available_parallelism().map_or(1, usize::from) > 1
+}
+
+fn get(http: u16, path: &str) -> String {
+    let mut s = TcpStream::connect(("127.0.0.1", http)).expect("taken");
+    s.set_read_timeout(Some(PATIENCE)).expect("set");
+    s.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())
+        .expect("sent");
+    let mut all = String::new();
+    s.read_to_string(&mut all).expect("an answer");
+    all.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head: {all:?}")).1.to_owned()
+}
+
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    fs::metadata(path).expect("there").permissions().mode() & 0o777
+}
+
+#[test]
+fn reload_is_whole_or_not_at_all() {
+    let (http, one, two) = (free_port(), origin("one"), origin("two"));
+    let good = config(http, one.at);
+    let mut node = Node::start("reload", &good);
+    assert_eq!(mode(&node.dir.join("run/ctl/control.sock")), 0o600);
+    assert_eq!(get(http, "/"), "one");
+
+    let (code, said) = node.says(&["reload"]);
+    assert_eq!((code, said.trim()), (0, "nothing has changed in the config"));
+
+    // An error: file, line, cause, mend; the old config stays in force.
+    node.write(&good.replace("http://", "ftp://"));
+    let (code, said) = node.says(&["reload", "--node", "ctl"]);
+    let text = fs::read_to_string(node.file()).expect("there");
+    let line = 1 + text.lines().position(|l| l.contains("ftp")).expect("it");
+    assert_eq!(code, 1, "{said}");
+    assert!(said.starts_with(&format!("{}:{line}: ", node.file().display())), "{said}");
+    assert!(said.lines().count() == 1 && said.contains("; "), "{said}");
+    let answer = node.json(&["reload", "--json"]);
+    assert_eq!(
+        (&answer["ok"], &answer["exit"], &answer["changed"]),
+        (&false.into(), &1.into(), &false.into())
+    );
+    assert_eq!(answer["errors"][0]["line"], line);
+    assert_eq!(get(http, "/"), "one");
+
+    // Good, but not while it runs: every key is named, and nothing of it is taken.
+    for (from, to, key) in [
+        ("memory = \"64MiB\"", "memory = \"96MiB\"", "node.memory"),
+        ("name = \"ctl\"", "name = \"other\"", "node.name"),
+        ("kind = \"host\"", "kind = \"host\"\nmtu = 1400", "port[0].mtu"),
+        ("http = ", "http = 1", "listener"),
+    ] {
+        let change = good.replace(from, to).replace(&one.at.to_string(), &two.at.to_string());
+        // Another port number must still be one.
+        node.write(&if key == "listener" {
+            change.replace(&format!("http = 1{http}"), "http = 8099")
+        } else {
+            change
+        });
+        let (code, said) = node.says(&["reload"]);
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains(&format!(": {key} cannot change while the node runs; ")), "{key}: {said}");
+        assert_eq!(node.json(&["reload", "--json"])["fixed"][0], key);
+        assert_eq!(get(http, "/"), "one");
+    }
+
+    // A request that is under way ends as it began; the next one goes to the new origin.
+    let asked = one.asked.load(Ordering::Relaxed);
+    let waiting = thread::spawn(move || get(http, "/wait"));
+    node.until("the origin has it", || one.asked.load(Ordering::Relaxed) > asked);
+    node.write(&config(http, two.at));
+    let answer = node.json(&["reload", "--json"]);
+    assert_eq!((&answer["ok"], &answer["changed"]), (&true.into(), &true.into()), "{answer}");
+    for _ in 0..20 {
+        assert_eq!(get(http, "/"), "two");
+    }
+    one.go.send(()).expect("it waits");
+    assert_eq!(waiting.join().expect("answered"), "one");
+
+    // SIGHUP does the same, and says so in the log.
+    node.write(&good);
+    node.signal(Signal::HUP);
+    node.until("the log says so", || node.log().matches("the new config is in force").count() == 2);
+    assert_eq!(get(http, "/"), "one");
+    node.write("nonsense");
+    let refused = || node.log().matches("reload refused, the old config stays in force").count();
+    let before = refused();
+    node.signal(Signal::HUP);
+    node.until("the log says so", || refused() > before);
+    assert_eq!(get(http, "/"), "one");
+
+    let (code, said) = node.says(&["drain"]);
+    assert_eq!(code, 0, "{said}");
+    node.end();
+    assert!(!node.dir.join("run/ctl/control.sock").exists());
+    for verb in ["reload", "drain"] {
+        let (code, said) = node.says(&[verb]);
+        assert_eq!((code, said.lines().count()), (3, 1), "{said}");
+    }
+}
+
+#[test]
+fn cores_behind_a_host_port() {
+    let (http, one) = (free_port(), origin("one"));
+    let mut node = Node::start("cores", &config(http, one.at));
+    let cores = if two_cpus() { 2 } else { 1 };
+    // Whichever bridge is first has a connection: some go to each when many come at once.
+    let requests = || -> Vec<u64> {
+        let s = node.json(&["stats", "--json"]);
+        let cores = s["cores"].as_array().expect("cores");
+        cores.iter().map(|c| c["counters"]["http.requests"].as_u64().expect("a count")).collect()
+    };
+    let until = Instant::now() + PATIENCE;
+    while requests().contains(&0) {
+        thread::scope(|s| {
+            for _ in 0..16 {
+                s.spawn(|| assert_eq!(get(http, "/"), "one"));
+            }
+        });
+        assert!(Instant::now() < until, "{:?}", requests());
+    }
+    assert_eq!(requests().len(), cores);
+    let answer = node.json(&["drain", "--json"]);
+    assert_eq!((&answer["ok"], &answer["already"]), (&true.into(), &false.into()));
+    node.end();
+}
