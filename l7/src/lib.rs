@@ -9,3 +9,4 @@ pub mod cache;
 pub mod http1;
 pub mod phases;
 pub mod proxy;
+pub mod upstream;
