@@ -199,8 +199,9 @@ pub fn freshen(
     let answer = Survey::of(fields::of_headers(&not_modified.headers()), rules, times);
     survey.age_s = answer.age_s;
     let mut facts = *stored.facts();
-    let kept = storable::may_be_kept(request, facts.status, lines.clone(), &survey, rules)
-        .and_then(|()| storable::settle(&mut facts, &survey, rules, times));
+    let allowed = storable::may_be_kept(request, facts.status, lines.clone(), &survey, rules);
+    let settled = storable::settle(&mut facts, &survey, rules, times);
+    let kept = allowed.and(settled);
     let parts =
         BlobParts { key: stored.key(), reason: reason_of(stored), facts: Facts { etag: (0, 0), ..facts } };
     let new_tags = tags::tags_of(fresh.clone(), rules, keys);
