@@ -176,4 +176,8 @@ fn the_latest_of_several_is_served() {
     let at = |date_ms, response_ms| Facts { date_ms, response_ms, ..Facts::default() };
     assert!(is_better(&at(2, 1), &at(1, 2)) && !is_better(&at(1, 2), &at(2, 1)));
     assert!(is_better(&at(1, 2), &at(1, 1)) && !is_better(&at(1, 1), &at(1, 1)));
+    // RFC 9111 4.1: Vary before its absence.
+    let with_vary = facts_of("200", "Vary: a\nCache-Control: max-age=60\n").expect("it may be stored");
+    let newer = Facts { date_ms: u64::MAX, ..stored("max-age=60") };
+    assert!(is_better(&with_vary, &newer) && !is_better(&newer, &with_vary));
 }

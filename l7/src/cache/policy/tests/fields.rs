@@ -35,6 +35,8 @@ fn lifetimes() {
         ("5.3: what is no date is the past", "Expires: Thu 18 Aug 2050 02:01:18 GMT\n".into(), 0),
         ("5.3: what is no date is the past", "Expires: Thu, 18 Aug 50 02:01:18 GMT\n".into(), 0),
         ("5.3: what is no date is the past", "Expires: Thu, 18 Aug 2050 2:01:18 GMT\n".into(), 0),
+        ("4.2: dates in any case", "Expires: SUN, 06 nov 1994 08:50:37 gmt\n".into(), 60),
+        ("4.2: another zone", "Expires: Sun, 06 Nov 1994 08:50:37 UTC\n".into(), 0),
         ("9110 5.6.7: old forms", "Expires: Sunday, 06-Nov-94 08:50:37 GMT\n".into(), 60),
         ("9110 5.6.7: old forms", "Expires: Sun Nov  6 08:50:37 1994\n".into(), 60),
         ("1.2.2: far", "Expires: Fri, 31 Dec 9999 23:59:59 GMT\n".into(), 1 << 31),
