@@ -12,7 +12,8 @@ fn resolved(value: &str, total: u64) -> (Resolved, Vec<(u64, u64)>) {
 #[test]
 fn ranges_that_are_met() {
     // Section, value, total, ranges with their ends not included.
-    let cases: &[(&str, &str, u64, &[(u64, u64)])] = &[
+    type Ends = (u64, u64);
+    let cases: &[(&str, &str, u64, &[Ends])] = &[
         ("14.1.2", "bytes=0-0", 10, &[(0, 1)]),
         ("14.1.2", "bytes=0-9", 10, &[(0, 10)]),
         ("14.1.2: more than there is", "bytes=5-99", 10, &[(5, 10)]),

@@ -8,11 +8,13 @@ use crate::cache::policy::status::Fwd;
 use crate::cache::policy::storable::{NotStored, SliceWanted, storable};
 use crate::http1::{BodyLength, Method, http_date};
 
+type Lifetime = Result<u32, NotStored>;
+
 #[test]
 fn what_is_stored_by_the_book() {
     use NotStored::*;
     // Section, request lines, status, response lines, lifetime.
-    let cases: &[(&str, &str, &str, &str, Result<u32, NotStored>)] = &[
+    let cases: &[(&str, &str, &str, &str, Lifetime)] = &[
         ("3: max-age", "", "200 OK", "Cache-Control: max-age=60\n", Ok(60)),
         ("3: s-maxage", "", "200 OK", "Cache-Control: s-maxage=60\n", Ok(60)),
         ("3: Expires", "", "200 OK", "Expires: Sun, 06 Nov 1994 08:50:37 GMT\n", Ok(60)),
@@ -201,7 +203,7 @@ fn what_the_operator_decides() {
     let no_guesses = CacheRules { heuristic_max_s: 0, ..base.clone() };
     let strict = CacheRules { set_cookie: SetCookieRule::Never, ..base.clone() };
     let old = "Last-Modified: Sat, 05 Nov 1994 08:49:37 GMT\n";
-    let cases: &[(&str, &CacheRules, &str, &str, Result<u32, NotStored>)] = &[
+    let cases: &[(&str, &CacheRules, &str, &str, Lifetime)] = &[
         ("default_ttl", &ttl, "200", "", Ok(300)),
         ("default_ttl before guesses", &ttl, "200", old, Ok(300)),
         ("default_ttl after what is stated", &ttl, "200", "Cache-Control: max-age=1\n", Ok(1)),
