@@ -37,6 +37,22 @@ pub fn parse(text: &[u8], now_unix_s: u64) -> Option<u64> {
     }
 }
 
+/// The same whatever the case of its letters, as caches are to read dates (RFC 9111 4.2).
+pub fn parse_any_case(text: &[u8], now_unix_s: u64) -> Option<u64> {
+    let mut room = [0; 40];
+    let usual = room.get_mut(..text.len())?;
+    usual.copy_from_slice(text);
+    let mut inside = false;
+    for b in usual.iter_mut() {
+        *b = if inside { b.to_ascii_lowercase() } else { b.to_ascii_uppercase() };
+        inside = b.is_ascii_alphabetic();
+    }
+    if usual.ends_with(b" Gmt") {
+        usual[text.len() - 3..].copy_from_slice(b"GMT");
+    }
+    parse(usual, now_unix_s)
+}
+
 fn imf_fixdate(text: &[u8]) -> Option<u64> {
     if !DAYS.iter().any(|day| day[..] == text[..3]) || !fits(text, 3, b", ") || !fits(text, 25, b" GMT") {
         return None;
@@ -154,6 +170,18 @@ mod tests {
         }
         assert_eq!(&format(784_111_777), b"Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(&format(u64::MAX), b"Fri, 31 Dec 9999 23:59:59 GMT");
+    }
+
+    #[test]
+    fn caches_read_dates_in_any_case() {
+        for text in
+            ["sun, 06 NOV 1994 08:49:37 gmt", "SUNDAY, 06-nov-94 08:49:37 Gmt", "sUN nOV  6 08:49:37 1994"]
+        {
+            assert_eq!(parse_any_case(text.as_bytes(), NOW), Some(784_111_777), "{text}");
+            assert_eq!(parse(text.as_bytes(), NOW), None, "{text}");
+        }
+        assert_eq!(parse_any_case(b"sun, 06 nov 1994 08:49:37 est", NOW), None);
+        assert_eq!(parse_any_case(&[b' '; 41], NOW), None);
     }
 
     #[test]

@@ -200,10 +200,20 @@ pub fn write_blob<'a>(
     let head_at = sink.len();
     put_status_line(&facts, parts.reason, &mut sink)?;
     close(3, sink.len());
-    let sorted = || lines.clone().map(|line| (place_of(&line, lines.clone(), &parts.facts, rules), line));
-    for (part, place) in [(4, Place::Guide), (5, Place::Type), (6, Place::Rest), (7, Place::First)] {
-        for (_, line) in sorted().filter(|(p, _)| *p == place) {
-            if line.known == FieldName::ETag && place == Place::Guide && facts.etag == (0, 0) {
+    // Rare, and dear to ask for every line.
+    let lists_fields = control_lines(lines.clone()).any(|value| no_cache_fields(value).next().is_some());
+    let place = |line: &Line<'_>| {
+        let is_listed =
+            lists_fields && control_lines(lines.clone()).flat_map(no_cache_fields).any(|name| line.is(name));
+        if is_listed && place_of(line, &parts.facts, rules) != Place::Nowhere {
+            Place::First
+        } else {
+            place_of(line, &parts.facts, rules)
+        }
+    };
+    for (part, wanted) in [(4, Place::Guide), (5, Place::Type), (6, Place::Rest), (7, Place::First)] {
+        for line in lines.clone().filter(|line| place(line) == wanted) {
+            if line.known == FieldName::ETag && wanted == Place::Guide && facts.etag == (0, 0) {
                 let start = sink.len() - head_at + line.name.len() + 2;
                 let end = start + line.value.len();
                 let (Ok(start), Ok(end)) = (start.try_into(), end.try_into()) else { return Err(Full) };
@@ -211,7 +221,7 @@ pub fn write_blob<'a>(
             }
             put_line(line.name, line.value, &mut sink)?;
         }
-        if place == Place::Guide && !lines.clone().any(|line| line.known == FieldName::Date) {
+        if wanted == Place::Guide && !lines.clone().any(|line| line.known == FieldName::Date) {
             // RFC 9110 6.6.1.
             put_line(b"Date", &http_date::format(facts.response_ms / 1000), &mut sink)?;
         }
@@ -260,12 +270,11 @@ enum Place {
     First,
 }
 
-fn place_of<'a>(
-    line: &Line<'_>,
-    lines: impl Iterator<Item = Line<'a>> + Clone,
-    facts: &Facts,
-    rules: &CacheRules,
-) -> Place {
+fn control_lines<'a>(lines: impl Iterator<Item = Line<'a>>) -> impl Iterator<Item = &'a [u8]> {
+    lines.filter(|line| line.known == FieldName::CacheControl).map(|line| line.value)
+}
+
+fn place_of(line: &Line<'_>, facts: &Facts, rules: &CacheRules) -> Place {
     match line.known {
         // Framing is for each message anew; Age is ours to say; the range of a slice is in the facts.
         FieldName::Age | FieldName::ContentLength | FieldName::Trailer => Place::Nowhere,
@@ -274,13 +283,6 @@ fn place_of<'a>(
         // RFC 9111 3.1: what is for the proxy that asked.
         FieldName::Other if line.is(b"Proxy-Authentication-Info") => Place::Nowhere,
         FieldName::Other if rules.is_tag_field(line.name) => Place::Nowhere,
-        _ if lines
-            .filter(|l| l.known == FieldName::CacheControl)
-            .flat_map(|l| no_cache_fields(l.value))
-            .any(|name| line.is(name)) =>
-        {
-            Place::First
-        }
         FieldName::CacheControl
         | FieldName::ContentLocation
         | FieldName::Date

@@ -121,7 +121,9 @@ pub fn decide_on_failure(
     (limit_s > 0 && stale_ms <= u64::from(limit_s) * 1000).then_some(age_s)
 }
 
-/// Which of two stored responses that both match is to be served: the one with the later Date (RFC 9111 4).
+/// Whether `a` is to be served rather than `b`, where both match: one with Vary rather than one without, which may
+/// only have forgotten it (RFC 9111 4.1); else the one with the later Date (RFC 9111 4).
 pub fn is_better(a: &Facts, b: &Facts) -> bool {
-    (a.date_ms, a.response_ms) > (b.date_ms, b.response_ms)
+    let rank = |facts: &Facts| (facts.has(Flags::VARY), facts.date_ms, facts.response_ms);
+    rank(a) > rank(b)
 }

@@ -54,6 +54,8 @@ impl Flags {
     pub const HTTP10: Flags = Flags(1 << 7);
     /// Its lifetime was a guess (RFC 9111 4.2.2) or the operator's.
     pub const HEURISTIC: Flags = Flags(1 << 8);
+    /// It has Vary.
+    pub const VARY: Flags = Flags(1 << 9);
 
     /// Whether all of `flag` is set.
     pub const fn has(self, flag: Flags) -> bool {

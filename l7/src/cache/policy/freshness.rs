@@ -38,6 +38,8 @@ pub struct Survey<'a> {
     pub content_range: Option<&'a [u8]>,
     /// Set-Cookie is there.
     pub set_cookie: bool,
+    /// Vary is there.
+    pub vary: bool,
     /// Vary has `*`.
     pub vary_any: bool,
 }
@@ -53,13 +55,13 @@ impl<'a> Survey<'a> {
                 FieldName::CacheControl => survey.directives.note(line.value),
                 FieldName::Date if !date => {
                     date = true;
-                    survey.date_s = http_date::parse(line.value, now_s);
+                    survey.date_s = http_date::parse_any_case(line.value, now_s);
                 }
                 FieldName::Expires if survey.expires_s.is_none() => {
-                    survey.expires_s = Some(http_date::parse(line.value, now_s));
+                    survey.expires_s = Some(http_date::parse_any_case(line.value, now_s));
                 }
                 FieldName::LastModified if survey.last_modified_s.is_none() => {
-                    survey.last_modified_s = http_date::parse(line.value, now_s).filter(|&s| s > 0);
+                    survey.last_modified_s = http_date::parse_any_case(line.value, now_s).filter(|&s| s > 0);
                 }
                 FieldName::ETag if survey.etag.is_none() => {
                     survey.etag = Some(line.value).filter(|v| is_usable_etag(v));
@@ -71,7 +73,10 @@ impl<'a> Survey<'a> {
                 }
                 FieldName::ContentRange => survey.content_range = Some(line.value),
                 FieldName::SetCookie => survey.set_cookie = true,
-                FieldName::Vary => survey.vary_any |= bytes::list(line.value).any(|name| name == b"*"),
+                FieldName::Vary => {
+                    survey.vary = true;
+                    survey.vary_any |= bytes::list(line.value).any(|name| name == b"*");
+                }
                 _ => {}
             }
         }

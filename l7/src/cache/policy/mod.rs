@@ -26,6 +26,9 @@ pub mod decide;
 pub mod facts;
 pub mod fields;
 pub mod freshness;
+#[cfg(any(test, feature = "harness"))]
+#[doc(hidden)]
+pub mod harness;
 pub mod hash;
 pub mod invalidate;
 pub mod key;
@@ -37,5 +40,7 @@ pub mod status;
 pub mod storable;
 pub mod tags;
 pub mod targeted;
+#[cfg(test)]
+mod tests;
 pub mod validate;
 pub mod vary;

@@ -205,6 +205,7 @@ pub(super) fn settle(
     flags.set(Flags::NEVER_STALE, never_stale);
     flags.set(Flags::IMMUTABLE, directives.immutable);
     flags.set(Flags::HEURISTIC, explicit_s.is_none());
+    flags.set(Flags::VARY, survey.vary);
     flags.set(Flags::ETAG, survey.etag.is_some());
     flags.set(Flags::STRONG_ETAG, survey.etag.is_some_and(|etag| etag.starts_with(b"\"")));
     // RFC 9110 8.8.2.2: far enough apart that clocks do not matter.

@@ -34,9 +34,9 @@ pub fn write_fetch_head<'b>(
     if separator == b", " {
         sink.put(b"\r\n")?;
     }
-    // RFC 9111 4.3.1: of one response only, or it would not be known which one a 304 means.
+    // RFC 9111 4.3.1: of one response only, or it would not be known which one a 304 means; and not for part of one.
     let mut all = stored;
-    if let (Some(only), None) = (all.next(), all.next())
+    if let (Some(only), None, None) = (all.next(), all.next(), slice)
         && only.facts().last_modified_s != 0
     {
         sink.put(b"If-Modified-Since: ")?;
@@ -147,13 +147,15 @@ pub fn is_same_representation(a: &Blob<'_>, b: &Blob<'_>) -> bool {
 }
 
 /// Whether this 304 means this stored response (RFC 9111 4.3.4). `sole`: it was the only one whose validators our
-/// request had. Where it means none of them the request has to be sent again without conditions.
+/// request had. Where it means none of them the request has to be sent again without conditions; where a weak
+/// validator means several, the latest of them is updated.
 pub fn is_selected_by(not_modified: &ResponseHead<'_>, stored: &Blob<'_>, sole: bool) -> bool {
     let headers = not_modified.headers();
     if let Some(etag) = headers.known(FieldName::ETag).next() {
         return match stored.etag() {
-            // Strong selects what has the same; weak, where both say the same thing weakly.
-            Some(ours) => ours == etag || (weak_equal(ours, etag) && sole),
+            // A strong one means what has the very same, a weak one what corresponds to it.
+            Some(ours) if etag.starts_with(b"W/") => weak_equal(ours, etag),
+            Some(ours) => ours == etag,
             None => false,
         };
     }
@@ -199,8 +201,9 @@ pub fn freshen(
     let answer = Survey::of(fields::of_headers(&not_modified.headers()), rules, times);
     survey.age_s = answer.age_s;
     let mut facts = *stored.facts();
-    let kept = storable::may_be_kept(request, facts.status, lines.clone(), &survey, rules)
-        .and_then(|()| storable::settle(&mut facts, &survey, rules, times));
+    let allowed = storable::may_be_kept(request, facts.status, lines.clone(), &survey, rules);
+    let settled = storable::settle(&mut facts, &survey, rules, times);
+    let kept = allowed.and(settled);
     let parts =
         BlobParts { key: stored.key(), reason: reason_of(stored), facts: Facts { etag: (0, 0), ..facts } };
     let new_tags = tags::tags_of(fresh.clone(), rules, keys);
