@@ -124,7 +124,7 @@ impl Handle {
         // Before the lock: eviction takes locks itself.
         let room = self.ensure(blob_chunks(key_blob.len()), 1) && self.retired_room(true);
         let store = &*self.store;
-        let at = store.shard(hash);
+        let at = store.shard(hash as u32);
         let Some(guard) = store.shards[at].lock.attempt() else {
             count(&self.counts().busy, 1);
             return Claim::Busy;
@@ -143,14 +143,14 @@ impl Handle {
         }
         let Some(object) = self.own_headers.pop(&HeaderLinks(&store.headers)) else { return Claim::Full };
         let blob = store.chunks.write_blob(&mut self.own_chunks, key_blob);
-        let ghost = store.ghost(at).take(hash);
-        store.start(object, hash, blob, FILLING | if ghost { GHOST } else { 0 });
-        shard::link(&guard, store.bucket(hash), &store.headers, object);
+        let ghost = store.ghost(at).take(hash as u32);
+        store.start(object, hash as u32, blob, FILLING | if ghost { GHOST } else { 0 });
+        shard::link(&guard, store.bucket(hash as u32), &store.headers, object);
         // A purge either finds the object from here on, or counted before we look. See `purge`.
         fence(SeqCst);
         let purged = since.is_some_and(|s| s != self.purge_epoch());
         if purged {
-            shard::unlink(&guard, store.bucket(hash), &store.headers, object);
+            shard::unlink(&guard, store.bucket(hash as u32), &store.headers, object);
             let h = &store.headers[object as usize];
             h.set(FAILED);
             h.clear(LINKED | FILLING);
@@ -273,13 +273,14 @@ impl Handle {
             return;
         };
         let mut gone = ArrayVec::<u32, 2>::new();
-        let mut refused = false;
+        let (mut refused, now) = (false, store.now());
         let raw = h.raw_state();
         if raw & LINKED != 0 {
             let wanted = is_visible(raw, store.stamp());
             refused = wanted && raw & GHOST == 0 && store.is_too_much(charge(h));
             if wanted && !refused {
-                store.shards[at].enqueue(&guard, &store.headers, object, raw & GHOST != 0);
+                store.shards[at].enqueue(&guard, &store.headers, object, now, raw & GHOST == 0);
+                count(&self.counts().inserted_chunks, charge(h));
             } else if room {
                 shard::unlink(&guard, store.bucket(hash), &store.headers, object);
                 h.clear(LINKED);
@@ -287,7 +288,7 @@ impl Handle {
             } else {
                 // Eviction will come by.
                 h.set(DOOMED);
-                store.shards[at].enqueue(&guard, &store.headers, object, false);
+                store.shards[at].enqueue(&guard, &store.headers, object, now, true);
             }
             if refused {
                 store.ghost(at).insert(hash, charge(h) as u32);
@@ -403,7 +404,7 @@ impl Store {
     }
 
     /// A new life of a header that nobody else reaches yet.
-    fn start(&self, object: u32, hash: u64, blob: u32, flags: u32) {
+    fn start(&self, object: u32, hash: u32, blob: u32, flags: u32) {
         let h = &self.headers[object as usize];
         debug_assert_eq!(h.raw_state(), 0, "the header is in use");
         h.hash.store(hash, Relaxed);

@@ -55,10 +55,10 @@ impl Store {
         mut check: impl FnMut(&ObjectView<'_>) -> Pick,
     ) -> Found {
         let stamp = self.stamp();
-        let mut at = self.bucket(hash).load(Acquire);
+        let mut at = self.bucket(hash as u32).load(Acquire);
         for steps in 0..CHAIN_MAX {
             let Some(h) = self.headers.get(at as usize) else { return Found::Nothing(steps) };
-            if h.hash.load(Relaxed) == hash {
+            if h.hash.load(Relaxed) == hash as u32 {
                 let raw = h.raw_state();
                 if is_visible(raw, stamp) {
                     let view = self.view_of(at, h, State::new(raw, stamp), scratch);

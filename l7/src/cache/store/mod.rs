@@ -227,13 +227,13 @@ impl Store {
     /// First step of a burst of look-ups: asks for the bucket.
     #[inline]
     pub fn prefetch_bucket(&self, hash: u64) {
-        prefetch(self.bucket(hash), 1);
+        prefetch(self.bucket(hash as u32), 1);
     }
 
     /// Second step: asks for the first header in the bucket.
     #[inline]
     pub fn prefetch_object(&self, hash: u64) {
-        if let Some(h) = self.headers.get(self.bucket(hash).load(Ordering::Acquire) as usize) {
+        if let Some(h) = self.headers.get(self.bucket(hash as u32).load(Ordering::Acquire) as usize) {
             prefetch(h, 1);
         }
     }
@@ -259,13 +259,13 @@ impl Store {
     }
 
     #[inline]
-    fn bucket(&self, hash: u64) -> &AtomicU32 {
+    fn bucket(&self, hash: u32) -> &AtomicU32 {
         &self.buckets[hash as usize & (self.buckets.len() - 1)]
     }
 
     /// Buckets of a shard are those with its low bits: a bucket has one lock.
     #[inline]
-    fn shard(&self, hash: u64) -> usize {
+    fn shard(&self, hash: u32) -> usize {
         hash as usize & (self.shards.len() - 1)
     }
 
