@@ -77,6 +77,9 @@ pub enum HeadError {
     Gone,
 }
 
+/// A chain of so many is looked through for what is marked as gone.
+const CHAIN_TIDY: usize = 4;
+
 /// A fill that has ended, but for what needs the shard's lock. It keeps the writer's pin.
 pub(super) struct Unfinished {
     object: u32,
@@ -129,19 +132,28 @@ impl Handle {
             count(&self.counts().busy, 1);
             return Claim::Busy;
         };
-        match store.find(hash, scratch, check) {
+        let mut chain = match store.find(hash, scratch, check) {
             Found::Taken(id) => return Claim::Existing(id),
-            Found::Nothing(chain) if chain < CHAIN_MAX => {
-                if !room {
-                    return Claim::Full;
-                }
-            }
-            Found::Nothing(_) | Found::TooLong => {
-                count(&self.counts().chain_too_long, 1);
-                return Claim::Full;
-            }
+            Found::Nothing(chain) => chain,
+            Found::TooLong => CHAIN_MAX,
+        };
+        // Purged objects that nobody has swept must not fill the chain: one goes for each that comes.
+        let marked =
+            if chain >= CHAIN_TIDY && room { store.take_out_marked(&guard, at, hash as u32) } else { None };
+        if marked.is_some() {
+            chain -= 1;
         }
-        let Some(object) = self.own_headers.pop(&HeaderLinks(&store.headers)) else { return Claim::Full };
+        if chain >= CHAIN_MAX || !room {
+            drop(guard);
+            if room {
+                count(&self.counts().chain_too_long, 1);
+            }
+            if let Some(marked) = marked {
+                self.retire_object(marked);
+            }
+            return Claim::Full;
+        }
+        let object = self.own_headers.pop(&HeaderLinks(&store.headers)).expect("`ensure` has brought one");
         let blob = store.chunks.write_blob(&mut self.own_chunks, key_blob);
         let ghost = store.ghost(at).take(hash as u32);
         store.start(object, hash as u32, blob, FILLING | if ghost { GHOST } else { 0 });
@@ -160,6 +172,9 @@ impl Handle {
         drop(guard);
         if ghost {
             count(&self.counts().ghost_hits, 1);
+        }
+        if let Some(marked) = marked {
+            self.retire_object(marked);
         }
         if purged {
             self.retire_object(object);
@@ -416,6 +431,19 @@ impl Store {
         // The writer's.
         h.pins.reset(1);
         h.state.store(flags | LINKED | self.stamp(), Release);
+    }
+
+    /// Takes one object that is marked as gone out of a chain. The caller retires it.
+    fn take_out_marked(&self, guard: &super::lock::Guard<'_>, at: usize, hash: u32) -> Option<u32> {
+        let mut index = self.bucket(hash).load(Relaxed);
+        for _ in 0..CHAIN_MAX {
+            let h = self.headers.get(index as usize)?;
+            if h.raw_state() & DOOMED != 0 && self.take_out(guard, at, self.id(index)) {
+                return Some(index);
+            }
+            index = h.next.load(Relaxed);
+        }
+        None
     }
 
     /// Takes an object out of its queue and chain, if it is linked still. The caller retires it.

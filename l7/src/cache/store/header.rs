@@ -219,10 +219,11 @@ mod tests {
 
     #[test]
     fn stamps_show_as_flags() {
-        let raw = COMPLETE | LINKED | HARD_STAMP_ONE * 3 | SOFT_STAMP_ONE * 200 | FREQ_ONE;
-        let s = State::new(raw, HARD_STAMP_ONE * 3 | SOFT_STAMP_ONE * 200);
+        let stamp = |hard: u32, soft: u32| (hard * HARD_STAMP_ONE) | (soft * SOFT_STAMP_ONE);
+        let raw = COMPLETE | LINKED | stamp(3, 200) | FREQ_ONE;
+        let s = State::new(raw, stamp(3, 200));
         assert!(s.is_complete() && !s.is_gone() && !s.is_soft(), "{s:?}");
-        assert!(State::new(raw, HARD_STAMP_ONE * 3 | SOFT_STAMP_ONE * 201).is_soft());
-        assert!(State::new(raw, HARD_STAMP_ONE * 4 | SOFT_STAMP_ONE * 200).is_gone());
+        assert!(State::new(raw, stamp(3, 201)).is_soft());
+        assert!(State::new(raw, stamp(4, 200)).is_gone());
     }
 }

@@ -135,7 +135,7 @@ impl Handle {
         let store = std::sync::Arc::clone(&self.store);
         let mut n = 0;
         for index in 0..store.headers.len() as u32 {
-            if index as usize % PIECE == 0 {
+            if (index as usize).is_multiple_of(PIECE) {
                 self.quiescent();
             }
             let h = &store.headers[index as usize];
