@@ -126,6 +126,7 @@ impl Handle {
         }
         // Before the lock: eviction takes locks itself.
         let room = self.ensure(blob_chunks(key_blob.len()), 1) && self.retired_room(true);
+        self.awake();
         let store = &*self.store;
         let at = store.shard(hash as u32);
         let Some(guard) = store.shards[at].lock.attempt() else {
@@ -338,7 +339,7 @@ impl Handle {
     /// Takes an object out of the index: at once for new requests, its memory as soon as may be. Nothing happens if
     /// it is out already.
     pub fn unlink(&mut self, id: ObjectId) {
-        let Some(h) = self.store.resolve(id) else { return };
+        let Some(h) = self.awake().resolve(id) else { return };
         h.set(DOOMED);
         let at = self.store.shard(h.hash.load(Relaxed));
         // Otherwise eviction, or the end of the fill, comes by.

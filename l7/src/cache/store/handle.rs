@@ -51,6 +51,7 @@ pub(super) struct Retired {
 pub struct Handle {
     pub(super) store: Arc<Store>,
     me: Participant,
+    online: bool,
     pub(super) own_chunks: Chain,
     pub(super) own_headers: Chain,
     freed_chunks: Chain,
@@ -75,6 +76,7 @@ impl Handle {
             freed_headers: Chain::EMPTY,
             unfinished: VecDeque::with_capacity(256),
             hand: participant,
+            online: true,
             retired,
             me,
             store,
@@ -111,11 +113,20 @@ impl Handle {
     pub fn offline(&mut self) {
         self.quiescent();
         self.me.offline();
+        self.online = false;
+    }
+
+    /// The store may be looked into: not while nothing keeps its memory for us.
+    #[inline]
+    pub(super) fn awake(&self) -> &Store {
+        assert!(self.online, "the store was looked into by a participant that is offline");
+        &self.store
     }
 
     /// After sleeping.
     pub fn online(&mut self) {
         self.me.online();
+        self.online = true;
     }
 
     /// Whether anything waits to be reclaimed or finished, so that a core had better not sleep for long.
@@ -268,7 +279,7 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.me.online();
+        self.online();
         while !self.unfinished.is_empty() {
             self.settle();
         }

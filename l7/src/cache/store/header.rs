@@ -19,7 +19,7 @@ use super::memory::NONE;
 /// An object. Valid in the pass in which it was found, and longer while it is pinned, or filled by its holder.
 ///
 /// It carries the generation of its header, so that one that was kept too long is noticed: where that is a defect
-/// of the caller, debug builds assert; where it may happen ([`Handle::finish`](super::Handle::finish)'s
+/// of the caller, there is a panic; where it may happen ([`Handle::finish`](super::Handle::finish)'s
 /// `replaces`, [`Handle::unlink`](super::Handle::unlink), wake-ups), it is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ObjectId {

@@ -101,7 +101,7 @@ impl Handle {
         scratch: &mut [u8],
         check: impl FnMut(&ObjectView<'_>) -> Pick,
     ) -> Option<ObjectId> {
-        match self.store.find(hash, scratch, check) {
+        match self.awake().find(hash, scratch, check) {
             Found::Taken(id) => Some(id),
             Found::Nothing(_) => None,
             Found::TooLong => {
@@ -114,7 +114,7 @@ impl Handle {
     /// The view of an object found in this pass, or pinned: how it is now. A blob that does not fit into `scratch`
     /// is shown as empty.
     pub fn view<'a>(&self, id: ObjectId, scratch: &'a mut [u8]) -> ObjectView<'a> {
-        let h = self.store.header(id);
+        let h = self.awake().header(id);
         let state = State::new(h.raw_state(), self.store.stamp());
         let none = ObjectView { id, state, len: h.growth.len(), blob: &[] };
         self.store.view_of(id.index, h, state, scratch).unwrap_or(none)

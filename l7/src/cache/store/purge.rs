@@ -104,7 +104,7 @@ impl Handle {
     ) -> u64 {
         self.store.purges.fetch_add(1, AcqRel);
         fence(SeqCst);
-        let (mut at, mut n) = (self.store.bucket(hash as u32).load(Acquire), 0);
+        let (mut at, mut n) = (self.awake().bucket(hash as u32).load(Acquire), 0);
         for _ in 0..CHAIN_MAX {
             if at == NONE {
                 break;
