@@ -9,7 +9,9 @@
 //! ```
 //!
 //! This crate knows frames and bursts, not what is in them: the pipeline is the caller's. `buf` holds the
-//! buffers of D11, `port` the kinds of port, `mail` and `bell` what joins cores, `counters` the one schema of everything that is counted.
+//! buffers of D11, `port` the kinds of port, `mail` and `bell` what joins cores, `counters` the one schema of
+//! everything that is counted. `epoch` and `pins` say when memory that cores share may be used again, and wake who
+//! waits for it to grow.
 
 pub mod bell;
 pub mod buf;

@@ -71,14 +71,14 @@ fn trace(m: &Mix, requests: usize) -> Vec<u64> {
     let (mut fresh, mut scanned) = (1 << 40, 1 << 41);
     let mut out = Vec::with_capacity(requests);
     while out.len() < requests {
-        if m.drift_every > 0 && rng.next() % m.drift_every == 0 {
+        if m.drift_every > 0 && rng.next().is_multiple_of(m.drift_every) {
             for _ in 0..m.objects / 100 {
                 let rank = (rng.next() % m.objects as u64) as usize;
                 object_of[rank] = mix(fresh);
                 fresh += 1;
             }
         }
-        if m.scan_every > 0 && rng.next() % m.scan_every == 0 {
+        if m.scan_every > 0 && rng.next().is_multiple_of(m.scan_every) {
             for _ in 0..1000 {
                 out.push(mix(scanned));
                 scanned += 1;

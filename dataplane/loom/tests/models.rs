@@ -2,6 +2,10 @@
 //!
 //! Memory is a loom `UnsafeCell`: a read that is not ordered with a write of it fails the model, as does any path
 //! that loses a wake-up or frees twice.
+//!
+//! That the models bite was tried by weakening the code, one place at a time; each of these fails one of them: no fence
+//! in `online`, none in `passed`, a tag by a plain load, a relaxed store of `seen`, a relaxed load of `global`, a
+//! relaxed `unpin`, no fence in `take_waiting`, none in `announce`, a relaxed store of the length.
 #![cfg(loom)]
 
 use loom::cell::UnsafeCell;

@@ -195,7 +195,7 @@ impl Chunks {
             self.link(tail.chunk).store(chunk, Relaxed);
         }
         tail.chunk = chunk;
-        if number > 0 && number % INDEX_STEP == 0 {
+        if number > 0 && number.is_multiple_of(INDEX_STEP) {
             let slot = (number / INDEX_STEP - 1) % INDEX_SLOTS;
             if slot == 0 {
                 let more = self.take(own);

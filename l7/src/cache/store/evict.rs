@@ -13,11 +13,13 @@ use super::stats::count;
 use super::{HeaderLinks, Store, StoreConfig};
 
 /// Objects looked at under one lock.
-const BATCH: usize = 8;
+const BATCH: usize = 4;
 /// Objects looked at for one refill, besides two for each chunk asked for.
 const STEPS: usize = 64;
-/// Shards of which the fullest is taken.
-const CHOICES: usize = 3;
+/// Shards of which the one with the oldest object is taken.
+const CHOICES: usize = 8;
+/// The part of the bytes that new objects may take.
+const SMALL_SHARE: u64 = 10;
 
 /// How much is taken at a time, and kept free.
 pub(super) struct Margins {
@@ -42,13 +44,13 @@ impl Margins {
             magazine_headers,
             reserve_chunks: reserve(chunks, magazine_chunks),
             reserve_headers: reserve(objects, magazine_headers),
-            admit_chunks: u64::from(chunks / c.shards / ADMIT_SHARE).max(8),
+            admit_chunks: u64::from(chunks / ADMIT_SHARE).max(8),
         }
     }
 }
 
-/// The share of a shard above which an object must be a ghost to be kept: half of what its small queue holds.
-const ADMIT_SHARE: u32 = 6;
+/// The part of the cache above which an object must be a ghost to be kept: half of what new objects may take.
+const ADMIT_SHARE: u32 = 20;
 
 impl Handle {
     /// Brings that many chunks and headers into the magazines, or says that there is no room.
@@ -96,11 +98,16 @@ impl Handle {
             }
             steps = steps.saturating_sub(BATCH);
             let mut gone = ArrayVec::<u32, BATCH>::new();
-            let n = self.store.shards.len();
+            let store = &*self.store;
+            let (n, now) = (store.shards.len(), store.now());
+            let sum = |small| store.shards.iter().map(|s| s.queue(small).chunks()).sum::<u64>();
+            let (in_small, in_main) = (sum(true), sum(false));
+            let small = in_small * SMALL_SHARE > in_small + in_main || in_main == 0;
             self.hand = (self.hand + 1) % n;
-            let fullest = (0..CHOICES.min(n)).map(|k| (self.hand + k) % n);
-            let Some(at) = fullest.max_by_key(|&s| self.store.shards[s].chunks()) else { return };
-            self.store.evict_from(at, |i, chunks| {
+            let ages = (0..CHOICES.min(n)).map(|k| (self.hand + k) % n);
+            let ages = ages.filter_map(|s| Some((store.shards[s].queue(small).age(now)?, s)));
+            let Some((_, at)) = ages.max() else { continue };
+            store.evict_from(at, now, small, |i, chunks| {
                 gone.push(i);
                 have_chunks += chunks;
                 have_headers += 1;
@@ -117,15 +124,15 @@ impl Handle {
 impl Store {
     /// Looks at a batch of objects of one shard; those that go are unlinked and told to `gone`, with their chunks,
     /// until that says that it is enough.
-    fn evict_from(&self, at: usize, mut gone: impl FnMut(u32, u64) -> bool) {
+    fn evict_from(&self, at: usize, now: u32, small: bool, mut gone: impl FnMut(u32, u64) -> bool) {
         let shard = &self.shards[at];
         let Some(guard) = shard.lock.attempt() else { return };
         for _ in 0..BATCH {
-            match shard.step(&guard, &self.headers) {
-                Step::Evict { object, remember } => {
+            match shard.step(&guard, &self.headers, now, small) {
+                Step::Evict(object) => {
                     let h = &self.headers[object as usize];
                     let hash = h.hash.load(std::sync::atomic::Ordering::Relaxed);
-                    if remember && h.raw_state() & (DOOMED | PASS) == 0 {
+                    if small && h.raw_state() & (DOOMED | PASS) == 0 {
                         self.ghost(at).insert(hash, charge(h) as u32);
                     }
                     shard::unlink(&guard, self.bucket(hash), &self.headers, object);

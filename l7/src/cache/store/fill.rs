@@ -77,6 +77,9 @@ pub enum HeadError {
     Gone,
 }
 
+/// A chain of so many is looked through for what is marked as gone.
+const CHAIN_TIDY: usize = 4;
+
 /// A fill that has ended, but for what needs the shard's lock. It keeps the writer's pin.
 pub(super) struct Unfinished {
     object: u32,
@@ -123,34 +126,44 @@ impl Handle {
         }
         // Before the lock: eviction takes locks itself.
         let room = self.ensure(blob_chunks(key_blob.len()), 1) && self.retired_room(true);
+        self.awake();
         let store = &*self.store;
-        let at = store.shard(hash);
+        let at = store.shard(hash as u32);
         let Some(guard) = store.shards[at].lock.attempt() else {
             count(&self.counts().busy, 1);
             return Claim::Busy;
         };
-        match store.find(hash, scratch, check) {
+        let mut chain = match store.find(hash, scratch, check) {
             Found::Taken(id) => return Claim::Existing(id),
-            Found::Nothing(chain) if chain < CHAIN_MAX => {
-                if !room {
-                    return Claim::Full;
-                }
-            }
-            Found::Nothing(_) | Found::TooLong => {
-                count(&self.counts().chain_too_long, 1);
-                return Claim::Full;
-            }
+            Found::Nothing(chain) => chain,
+            Found::TooLong => CHAIN_MAX,
+        };
+        // Purged objects that nobody has swept must not fill the chain: one goes for each that comes.
+        let marked =
+            if chain >= CHAIN_TIDY && room { store.take_out_marked(&guard, at, hash as u32) } else { None };
+        if marked.is_some() {
+            chain -= 1;
         }
-        let Some(object) = self.own_headers.pop(&HeaderLinks(&store.headers)) else { return Claim::Full };
+        if chain >= CHAIN_MAX || !room {
+            drop(guard);
+            if room {
+                count(&self.counts().chain_too_long, 1);
+            }
+            if let Some(marked) = marked {
+                self.retire_object(marked);
+            }
+            return Claim::Full;
+        }
+        let object = self.own_headers.pop(&HeaderLinks(&store.headers)).expect("`ensure` has brought one");
         let blob = store.chunks.write_blob(&mut self.own_chunks, key_blob);
-        let ghost = store.ghost(at).take(hash);
-        store.start(object, hash, blob, FILLING | if ghost { GHOST } else { 0 });
-        shard::link(&guard, store.bucket(hash), &store.headers, object);
+        let ghost = store.ghost(at).take(hash as u32);
+        store.start(object, hash as u32, blob, FILLING | if ghost { GHOST } else { 0 });
+        shard::link(&guard, store.bucket(hash as u32), &store.headers, object);
         // A purge either finds the object from here on, or counted before we look. See `purge`.
         fence(SeqCst);
         let purged = since.is_some_and(|s| s != self.purge_epoch());
         if purged {
-            shard::unlink(&guard, store.bucket(hash), &store.headers, object);
+            shard::unlink(&guard, store.bucket(hash as u32), &store.headers, object);
             let h = &store.headers[object as usize];
             h.set(FAILED);
             h.clear(LINKED | FILLING);
@@ -160,6 +173,9 @@ impl Handle {
         drop(guard);
         if ghost {
             count(&self.counts().ghost_hits, 1);
+        }
+        if let Some(marked) = marked {
+            self.retire_object(marked);
         }
         if purged {
             self.retire_object(object);
@@ -273,13 +289,14 @@ impl Handle {
             return;
         };
         let mut gone = ArrayVec::<u32, 2>::new();
-        let mut refused = false;
+        let (mut refused, now) = (false, store.now());
         let raw = h.raw_state();
         if raw & LINKED != 0 {
             let wanted = is_visible(raw, store.stamp());
             refused = wanted && raw & GHOST == 0 && store.is_too_much(charge(h));
             if wanted && !refused {
-                store.shards[at].enqueue(&guard, &store.headers, object, raw & GHOST != 0);
+                store.shards[at].enqueue(&guard, &store.headers, object, now, raw & GHOST == 0);
+                count(&self.counts().inserted_chunks, charge(h));
             } else if room {
                 shard::unlink(&guard, store.bucket(hash), &store.headers, object);
                 h.clear(LINKED);
@@ -287,7 +304,7 @@ impl Handle {
             } else {
                 // Eviction will come by.
                 h.set(DOOMED);
-                store.shards[at].enqueue(&guard, &store.headers, object, false);
+                store.shards[at].enqueue(&guard, &store.headers, object, now, true);
             }
             if refused {
                 store.ghost(at).insert(hash, charge(h) as u32);
@@ -322,7 +339,7 @@ impl Handle {
     /// Takes an object out of the index: at once for new requests, its memory as soon as may be. Nothing happens if
     /// it is out already.
     pub fn unlink(&mut self, id: ObjectId) {
-        let Some(h) = self.store.resolve(id) else { return };
+        let Some(h) = self.awake().resolve(id) else { return };
         h.set(DOOMED);
         let at = self.store.shard(h.hash.load(Relaxed));
         // Otherwise eviction, or the end of the fill, comes by.
@@ -403,7 +420,7 @@ impl Store {
     }
 
     /// A new life of a header that nobody else reaches yet.
-    fn start(&self, object: u32, hash: u64, blob: u32, flags: u32) {
+    fn start(&self, object: u32, hash: u32, blob: u32, flags: u32) {
         let h = &self.headers[object as usize];
         debug_assert_eq!(h.raw_state(), 0, "the header is in use");
         h.hash.store(hash, Relaxed);
@@ -415,6 +432,19 @@ impl Store {
         // The writer's.
         h.pins.reset(1);
         h.state.store(flags | LINKED | self.stamp(), Release);
+    }
+
+    /// Takes one object that is marked as gone out of a chain. The caller retires it.
+    fn take_out_marked(&self, guard: &super::lock::Guard<'_>, at: usize, hash: u32) -> Option<u32> {
+        let mut index = self.bucket(hash).load(Relaxed);
+        for _ in 0..CHAIN_MAX {
+            let h = self.headers.get(index as usize)?;
+            if h.raw_state() & DOOMED != 0 && self.take_out(guard, at, self.id(index)) {
+                return Some(index);
+            }
+            index = h.next.load(Relaxed);
+        }
+        None
     }
 
     /// Takes an object out of its queue and chain, if it is linked still. The caller retires it.

@@ -17,16 +17,17 @@ pub(super) struct Ghost<'a> {
 }
 
 impl Ghost<'_> {
-    fn set(&self, hash: u64) -> (&[AtomicU64], u64) {
+    fn set(&self, hash: u32) -> (&[AtomicU64], u64) {
         let sets = self.entries.len() / WAYS;
-        // The low bits chose the shard and the bucket.
-        let set = ((hash >> 24) as usize) % sets.max(1);
+        // The low bits chose the shard.
+        let set = (u64::from(hash.rotate_right(6)) * sets as u64) >> 32;
+        let set = set as usize * WAYS;
         // Never 0, which is an empty entry.
-        (&self.entries[set * WAYS..(set + 1) * WAYS], (hash >> 32) | 1)
+        (&self.entries[set..set + WAYS], u64::from(hash | 1 << 31))
     }
 
     /// Remembers a key whose object took `chunks`.
-    pub(super) fn insert(&self, hash: u64, chunks: u32) {
+    pub(super) fn insert(&self, hash: u32, chunks: u32) {
         if self.entries.len() < WAYS {
             return;
         }
@@ -44,7 +45,7 @@ impl Ghost<'_> {
     }
 
     /// Whether the key is remembered; it is forgotten then.
-    pub(super) fn take(&self, hash: u64) -> bool {
+    pub(super) fn take(&self, hash: u32) -> bool {
         if self.entries.len() < WAYS {
             return false;
         }
@@ -69,7 +70,7 @@ mod tests {
         let entries: Vec<AtomicU64> = (0..64).map(|_| AtomicU64::new(0)).collect();
         let clock = AtomicU32::new(u32::MAX - 5); // Its wrap is in the middle of the test.
         let g = Ghost { entries: &entries, clock: &clock, chunks_max: 10 };
-        let key = |i: u64| i << 32 | i << 24;
+        let key = |i: u32| i << 8;
         g.insert(key(2), 3);
         g.insert(key(4), 3);
         assert!(g.take(key(2)) && !g.take(key(2)) && !g.take(key(6)));

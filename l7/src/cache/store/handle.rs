@@ -19,6 +19,8 @@ use super::{HeaderLinks, Store};
 const RETIRED_MAX: usize = 8192;
 /// Of them, kept for what must not fail: fills that end, heads that are replaced.
 const RETIRED_RESERVE: usize = 1024;
+/// Things that one call retires, at most.
+const AT_ONCE: usize = 8;
 /// Things given back in one pass.
 const RECLAIM_MAX: usize = 512;
 
@@ -43,9 +45,13 @@ pub(super) struct Retired {
 }
 
 /// One participant's access to the store; neither shared nor cloned. It may be sent to its thread.
+///
+/// It starts online. While it is, and does not call [`Handle::quiescent`], no memory comes back to anybody: a control
+/// thread is [`Handle::offline`] but for its work.
 pub struct Handle {
     pub(super) store: Arc<Store>,
     me: Participant,
+    online: bool,
     pub(super) own_chunks: Chain,
     pub(super) own_headers: Chain,
     freed_chunks: Chain,
@@ -70,6 +76,7 @@ impl Handle {
             freed_headers: Chain::EMPTY,
             unfinished: VecDeque::with_capacity(256),
             hand: participant,
+            online: true,
             retired,
             me,
             store,
@@ -106,11 +113,20 @@ impl Handle {
     pub fn offline(&mut self) {
         self.quiescent();
         self.me.offline();
+        self.online = false;
+    }
+
+    /// The store may be looked into: not while nothing keeps its memory for us.
+    #[inline]
+    pub(super) fn awake(&self) -> &Store {
+        assert!(self.online, "the store was looked into by a participant that is offline");
+        &self.store
     }
 
     /// After sleeping.
     pub fn online(&mut self) {
         self.me.online();
+        self.online = true;
     }
 
     /// Whether anything waits to be reclaimed or finished, so that a core had better not sleep for long.
@@ -223,9 +239,9 @@ impl Handle {
         self.freed_headers.push(&HeaderLinks(&store.headers), i);
     }
 
-    /// Room for that many more retired things, with (`must`) or without what is kept for those that must not fail.
+    /// Room for `AT_ONCE` more retired things, with (`must`) or without what is kept for those that must not fail.
     pub(super) fn retired_room(&self, must: bool) -> bool {
-        self.retired.list.len() < RETIRED_MAX - if must { 0 } else { RETIRED_RESERVE }
+        self.retired.list.len() + AT_ONCE <= RETIRED_MAX - if must { 0 } else { RETIRED_RESERVE }
     }
 
     /// An object has been unlinked.
@@ -263,7 +279,7 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.me.online();
+        self.online();
         while !self.unfinished.is_empty() {
             self.settle();
         }

@@ -1,16 +1,16 @@
 //! The object header: one cache line, atomics only.
 //!
 //! ```text
-//!   0        8      12     16     20      24     28           32              48      52     56        60        64
-//!   │ hash   │ next │ head │ body │ index │ tail │ generation │ len · waiting │ state │ pins │ fifo_prev fifo_next │
-//!   └ look-up: hash, next, state, head ┘                      └ readers and the writer ┘     └ shard's lock / free ┘
+//!   0      4      8      12     16     20      24     28           32              48      52     56         64
+//!   │ hash │ time │ next │ head │ body │ index │ tail │ generation │ len · waiting │ state │ pins │ fifo links │
+//!   └ look-up: hash, next, state, head ┘                           └ readers and the writer ┘     └ shard's lock / free
 //!
 //!   state   31      24 23      16 15                                                                        0
 //!           │ hard     │ soft     │  GHOST  QUEUE(2)  FREQ(2)  flags …                                      │
 //!           └ the purges of everything that had been when the object was claimed; see `purge`
 //! ```
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use dataplane::pins::{Growth, Pins};
 
@@ -19,7 +19,7 @@ use super::memory::NONE;
 /// An object. Valid in the pass in which it was found, and longer while it is pinned, or filled by its holder.
 ///
 /// It carries the generation of its header, so that one that was kept too long is noticed: where that is a defect
-/// of the caller, debug builds assert; where it may happen ([`Handle::finish`](super::Handle::finish)'s
+/// of the caller, there is a panic; where it may happen ([`Handle::finish`](super::Handle::finish)'s
 /// `replaces`, [`Handle::unlink`](super::Handle::unlink), wake-ups), it is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ObjectId {
@@ -149,7 +149,10 @@ impl std::fmt::Debug for State {
 
 #[repr(C, align(64))]
 pub(super) struct Header {
-    pub(super) hash: AtomicU64,
+    /// The low half: it chooses bucket and shard, and tells most others of a chain apart. The key's text decides.
+    pub(super) hash: AtomicU32,
+    /// When it entered its queue, in chunks inserted anywhere.
+    pub(super) time: AtomicU32,
     /// The bucket's chain. Kept when the object is unlinked: who stands on it goes on from here.
     pub(super) next: AtomicU32,
     /// First chunk of the head blob.
@@ -172,7 +175,8 @@ impl Header {
     pub(super) fn free() -> Header {
         let none = || AtomicU32::new(NONE);
         Header {
-            hash: AtomicU64::new(0),
+            hash: AtomicU32::new(0),
+            time: AtomicU32::new(0),
             next: none(),
             head: none(),
             body: none(),
@@ -220,10 +224,11 @@ mod tests {
 
     #[test]
     fn stamps_show_as_flags() {
-        let raw = COMPLETE | LINKED | HARD_STAMP_ONE * 3 | SOFT_STAMP_ONE * 200 | FREQ_ONE;
-        let s = State::new(raw, HARD_STAMP_ONE * 3 | SOFT_STAMP_ONE * 200);
+        let stamp = |hard: u32, soft: u32| (hard * HARD_STAMP_ONE) | (soft * SOFT_STAMP_ONE);
+        let raw = COMPLETE | LINKED | stamp(3, 200) | FREQ_ONE;
+        let s = State::new(raw, stamp(3, 200));
         assert!(s.is_complete() && !s.is_gone() && !s.is_soft(), "{s:?}");
-        assert!(State::new(raw, HARD_STAMP_ONE * 3 | SOFT_STAMP_ONE * 201).is_soft());
-        assert!(State::new(raw, HARD_STAMP_ONE * 4 | SOFT_STAMP_ONE * 200).is_gone());
+        assert!(State::new(raw, stamp(3, 201)).is_soft());
+        assert!(State::new(raw, stamp(4, 200)).is_gone());
     }
 }

@@ -55,10 +55,10 @@ impl Store {
         mut check: impl FnMut(&ObjectView<'_>) -> Pick,
     ) -> Found {
         let stamp = self.stamp();
-        let mut at = self.bucket(hash).load(Acquire);
+        let mut at = self.bucket(hash as u32).load(Acquire);
         for steps in 0..CHAIN_MAX {
             let Some(h) = self.headers.get(at as usize) else { return Found::Nothing(steps) };
-            if h.hash.load(Relaxed) == hash {
+            if h.hash.load(Relaxed) == hash as u32 {
                 let raw = h.raw_state();
                 if is_visible(raw, stamp) {
                     let view = self.view_of(at, h, State::new(raw, stamp), scratch);
@@ -101,7 +101,7 @@ impl Handle {
         scratch: &mut [u8],
         check: impl FnMut(&ObjectView<'_>) -> Pick,
     ) -> Option<ObjectId> {
-        match self.store.find(hash, scratch, check) {
+        match self.awake().find(hash, scratch, check) {
             Found::Taken(id) => Some(id),
             Found::Nothing(_) => None,
             Found::TooLong => {
@@ -114,7 +114,7 @@ impl Handle {
     /// The view of an object found in this pass, or pinned: how it is now. A blob that does not fit into `scratch`
     /// is shown as empty.
     pub fn view<'a>(&self, id: ObjectId, scratch: &'a mut [u8]) -> ObjectView<'a> {
-        let h = self.store.header(id);
+        let h = self.awake().header(id);
         let state = State::new(h.raw_state(), self.store.stamp());
         let none = ObjectView { id, state, len: h.growth.len(), blob: &[] };
         self.store.view_of(id.index, h, state, scratch).unwrap_or(none)

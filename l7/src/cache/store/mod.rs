@@ -227,14 +227,23 @@ impl Store {
     /// First step of a burst of look-ups: asks for the bucket.
     #[inline]
     pub fn prefetch_bucket(&self, hash: u64) {
-        prefetch(self.bucket(hash), 1);
+        prefetch(self.bucket(hash as u32), 1);
     }
 
     /// Second step: asks for the first header in the bucket.
     #[inline]
     pub fn prefetch_object(&self, hash: u64) {
-        if let Some(h) = self.headers.get(self.bucket(hash).load(Ordering::Acquire) as usize) {
+        if let Some(h) = self.headers.get(self.bucket(hash as u32).load(Ordering::Acquire) as usize) {
             prefetch(h, 1);
+        }
+    }
+
+    /// Third step: asks for the beginnings of that object's blob and body.
+    #[inline]
+    pub fn prefetch_content(&self, hash: u64) {
+        if let Some(h) = self.headers.get(self.bucket(hash as u32).load(Ordering::Acquire) as usize) {
+            self.chunks.prefetch(h.head.load(Ordering::Relaxed), 5);
+            self.chunks.prefetch(h.body.load(Ordering::Relaxed), 3);
         }
     }
 
@@ -259,13 +268,13 @@ impl Store {
     }
 
     #[inline]
-    fn bucket(&self, hash: u64) -> &AtomicU32 {
+    fn bucket(&self, hash: u32) -> &AtomicU32 {
         &self.buckets[hash as usize & (self.buckets.len() - 1)]
     }
 
     /// Buckets of a shard are those with its low bits: a bucket has one lock.
     #[inline]
-    fn shard(&self, hash: u64) -> usize {
+    fn shard(&self, hash: u32) -> usize {
         hash as usize & (self.shards.len() - 1)
     }
 
@@ -284,11 +293,12 @@ impl Store {
         self.stamp.load(Ordering::Acquire)
     }
 
-    /// The header of an id that must be current.
+    /// The header of an id that must be current. Like an index out of bounds, another one is a defect of the caller's,
+    /// and must not become a read of somebody else's memory; it costs a comparison in a line that is read anyway.
     #[inline]
     fn header(&self, id: ObjectId) -> &Header {
         let h = &self.headers[id.index as usize];
-        debug_assert_eq!(h.generation.load(Ordering::Acquire), id.generation, "an id was kept without a pin");
+        assert!(h.generation.load(Ordering::Acquire) == id.generation, "an id was kept without a pin");
         h
     }
 

@@ -104,7 +104,7 @@ impl Handle {
     ) -> u64 {
         self.store.purges.fetch_add(1, AcqRel);
         fence(SeqCst);
-        let (mut at, mut n) = (self.store.bucket(hash).load(Acquire), 0);
+        let (mut at, mut n) = (self.awake().bucket(hash as u32).load(Acquire), 0);
         for _ in 0..CHAIN_MAX {
             if at == NONE {
                 break;
@@ -113,7 +113,7 @@ impl Handle {
             let h = &store.headers[index as usize];
             at = h.next.load(Acquire);
             let (raw, stamp) = (h.raw_state(), store.stamp());
-            if h.hash.load(Relaxed) != hash || !is_visible(raw, stamp) {
+            if h.hash.load(Relaxed) != hash as u32 || !is_visible(raw, stamp) {
                 continue;
             }
             let view = store.view_of(index, h, State::new(raw, stamp), scratch);
@@ -135,7 +135,7 @@ impl Handle {
         let store = std::sync::Arc::clone(&self.store);
         let mut n = 0;
         for index in 0..store.headers.len() as u32 {
-            if index as usize % PIECE == 0 {
+            if (index as usize).is_multiple_of(PIECE) {
                 self.quiescent();
             }
             let h = &store.headers[index as usize];

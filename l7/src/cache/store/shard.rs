@@ -10,6 +10,9 @@
 //!                             evicted ──► ghost ── asked for again
 //! ```
 //!
+//! The queues of all shards together behave like one: which queue is to give something up is decided by their sums,
+//! and which shard by whose oldest object is oldest, on a clock that counts the chunks inserted anywhere.
+//!
 //! Queues are measured in chunks. What an object counts for is fixed when it enters a queue (a body does not change
 //! its length then; a head counts as one chunk whatever its length, as a 304 may replace it).
 
@@ -25,10 +28,11 @@ pub(super) const CHAIN_MAX: usize = 64;
 /// Hits that take an object from the small queue to the main one.
 const PROMOTE_HITS: u32 = 1;
 
-#[derive(Default)]
 pub(super) struct Queue {
     newest: AtomicU32,
     oldest: AtomicU32,
+    /// When the oldest entered. For others to look at.
+    oldest_time: AtomicU32,
     chunks: AtomicU64,
 }
 
@@ -43,12 +47,7 @@ pub(super) struct Shard {
 /// What one step of eviction came to.
 pub(super) enum Step {
     /// This one goes. It is out of its queue; still in its bucket's chain.
-    Evict {
-        /// Which.
-        object: u32,
-        /// It left before it was hit: it is to be remembered as a ghost.
-        remember: bool,
-    },
+    Evict(u32),
     /// An object was moved on.
     Moved,
     /// There is nothing in the queues.
@@ -57,7 +56,12 @@ pub(super) enum Step {
 
 impl Queue {
     fn new() -> Queue {
-        Queue { newest: AtomicU32::new(NONE), oldest: AtomicU32::new(NONE), chunks: AtomicU64::new(0) }
+        Queue {
+            newest: AtomicU32::new(NONE),
+            oldest: AtomicU32::new(NONE),
+            oldest_time: AtomicU32::new(0),
+            chunks: AtomicU64::new(0),
+        }
     }
 
     fn push(&self, headers: &[Header], i: u32) {
@@ -67,7 +71,7 @@ impl Queue {
         h.fifo_next.store(NONE, Relaxed);
         match headers.get(before as usize) {
             Some(b) => b.fifo_next.store(i, Relaxed),
-            None => self.oldest.store(i, Relaxed),
+            None => self.set_oldest(headers, i),
         }
         self.newest.store(i, Relaxed);
         self.chunks.store(self.chunks.load(Relaxed) + charge(h), Relaxed);
@@ -78,13 +82,31 @@ impl Queue {
         let (prev, next) = (h.fifo_prev.load(Relaxed), h.fifo_next.load(Relaxed));
         match headers.get(prev as usize) {
             Some(p) => p.fifo_next.store(next, Relaxed),
-            None => self.oldest.store(next, Relaxed),
+            None => self.set_oldest(headers, next),
         }
         match headers.get(next as usize) {
             Some(n) => n.fifo_prev.store(prev, Relaxed),
             None => self.newest.store(prev, Relaxed),
         }
         self.chunks.store(self.chunks.load(Relaxed) - charge(h), Relaxed);
+    }
+}
+
+impl Queue {
+    fn set_oldest(&self, headers: &[Header], i: u32) {
+        self.oldest.store(i, Relaxed);
+        if let Some(h) = headers.get(i as usize) {
+            self.oldest_time.store(h.time.load(Relaxed), Relaxed);
+        }
+    }
+
+    pub(super) fn chunks(&self) -> u64 {
+        self.chunks.load(Relaxed)
+    }
+
+    /// How long the oldest has been in it, in chunks; `None` when it is empty. Approximate without the lock.
+    pub(super) fn age(&self, now: u32) -> Option<u32> {
+        (self.oldest.load(Relaxed) != NONE).then(|| now.wrapping_sub(self.oldest_time.load(Relaxed)))
     }
 }
 
@@ -103,17 +125,18 @@ impl Shard {
         }
     }
 
-    /// Chunks in the queues; exact under the lock.
-    pub(super) fn chunks(&self) -> u64 {
-        self.small.chunks.load(Relaxed) + self.main.chunks.load(Relaxed)
+    /// The queue of new objects, or of those that have proved themselves.
+    pub(super) fn queue(&self, small: bool) -> &Queue {
+        if small { &self.small } else { &self.main }
     }
 
     /// Puts an object that is complete into a queue.
-    pub(super) fn enqueue(&self, _: &Guard<'_>, headers: &[Header], i: u32, to_main: bool) {
-        debug_assert!(headers[i as usize].raw_state() & (IN_SMALL | IN_MAIN) == 0);
-        let (queue, bit) = if to_main { (&self.main, IN_MAIN) } else { (&self.small, IN_SMALL) };
-        queue.push(headers, i);
-        headers[i as usize].set(bit);
+    pub(super) fn enqueue(&self, _: &Guard<'_>, headers: &[Header], i: u32, now: u32, small: bool) {
+        let h = &headers[i as usize];
+        debug_assert!(h.raw_state() & (IN_SMALL | IN_MAIN) == 0);
+        h.time.store(now, Relaxed);
+        self.queue(small).push(headers, i);
+        h.set(if small { IN_SMALL } else { IN_MAIN });
     }
 
     /// Takes an object out of its queue, if it is in one.
@@ -126,26 +149,24 @@ impl Shard {
         }
     }
 
-    /// Looks at one object: the oldest of the queue whose turn it is.
-    pub(super) fn step(&self, guard: &Guard<'_>, headers: &[Header]) -> Step {
-        let small = self.small.chunks.load(Relaxed);
-        let from_small = small * 10 > self.chunks() || self.main.oldest.load(Relaxed) == NONE;
-        let i = if from_small { &self.small } else { &self.main }.oldest.load(Relaxed);
+    /// Looks at the oldest object of a queue.
+    pub(super) fn step(&self, guard: &Guard<'_>, headers: &[Header], now: u32, small: bool) -> Step {
+        let i = self.queue(small).oldest.load(Relaxed);
         let Some(h) = headers.get(i as usize) else { return Step::Empty };
         let raw = h.raw_state();
         let hits = (raw & FREQ_MASK) / FREQ_ONE;
-        let keep = raw & DOOMED == 0 && if from_small { hits >= PROMOTE_HITS } else { hits > 0 };
+        let keep = raw & DOOMED == 0 && hits >= if small { PROMOTE_HITS } else { 1 };
         self.dequeue(guard, headers, i);
         if !keep {
-            return Step::Evict { object: i, remember: from_small };
+            return Step::Evict(i);
         }
         // Others only add to the count meanwhile, so this does not go below zero.
-        if from_small {
+        if small {
             h.clear(FREQ_MASK);
         } else {
             h.state.fetch_sub(FREQ_ONE, Relaxed);
         }
-        self.enqueue(guard, headers, i, true);
+        self.enqueue(guard, headers, i, now, false);
         Step::Moved
     }
 }

@@ -16,6 +16,8 @@ pub(super) struct Counts {
     pub(super) chain_too_long: AtomicU64,
     pub(super) purged: AtomicU64,
     pub(super) retired_full: AtomicU64,
+    /// Chunks that entered a queue: all participants' together are the queues' clock.
+    pub(super) inserted_chunks: AtomicU64,
     /// Not sums: chunks and headers that this participant has retired and not yet given back.
     pub(super) pending_chunks: AtomicU64,
     pub(super) pending_headers: AtomicU64,
@@ -61,6 +63,11 @@ pub struct StoreStats {
 }
 
 impl Store {
+    /// The queues' clock.
+    pub(super) fn now(&self) -> u32 {
+        self.seats.iter().map(|s| s.counts.inserted_chunks.load(Relaxed)).sum::<u64>() as u32
+    }
+
     /// Sums over all participants.
     pub fn stats(&self) -> StoreStats {
         let total = u64::from(self.config.chunks());

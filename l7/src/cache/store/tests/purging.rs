@@ -151,3 +151,17 @@ fn waiting_for_an_epoch_waits_for_the_others() {
     a.offline();
     assert!(control.wait_for_epoch(std::time::Duration::from_secs(60)));
 }
+
+#[test]
+fn purged_objects_that_nobody_sweeps_do_not_fill_a_chain() {
+    let (store, _) = store(|_| ());
+    let (mut a, mut control) = (store.handle(0), store.handle(1));
+    for round in 0..1000 {
+        put(&mut a, 1, round, 100, 0).unwrap();
+        assert_eq!(control.purge_matching(|b| parse(b).0 == 1, false), 1);
+        a.quiescent();
+        control.quiescent();
+    }
+    assert_eq!(store.stats().chain_too_long, 0);
+    assert!(control.sweep() <= 5);
+}

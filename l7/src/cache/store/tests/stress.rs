@@ -30,7 +30,7 @@ impl Rng {
 /// One in 16 is long.
 fn len_of(key: u32, version: u32) -> u64 {
     let x = u64::from(key * 31 + version * 7);
-    if x % 16 == 0 { 30_000 + x * 97 % 40_000 } else { x * 53 % 3_000 }
+    if x.is_multiple_of(16) { 30_000 + x * 97 % 40_000 } else { x * 53 % 3_000 }
 }
 
 struct Worker<'a> {
@@ -253,7 +253,7 @@ fn purger(s: &Shared) -> u32 {
             h.sweep();
         }
         if rng.below(10) == 0 {
-            h.purge_matching(|b| parse(b).1 % 2 == 0, true);
+            h.purge_matching(|b| parse(b).1.is_multiple_of(2), true);
             h.purge_all(true);
         }
         h.quiescent();
