@@ -23,6 +23,9 @@ pub mod edit;
 pub mod error_pages;
 pub mod fields;
 pub mod filter;
+#[cfg(any(test, feature = "harness"))]
+#[doc(hidden)]
+pub mod harness;
 pub mod modules;
 pub mod program;
 pub mod proxy_protocol;

@@ -399,6 +399,8 @@ mod tests {
     }
 
     proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn any_bytes(prefix in 0..3usize, rest in vec(any::<u8>(), 0..64)) {
             let prefix = [Vec::new(), b"PROXY ".to_vec(), v2(0x21, 0x11, &[])[..14].to_vec()][prefix].clone();

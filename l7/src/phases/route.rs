@@ -130,13 +130,38 @@ impl CleanPath {
     }
 }
 
-/// Whether there is nothing that cleaning could change: no `%`, `//` or `/.`.
+/// Whether there is nothing that cleaning could change: no `%`, `//` or `/.`. Eight bytes at a time.
 #[inline]
 fn is_clean(path: &[u8]) -> bool {
-    let pairs = path.iter().zip(path.get(1..).unwrap_or_default());
-    // No early exit: it becomes a few vector instructions.
-    let tricky = pairs.fold(false, |found, (&a, &b)| found | (a == b'/') & ((b == b'/') | (b == b'.')));
-    !tricky & path.iter().all(|&b| b != b'%')
+    let (words, tail) = path.as_chunks::<8>();
+    // The flag of a slash, where the flag of the byte after it is.
+    let mut after_slash = 0;
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        let slashes = flags(word, b'/');
+        // `.` and `/` differ in the lowest bit only.
+        let tricky = flags(word | ONES, b'/') & (slashes << 8 | after_slash);
+        if tricky | flags(word, b'%') != 0 {
+            return false;
+        }
+        after_slash = slashes >> 56;
+    }
+    let mut before = if after_slash == 0 { 0 } else { b'/' };
+    tail.iter().all(|&b| {
+        let is_tricky = before == b'/' && matches!(b, b'/' | b'.');
+        before = b;
+        !is_tricky && b != b'%'
+    })
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+
+/// The high bit of each byte of `word` that is `byte`, and no other bit.
+#[inline]
+fn flags(word: u64, byte: u8) -> u64 {
+    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+    let differs = word ^ (ONES * u64::from(byte));
+    !(((differs & LOW) + LOW) | differs | LOW)
 }
 
 #[cold]
@@ -181,8 +206,31 @@ fn hex(digit: u8) -> Option<u8> {
     (digit as char).to_digit(16).map(|value| value as u8)
 }
 
+/// What must hold for any path: for the fuzz target and the property test.
+#[cfg(any(test, feature = "harness"))]
+#[doc(hidden)]
+pub fn check(path: &[u8]) {
+    let (mut room, mut again) = ([0; CleanPath::ROOM], [0; CleanPath::ROOM]);
+    let Some(cleaned) = CleanPath::of(path, &mut room) else { return };
+    assert!(cleaned.len() <= path.len());
+    assert!(cleaned.starts_with(b"/") || !path.starts_with(b"/"));
+    // Split at slashes: nothing is empty but the ends, and no dots are left.
+    let mut segments = cleaned.split(|&b| b == b'/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        assert!(segment != b"." && segment != b"..", "{}", cleaned.escape_ascii());
+        assert!(!segment.is_empty() || segments.peek().is_none(), "{}", cleaned.escape_ascii());
+    }
+    // What has no escapes is clean after that.
+    if memchr::memchr(b'%', cleaned).is_none() {
+        let second = CleanPath::of(cleaned, &mut again).map(<[u8]>::to_vec);
+        assert_eq!(second.as_deref(), Some(cleaned));
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -280,5 +328,17 @@ mod tests {
         assert_eq!(CleanPath::of(&long, &mut room), None);
         let long = vec![b'a'; 10_000];
         assert_eq!(CleanPath::of(&long, &mut room), Some(&long[..]), "nothing to clean needs no room");
+    }
+
+    proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn clean_is_what_cleaning_does_not_change(path in "[/.%a0-9\u{e9}]{0,40}") {
+            let bytes = path.as_bytes();
+            let tricky = path.contains("//") || path.contains("/.") || path.contains('%');
+            prop_assert_eq!(is_clean(bytes), !tricky);
+            check(bytes);
+        }
     }
 }

@@ -149,6 +149,8 @@ mod tests {
     }
 
     proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn agrees_with_trying_them_all(
             prefixes in vec("[ab/]{0,5}", 0..20),

@@ -189,6 +189,8 @@ fn name() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     /// The compiled edits do what the words say, done one after the other.
     #[test]
     fn agrees_with_the_plain_words(

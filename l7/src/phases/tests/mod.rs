@@ -3,6 +3,7 @@
 mod edits;
 mod modules;
 mod programs;
+mod properties;
 
 use core::net::{IpAddr, Ipv4Addr};
 
