@@ -183,7 +183,12 @@ impl<M, A> Desk<M, A> {
 
     /// Whether all cores have obeyed everything up to `ticket`.
     pub fn all_passed(&self, ticket: &Ticket) -> bool {
-        self.trays.iter().zip(&ticket.0).all(|(t, asked)| t.passed.load(Ordering::Acquire) >= *asked)
+        self.late(ticket).is_none()
+    }
+
+    /// The first core that has not.
+    pub fn late(&self, ticket: &Ticket) -> Option<usize> {
+        self.trays.iter().zip(&ticket.0).position(|(t, asked)| t.passed.load(Ordering::Acquire) < *asked)
     }
 
     /// Waits until they have; `false` when one has not after `limit`.
@@ -221,7 +226,7 @@ mod tests {
         let barrier = d.barrier();
         let mut got = Vec::new();
         assert!(d.trays[0].look(|m| got.push(m)));
-        assert!(!d.all_passed(&first), "core 1 has not looked");
+        assert_eq!(d.late(&first), Some(1), "core 1 has not looked");
         assert!(d.trays[1].waits() && !d.trays[0].waits());
         assert!(d.trays[1].look(|m| {
             got.push(m);

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::Node;
 use super::reload::Reloader;
 use super::verbs::{self, NodeVerbs};
+use super::{Node, Ticket};
 use crate::config::Config;
 use crate::{exit, log};
 
@@ -55,6 +55,7 @@ pub(super) fn serve(
         segment: Arc::clone(&node.segment),
     }));
     let mut last = Instant::now();
+    let mut watchdog = Watchdog { ticket: node.desk.barrier(), late: None };
     loop {
         if signals.take_reload() {
             verbs::report(&reloader.reload());
@@ -68,6 +69,7 @@ pub(super) fn serve(
         if last.elapsed() >= Duration::from_secs(1) {
             last = Instant::now();
             every_second(&node);
+            watchdog.look(&node);
             reloader.tidy();
         }
         std::thread::sleep(Duration::from_millis(20));
@@ -91,6 +93,31 @@ pub(super) fn serve(
         log::info("stopped");
     }
     exit::DONE
+}
+
+/// Notices a core that does not come to the top of its loop.
+struct Watchdog {
+    ticket: Ticket,
+    /// The one that has been reported.
+    late: Option<usize>,
+}
+
+impl Watchdog {
+    /// Once a second: every core must have begun a pass since the last time.
+    fn look(&mut self, node: &Node) {
+        let late = node.desk.late(&self.ticket);
+        match late {
+            Some(core) if self.late != late => log::warn(format_args!(
+                "data core {core} has not begun a pass for a second; see whether its CPU is shared or stalled"
+            )),
+            None if self.late.is_some() => log::info("every data core turns again"),
+            _ => {}
+        }
+        self.late = late;
+        if late.is_none() {
+            self.ticket = node.desk.barrier();
+        }
+    }
 }
 
 /// SIGTERM, SIGINT and SIGHUP, as counts that a loop can look at.

@@ -33,7 +33,13 @@ const MUST_HAPPEN: &[Ctr] = &[
     Ctr::TcpResetsReceived,
     Ctr::DropTcpChecksum,
     Ctr::OriginReused,
+    Ctr::RxHandedOver,
 ];
+
+/// Cores of the edge. Those seeds that once failed did so with one.
+fn cores(seed: u64) -> usize {
+    if FIXED_SEEDS.contains(&seed) { 1 } else { [1, 1, 2, 3][seed as usize / 8 % 4] }
+}
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -109,7 +115,7 @@ fn one(seed: u64, capture: bool) -> Result<(Snapshot, usize), String> {
     let drawn = world::draw(seed);
     let requests = drawn.requests;
     let faults = drawn.faults.clone();
-    let w = world::World::new(&faults, seed, dir.as_deref());
+    let w = world::World::new(&faults, seed, cores(seed), dir.as_deref());
     // A panic anywhere in the box is a failure of its seed.
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| w.run(drawn)));
     match result {

@@ -6,11 +6,12 @@ use std::sync::atomic::Ordering;
 
 use dataplane::core_loop::Core;
 use dataplane::counters::{Segment, Snapshot};
+use dataplane::mail::Post;
 use dataplane::pcapng::PcapWriter;
 use dataplane::port::link::{Faults, Link};
 use dataplane::port::mem::{MemPort, WireEnd, wire};
 use dataplane::rng::Rng;
-use dataplane::{Ctr, Pool, Time};
+use dataplane::{Bells, Ctr, Pool, Time};
 use hugepages::{Arena, Limits, PagePolicy};
 use l7::http1::HttpLimits;
 use l7::proxy::{
@@ -18,7 +19,7 @@ use l7::proxy::{
 };
 use millrace::node::{NodePipeline, Orders};
 use stack::neigh::Neighbours;
-use stack::{Net, Stack, Tcp, TcpConfig, Udp};
+use stack::{Net, Stack, Steering, Tcp, TcpConfig, Udp};
 
 use super::hosts::{OwnHost, Place, SmolHost};
 use super::http::{Client, Framing, Request};
@@ -33,10 +34,13 @@ const PATIENCE: Time = Time(4 * 3_600_000_000_000);
 const SEED_BYTES: u64 = 6 << 20;
 
 pub struct World {
-    edge: Core<NodePipeline>,
-    orders: Arc<Orders>,
+    /// The edge's cores.
+    edge: Vec<Core<NodePipeline>>,
+    orders: Vec<Arc<Orders>>,
     segment: Arc<Segment>,
     pools: Vec<Pool>,
+    /// Between the links and an edge of several cores.
+    devices: Vec<Device>,
     own: OwnHost,
     smol: SmolHost,
     origin: OwnHost,
@@ -109,7 +113,7 @@ pub fn draw(seed: u64) -> Drawn {
 }
 
 impl World {
-    pub fn new(faults: &Faults, seed: u64, pcap: Option<&Path>) -> World {
+    pub fn new(faults: &Faults, seed: u64, cores: usize, pcap: Option<&Path>) -> World {
         let mut ends = Vec::new();
         let mut links = Vec::new();
         let mut hosts = Vec::new();
@@ -133,8 +137,44 @@ impl World {
         let smol = SmolHost::new(Place::new(2, 2), host(), seed);
         let mut origin = OwnHost::new(Place::new(3, 2), host(), seed ^ 5);
         origin.listen(ORIGIN);
-        let (edge, orders, segment, pools) = edge(ends, seed);
-        World { edge, orders, segment, pools, own, smol, origin, links, now: Time(0) }
+        let mut devices = Vec::new();
+        let mut queues: Vec<Vec<WireEnd>> = (0..cores).map(|_| Vec::new()).collect();
+        for end in ends {
+            if cores == 1 {
+                queues[0].push(end);
+                continue;
+            }
+            let (near, far): (Vec<_>, Vec<_>) = (0..cores).map(|_| wire(FRAMES, FRAME_BYTES)).unzip();
+            queues.iter_mut().zip(near).for_each(|(q, w)| q.push(w));
+            devices.push(Device { link: end, queues: far, turn: 0 });
+        }
+        let segment = Segment::in_memory(cores);
+        let bells = Bells::new(cores).expect("descriptors");
+        let post = (cores > 1).then(|| Post::new(256, FRAME_BYTES, bells));
+        let (mut edge, mut orders, mut pools) = (Vec::new(), Vec::new(), Vec::new());
+        for (n, ends) in queues.into_iter().enumerate() {
+            let steering = post.as_ref().map(|p| Steering::new(n, Arc::clone(p)));
+            let (core, order, own) = edge_core(ends, seed, &segment, n, steering);
+            edge.push(core);
+            orders.push(order);
+            pools.extend(own);
+        }
+        World { edge, orders, segment, pools, devices, own, smol, origin, links, now: Time(0) }
+    }
+
+    /// A pass of every core of the edge.
+    fn pass_edge(&mut self, now: Time) -> bool {
+        let mut busy = false;
+        for d in &mut self.devices {
+            busy |= d.carry();
+        }
+        for core in &mut self.edge {
+            busy |= core.pass(now);
+        }
+        for d in &mut self.devices {
+            busy |= d.carry();
+        }
+        busy
     }
 
     /// Runs until nothing moves at this time, then goes on to the next time at which something does.
@@ -146,7 +186,7 @@ impl World {
             for l in &mut self.links {
                 l.step(now);
             }
-            busy |= self.edge.pass(now);
+            busy |= self.pass_edge(now);
             busy |= self.own.core.pass(now);
             busy |= self.origin.core.pass(now);
             busy |= self.smol.pass(now);
@@ -162,7 +202,7 @@ impl World {
         }
         let mut next: Vec<Option<Time>> = self.links.iter().map(Link::next_due).collect();
         use dataplane::core_loop::Pipeline;
-        next.push(self.edge.pipeline.next_deadline());
+        next.extend(self.edge.iter().map(|c| c.pipeline.next_deadline()));
         next.push(self.own.core.pipeline.next_deadline());
         next.push(self.origin.core.pipeline.next_deadline());
         next.push(self.smol.next_deadline(now));
@@ -180,7 +220,7 @@ impl World {
     }
 
     fn edge_flows(&self) -> u32 {
-        self.edge.pipeline.stack.tcp.in_use().0
+        self.edge.iter().map(|c| c.pipeline.stack.tcp.in_use().0).sum()
     }
 
     /// Runs the clients to their end, drains the edge, and judges. Gives the edge's counters.
@@ -209,9 +249,11 @@ impl World {
                 ));
             }
         }
-        self.orders.drain.store(true, Ordering::Relaxed);
+        for o in &self.orders {
+            o.drain.store(true, Ordering::Relaxed);
+        }
         let end = self.now.plus_ns(600_000_000_000);
-        self.edge.pass(self.now);
+        self.pass_edge(self.now);
         while (self.edge_flows() > 0 || self.origin.open() > 0) && self.now < end && self.step() {}
         // What is still under way arrives.
         for _ in 0..10_000 {
@@ -238,7 +280,7 @@ impl World {
 
     fn check(&mut self) -> Result<Snapshot, String> {
         // Whatever the last pass still sends is on a wire until its link has looked.
-        self.edge.pass(self.now);
+        self.pass_edge(self.now);
         for l in &mut self.links {
             l.step(self.now);
         }
@@ -255,14 +297,23 @@ impl World {
                 s.get(Ctr::TxSent)
             ));
         }
-        let p = &self.edge.pipeline;
-        let (flows, records) = p.stack.tcp.in_use();
-        if (flows, records, p.proxy.active(), p.proxy.open_clients()) != (0, 0, 0, 0) {
-            return Err(format!(
-                "the edge holds {flows} flows, {records} records, {} requests, {} clients",
-                p.proxy.active(),
-                p.proxy.open_clients()
-            ));
+        if s.in_mail() != 0 {
+            return Err(format!("{} frames are in the mail", s.in_mail()));
+        }
+        for (n, core) in self.edge.iter().enumerate() {
+            let p = &core.pipeline;
+            let (flows, records) = p.stack.tcp.in_use();
+            if (flows, records, p.proxy.active(), p.proxy.open_clients()) != (0, 0, 0, 0) {
+                return Err(format!(
+                    "core {n} holds {flows} flows, {records} records, {} requests, {} clients",
+                    p.proxy.active(),
+                    p.proxy.open_clients()
+                ));
+            }
+            let s = self.segment.read_core(n);
+            if (s.rx_imbalance(), s.tx_imbalance()) != (0, 0) {
+                return Err(format!("core {n}'s laws: rx {}, tx {}", s.rx_imbalance(), s.tx_imbalance()));
+            }
         }
         if let Some(p) = self.pools.iter().map(Pool::stats).find(|p| p.free != p.capacity) {
             return Err(format!("not everything is back in its pool: {p:?}"));
@@ -283,9 +334,55 @@ impl World {
     }
 }
 
-type Edge = (Core<NodePipeline>, Arc<Orders>, Arc<Segment>, Vec<Pool>);
+/// A device with a queue for each core, as bad as a TAP: a client's packets stay together, but what comes for a
+/// connection that we opened comes to any core.
+struct Device {
+    link: WireEnd,
+    queues: Vec<WireEnd>,
+    turn: usize,
+}
 
-fn edge(ends: Vec<WireEnd>, seed: u64) -> Edge {
+impl Device {
+    fn carry(&mut self) -> bool {
+        let mut busy = false;
+        while self.queues.iter().all(WireEnd::can_send) {
+            let Some(frame) = self.link.recv_with(<[u8]>::to_vec) else { break };
+            self.turn += 1;
+            let queue = match client(&frame) {
+                Some(hash) => hash % self.queues.len(),
+                None => self.turn % self.queues.len(),
+            };
+            busy |= self.queues[queue].send(&frame);
+        }
+        for q in &self.queues {
+            while self.link.can_send() && q.recv_with(|f| self.link.send(f)).is_some() {
+                busy = true;
+            }
+        }
+        busy
+    }
+}
+
+/// A hash of the client, of a segment to our listener; corrupted frames come to any core.
+fn client(frame: &[u8]) -> Option<usize> {
+    let l4 = match frame.get(12..14)? {
+        [8, 0] => 34,
+        [0x86, 0xdd] => 54,
+        _ => return None,
+    };
+    let ports = frame.get(l4..l4 + 4)?;
+    (ports[2..] == HTTP.to_be_bytes()).then(|| usize::from(ports[0]) * 31 + usize::from(ports[1]))
+}
+
+type EdgeCore = (Core<NodePipeline>, Arc<Orders>, Vec<Pool>);
+
+fn edge_core(
+    ends: Vec<WireEnd>,
+    seed: u64,
+    segment: &Arc<Segment>,
+    number: usize,
+    steering: Option<Steering>,
+) -> EdgeCore {
     let mut l = Limits::for_core_memory(32 << 20);
     l.flows = 1024;
     l.half_open = 512;
@@ -293,8 +390,7 @@ fn edge(ends: Vec<WireEnd>, seed: u64) -> Edge {
     let pool = |name, n, bytes| Pool::reserve(name, n, bytes, pages).unwrap();
     let (rx, headers) = (pool("rx", l.rx_cells, 2048), pool("header", 4096, 256));
     let (payload, heads) = (pool("payload", 4096, 2048), pool("head", 64, HEAD_CELL_BYTES));
-    let segment = Segment::in_memory(1);
-    let c = segment.writer(0);
+    let c = segment.writer(number);
     let mut ports: Vec<Box<dyn dataplane::Port>> = Vec::new();
     let mut ifaces = Vec::new();
     for (n, end) in ends.into_iter().enumerate() {
@@ -330,7 +426,10 @@ fn edge(ends: Vec<WireEnd>, seed: u64) -> Edge {
     let cells = Cells { payload: payload.clone(), heads: heads.clone() };
     let proxy = Proxy::new(Program::new(config), &l, &mut arena, cells, None, c.clone()).unwrap();
     let orders = Arc::new(Orders::default());
-    let stack = Stack::new(net, tcp, Udp::new(4), c.clone());
+    let mut stack = Stack::new(net, tcp, Udp::new(4), c.clone());
+    if let Some(s) = steering {
+        stack.steer(s);
+    }
     let pipeline = NodePipeline::new(stack, proxy, Arc::clone(&orders), c.clone());
-    (Core::new(ports, pipeline, c, 1024), orders, segment, vec![rx, headers, payload, heads])
+    (Core::new(ports, pipeline, c, 1024), orders, vec![rx, headers, payload, heads])
 }
