@@ -68,14 +68,20 @@ fn mix_field(
 ) {
     hasher.write(name);
     hasher.write_u8(b':');
+    // What nearly every Vary names is found by number.
+    if name.eq_ignore_ascii_case(b"accept-encoding") {
+        let (mut set, mut present) = (Codings::default(), false);
+        for line in headers.known(FieldName::AcceptEncoding) {
+            present = true;
+            set.note(line, &rules.encodings, keys);
+        }
+        // RFC 9111 4.1: absent matches absent only.
+        hasher.write_u64(set.sum);
+        return hasher.write_u16(u16::from(set.usual) | u16::from(present) << 8);
+    }
     let mut lines = headers.get_all(name).peekable();
     if lines.peek().is_none() {
-        // RFC 9111 4.1: absent matches absent only.
         return hasher.write_u8(0);
-    }
-    if name.eq_ignore_ascii_case(b"accept-encoding") {
-        let set = lines.fold(0u64, |set, line| set.wrapping_add(codings(line, &rules.encodings, keys)));
-        return hasher.write_u64(set);
     }
     let any_case = name.eq_ignore_ascii_case(b"accept-language");
     for line in lines {
@@ -117,37 +123,57 @@ fn mix_list(value: &[u8], any_case: bool, hasher: &mut impl Hasher) {
     }
 }
 
-/// The sum over the codings that a line of Accept-Encoding accepts (RFC 9110 12.5.3): order and repeated blanks
-/// cannot matter in a sum. A weight counts, as it may decide which coding the origin takes; a coding that is
-/// refused by weight 0 is left out like one that is not named, but for `identity` and `*`, which change what those
-/// mean that are not named.
-fn codings(line: &[u8], only: &[Box<[u8]>], keys: &HashKeys) -> u64 {
-    let mut sum = 0u64;
-    for element in bytes::list(line).filter(|element| !element.is_empty()) {
-        let mut parts = element.split(|&b| b == b';').map(bytes::trim);
-        let mut name = parts.next().unwrap_or_default();
-        if let [b'x' | b'X', b'-', rest @ ..] = name {
-            // RFC 9110 8.4.1: x-gzip and x-compress are the same without.
-            name = rest;
+/// The codings that Accept-Encoding accepts (RFC 9110 12.5.3), as a set: neither order nor blanks can matter. A
+/// weight counts, as it may decide which coding the origin takes; a coding that is refused by weight 0 is left out
+/// like one that is not named, but for `identity` and `*`, which change what those mean that are not named.
+#[derive(Clone, Copy, Default)]
+struct Codings {
+    /// One bit for each of the usual ones without a weight, so that what browsers send is cheap.
+    usual: u8,
+    /// The sum of the hashes of the others.
+    sum: u64,
+}
+
+const USUAL: [&[u8]; 5] = [b"gzip", b"br", b"deflate", b"zstd", b"identity"];
+
+impl Codings {
+    fn note(&mut self, line: &[u8], only: &[Box<[u8]>], keys: &HashKeys) {
+        for element in bytes::list(line).filter(|element| !element.is_empty()) {
+            let semicolon = memchr::memchr(b';', element).unwrap_or(element.len());
+            let mut name = bytes::trim(&element[..semicolon]);
+            if let [b'x' | b'X', b'-', rest @ ..] = name {
+                // RFC 9110 8.4.1: x-gzip and x-compress are the same without.
+                name = rest;
+            }
+            let mut parameters = element[semicolon..].split(|&b| b == b';').map(bytes::trim);
+            let weight = parameters.find_map(weight_milli).unwrap_or(1000);
+            let is_wide = name == b"*" || name.eq_ignore_ascii_case(b"identity");
+            if weight == 0 && (!is_wide || !only.is_empty()) {
+                continue;
+            }
+            if !only.is_empty() && !only.iter().any(|coding| coding.eq_ignore_ascii_case(name)) {
+                continue;
+            }
+            let weight = if only.is_empty() { weight } else { 1000 };
+            match USUAL.iter().position(|coding| coding.eq_ignore_ascii_case(name)) {
+                Some(bit) if weight == 1000 => self.usual |= 1 << bit,
+                _ => self.sum = self.sum.wrapping_add(hash_coding(name, weight, keys)),
+            }
         }
-        let weight = parts.find_map(weight_milli).unwrap_or(1000);
-        let is_wide = name == b"*" || name.eq_ignore_ascii_case(b"identity");
-        if weight == 0 && (!is_wide || !only.is_empty()) {
-            continue;
-        }
-        if !only.is_empty() && !only.iter().any(|coding| coding.eq_ignore_ascii_case(name)) {
-            continue;
-        }
-        let mut hasher = keys.hasher();
-        for &b in name {
-            hasher.write_u8(b.to_ascii_lowercase());
-        }
-        if only.is_empty() {
-            hasher.write_u16(weight);
-        }
-        sum = sum.wrapping_add(hasher.finish());
     }
-    sum
+}
+
+fn hash_coding(name: &[u8], weight: u16, keys: &HashKeys) -> u64 {
+    let mut hasher = keys.hasher();
+    let mut room = [0; 16];
+    for piece in name.chunks(room.len()) {
+        let lower = &mut room[..piece.len()];
+        lower.copy_from_slice(piece);
+        lower.make_ascii_lowercase();
+        hasher.write(lower);
+    }
+    hasher.write_u16(weight);
+    hasher.finish()
 }
 
 /// `q=0.5` in thousandths (RFC 9110 12.4.2). What is no weight counts as if it were not there.
