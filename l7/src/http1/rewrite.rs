@@ -118,6 +118,7 @@ pub(crate) fn write_request(
     edited_request(head, method, ctx, keep, &EditList { edits: ctx.edits, vars }, sink)
 }
 
+#[inline]
 fn edited_request(
     head: &RequestHead<'_>,
     method: &[u8],
@@ -186,10 +187,21 @@ pub fn write_response_to_client(
     if ctx.edits.edits.is_empty() {
         response_to_client(head, ctx, &AsItIs, sink)
     } else {
-        response_to_client(head, ctx, &ctx.edits, sink)
+        edited_response_to_client(head, ctx, sink)
     }
 }
 
+/// Apart, as for a request.
+#[inline(never)]
+fn edited_response_to_client(
+    head: &ResponseHead<'_>,
+    ctx: &ToClient<'_>,
+    sink: &mut impl HeadSink,
+) -> Result<(), Full> {
+    response_to_client(head, ctx, &ctx.edits, sink)
+}
+
+#[inline]
 fn response_to_client(
     head: &ResponseHead<'_>,
     ctx: &ToClient<'_>,
@@ -305,6 +317,7 @@ pub(crate) fn pass_on(
     sink.put(&buf[start..end])
 }
 
+#[inline(always)]
 fn put_status_line(head: &ResponseHead<'_>, sink: &mut impl HeadSink) -> Result<(), Full> {
     let mut digits = [0; 20];
     sink.put(b"HTTP/1.1 ")?;
@@ -314,6 +327,7 @@ fn put_status_line(head: &ResponseHead<'_>, sink: &mut impl HeadSink) -> Result<
     sink.put(b"\r\n")
 }
 
+#[inline(always)]
 fn put_framing(body: BodyLength, sink: &mut impl HeadSink) -> Result<(), Full> {
     match body {
         BodyLength::None | BodyLength::UntilClose => Ok(()),
@@ -330,6 +344,7 @@ pub(crate) fn put_number(name: &[u8], n: u64, sink: &mut impl HeadSink) -> Resul
 }
 
 /// Our own hop (RFC 9110 7.6.3), after those that were there: the version is that of the message received.
+#[inline]
 pub(crate) fn put_via(received: Version, sink: &mut impl HeadSink) -> Result<(), Full> {
     sink.put(match received {
         Version::Http10 => b"Via: 1.0 millrace\r\n",
@@ -345,7 +360,17 @@ fn put_forwarded(
     edits: &impl Editing,
     sink: &mut impl HeadSink,
 ) -> Result<(), Full> {
-    if !edits.replaces(b"x-forwarded-for") {
+    // It also ends the line before it, if there is one.
+    let protocol: &[u8] = if edits.replaces(b"x-forwarded-proto") {
+        b"\r\n"
+    } else if ctx.client_tls {
+        b"\r\nX-Forwarded-Proto: https\r\n"
+    } else {
+        b"\r\nX-Forwarded-Proto: http\r\n"
+    };
+    if edits.replaces(b"x-forwarded-for") {
+        sink.put(&protocol[2..])?;
+    } else {
         sink.put(b"X-Forwarded-For: ")?;
         let buf = head.headers().buf();
         for slot in head.headers().slots() {
@@ -360,14 +385,7 @@ fn put_forwarded(
             }
         }
         put_ip(ctx.client_ip, sink)?;
-        sink.put(b"\r\n")?;
-    }
-    if !edits.replaces(b"x-forwarded-proto") {
-        sink.put(if ctx.client_tls {
-            b"X-Forwarded-Proto: https\r\n".as_slice()
-        } else {
-            b"X-Forwarded-Proto: http\r\n"
-        })?;
+        sink.put(protocol)?;
     }
     if !head.authority().is_empty() && !edits.replaces(b"x-forwarded-host") {
         sink.put(b"X-Forwarded-Host: ")?;

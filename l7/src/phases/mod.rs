@@ -29,6 +29,7 @@ pub mod harness;
 pub mod modules;
 pub mod program;
 pub mod proxy_protocol;
+mod quoting;
 pub mod route;
 mod table;
 mod template;
