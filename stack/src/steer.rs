@@ -98,6 +98,7 @@ struct Next {
 impl Net {
     /// Gives a packet to the core that may have its connection, by the local port. Gives what to count the packet
     /// as, or `None` when there is no such core: then it is this core's to answer.
+    #[cold]
     pub(crate) fn hand_over(&mut self, p: &Packet, local_port: u16, is_listener: bool) -> Option<Ctr> {
         let s = self.steering.as_ref()?;
         let m = p.meta();

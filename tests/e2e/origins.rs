@@ -26,10 +26,10 @@ hosts = "bad6.lab"
 origin = "http://[fd80::3]:9000"
 timeouts = { connect = "600ms", first_byte = "1s", idle = "1s" }
 
-# … with a pool of its own …
+# … with a pool of its own, as pools are by address …
 [[site]]
 hosts = "stale.lab"
-origin = "http://10.80.0.3:9000"
+origin = "http://10.80.0.3:9010"
 
 # Nothing listens.
 [[site]]

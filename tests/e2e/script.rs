@@ -1,4 +1,4 @@
-//! An origin that misbehaves as the path asks: on port 9000 of the origin's namespace, v4 and v6.
+//! An origin that misbehaves as the path asks: on port 9000 of the origin's namespace, v4 and v6, and on 9010.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -32,7 +32,7 @@ impl Seen {
 /// Starts it; it ends with the process.
 pub fn start(lab: &Lab) -> Arc<Seen> {
     let seen = Arc::new(Seen::default());
-    for at in ["10.80.0.3:9000", "[fd80::3]:9000"] {
+    for at in ["10.80.0.3:9000", "[fd80::3]:9000", "10.80.0.3:9010"] {
         let listener = lab.listen(at.parse::<SocketAddr>().expect("an address"));
         let seen = Arc::clone(&seen);
         thread::spawn(move || {

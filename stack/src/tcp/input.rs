@@ -98,6 +98,7 @@ impl Tcp {
 
     // ── No connection: TIME-WAIT, LISTEN, CLOSED ────────────────────────────────────────────────────
 
+    #[inline(never)] // Out of the way of segments that have a connection.
     #[allow(clippy::too_many_arguments)] // One segment, parsed in steps.
     fn no_flow(
         &mut self,
