@@ -13,5 +13,6 @@ pub mod exit;
 pub mod host;
 pub mod log;
 pub mod node;
+pub mod resolve;
 pub mod rundir;
 pub mod stats;
