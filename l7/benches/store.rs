@@ -180,6 +180,7 @@ fn purges(tagged: u64, all: u64) {
 
 fn main() {
     let quick = std::env::args().any(|a| a == "--quick");
+    hits(500, if quick { 10_000 } else { 100_000 });
     hits(20_000, if quick { 10_000 } else { 100_000 });
     misses(64 << 20, if quick { 5_000 } else { 20_000 });
     if !quick {

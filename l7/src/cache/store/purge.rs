@@ -37,6 +37,8 @@ use super::{State, Store};
 
 /// Headers looked at between two quiescent states.
 const PIECE: usize = 256;
+/// Headers ahead of which the blob is asked for.
+const AHEAD: usize = 8;
 /// How long a sweep waits for an epoch before it leaves the rest to eviction.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -181,6 +183,10 @@ impl Handle {
         for from in (0..all).step_by(PIECE) {
             self.quiescent();
             for index in from..all.min(from + PIECE) {
+                // Headers lie in order; their blobs do not.
+                if let Some(soon) = self.store.headers.get(index + AHEAD) {
+                    self.store.chunks.prefetch(soon.head.load(Relaxed), 2);
+                }
                 let h = &self.store.headers[index];
                 // Linked now, so it stays what it is for this pass.
                 let raw = h.raw_state();
