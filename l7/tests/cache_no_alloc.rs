@@ -125,6 +125,7 @@ fn exchanges(rules: &CacheRules, rooms: &mut Rooms) {
         forward_expect: false,
         forward_upgrade: false,
         keep_alive: true,
+        edits: &[],
     };
     let mut out = SliceSink::new(&mut rooms.head);
     let one = core::iter::once(blob);

@@ -54,7 +54,7 @@ pub struct HeadEdit {
     exact: Table,
     prefixes: Trie<true>,
     /// Bit n: the field of this number is never removed.
-    reserved: u32,
+    reserved: u64,
     lines: Box<[Line]>,
     pieces: Box<[Piece]>,
     text: Box<[u8]>,
@@ -108,7 +108,7 @@ impl HeadEdit {
             reserved: RESERVED
                 .into_iter()
                 .filter(|&known| is_reserved(message, known))
-                .fold(0, |set, known| set | 1 << known as u8),
+                .fold(0, |set, known| set | 1u64 << known as u8),
             lines: lines
                 .into_iter()
                 .map(|(name, from, to)| Line {
@@ -130,7 +130,7 @@ impl HeadEdit {
     /// Whether lines of this name go.
     #[inline]
     fn removes(&self, known: FieldName, name: &[u8]) -> bool {
-        if self.reserved & 1 << known as u8 != 0 {
+        if self.reserved & 1u64 << known as u8 != 0 {
             return false;
         }
         (!self.exact.is_empty() && self.exact.get(name).is_some())

@@ -126,6 +126,7 @@ fn fetch_head(request: &str, stored: &[&[u8]], slice: Option<SliceWanted>) -> St
         forward_expect: false,
         forward_upgrade: false,
         keep_alive: true,
+        edits: &[],
     };
     let blobs = stored.iter().map(|bytes| read(bytes));
     with_request("HEAD /x?y HTTP/1.1", &format!("Host: a\n{request}"), |head| {
