@@ -216,9 +216,13 @@ impl<L: Pipeline> Core<L> {
             }
             prepared += 1;
         }
-        let may = prepared == self.slots.len() && self.pipeline.may_sleep();
-        let readable = if may { wait_readable(fds, sleep) } else { 0 };
-        self.pipeline.woken();
+        let mut readable = 0;
+        if prepared == self.slots.len() {
+            if self.pipeline.may_sleep() {
+                readable = wait_readable(fds, sleep);
+            }
+            self.pipeline.woken();
+        }
         for slot in &mut self.slots[..prepared] {
             slot.port.end_wait();
         }

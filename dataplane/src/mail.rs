@@ -65,7 +65,8 @@ impl Post {
         let mailbox = |_| {
             let b = Mailbox { full: ArrayQueue::new(letters), empty: ArrayQueue::new(letters) };
             for _ in 0..letters {
-                let bytes = vec![0; letter_bytes].into();
+                // Not zeros, which the kernel would give pages to at the first use only: on the hot path.
+                let bytes = vec![0xff; letter_bytes].into();
                 // Cannot fail: the ring has room for exactly these.
                 let _ = b.empty.push(Box::new(Letter { kind: 0, port: 0, hops: 0, len: 0, bytes }));
             }

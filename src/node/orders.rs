@@ -117,7 +117,7 @@ impl<M, A> Tray<M, A> {
     /// The core's answer.
     ///
     /// # Errors
-    /// Gives it back when nobody has taken the last [`MESSAGES_MAX`].
+    /// Gives it back when nobody has taken those before it, and no more fit.
     pub fn answer(&self, a: A) -> Result<(), A> {
         self.answers.push(a)
     }
