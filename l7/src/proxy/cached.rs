@@ -14,6 +14,7 @@
 
 use dataplane::{Ctr, Hist, Slice};
 
+use super::config::Route;
 use super::exchange::ExchangeId;
 use super::pump::Step;
 use super::request::Act;
@@ -23,6 +24,7 @@ use super::{Io, Proxy};
 use crate::cache::policy::blob::{self, Blob};
 use crate::cache::policy::decide::{self, Decision, OriginFailure, decide, decide_on_failure};
 use crate::cache::policy::hash::HashKeys;
+use crate::cache::policy::invalidate::invalidated;
 use crate::cache::policy::key::{UrlParts, write_key};
 use crate::cache::policy::ranges::Boundary;
 use crate::cache::policy::respond::{Cached, Content, plan, write_cached_head};
@@ -31,8 +33,11 @@ use crate::cache::policy::rules::CacheRules;
 use crate::cache::policy::status::{CacheStatus, Fwd};
 use crate::cache::policy::vary;
 use crate::cache::store::{Claim, Handle, ObjectId, Pick, State};
-use crate::http1::{BodyLength, HeadScan, Parsed, RequestHead, Scheme, SliceSink, parse_request};
-use crate::phases::{CleanPath, RequestView};
+use crate::http1::{
+    BodyLength, HeadScan, HeadSink, Method, Parsed, RequestHead, ResponseHead, Scheme, SliceSink, Version,
+    parse_request, parse_response, put_head_end,
+};
+use crate::phases::{CleanPath, EditList, Phase, RequestView, ResponseView, apply_edits};
 
 /// How often a request asks the cache before it goes to the origin by itself.
 const LOOKS_MAX: u8 = 3;
@@ -173,12 +178,12 @@ impl Proxy {
             Decision::Serve { age_s } => {
                 self.counters.inc(Ctr::CacheHits);
                 let status = CacheStatus::hit(b.facts().ttl_s(now_ms));
-                self.write_stored(io, x, head, &facts, object, Age::Stored(age_s), status)
+                self.write_stored(io, x, head, view, &facts, object, Age::Stored(age_s), status)
             }
             Decision::ServeStale { age_s } => {
                 self.counters.inc(Ctr::CacheHitsStale);
                 let status = CacheStatus::hit(b.facts().ttl_s(now_ms));
-                self.write_stored(io, x, head, &facts, object, Age::Stored(age_s), status)
+                self.write_stored(io, x, head, view, &facts, object, Age::Stored(age_s), status)
             }
             Decision::ServeWhileRevalidating { age_s } => {
                 self.counters.inc(Ctr::CacheHitsStale);
@@ -189,7 +194,7 @@ impl Proxy {
                 if self.failures.find(hash, io.now).is_none() {
                     self.validate_behind(io, x, head, view, object, hash);
                 }
-                self.write_stored(io, x, head, &facts, object, Age::Stored(age_s), status)
+                self.write_stored(io, x, head, view, &facts, object, Age::Stored(age_s), status)
             }
             Decision::Revalidate { why } => {
                 self.exchanges[x].fwd = Some(why);
@@ -198,7 +203,7 @@ impl Proxy {
                     let failure = OriginFailure::NoResponse;
                     return Some(match decide_on_failure(&facts, b.facts(), state.is_soft(), failure, now_ms) {
                         Some(age_s) => {
-                            let act = self.write_on_error(io, x, head, &facts, object, age_s, now_ms);
+                            let act = self.write_on_error(io, x, head, view, &facts, object, age_s, now_ms);
                             act.unwrap_or(Act::Error(status))
                         }
                         None => Act::Error(status),
@@ -234,6 +239,7 @@ impl Proxy {
         io: &mut Io<'_>,
         x: ExchangeId,
         head: &RequestHead<'_>,
+        view: &RequestView<'_>,
         facts: &RequestFacts,
         object: ObjectId,
         age_s: u64,
@@ -247,7 +253,7 @@ impl Proxy {
             detail: Some("stale-if-error"),
             ..CacheStatus::default()
         };
-        self.write_stored(io, x, head, facts, object, Age::Stored(age_s), status)
+        self.write_stored(io, x, head, view, facts, object, Age::Stored(age_s), status)
     }
 
     /// Claims the key of a request, so that it alone fetches; or finds that somebody has been faster.
@@ -344,6 +350,7 @@ impl Proxy {
         io: &mut Io<'_>,
         x: ExchangeId,
         head: &RequestHead<'_>,
+        view: &RequestView<'_>,
         facts: &RequestFacts,
         object: ObjectId,
         age_s: Age,
@@ -380,6 +387,8 @@ impl Proxy {
         if write_cached_head(&blob, &reply, &cached, &mut sink).is_err() {
             return Some(Act::Close);
         }
+        let mut len = sink.len();
+        let version = e.version;
         e.down.chunked = framing == BodyLength::Chunked;
         let (from, left) = match &reply.content {
             _ if reply.is_head => (0, Some(0)),
@@ -391,7 +400,66 @@ impl Proxy {
                 (0, Some(0))
             }
         };
-        Some(Act::Serve(Serving { len: sink.len(), object, status: reply.status, from, left }))
+        let (plan, route) = (self.plan(x), self.exchanges[x].route);
+        if !plan.route(route).modules.is_empty(Phase::Response) {
+            len = match self.edit_stored(len, plan.route(route), view, framing, version, keep_alive) {
+                Some(len) => len,
+                None => return Some(Act::Close),
+            };
+        }
+        Some(Act::Serve(Serving { len, object, status: reply.status, from, left }))
+    }
+
+    /// Has the response phase's modules edit the stored response's head in the scratch buffer. Gives its length.
+    fn edit_stored(
+        &mut self,
+        len: usize,
+        route: &Route,
+        view: &RequestView<'_>,
+        framing: BodyLength,
+        version: Version,
+        keep_alive: bool,
+    ) -> Option<usize> {
+        let mut bench = self.response_bench.take()?;
+        let http = self.current.program.config.http;
+        let head = &self.scratch[..len];
+        let mut sink = SliceSink::new(&mut self.blob2);
+        let written = match parse_response(head, Method::Get, &mut HeadScan::new(), &http, &mut bench.slots) {
+            Ok(Parsed::Complete(parsed, _)) => {
+                let seen = ResponseView { status: parsed.status(), headers: Some(parsed.headers()) };
+                let edits = route.modules.response(view, &seen);
+                let list = EditList { edits: &edits, vars: view.vars() };
+                let line_end = memchr::memchr(b'\n', head).map_or(0, |at| at + 1);
+                // A length is among the lines that are kept.
+                let framing = match framing {
+                    BodyLength::Length(_) => BodyLength::None,
+                    other => other,
+                };
+                sink.put(&head[..line_end]).is_ok()
+                    && apply_edits(&parsed.headers(), &list, &mut sink).is_ok()
+                    && put_head_end(framing, version, keep_alive, &mut sink).is_ok()
+            }
+            _ => false,
+        };
+        let n = sink.len();
+        self.response_bench = Some(bench);
+        self.scratch.get_mut(..n).filter(|_| written)?.copy_from_slice(&self.blob2[..n]);
+        Some(n)
+    }
+
+    /// Makes invalid what an unsafe request has changed (RFC 9111 4.4).
+    pub(super) fn invalidate(&mut self, asked: &RequestHead<'_>, answer: &ResponseHead<'_>, rules: &CacheRules) {
+        let Some(store) = &mut self.store else { return };
+        let (keys, blob, counters) = (&self.keys, &mut self.blob, &self.counters);
+        invalidated(asked, false, b"", answer, &rules.key, &mut self.key, |key| {
+            let n = store.purge_hash(
+                keys.hash(key),
+                blob,
+                |view| Blob::read(view.blob).is_some_and(|b| b.key() == key),
+                false,
+            );
+            counters.add(Ctr::CacheInvalidated, n);
+        });
     }
 
     /// Sends a stored response, whose head is in the scratch buffer.
@@ -490,7 +558,7 @@ impl Proxy {
                     let validated = matches!(&self.exchanges[x].side, Side::Waits(w) if w.object == object && w.validates);
                     let age_s = f.age_s(now_ms);
                     let age_s = if validated { Age::Stored(age_s) } else { Age::First(age_s) };
-                    self.write_stored(io, x, head, &facts, object, age_s, status)
+                    self.write_stored(io, x, head, view, &facts, object, age_s, status)
                 })
             }
             Outcome::Failed(status) => {
@@ -500,12 +568,12 @@ impl Proxy {
                 };
                 waited
                     .and_then(|object| {
-                        let view = self.store.as_ref()?.view(object, &mut self.blob);
-                        let soft = view.state.is_soft();
+                        let stored = self.store.as_ref()?.view(object, &mut self.blob);
+                        let soft = stored.state.is_soft();
                         let b = Blob::read(&self.blob)?;
                         let failure = OriginFailure::NoResponse;
                         let age_s = decide_on_failure(&facts, b.facts(), soft, failure, now_ms)?;
-                        self.write_on_error(io, x, head, &facts, object, age_s, now_ms)
+                        self.write_on_error(io, x, head, view, &facts, object, age_s, now_ms)
                     })
                     .or(Some(Act::Error(status)))
             }

@@ -91,8 +91,10 @@ impl Proxy {
                 // For those that will be read again: a fetch's, and a request's that waits.
                 e.request = Some(input.view(0, n));
                 let act = self.act(io, x, &head, &mut bench.path);
-                if !matches!(act, Act::Wait { .. } | Act::Fetch { .. } | Act::Validate { .. }) {
-                    self.exchanges[x].request = None;
+                let e = &mut self.exchanges[x];
+                let again = matches!(act, Act::Wait { .. } | Act::Fetch { .. } | Act::Validate { .. });
+                if !again && !e.plan.as_ref().is_some_and(|p| p.route(e.route).reads_request_later(e.method)) {
+                    e.request = None;
                 }
                 Some((n, act))
             }
