@@ -9,8 +9,9 @@ use super::respond::count_status;
 use super::side::Side;
 use super::{Io, Proxy, settle};
 use crate::http1::{
-    BodyLength, ClientEof, ClientState, Discarded, HeadScan, Parsed, ResponseHead, Scheme, ServerEof, ServerState, SliceSink,
-    ToClient, outgoing_body, parse_request, write_interim_to_client, write_response_to_client,
+    BodyLength, ClientEof, ClientState, Discarded, HeadScan, Parsed, ResponseHead, Scheme, ServerEof,
+    ServerState, SliceSink, ToClient, outgoing_body, parse_request, write_interim_to_client,
+    write_response_to_client,
 };
 use crate::phases::{CleanPath, EditList, RequestView, ResponseView};
 
@@ -329,7 +330,13 @@ impl Proxy {
     }
 
     /// Takes a response whose request has to be read once more: modules look at it, or it made something invalid.
-    fn take_with_request(&mut self, x: ExchangeId, request: &Slice, head: &ResponseHead<'_>, n: usize) -> Took {
+    fn take_with_request(
+        &mut self,
+        x: ExchangeId,
+        request: &Slice,
+        head: &ResponseHead<'_>,
+        n: usize,
+    ) -> Took {
         let Some(mut bench) = self.bench.take() else { return Took::Refused };
         let http = self.current.program.config.http;
         let took = match parse_request(request, &mut HeadScan::new(), &http, &mut bench.slots) {
@@ -358,7 +365,13 @@ impl Proxy {
     }
 
     /// Writes the head of a response for the client into the scratch buffer.
-    fn write_response(&mut self, x: ExchangeId, head: &ResponseHead<'_>, n: usize, edits: EditList<'_>) -> Took {
+    fn write_response(
+        &mut self,
+        x: ExchangeId,
+        head: &ResponseHead<'_>,
+        n: usize,
+        edits: EditList<'_>,
+    ) -> Took {
         let e = &mut self.exchanges[x];
         let status = head.status();
         let mut sink = SliceSink::new(&mut self.scratch);
