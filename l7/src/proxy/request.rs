@@ -8,6 +8,7 @@ use stack::FlowId;
 use super::cached::Serving;
 use super::config::Answer;
 use super::exchange::{Exchange, ExchangeId};
+use super::fetch::Goal;
 use super::plan::Plan;
 use super::pump::Step;
 use super::{Io, Proxy};
@@ -248,26 +249,18 @@ impl Proxy {
             Act::Fetch { head, hash, fill } => {
                 let object = fill.id();
                 self.wait_on(x, object, ExchangeId::NONE, false, looks);
-                self.tie(io, x, head, hash, Some(fill), None);
+                self.tie(io, x, head, hash, Goal::Fill(fill));
             }
             Act::Validate { head, hash, object } => {
                 self.wait_on(x, object, ExchangeId::NONE, true, looks);
-                self.tie(io, x, head, hash, None, Some(object));
+                self.tie(io, x, head, hash, Goal::Validate(object));
             }
         }
     }
 
     /// Begins the fetch that `x` waits for.
-    fn tie(
-        &mut self,
-        io: &mut Io<'_>,
-        x: ExchangeId,
-        head: Slice,
-        hash: u64,
-        fill: Option<Fill>,
-        stale: Option<ObjectId>,
-    ) {
-        self.start_fetch(io, x, x, head, hash, fill, stale);
+    fn tie(&mut self, io: &mut Io<'_>, x: ExchangeId, head: Slice, hash: u64, goal: Goal) {
+        self.start_fetch(io, x, x, head, hash, goal);
         // However that went, there may be something to see already.
         let client = self.exchanges[x].client;
         if client != FlowId::NONE {

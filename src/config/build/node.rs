@@ -9,7 +9,7 @@ use crate::config::model::*;
 use crate::config::names;
 use crate::config::reader::Table;
 use crate::config::units::show_size;
-use crate::config::{CONNECTIONS_MAX, HEAD_BYTES, CORE_MEMORY_BYTES_MIN, MEMORY_BYTES_MIN};
+use crate::config::{CONNECTIONS_MAX, CORE_MEMORY_BYTES_MIN, HEAD_BYTES, MEMORY_BYTES_MIN};
 
 /// Name servers that are asked in turn.
 const SERVERS_MAX: usize = 8;
