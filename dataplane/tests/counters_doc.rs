@@ -40,6 +40,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ("TCP", &["tcp."]),
     ("HTTP, the client's side", &["http."]),
     ("HTTP, the origin's side", &["origin."]),
+    ("The cache", &["cache."]),
     ("Core loop, pools, mail and logs", &["loop.", "pool.", "mail.", "log."]),
 ];
 
