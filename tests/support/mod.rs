@@ -6,19 +6,21 @@
 
 #![allow(dead_code)] // Each of the targets that include this uses its part of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use dataplane::core_loop::Core;
 use dataplane::counters::Segment;
+use dataplane::lines::{self, LineReader};
 use dataplane::mail::Post;
 use dataplane::port::mem::{MemPort, WireEnd, wire};
 use dataplane::{Bells, Clock, Pool, Time};
 use hugepages::{Arena, Limits, PagePolicy};
 use l7::http1::HttpLimits;
+use l7::phases::LogFormat;
 use l7::proxy::{
-    Answer, Cells, ClientTimeouts, HEAD_CELL_BYTES, Origin, OriginTimeouts, Program, Proxy, ProxyConfig,
+    Answer, Cells, ClientTimeouts, HEAD_CELL_BYTES, LogTo, Origin, OriginTimeouts, Program, Proxy, ProxyConfig,
 };
 use millrace::node::{CoreAnswer, CoreOrder, Desk, NodePipeline, Orders};
 use stack::neigh::Neighbours;
@@ -34,6 +36,8 @@ pub const ORIGIN_PORT: u16 = 8000;
 /// Connection `i` comes from this port plus `i`.
 const FIRST_PORT: u16 = 10_000;
 
+/// Room of a core's log: for less than a thousand lines.
+const LOG_BYTES: usize = 64 << 10;
 const HOUR_NS: u64 = 3_600_000_000_000;
 
 /// Who answers.
@@ -41,6 +45,8 @@ const HOUR_NS: u64 = 3_600_000_000_000;
 pub enum Who {
     Stub(usize),
     Proxy,
+    /// As `Proxy`; and every request is logged, in this format.
+    Logged(LogFormat),
 }
 
 /// The queue of the device that a frame comes by: for connection `i` of a client, or, of the origin, for the node's
@@ -54,6 +60,8 @@ pub struct Shared {
     pub bells: Arc<Bells>,
     pub post: Option<Arc<Post>>,
     pub orders: Vec<Arc<Orders>>,
+    /// The far ends of the cores' logs.
+    pub lines: Arc<Mutex<Vec<LineReader>>>,
 }
 
 impl Shared {
@@ -63,6 +71,7 @@ impl Shared {
             segment: Segment::in_memory(cores),
             post: (cores > 1).then(|| Post::new(512, 1600, Arc::clone(&bells))),
             bells,
+            lines: Arc::default(),
             orders: (0..cores).map(|_| Arc::default()).collect(),
         }
     }
@@ -114,19 +123,29 @@ pub fn core_of(who: &Who, flows: u32, near: WireEnd, shared: &Shared, n: usize) 
         origin_keep_alive_ns: HOUR_NS,
         request_budget_bytes: limits.request_budget_bytes,
         unix_ns_at_start: 1_700_000_000_000_000_000,
+        proxy_headers_from: Vec::new(),
+        log: None,
     };
     let origin = Origin { address: (ORIGIN_IP, ORIGIN_PORT).into(), authority: b"origin".to_vec() };
     let answer = match who {
         Who::Stub(n) => Answer::Stub(vec![b'x'; *n]),
-        Who::Proxy => config.add_upstream(vec![origin]),
+        Who::Proxy | Who::Logged(_) => config.add_upstream(vec![origin]),
     };
     let timeouts = OriginTimeouts { connect_ns: HOUR_NS, first_byte_ns: HOUR_NS, idle_ns: HOUR_NS };
+    if let Who::Logged(format) = who {
+        config.log = Some(LogTo { target: 0, format: *format });
+    }
     config.add_site(&["*"], answer, timeouts);
     let cells = Cells {
         payload: pool("payload", limits.payload_cells, 2048),
         heads: pool("head", 64, HEAD_CELL_BYTES),
     };
-    let proxy = Proxy::new(Program::new(config), &limits, &mut arena, cells, None, c.clone()).unwrap();
+    let mut proxy = Proxy::new(Program::new(config), &limits, &mut arena, cells, None, c.clone()).unwrap();
+    if let Who::Logged(_) = who {
+        let (writer, reader) = lines::ring(LOG_BYTES);
+        proxy.log_to(writer, 7);
+        shared.lines.lock().expect("no panic").push(reader);
+    }
     let mut stack = Stack::new(net, tcp, Udp::new(16), c.clone());
     if let Some(post) = &shared.post {
         stack.steer(Steering::new(n, Arc::clone(post)));
