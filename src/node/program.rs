@@ -11,13 +11,14 @@ use l7::phases::{
     EditSpec, ErrorPages, Filter, LogFormat, Program as Modules, Redirect, RequestHeaders, ResponseHeaders,
 };
 use l7::proxy::{
-    Answer, ClientTimeouts, LogTo, Network, Origin, OriginTimeouts, Program, ProxyConfig, ProxyVersion, Route, Site,
-    Upstream,
+    Answer, ClientTimeouts, LogTo, Network, Origin, OriginTimeouts, Program, ProxyConfig, ProxyVersion,
+    Route, Site, Upstream,
 };
 
 use crate::access_log::Targets;
 use crate::config::{
-    self, AccessFormat, Config, HeaderRules, HostPattern, LogTarget, NamePattern, QueryKey, ValuePart, Variable,
+    self, AccessFormat, Config, HeaderRules, HostPattern, LogTarget, NamePattern, QueryKey, ValuePart,
+    Variable,
 };
 
 /// Kept-alive connections per origin and core.

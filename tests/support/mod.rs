@@ -6,8 +6,8 @@
 
 #![allow(dead_code)] // Each of the targets that include this uses its part of it.
 
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use dataplane::core_loop::Core;
@@ -20,7 +20,8 @@ use hugepages::{Arena, Limits, PagePolicy};
 use l7::http1::HttpLimits;
 use l7::phases::LogFormat;
 use l7::proxy::{
-    Answer, Cells, ClientTimeouts, HEAD_CELL_BYTES, LogTo, Origin, OriginTimeouts, Program, Proxy, ProxyConfig,
+    Answer, Cells, ClientTimeouts, HEAD_CELL_BYTES, LogTo, Origin, OriginTimeouts, Program, Proxy,
+    ProxyConfig,
 };
 use millrace::node::{CoreAnswer, CoreOrder, Desk, NodePipeline, Orders};
 use stack::neigh::Neighbours;

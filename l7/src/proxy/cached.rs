@@ -16,6 +16,7 @@ use dataplane::{Ctr, Hist, Slice};
 
 use super::config::Route;
 use super::exchange::ExchangeId;
+use super::fetch::Goal;
 use super::log::CacheWord;
 use super::pump::Step;
 use super::request::Act;
@@ -71,6 +72,15 @@ impl Age {
             Age::First(age_s) => (age_s > 0).then_some(age_s),
         }
     }
+}
+
+/// A request, as the cache looks at it.
+struct Asked<'a> {
+    head: &'a RequestHead<'a>,
+    view: &'a RequestView<'a>,
+    facts: RequestFacts,
+    rules: &'a CacheRules,
+    now_ms: u64,
 }
 
 /// What was found for a request.
@@ -143,6 +153,7 @@ impl Proxy {
             return None;
         }
         let now_ms = self.now_ms(io);
+        let asked = Asked { head, view, facts, rules, now_ms };
         let keys = self.keys;
         let url = UrlParts::of(head, false, b"");
         let mut sink = SliceSink::new(&mut self.key);
@@ -172,7 +183,7 @@ impl Proxy {
             Found::Nothing { vary_miss } => {
                 self.counters.inc(Ctr::CacheMisses);
                 self.exchanges[x].fwd = Some(if vary_miss { Fwd::VaryMiss } else { Fwd::UriMiss });
-                return self.claim(io, x, head, view, rules, &facts, (key_len, hash), looks);
+                return self.claim(io, x, &asked, (key_len, hash), looks);
             }
         };
         let b = Blob::read(&self.blob)?;
@@ -182,25 +193,26 @@ impl Proxy {
                 self.counters.inc(Ctr::CacheHits);
                 self.exchanges[x].cache_word = CacheWord::Hit;
                 let status = CacheStatus::hit(b.facts().ttl_s(now_ms));
-                self.write_stored(io, x, head, view, &facts, object, Age::Stored(age_s), status)
+                self.write_stored(io, x, &asked, object, Age::Stored(age_s), status)
             }
             Decision::ServeStale { age_s } => {
                 self.counters.inc(Ctr::CacheHitsStale);
                 self.exchanges[x].cache_word = CacheWord::Stale;
                 let status = CacheStatus::hit(b.facts().ttl_s(now_ms));
-                self.write_stored(io, x, head, view, &facts, object, Age::Stored(age_s), status)
+                self.write_stored(io, x, &asked, object, Age::Stored(age_s), status)
             }
             Decision::ServeWhileRevalidating { age_s } => {
                 self.counters.inc(Ctr::CacheHitsStale);
+                self.exchanges[x].cache_word = CacheWord::Stale;
                 self.exchanges[x].cache_word = CacheWord::Stale;
                 let status = CacheStatus {
                     detail: Some("stale-while-revalidate"),
                     ..CacheStatus::hit(b.facts().ttl_s(now_ms))
                 };
                 if self.failures.find(hash, io.now).is_none() {
-                    self.validate_behind(io, x, head, view, object, hash);
+                    self.validate_behind(io, x, &asked, object, hash);
                 }
-                self.write_stored(io, x, head, view, &facts, object, Age::Stored(age_s), status)
+                self.write_stored(io, x, &asked, object, Age::Stored(age_s), status)
             }
             Decision::Revalidate { why } => {
                 self.exchanges[x].fwd = Some(why);
@@ -210,8 +222,7 @@ impl Proxy {
                     return Some(
                         match decide_on_failure(&facts, b.facts(), state.is_soft(), failure, now_ms) {
                             Some(age_s) => {
-                                let act =
-                                    self.write_on_error(io, x, head, view, &facts, object, age_s, now_ms);
+                                let act = self.write_on_error(io, x, &asked, object, age_s);
                                 act.unwrap_or(Act::Error(status))
                             }
                             None => Act::Error(status),
@@ -223,13 +234,13 @@ impl Proxy {
                 }
                 if state.is_filling() {
                     // Not for others, and not complete either.
-                    return self.claim(io, x, head, view, rules, &facts, (key_len, hash), LOOKS_MAX);
+                    return self.claim(io, x, &asked, (key_len, hash), LOOKS_MAX);
                 }
                 let store = self.store.as_mut()?;
                 if !store.begin_revalidation(object) {
                     return Some(Act::Wait { object, validates: true });
                 }
-                match self.validating_head(x, head, view) {
+                match self.validating_head(x, asked.head, asked.view) {
                     Some(head) => Some(Act::Validate { head, hash, object }),
                     None => {
                         self.store.as_mut()?.end_revalidation(object);
@@ -242,44 +253,37 @@ impl Proxy {
     }
 
     /// A stale response in place of an error.
-    #[allow(clippy::too_many_arguments)]
     fn write_on_error(
         &mut self,
         io: &mut Io<'_>,
         x: ExchangeId,
-        head: &RequestHead<'_>,
-        view: &RequestView<'_>,
-        facts: &RequestFacts,
+        asked: &Asked<'_>,
         object: ObjectId,
         age_s: u64,
-        now_ms: u64,
     ) -> Option<Act> {
         self.counters.inc(Ctr::CacheHitsStale);
         self.exchanges[x].cache_word = CacheWord::Stale;
-        let ttl_s = Blob::read(&self.blob)?.facts().ttl_s(now_ms);
+        let ttl_s = Blob::read(&self.blob)?.facts().ttl_s(asked.now_ms);
         let status = CacheStatus {
             fwd: Some(Fwd::Stale),
             ttl_s: Some(ttl_s),
             detail: Some("stale-if-error"),
             ..CacheStatus::default()
         };
-        self.write_stored(io, x, head, view, facts, object, Age::Stored(age_s), status)
+        self.write_stored(io, x, asked, object, Age::Stored(age_s), status)
     }
 
     /// Claims the key of a request, so that it alone fetches; or finds that somebody has been faster.
-    #[allow(clippy::too_many_arguments)]
     fn claim(
         &mut self,
         io: &mut Io<'_>,
         x: ExchangeId,
-        head: &RequestHead<'_>,
-        view: &RequestView<'_>,
-        rules: &CacheRules,
-        facts: &RequestFacts,
+        asked: &Asked<'_>,
         (key_len, hash): (usize, u64),
         looks: u8,
     ) -> Option<Act> {
-        if !facts.may_store() || facts.range {
+        let Asked { head, view, rules, .. } = *asked;
+        if !asked.facts.may_store() || asked.facts.range {
             return None;
         }
         if let Some(status) = self.failures.find(hash, io.now) {
@@ -332,8 +336,7 @@ impl Proxy {
         &mut self,
         io: &mut Io<'_>,
         x: ExchangeId,
-        head: &RequestHead<'_>,
-        view: &RequestView<'_>,
+        asked: &Asked<'_>,
         object: ObjectId,
         hash: u64,
     ) {
@@ -341,8 +344,8 @@ impl Proxy {
         if !store.begin_revalidation(object) {
             return;
         }
-        match self.validating_head(x, head, view) {
-            Some(head) => self.start_fetch(io, x, ExchangeId::NONE, head, hash, None, Some(object)),
+        match self.validating_head(x, asked.head, asked.view) {
+            Some(head) => self.start_fetch(io, x, ExchangeId::NONE, head, hash, Goal::Validate(object)),
             None => {
                 if let Some(store) = &mut self.store {
                     store.end_revalidation(object);
@@ -354,14 +357,11 @@ impl Proxy {
 
 impl Proxy {
     /// Writes the head of a stored response, whose blob is in `self.blob`, into the scratch buffer.
-    #[allow(clippy::too_many_arguments)]
     fn write_stored(
         &mut self,
         io: &mut Io<'_>,
         x: ExchangeId,
-        head: &RequestHead<'_>,
-        view: &RequestView<'_>,
-        facts: &RequestFacts,
+        asked: &Asked<'_>,
         object: ObjectId,
         age_s: Age,
         status: CacheStatus<'_>,
@@ -370,10 +370,9 @@ impl Proxy {
         let store = self.store.as_ref()?;
         let progress = store.progress(object);
         let complete = progress.state.is_complete();
-        let now_ms = self.now_ms(io);
         let blob = Blob::read(&self.blob)?;
         let total = complete.then_some(progress.len);
-        let reply = plan(facts, head, &blob, total, now_ms);
+        let reply = plan(&asked.facts, asked.head, &blob, total, asked.now_ms);
         if matches!(reply.content, Content::Range(..) | Content::Parts(..)) && !complete {
             return None; // What is not there yet may be far away: the origin has it.
         }
@@ -412,7 +411,7 @@ impl Proxy {
         };
         let (plan, route) = (self.plan(x), self.exchanges[x].route);
         if !plan.route(route).modules.is_empty(Phase::Response) {
-            len = match self.edit_stored(len, plan.route(route), view, framing, version, keep_alive) {
+            len = match self.edit_stored(len, plan.route(route), asked.view, (framing, version, keep_alive)) {
                 Some(len) => len,
                 None => return Some(Act::Close),
             };
@@ -426,9 +425,7 @@ impl Proxy {
         len: usize,
         route: &Route,
         view: &RequestView<'_>,
-        framing: BodyLength,
-        version: Version,
-        keep_alive: bool,
+        (framing, version, keep_alive): (BodyLength, Version, bool),
     ) -> Option<usize> {
         let mut bench = self.response_bench.take()?;
         let http = self.current.program.config.http;
@@ -563,6 +560,7 @@ impl Proxy {
         let Some(rules) = &route.cache else { return self.forward_head(x, head, view) };
         let facts = RequestFacts::of(head, rules);
         let now_ms = self.now_ms(io);
+        let asked = Asked { head, view, facts, rules, now_ms };
         let act = match outcome {
             Outcome::Use(object) => {
                 self.store.as_ref().map(|s| s.view(object, &mut self.blob).len);
@@ -578,7 +576,7 @@ impl Proxy {
                     let validated = matches!(&self.exchanges[x].side, Side::Waits(w) if w.object == object && w.validates);
                     let age_s = f.age_s(now_ms);
                     let age_s = if validated { Age::Stored(age_s) } else { Age::First(age_s) };
-                    self.write_stored(io, x, head, view, &facts, object, age_s, status)
+                    self.write_stored(io, x, &asked, object, age_s, status)
                 })
             }
             Outcome::Failed(status) => {
@@ -593,7 +591,7 @@ impl Proxy {
                         let b = Blob::read(&self.blob)?;
                         let failure = OriginFailure::NoResponse;
                         let age_s = decide_on_failure(&facts, b.facts(), soft, failure, now_ms)?;
-                        self.write_on_error(io, x, head, view, &facts, object, age_s, now_ms)
+                        self.write_on_error(io, x, &asked, object, age_s)
                     })
                     .or(Some(Act::Error(status)))
             }

@@ -66,6 +66,14 @@ impl Failures {
     }
 }
 
+/// What a fetch is for.
+pub(super) enum Goal {
+    /// To fill this object.
+    Fill(Fill),
+    /// To ask whether this one is still good.
+    Validate(ObjectId),
+}
+
 /// What became of a fetch's head.
 enum Kept {
     /// It is this object's.
@@ -77,7 +85,7 @@ enum Kept {
 }
 
 impl Proxy {
-    /// Begins a fetch by the request of `x`: into `fill`, or to validate `stale`. `first` waits for it (`x`, or
+    /// Begins a fetch by the request of `x`. `first` waits for it (`x`, or
     /// nobody). Where no context is left, what was claimed is given back.
     pub(super) fn start_fetch(
         &mut self,
@@ -86,10 +94,13 @@ impl Proxy {
         first: ExchangeId,
         head: Slice,
         hash: u64,
-        fill: Option<Fill>,
-        stale: Option<ObjectId>,
+        goal: Goal,
     ) {
         let Some(store) = &mut self.store else { return };
+        let (fill, stale) = match goal {
+            Goal::Fill(fill) => (Some(fill), None),
+            Goal::Validate(stale) => (None, Some(stale)),
+        };
         let purges = store.purge_epoch();
         let plan = self.exchanges[x].plan.clone();
         let (Some(f), Some(plan)) = (self.exchanges.alloc(), plan) else {

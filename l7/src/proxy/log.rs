@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use dataplane::lines::LineWriter;
 use dataplane::{Counters, Ctr, Hist, Slice, Time};
 
-use super::{Io, Proxy};
 use super::exchange::{Exchange, ExchangeId};
+use super::{Io, Proxy};
 use crate::cache::policy::status::Fwd;
 use crate::http1::{HeadScan, Parsed, RequestHead, SliceSink, parse_request};
 use crate::phases::access_log::LINE_BYTES_MAX;

@@ -45,8 +45,8 @@ use exchange::{Exchange, ExchangeId, Leg, Role};
 use fetch::Failures;
 pub use log::LogTo;
 use log::RequestLog;
-pub use peers::{Network, ProxyVersion};
 use peers::Peers;
+pub use peers::{Network, ProxyVersion};
 pub use plan::{OLD_PLANS_MAX, Program};
 use plan::{OriginSlot, Plan};
 use waiting::Waiting;
@@ -276,7 +276,9 @@ impl Proxy {
         let flows: Vec<FlowId> = io.tcp.flows().collect();
         for flow in flows {
             match Role::decode(io.tcp.user(flow)) {
-                Role::IdleClient { .. } | Role::Announces if io.tcp.is_owned(flow) => self.close_idle_client(io, flow),
+                Role::IdleClient { .. } | Role::Announces if io.tcp.is_owned(flow) => {
+                    self.close_idle_client(io, flow)
+                }
                 Role::Pooled { slot } => {
                     self.forget_pooled(flow, slot);
                     io.tcp.orphan(flow, io.now);

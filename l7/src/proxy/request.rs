@@ -8,6 +8,7 @@ use stack::FlowId;
 use super::cached::Serving;
 use super::config::Answer;
 use super::exchange::{Exchange, ExchangeId, NO_SITE};
+use super::fetch::Goal;
 use super::log::{LogTo, Logged};
 use super::plan::Plan;
 use super::pump::Step;
@@ -16,8 +17,8 @@ use crate::cache::policy::blob::Blob;
 use crate::cache::policy::validate::write_fetch_head;
 use crate::cache::store::{Fill, ObjectId};
 use crate::http1::{
-    BodyLength, ErrorContext, HeaderSlots, Method, Parsed, RequestHead, Scheme, ServerState, SliceSink, ToOrigin,
-    Upgrade, Version, write_request_to_origin,
+    BodyLength, ErrorContext, HeaderSlots, Method, Parsed, RequestHead, Scheme, ServerState, SliceSink,
+    ToOrigin, Upgrade, Version, write_request_to_origin,
 };
 use crate::phases::{self, CleanPath, EditList, HeadEdit, Phase, RequestView, write_answer};
 
@@ -280,26 +281,18 @@ impl Proxy {
             Act::Fetch { head, hash, fill } => {
                 let object = fill.id();
                 self.wait_on(x, object, ExchangeId::NONE, false, looks);
-                self.tie(io, x, head, hash, Some(fill), None);
+                self.tie(io, x, head, hash, Goal::Fill(fill));
             }
             Act::Validate { head, hash, object } => {
                 self.wait_on(x, object, ExchangeId::NONE, true, looks);
-                self.tie(io, x, head, hash, None, Some(object));
+                self.tie(io, x, head, hash, Goal::Validate(object));
             }
         }
     }
 
     /// Begins the fetch that `x` waits for.
-    fn tie(
-        &mut self,
-        io: &mut Io<'_>,
-        x: ExchangeId,
-        head: Slice,
-        hash: u64,
-        fill: Option<Fill>,
-        stale: Option<ObjectId>,
-    ) {
-        self.start_fetch(io, x, x, head, hash, fill, stale);
+    fn tie(&mut self, io: &mut Io<'_>, x: ExchangeId, head: Slice, hash: u64, goal: Goal) {
+        self.start_fetch(io, x, x, head, hash, goal);
         // However that went, there may be something to see already.
         let client = self.exchanges[x].client;
         if client != FlowId::NONE {

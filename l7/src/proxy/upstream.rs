@@ -29,7 +29,9 @@ impl Proxy {
         // another upstream, too, whose connections announce nobody.)
         let kept = self.announces_to_origin(x).is_none();
         let e = &mut self.exchanges[x];
-        if let Some((flow, conn)) = self.origins.get_mut(e.slot as usize).filter(|_| kept).and_then(|o| o.idle.pop()) {
+        if let Some((flow, conn)) =
+            self.origins.get_mut(e.slot as usize).filter(|_| kept).and_then(|o| o.idle.pop())
+        {
             self.idle_origins -= 1;
             self.counters.inc(Ctr::OriginReused);
             e.origin = flow;
