@@ -38,7 +38,7 @@ pub const ORIGIN_PORT: u16 = 8000;
 const FIRST_PORT: u16 = 10_000;
 
 /// Room of a core's log: for less than a thousand lines.
-const LOG_BYTES: usize = 64 << 10;
+const LOG_BYTES: usize = 128 << 10;
 const HOUR_NS: u64 = 3_600_000_000_000;
 
 /// Who answers.
