@@ -46,6 +46,7 @@ pub use reload::{Outcome, Reloader};
 pub use serve::run;
 use serve::{Signals, failed, serve};
 
+use crate::access_log::{AccessLog, Targets};
 use crate::config::{Config, PortKind};
 use crate::control::Control;
 use crate::host::{self, HostBridge, HostConfig};
@@ -73,6 +74,9 @@ pub struct Node {
     pub program: Arc<Program>,
     /// The cache that the cores share, if there is one.
     pub cache: Option<SharedCache>,
+    /// The files of the access log.
+    pub logs: Arc<Targets>,
+    log: AccessLog,
     cores: Vec<CoreThread>,
     bridges: Vec<HostBridge>,
     /// Held until the end: it says that the node lives.
@@ -106,7 +110,11 @@ impl Node {
         let unix_ns_at_start = (unix.as_nanos() as u64).saturating_sub(clock.now().0);
         let cache = shared_cache(&config, cores, &bells)?;
         let limits = limits_for(&config);
-        let program = program::compile(&config, &limits, unix_ns_at_start)?;
+        let logs = Arc::new(Targets::default());
+        let (log, lines) = AccessLog::start(Arc::clone(&logs), cores)
+            .map_err(|e| format!("cannot start the access log's thread: {e}"))?;
+        let [log_seed, ..] = secrets()?;
+        let program = program::compile(&config, &limits, unix_ns_at_start, &logs)?;
         let all_orders: Vec<Arc<Orders>> = (0..cores).map(|_| Arc::default()).collect();
         let trays = all_orders.iter().map(|o| Arc::clone(&o.tray)).collect();
         let mut node = Node {
@@ -116,6 +124,8 @@ impl Node {
             desk: Arc::new(Desk::new(trays, Arc::clone(&bells))),
             control,
             program,
+            logs,
+            log,
             cache,
             cores: Vec::new(),
             bridges: Vec::new(),
@@ -127,7 +137,7 @@ impl Node {
         // The same on all cores: a connection's hash, and with it its ISN, do not depend on where it lands.
         let keys = secrets()?;
         let mut reports = Vec::new();
-        for (core, orders) in all_orders.into_iter().enumerate() {
+        for ((core, orders), lines) in all_orders.into_iter().enumerate().zip(lines) {
             let plan = CorePlan {
                 core,
                 bells: Arc::clone(&bells),
@@ -136,6 +146,8 @@ impl Node {
                 program: Arc::clone(&node.program),
                 cache: node.cache.clone(),
                 limits: limits.clone(),
+                lines,
+                log_seed: log_seed.wrapping_add((core as u64) << 48),
                 host_wire: wires.next().map(|wire| (wire, NODE_MAC, BRIDGE_MAC)),
                 orders,
                 counters: segment.writer(core),
@@ -241,6 +253,7 @@ impl Node {
             // A panic over there has been reported by its own thread.
             let _ = thread.join();
         }
+        self.log.end();
         for mut b in self.bridges.drain(..) {
             b.shutdown();
         }

@@ -17,6 +17,7 @@ use l7::proxy::Program;
 use super::assemble::limits_for;
 use super::orders::{CoreAnswer, CoreOrder, Desk};
 use super::program;
+use crate::access_log::Targets;
 use crate::config::{self, Config, Machine, Port, Report};
 use crate::control::Answer;
 
@@ -43,6 +44,7 @@ pub struct Reloader {
     file: Option<PathBuf>,
     desk: Arc<Desk<CoreOrder, CoreAnswer>>,
     unix_ns_at_start: u64,
+    logs: Arc<Targets>,
     state: Mutex<State>,
 }
 
@@ -61,14 +63,17 @@ impl Reloader {
         running: Config,
         desk: Arc<Desk<CoreOrder, CoreAnswer>>,
         current: Arc<Program>,
+        logs: Arc<Targets>,
     ) -> Reloader {
         let unix_ns_at_start = current.config.unix_ns_at_start;
         let programs = vec![Arc::clone(&current)];
-        Reloader { file, desk, unix_ns_at_start, state: Mutex::new(State { running, current, programs }) }
+        let state = Mutex::new(State { running, current, programs });
+        Reloader { file, desk, unix_ns_at_start, logs, state }
     }
 
-    /// Reads the file and does what it says, or nothing.
+    /// Reads the file and does what it says, or nothing. The access log's files are opened anew in any case.
     pub fn reload(&self) -> Outcome {
+        self.logs.reopen();
         let Some(file) = &self.file else {
             let sentence = "this node was not started from a config file; stop it and start another";
             return Outcome::Failed(sentence.to_owned());
@@ -90,7 +95,7 @@ impl Reloader {
         if new == state.running {
             return Outcome::Same;
         }
-        let program = match program::compile(&new, &limits_for(&new), self.unix_ns_at_start) {
+        let program = match program::compile(&new, &limits_for(&new), self.unix_ns_at_start, &self.logs) {
             Ok(program) => program,
             Err(e) => return Outcome::Failed(e),
         };

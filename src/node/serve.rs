@@ -34,8 +34,8 @@ pub fn run(file: &Path, config: Config) -> ExitCode {
             log::info(format_args!("node \"{name}\" serves http://{}", SocketAddr::new(*a, l.http)));
         }
     }
-    let reloader =
-        Arc::new(Reloader::new(Some(file), config, Arc::clone(&node.desk), Arc::clone(&node.program)));
+    let (program, logs) = (Arc::clone(&node.program), Arc::clone(&node.logs));
+    let reloader = Arc::new(Reloader::new(Some(file), config, Arc::clone(&node.desk), program, logs));
     serve(node, &signals, &reloader, |_| {})
 }
 

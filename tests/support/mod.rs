@@ -6,12 +6,13 @@
 
 #![allow(dead_code)] // Each of the targets that include this uses its part of it.
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 
 use dataplane::core_loop::Core;
 use dataplane::counters::Segment;
+use dataplane::lines::{self, LineReader};
 use dataplane::mail::Post;
 use dataplane::port::mem::{MemPort, WireEnd, wire};
 use dataplane::{Bells, Clock, Pool, Time};
@@ -20,8 +21,10 @@ use l7::cache::policy::hash::HashKeys;
 use l7::cache::policy::rules::CacheRules;
 use l7::cache::store::{Handle, Store, StoreConfig};
 use l7::http1::HttpLimits;
+use l7::phases::LogFormat;
 use l7::proxy::{
-    Answer, Cells, ClientTimeouts, HEAD_CELL_BYTES, Origin, OriginTimeouts, Program, Proxy, ProxyConfig,
+    Answer, Cells, ClientTimeouts, HEAD_CELL_BYTES, LogTo, Origin, OriginTimeouts, Program, Proxy,
+    ProxyConfig,
 };
 use millrace::node::{CoreAnswer, CoreOrder, Desk, NodePipeline, Orders};
 use stack::neigh::Neighbours;
@@ -37,6 +40,8 @@ pub const ORIGIN_PORT: u16 = 8000;
 /// Connection `i` comes from this port plus `i`.
 const FIRST_PORT: u16 = 10_000;
 
+/// Room of a core's log: for less than a thousand lines.
+const LOG_BYTES: usize = 128 << 10;
 const HOUR_NS: u64 = 3_600_000_000_000;
 /// The time at which the cores' clock is 0.
 pub const UNIX_NS_AT_START: u64 = 1_700_000_000_000_000_000;
@@ -48,6 +53,8 @@ pub enum Who {
     Proxy,
     /// As `Proxy`, with a cache.
     Cached,
+    /// As `Proxy`; and every request is logged, in this format.
+    Logged(LogFormat),
 }
 
 /// The queue of the device that a frame comes by: for connection `i` of a client, or, of the origin, for the node's
@@ -63,6 +70,8 @@ pub struct Shared {
     pub orders: Vec<Arc<Orders>>,
     /// The cache, once somebody has asked for it.
     pub store: Arc<OnceLock<Arc<Store>>>,
+    /// The far ends of the cores' logs.
+    pub lines: Arc<Mutex<Vec<LineReader>>>,
 }
 
 impl Shared {
@@ -72,6 +81,7 @@ impl Shared {
             segment: Segment::in_memory(cores),
             post: (cores > 1).then(|| Post::new(512, 1600, Arc::clone(&bells))),
             bells,
+            lines: Arc::default(),
             orders: (0..cores).map(|_| Arc::default()).collect(),
             store: Arc::default(),
         }
@@ -106,9 +116,12 @@ pub fn core_of(who: &Who, flows: u32, near: WireEnd, shared: &Shared, n: usize) 
     let mut config = config(HOUR_NS);
     let answer = match who {
         Who::Stub(n) => Answer::Stub(vec![b'x'; *n]),
-        Who::Proxy | Who::Cached => config.add_upstream(vec![origin()]),
+        Who::Proxy | Who::Cached | Who::Logged(_) => config.add_upstream(vec![origin()]),
     };
     let timeouts = OriginTimeouts { connect_ns: HOUR_NS, first_byte_ns: HOUR_NS, idle_ns: HOUR_NS };
+    if let Who::Logged(format) = who {
+        config.log = Some(LogTo { target: 0, format: *format });
+    }
     let route = config.add_site(&["*"], answer, timeouts);
     let mut cache = None;
     if matches!(who, Who::Cached) {
@@ -135,6 +148,8 @@ pub fn config(client_ns: u64) -> ProxyConfig {
         origin_keep_alive_ns: HOUR_NS,
         request_budget_bytes: Limits::for_core_memory(256 << 20).request_budget_bytes,
         unix_ns_at_start: UNIX_NS_AT_START,
+        proxy_headers_from: Vec::new(),
+        log: None,
     }
 }
 
@@ -172,7 +187,13 @@ pub fn core_with(
         payload: pool("payload", limits.payload_cells, 2048),
         heads: pool("head", 64, HEAD_CELL_BYTES),
     };
-    let proxy = Proxy::new(program, &limits, &mut arena, cells, cache, c.clone()).unwrap();
+    let is_logged = program.config.log.is_some();
+    let mut proxy = Proxy::new(program, &limits, &mut arena, cells, cache, c.clone()).unwrap();
+    if is_logged {
+        let (writer, reader) = lines::ring(LOG_BYTES);
+        proxy.log_to(writer, 7);
+        shared.lines.lock().expect("no panic").push(reader);
+    }
     let mut stack = Stack::new(net, tcp, Udp::new(16), c.clone());
     if let Some(post) = &shared.post {
         stack.steer(Steering::new(n, Arc::clone(post)));

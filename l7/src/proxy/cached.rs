@@ -17,6 +17,7 @@ use dataplane::{Ctr, Hist, Slice};
 use super::config::Route;
 use super::exchange::ExchangeId;
 use super::fetch::Goal;
+use super::log::CacheWord;
 use super::pump::Step;
 use super::request::Act;
 use super::respond::count_status;
@@ -148,6 +149,7 @@ impl Proxy {
     ) -> Option<Act> {
         let facts = RequestFacts::of(head, rules);
         if facts.pass.is_some() {
+            self.exchanges[x].fwd = facts.pass;
             return None;
         }
         let now_ms = self.now_ms(io);
@@ -168,6 +170,7 @@ impl Proxy {
             Found::Stored { object, state } => (object, state),
             Found::Pass => {
                 self.counters.inc(Ctr::CacheBypassed);
+                self.exchanges[x].fwd = Some(Fwd::Bypass);
                 return None;
             }
             Found::Pending(_) | Found::Nothing { .. } if decide::decide_miss(&facts).is_some() => {
@@ -188,16 +191,20 @@ impl Proxy {
             Decision::GatewayTimeout => Some(Act::Error(504)),
             Decision::Serve { age_s } => {
                 self.counters.inc(Ctr::CacheHits);
+                self.exchanges[x].cache_word = CacheWord::Hit;
                 let status = CacheStatus::hit(b.facts().ttl_s(now_ms));
                 self.write_stored(io, x, &asked, object, Age::Stored(age_s), status)
             }
             Decision::ServeStale { age_s } => {
                 self.counters.inc(Ctr::CacheHitsStale);
+                self.exchanges[x].cache_word = CacheWord::Stale;
                 let status = CacheStatus::hit(b.facts().ttl_s(now_ms));
                 self.write_stored(io, x, &asked, object, Age::Stored(age_s), status)
             }
             Decision::ServeWhileRevalidating { age_s } => {
                 self.counters.inc(Ctr::CacheHitsStale);
+                self.exchanges[x].cache_word = CacheWord::Stale;
+                self.exchanges[x].cache_word = CacheWord::Stale;
                 let status = CacheStatus {
                     detail: Some("stale-while-revalidate"),
                     ..CacheStatus::hit(b.facts().ttl_s(now_ms))
@@ -255,6 +262,7 @@ impl Proxy {
         age_s: u64,
     ) -> Option<Act> {
         self.counters.inc(Ctr::CacheHitsStale);
+        self.exchanges[x].cache_word = CacheWord::Stale;
         let ttl_s = Blob::read(&self.blob)?.facts().ttl_s(asked.now_ms);
         let status = CacheStatus {
             fwd: Some(Fwd::Stale),
@@ -470,6 +478,7 @@ impl Proxy {
     pub(super) fn serve(&mut self, io: &mut Io<'_>, x: ExchangeId, s: Serving) {
         let Serving { len, object, status, from, left } = s;
         count_status(&self.counters, status);
+        self.exchanges[x].status = status;
         let started = self.exchanges[x].started;
         self.counters.record(Hist::FirstByteCache, io.now.since_ns(started));
         self.exchanges[x].responding = true;

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use super::log::LogTo;
+use super::peers::{Network, ProxyVersion};
 use crate::cache::policy::rules::CacheRules;
 use crate::http1::{HttpLimits, Method};
 use crate::phases::{self, ErrorPages, Phase};
@@ -51,6 +53,8 @@ pub struct Origin {
 pub struct Upstream {
     /// Taken in turn.
     pub origins: Vec<Origin>,
+    /// The PROXY header that begins each connection to them.
+    pub proxy_protocol: Option<ProxyVersion>,
 }
 
 /// A part of a site, by the prefix of its paths.
@@ -92,6 +96,8 @@ pub struct Site {
     pub routes: Vec<(String, u16)>,
     /// Bodies of the errors that we answer with.
     pub pages: ErrorPages,
+    /// Where its requests are logged, if they are.
+    pub log: Option<LogTo>,
 }
 
 /// Everything the proxy is told.
@@ -115,12 +121,16 @@ pub struct ProxyConfig {
     pub request_budget_bytes: u32,
     /// Unix time at `Time(0)`, in nanoseconds: for `Date`, and for the ages of stored responses.
     pub unix_ns_at_start: u64,
+    /// By listener of TCP: the networks whose connections begin with a PROXY header.
+    pub proxy_headers_from: Vec<Vec<Network>>,
+    /// Where requests are logged that are no site's, or cannot be read.
+    pub log: Option<LogTo>,
 }
 
 impl ProxyConfig {
     /// Adds an upstream; gives its number.
     pub fn add_upstream(&mut self, origins: Vec<Origin>) -> Answer {
-        self.upstreams.push(Upstream { origins });
+        self.upstreams.push(Upstream { origins, proxy_protocol: None });
         Answer::Upstream(self.upstreams.len() as u16 - 1)
     }
 
@@ -131,9 +141,18 @@ impl ProxyConfig {
             hosts: hosts.iter().map(|h| (*h).to_owned()).collect(),
             routes: vec![("/".to_owned(), number as u16)],
             pages: ErrorPages::none(),
+            log: self.log,
         });
         self.routes.push(Route::new(answer, timeouts));
         &mut self.routes[number]
+    }
+
+    /// The PROXY header that connections to a route's origins begin with.
+    pub(super) fn proxy_version(&self, route: u16) -> Option<ProxyVersion> {
+        match self.routes.get(route as usize)?.answer {
+            Answer::Upstream(n) => self.upstreams[n as usize].proxy_protocol,
+            _ => None,
+        }
     }
 
     /// The origins of a route.

@@ -133,6 +133,7 @@ impl Proxy {
         e.version = Version::Http11;
         e.head = Some(head);
         e.started = io.now;
+        e.begin_log(io.now);
         e.side = Side::Fetches(Fetches {
             fill,
             stale,
@@ -176,9 +177,18 @@ impl Proxy {
                 }
                 store.unpin(stale);
             }
+            self.tell_way(f, s.first);
             self.tell_first(io, s.first, outcome);
         }
         self.end(f);
+    }
+
+    /// The way to the origin that a fetch has gone counts for the client whose request began it.
+    fn tell_way(&mut self, f: ExchangeId, first: ExchangeId) {
+        let (asked, timings) = (self.exchanges[f].asked, self.exchanges[f].timings);
+        if first.is_some() && matches!(self.exchanges[first].side, Side::Waits(_)) {
+            self.exchanges[first].takes_way_of(asked, &timings);
+        }
     }
 
     /// Tells the client whose request began a fetch what has come of it. It is no longer tied to the fetch.
@@ -207,6 +217,7 @@ impl Proxy {
         if first.is_none() {
             return;
         }
+        self.tell_way(f, first);
         let e = &mut self.exchanges[first];
         if let Side::Waits(w) = &mut e.side {
             w.outcome = Outcome::Use(object);
@@ -233,6 +244,8 @@ impl Proxy {
         }
         self.detach(io, first);
         self.exchanges[f].conn = conn;
+        let (asked, timings) = (self.exchanges[f].asked, self.exchanges[f].timings);
+        self.exchanges[first].takes_way_of(asked, &timings);
         self.give_connection(io, f, first);
         self.exchanges[first].origin_in = Some(input);
         if let Side::Fetches(s) = &mut self.exchanges[f].side {

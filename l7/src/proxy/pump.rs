@@ -90,6 +90,7 @@ impl Proxy {
             return Step::Waits;
         }
         match self.exchanges[x].server.state() {
+            ServerState::Idle if self.exchanges[x].announces => self.proxy_header(io, x),
             ServerState::Idle | ServerState::Head => self.request_head(io, x),
             ServerState::Exchange => self.request_body(io, x),
             ServerState::Draining => self.drain_request(io, x),
@@ -293,7 +294,12 @@ impl Proxy {
         let done = match &parsed {
             Ok(Parsed::Partial) => None,
             Err(_) => Some(Took::Refused),
-            Ok(Parsed::Complete(head, n)) => Some(self.take_response(io, x, head, *n)),
+            Ok(Parsed::Complete(head, n)) => {
+                if !head.is_interim() {
+                    e.origin_answers(io.now, &self.counters);
+                }
+                Some(self.take_response(io, x, head, *n))
+            }
         };
         self.response_bench = Some(bench);
         match done {
@@ -434,6 +440,7 @@ impl Proxy {
         } else {
             self.counters.record(Hist::FirstByteOrigin, io.now.since_ns(e.started));
             count_status(&self.counters, status);
+            e.status = status;
         }
         if len > 0 && !self.send_scratch(io, x, len) {
             self.break_off(io, x);
@@ -594,6 +601,7 @@ impl Proxy {
             return self.tunnel_end(io, x, origin, client);
         };
         e.down.held += piece.len() as u32;
+        e.down.body += piece.len() as u64;
         let idle = e.idle_ns();
         io.tcp.set_timer(origin, io.now.plus_ns(idle));
         if io.tcp.send(client, piece).is_err() {
