@@ -6,6 +6,8 @@
 
 #![allow(dead_code)] // Each of the targets that include this uses its part of it.
 
+pub mod peers;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -16,6 +18,8 @@ use dataplane::mail::Post;
 use dataplane::port::mem::{MemPort, WireEnd, wire};
 use dataplane::{Bells, Clock, Pool, Time};
 use hugepages::{Arena, Limits, PagePolicy};
+use l7::cache::policy::hash::HashKeys;
+use l7::cache::store::Handle;
 use l7::http1::HttpLimits;
 use l7::proxy::{
     Answer, Cells, ClientTimeouts, HEAD_CELL_BYTES, Origin, OriginTimeouts, Program, Proxy, ProxyConfig,
@@ -35,6 +39,8 @@ pub const ORIGIN_PORT: u16 = 8000;
 const FIRST_PORT: u16 = 10_000;
 
 const HOUR_NS: u64 = 3_600_000_000_000;
+/// The time at which the cores' clock is 0.
+pub const UNIX_NS_AT_START: u64 = 1_700_000_000_000_000_000;
 
 /// Who answers.
 #[derive(Clone)]
@@ -83,6 +89,45 @@ pub fn core(who: Who, flows: u32) -> (Core<NodePipeline>, WireEnd, Arc<Segment>)
 
 /// One core of several, at the end of its wire.
 pub fn core_of(who: &Who, flows: u32, near: WireEnd, shared: &Shared, n: usize) -> Core<NodePipeline> {
+    let mut config = config(HOUR_NS);
+    let answer = match who {
+        Who::Stub(n) => Answer::Stub(vec![b'x'; *n]),
+        Who::Proxy => config.add_upstream(vec![origin()]),
+    };
+    let timeouts = OriginTimeouts { connect_ns: HOUR_NS, first_byte_ns: HOUR_NS, idle_ns: HOUR_NS };
+    config.add_site(&["*"], answer, timeouts);
+    core_with(Program::new(config), None, flows, near, shared, n)
+}
+
+/// The origin that [`Load`] plays.
+pub fn origin() -> Origin {
+    Origin { address: (ORIGIN_IP, ORIGIN_PORT).into(), authority: b"origin".to_vec() }
+}
+
+/// A config without sites, whose clients have this time for everything.
+pub fn config(client_ns: u64) -> ProxyConfig {
+    ProxyConfig {
+        sites: Vec::new(),
+        routes: Vec::new(),
+        upstreams: Vec::new(),
+        http: HttpLimits::default(),
+        client: ClientTimeouts { header_ns: client_ns, keep_alive_ns: client_ns },
+        idle_per_origin_max: 1024,
+        origin_keep_alive_ns: HOUR_NS,
+        request_budget_bytes: Limits::for_core_memory(256 << 20).request_budget_bytes,
+        unix_ns_at_start: UNIX_NS_AT_START,
+    }
+}
+
+/// One core of several, at the end of its wire, with this program and share of the cache.
+pub fn core_with(
+    program: Arc<Program>,
+    cache: Option<(Handle, HashKeys)>,
+    flows: u32,
+    near: WireEnd,
+    shared: &Shared,
+    n: usize,
+) -> Core<NodePipeline> {
     let mut limits = Limits::for_core_memory(256 << 20);
     limits.flows = flows.max(1024) * 2;
     limits.half_open = limits.flows / 2;
@@ -104,29 +149,11 @@ pub fn core_of(who: &Who, flows: u32, near: WireEnd, shared: &Shared, n: usize) 
     let tcp_config = TcpConfig::new([1, 2, 3, 4], &limits);
     let mut tcp = Tcp::new(&limits, &mut arena, tcp_config, rx, c.clone()).unwrap();
     tcp.listen(None, NODE_PORT).unwrap();
-    let mut config = ProxyConfig {
-        sites: Vec::new(),
-        routes: Vec::new(),
-        upstreams: Vec::new(),
-        http: HttpLimits::default(),
-        client: ClientTimeouts { header_ns: HOUR_NS, keep_alive_ns: HOUR_NS },
-        idle_per_origin_max: 1024,
-        origin_keep_alive_ns: HOUR_NS,
-        request_budget_bytes: limits.request_budget_bytes,
-        unix_ns_at_start: 1_700_000_000_000_000_000,
-    };
-    let origin = Origin { address: (ORIGIN_IP, ORIGIN_PORT).into(), authority: b"origin".to_vec() };
-    let answer = match who {
-        Who::Stub(n) => Answer::Stub(vec![b'x'; *n]),
-        Who::Proxy => config.add_upstream(vec![origin]),
-    };
-    let timeouts = OriginTimeouts { connect_ns: HOUR_NS, first_byte_ns: HOUR_NS, idle_ns: HOUR_NS };
-    config.add_site(&["*"], answer, timeouts);
     let cells = Cells {
         payload: pool("payload", limits.payload_cells, 2048),
         heads: pool("head", 64, HEAD_CELL_BYTES),
     };
-    let proxy = Proxy::new(Program::new(config), &limits, &mut arena, cells, None, c.clone()).unwrap();
+    let proxy = Proxy::new(program, &limits, &mut arena, cells, cache, c.clone()).unwrap();
     let mut stack = Stack::new(net, tcp, Udp::new(16), c.clone());
     if let Some(post) = &shared.post {
         stack.steer(Steering::new(n, Arc::clone(post)));

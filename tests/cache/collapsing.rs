@@ -1,0 +1,1 @@
+//! Many clients that want one object.

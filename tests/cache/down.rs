@@ -1,0 +1,1 @@
+//! An origin that is not there.
