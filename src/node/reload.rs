@@ -134,8 +134,18 @@ impl State {
 /// The keys that differ, of those that are fixed at the start. Every field of the config is named here, so that a new
 /// one has to be put on one side or the other.
 fn fixed_keys(old: &Config, new: &Config) -> Vec<String> {
-    let Config { node, ports, listeners, sites: _, upstreams: _, cache, timeouts: _, limits, log, resolver } =
-        new;
+    let Config {
+        node,
+        ports,
+        listeners,
+        sites: _,
+        upstreams: _,
+        cache,
+        timeouts: _,
+        limits,
+        log,
+        resolver,
+    } = new;
     let config::Node { name, cores, memory_bytes, drain: _ } = node;
     let config::Limits { head_bytes_max: _, connections_max } = limits;
     let mut keys = Vec::new();

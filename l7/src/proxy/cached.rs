@@ -25,8 +25,8 @@ use crate::cache::policy::decide::{self, Decision, OriginFailure, decide, decide
 use crate::cache::policy::hash::HashKeys;
 use crate::cache::policy::key::{UrlParts, write_key};
 use crate::cache::policy::ranges::Boundary;
-use crate::cache::policy::request::RequestFacts;
 use crate::cache::policy::respond::{Cached, Content, plan, write_cached_head};
+use crate::cache::policy::request::RequestFacts;
 use crate::cache::policy::rules::CacheRules;
 use crate::cache::policy::status::{CacheStatus, Fwd};
 use crate::cache::policy::vary;
@@ -196,15 +196,13 @@ impl Proxy {
                 if let Some(status) = self.failures.find(hash, io.now) {
                     // Somebody has just found out that the origin does not answer.
                     let failure = OriginFailure::NoResponse;
-                    return Some(
-                        match decide_on_failure(&facts, b.facts(), state.is_soft(), failure, now_ms) {
-                            Some(age_s) => {
-                                let act = self.write_on_error(io, x, head, &facts, object, age_s, now_ms);
-                                act.unwrap_or(Act::Error(status))
-                            }
-                            None => Act::Error(status),
-                        },
-                    );
+                    return Some(match decide_on_failure(&facts, b.facts(), state.is_soft(), failure, now_ms) {
+                        Some(age_s) => {
+                            let act = self.write_on_error(io, x, head, &facts, object, age_s, now_ms);
+                            act.unwrap_or(Act::Error(status))
+                        }
+                        None => Act::Error(status),
+                    });
                 }
                 if looks >= LOOKS_MAX {
                     return None;
@@ -285,8 +283,8 @@ impl Proxy {
             if alone || view.state.is_pass() || b.key() != key || !view.state.is_filling() {
                 return Pick::Next;
             }
-            let fits =
-                b.is_pending() || vary::variant(b.vary(), &headers, &rules.key, &keys) == b.facts().variant;
+            let fits = b.is_pending()
+                || vary::variant(b.vary(), &headers, &rules.key, &keys) == b.facts().variant;
             if fits { Pick::Take } else { Pick::Next }
         });
         match claim {
@@ -405,11 +403,7 @@ impl Proxy {
         self.exchanges[x].responding = true;
         if left == Some(0) && self.exchanges[x].parts.is_none() {
             self.detach(io, x);
-            if self.send_scratch(io, x, len) {
-                self.finish_response(io, x)
-            } else {
-                self.break_off(io, x)
-            }
+            if self.send_scratch(io, x, len) { self.finish_response(io, x) } else { self.break_off(io, x) }
             return;
         }
         if !self.send_scratch(io, x, len) {
