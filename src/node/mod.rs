@@ -16,6 +16,7 @@ mod demo;
 mod orders;
 mod pipeline;
 mod program;
+mod purge;
 mod reload;
 mod serve;
 mod verbs;
@@ -34,6 +35,7 @@ use dataplane::{Bells, Clock, Ctr};
 use hugepages::{PagePolicy, human_bytes};
 use l7::cache::policy::hash::HashKeys;
 use l7::cache::store::{Store, StoreConfig};
+use l7::proxy::Program;
 use serde_json::json;
 
 pub use assemble::{CorePlan, SharedCache, core as build_core, limits_for};
@@ -68,8 +70,8 @@ pub struct Node {
     pub desk: Arc<Desk<CoreOrder, CoreAnswer>>,
     /// Who answers on the control socket: whoever has verbs adds them.
     pub control: Control,
-    /// The time at which the cores' clock was 0.
-    pub unix_ns_at_start: u64,
+    /// The config as the cores follow it from the start.
+    pub program: Arc<Program>,
     /// The cache that the cores share, if there is one.
     pub cache: Option<SharedCache>,
     cores: Vec<CoreThread>,
@@ -104,6 +106,8 @@ impl Node {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let unix_ns_at_start = (unix.as_nanos() as u64).saturating_sub(clock.now().0);
         let cache = shared_cache(&config, cores, &bells)?;
+        let limits = limits_for(&config);
+        let program = program::compile(&config, &limits, unix_ns_at_start)?;
         let all_orders: Vec<Arc<Orders>> = (0..cores).map(|_| Arc::default()).collect();
         let trays = all_orders.iter().map(|o| Arc::clone(&o.tray)).collect();
         let mut node = Node {
@@ -112,7 +116,7 @@ impl Node {
             bells: Arc::clone(&bells),
             desk: Arc::new(Desk::new(trays, Arc::clone(&bells))),
             control,
-            unix_ns_at_start,
+            program,
             cache,
             cores: Vec::new(),
             bridges: Vec::new(),
@@ -121,10 +125,8 @@ impl Node {
         let mut wires = node.bridge_kernel(&mut config, cores)?.into_iter();
         let post = (cores > 1)
             .then(|| Post::new(assemble::MAIL_LETTERS, assemble::frame_bytes(&config), Arc::clone(&bells)));
-        let limits = limits_for(&config);
         // The same on all cores: a connection's hash, and with it its ISN, do not depend on where it lands.
         let keys = secrets()?;
-        let program = program::compile(&config, &limits, unix_ns_at_start)?;
         let mut reports = Vec::new();
         for (core, orders) in all_orders.into_iter().enumerate() {
             let plan = CorePlan {
@@ -132,7 +134,7 @@ impl Node {
                 bells: Arc::clone(&bells),
                 post: post.clone(),
                 config: config.clone(),
-                program: Arc::clone(&program),
+                program: Arc::clone(&node.program),
                 cache: node.cache.clone(),
                 limits: limits.clone(),
                 host_wire: wires.next().map(|wire| (wire, NODE_MAC, BRIDGE_MAC)),

@@ -43,7 +43,8 @@ pub fn compile(config: &Config, limits: &Limits, unix_ns_at_start: u64) -> Resul
     for s in &config.sites {
         let first = p.routes.len();
         for r in &s.routes {
-            let route = route(r).map_err(|e| format!("site {}, route {}: {e}", host_text(&s.hosts[0]), r.path))?;
+            let route =
+                route(r).map_err(|e| format!("site {}, route {}: {e}", host_text(&s.hosts[0]), r.path))?;
             p.routes.push(route);
         }
         let pages = s.error_pages.iter().map(|e| (statuses_text(&e.statuses), e.body.to_vec()));
@@ -184,9 +185,9 @@ fn cache_rules(c: &config::CacheRules) -> CacheRules {
 fn query_rule(key: &config::CacheKey) -> QueryRule {
     match (&key.query, key.query_ignore.is_empty()) {
         (QueryKey::All, true) => QueryRule::All,
-        (QueryKey::All, false) => {
-            QueryRule::Except(key.query_ignore.iter().map(|p| Box::from(pattern_text(p).as_bytes())).collect())
-        }
+        (QueryKey::All, false) => QueryRule::Except(
+            key.query_ignore.iter().map(|p| Box::from(pattern_text(p).as_bytes())).collect(),
+        ),
         (QueryKey::None, _) => QueryRule::None,
         (QueryKey::Only(names), _) => QueryRule::Only(boxed(names)),
     }

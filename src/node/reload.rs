@@ -48,6 +48,8 @@ pub struct Reloader {
 
 struct State {
     running: Config,
+    /// What new requests follow.
+    current: Arc<Program>,
     /// What cores may still use.
     programs: Vec<Arc<Program>>,
 }
@@ -58,9 +60,11 @@ impl Reloader {
         file: Option<PathBuf>,
         running: Config,
         desk: Arc<Desk<CoreOrder, CoreAnswer>>,
-        unix_ns_at_start: u64,
+        current: Arc<Program>,
     ) -> Reloader {
-        Reloader { file, desk, unix_ns_at_start, state: Mutex::new(State { running, programs: Vec::new() }) }
+        let unix_ns_at_start = current.config.unix_ns_at_start;
+        let programs = vec![Arc::clone(&current)];
+        Reloader { file, desk, unix_ns_at_start, state: Mutex::new(State { running, current, programs }) }
     }
 
     /// Reads the file and does what it says, or nothing.
@@ -92,6 +96,7 @@ impl Reloader {
         };
         // Kept here, so that no core is ever the last to let go of it.
         state.programs.push(Arc::clone(&program));
+        state.current = Arc::clone(&program);
         while self.desk.next_answer().is_some() {} // Of an earlier one.
         let Some(ticket) = self.desk.tell_all(|_| CoreOrder::Config(Arc::clone(&program))) else {
             return Outcome::Failed("a core does not take its orders; restart the node".to_owned());
@@ -115,6 +120,11 @@ impl Reloader {
         self.state().tidy();
     }
 
+    /// What new requests follow.
+    pub fn program(&self) -> Arc<Program> {
+        Arc::clone(&self.state().current)
+    }
+
     /// How long a stopping node serves the connections that it has.
     pub fn drain_limit(&self) -> Duration {
         self.state().running.node.drain
@@ -134,18 +144,8 @@ impl State {
 /// The keys that differ, of those that are fixed at the start. Every field of the config is named here, so that a new
 /// one has to be put on one side or the other.
 fn fixed_keys(old: &Config, new: &Config) -> Vec<String> {
-    let Config {
-        node,
-        ports,
-        listeners,
-        sites: _,
-        upstreams: _,
-        cache,
-        timeouts: _,
-        limits,
-        log,
-        resolver,
-    } = new;
+    let Config { node, ports, listeners, sites: _, upstreams: _, cache, timeouts: _, limits, log, resolver } =
+        new;
     let config::Node { name, cores, memory_bytes, drain: _ } = node;
     let config::Limits { head_bytes_max: _, connections_max } = limits;
     let mut keys = Vec::new();

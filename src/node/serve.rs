@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::purge::Purger;
 use super::reload::Reloader;
 use super::verbs::{self, NodeVerbs};
 use super::{Node, Ticket};
@@ -33,7 +34,8 @@ pub fn run(file: &Path, config: Config) -> ExitCode {
             log::info(format_args!("node \"{name}\" serves http://{}", SocketAddr::new(*a, l.http)));
         }
     }
-    let reloader = Arc::new(Reloader::new(Some(file), config, Arc::clone(&node.desk), node.unix_ns_at_start));
+    let reloader =
+        Arc::new(Reloader::new(Some(file), config, Arc::clone(&node.desk), Arc::clone(&node.program)));
     serve(node, &signals, &reloader, |_| {})
 }
 
@@ -54,6 +56,11 @@ pub(super) fn serve(
         ends: Arc::clone(&signals.ends),
         segment: Arc::clone(&node.segment),
     }));
+    node.control.add(Box::new(Purger::new(
+        node.cache.clone(),
+        Arc::clone(reloader),
+        Arc::clone(&node.bells),
+    )));
     let mut last = Instant::now();
     let mut watchdog = Watchdog { ticket: node.desk.barrier(), late: None };
     loop {

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use crate::cache::policy::rules::CacheRules;
-use crate::http1::HttpLimits;
-use crate::phases::{self, ErrorPages};
+use crate::http1::{HttpLimits, Method};
+use crate::phases::{self, ErrorPages, Phase};
 
 /// Timeouts of client connections, nanoseconds.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +72,14 @@ impl Route {
     /// A route without modules and cache.
     pub fn new(answer: Answer, timeouts: OriginTimeouts) -> Route {
         Route { answer, timeouts, cache: None, cache_status: true, modules: phases::Program::default() }
+    }
+
+    /// Whether the head of a request with this method is looked at again when its response comes: by modules, or
+    /// for what the request makes invalid.
+    pub(super) fn reads_request_later(&self, method: Method) -> bool {
+        !self.modules.is_empty(Phase::Response)
+            || !self.modules.is_empty(Phase::OriginResponse)
+            || (self.cache.is_some() && !method.is_safe())
     }
 }
 

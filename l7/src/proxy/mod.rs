@@ -37,13 +37,13 @@ use dataplane::{CellWriter, Counters, Ctr, Pool, Slice, Time};
 use hugepages::{Arena, Footprint, Limits, Slab};
 use stack::{FlowId, Net, Tcp};
 
-pub use config::{Answer, ClientTimeouts, Origin, OriginTimeouts, ProxyConfig, Route, Site, Upstream};
 use crate::cache::store::Handle;
+pub use config::{Answer, ClientTimeouts, Origin, OriginTimeouts, ProxyConfig, Route, Site, Upstream};
 use exchange::{Exchange, ExchangeId, Leg, Role};
 use fetch::Failures;
-use waiting::Waiting;
 pub use plan::{OLD_PLANS_MAX, Program};
 use plan::{OriginSlot, Plan};
+use waiting::Waiting;
 
 use crate::cache::policy::hash::HashKeys;
 use crate::http1::http_date;
@@ -166,7 +166,8 @@ impl Proxy {
         counters: Counters,
     ) -> Option<Proxy> {
         let nobody = FlowId::NONE;
-        let exchanges = Slab::new(arena, limits.http_contexts, || Exchange::new(nobody, &program.config.http))?;
+        let exchanges =
+            Slab::new(arena, limits.http_contexts, || Exchange::new(nobody, &program.config.http))?;
         let (store, keys) = match store {
             Some((store, keys)) => (Some(store), keys),
             None => (None, HashKeys(0, 0)),

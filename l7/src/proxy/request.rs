@@ -8,6 +8,7 @@ use stack::FlowId;
 use super::cached::Serving;
 use super::config::Answer;
 use super::exchange::{Exchange, ExchangeId};
+use super::fetch::Goal;
 use super::plan::Plan;
 use super::pump::Step;
 use super::{Io, Proxy};
@@ -15,8 +16,8 @@ use crate::cache::policy::blob::Blob;
 use crate::cache::policy::validate::write_fetch_head;
 use crate::cache::store::{Fill, ObjectId};
 use crate::http1::{
-    BodyLength, ErrorContext, HeaderSlots, Parsed, RequestHead, Scheme, ServerState, SliceSink, ToOrigin, Upgrade,
-    write_request_to_origin,
+    BodyLength, ErrorContext, HeaderSlots, Parsed, RequestHead, Scheme, ServerState, SliceSink, ToOrigin,
+    Upgrade, write_request_to_origin,
 };
 use crate::phases::{CleanPath, EditList, HeadEdit, Phase, RequestView, write_answer};
 
@@ -91,8 +92,11 @@ impl Proxy {
                 // For those that will be read again: a fetch's, and a request's that waits.
                 e.request = Some(input.view(0, n));
                 let act = self.act(io, x, &head, &mut bench.path);
-                if !matches!(act, Act::Wait { .. } | Act::Fetch { .. } | Act::Validate { .. }) {
-                    self.exchanges[x].request = None;
+                let e = &mut self.exchanges[x];
+                let again = matches!(act, Act::Wait { .. } | Act::Fetch { .. } | Act::Validate { .. });
+                if !again && !e.plan.as_ref().is_some_and(|p| p.route(e.route).reads_request_later(e.method))
+                {
+                    e.request = None;
                 }
                 Some((n, act))
             }
@@ -178,7 +182,12 @@ impl Proxy {
     }
 
     /// Makes ready what goes to the origin, as the client asked for it.
-    pub(super) fn forward_head(&mut self, x: ExchangeId, head: &RequestHead<'_>, view: &RequestView<'_>) -> Act {
+    pub(super) fn forward_head(
+        &mut self,
+        x: ExchangeId,
+        head: &RequestHead<'_>,
+        view: &RequestView<'_>,
+    ) -> Act {
         match self.origin_head(x, head, view) {
             Some(s) => {
                 self.exchanges[x].head = Some(s);
@@ -192,7 +201,12 @@ impl Proxy {
     }
 
     /// The head of the request to the origin, as the client asked for it.
-    fn origin_head(&mut self, x: ExchangeId, head: &RequestHead<'_>, view: &RequestView<'_>) -> Option<Slice> {
+    fn origin_head(
+        &mut self,
+        x: ExchangeId,
+        head: &RequestHead<'_>,
+        view: &RequestView<'_>,
+    ) -> Option<Slice> {
         let plan = self.plan(x);
         let e = &self.exchanges[x];
         let edits = plan.route(e.route).modules.origin_request(view);
@@ -235,26 +249,18 @@ impl Proxy {
             Act::Fetch { head, hash, fill } => {
                 let object = fill.id();
                 self.wait_on(x, object, ExchangeId::NONE, false, looks);
-                self.tie(io, x, head, hash, Some(fill), None);
+                self.tie(io, x, head, hash, Goal::Fill(fill));
             }
             Act::Validate { head, hash, object } => {
                 self.wait_on(x, object, ExchangeId::NONE, true, looks);
-                self.tie(io, x, head, hash, None, Some(object));
+                self.tie(io, x, head, hash, Goal::Validate(object));
             }
         }
     }
 
     /// Begins the fetch that `x` waits for.
-    fn tie(
-        &mut self,
-        io: &mut Io<'_>,
-        x: ExchangeId,
-        head: Slice,
-        hash: u64,
-        fill: Option<Fill>,
-        stale: Option<ObjectId>,
-    ) {
-        self.start_fetch(io, x, x, head, hash, fill, stale);
+    fn tie(&mut self, io: &mut Io<'_>, x: ExchangeId, head: Slice, hash: u64, goal: Goal) {
+        self.start_fetch(io, x, x, head, hash, goal);
         // However that went, there may be something to see already.
         let client = self.exchanges[x].client;
         if client != FlowId::NONE {
