@@ -369,6 +369,7 @@ impl Proxy {
             return None; // What is not there yet may be far away: the origin has it.
         }
         let boundary = Boundary::new(random);
+        let is_hidden = !self.plan(x).route(self.exchanges[x].route).cache_status;
         let e = &mut self.exchanges[x];
         let framing = reply.body(e.version, &boundary, &blob);
         if self.draining {
@@ -379,7 +380,7 @@ impl Proxy {
             version: e.version,
             keep_alive,
             age_s: age_s.shown(),
-            status,
+            status: CacheStatus { is_hidden, ..status },
             is_first: matches!(age_s, Age::First(_)),
             boundary: &boundary,
             date: &self.date,
