@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dataplane::port::mem::wire;
-use dataplane::{Ctr, Time};
+use dataplane::Time;
 use hugepages::{Limits, PagePolicy};
 use l7::cache::policy::hash::HashKeys;
 use l7::cache::store::{Store, StoreConfig};
@@ -74,10 +74,6 @@ pub fn answer(p: &mut Peers, port: u16, is_head: bool, origin: &mut dyn FnMut(&A
             None => return Got::default(),
         }
     }
-}
-
-pub fn counter(p: &Peers, c: Ctr) -> u64 {
-    p.segment.read().get(c)
 }
 
 pub fn later(p: &Peers, ms: u64) -> Time {

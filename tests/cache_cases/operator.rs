@@ -68,6 +68,12 @@ pub fn cases(t: &mut Table) {
             get().after(1.0).origin(ok("").body("b")),
         ],
     );
+    t.on(
+        "sober",
+        "9211 2",
+        "no Cache-Status where the operator wants none",
+        [get().origin(ok("max-age=60")).has_not("cache-status"), get().hit("a").has_not("cache-status")],
+    );
     for (name, one, other, same) in [
         ("the chosen parameter", "?id=1&x=1", "?id=1&x=2", true),
         ("another value of it", "?id=1", "?id=2", false),

@@ -236,4 +236,84 @@ pub fn cases(t: &mut Table) {
             ],
         );
     }
+    for method in ["POST", "PUT", "DELETE", "PATCH", "BREW"] {
+        for code in [200, 201, 204, 303] {
+            t.add(
+                "9111 4.4",
+                format!("{method} with {code} invalidates its own URL"),
+                [
+                    get().origin(ok("max-age=60")),
+                    super::ask(method).if_asked(status(code).cc("no-store")).asked(1).status(code),
+                    get().origin(ok("max-age=60").body("b")),
+                    get().hit("b"),
+                ],
+            );
+        }
+        t.add(
+            "9111 4.4",
+            format!("{method} invalidates all variants"),
+            [
+                get().with("Foo: 1").origin(ok("max-age=60").field("Vary: Foo")),
+                get().with("Foo: 2").origin(ok("max-age=60").field("Vary: Foo")),
+                super::ask(method).if_asked(ok("no-store")).asked(1),
+                get().with("Foo: 1").origin(ok("max-age=60").field("Vary: Foo").body("b")),
+                get().with("Foo: 2").origin(ok("max-age=60").field("Vary: Foo").body("b")),
+            ],
+        );
+        t.add(
+            "9111 4.4",
+            format!("{method} invalidates no other URL"),
+            [
+                get().at("/x").origin(ok("max-age=60")),
+                super::ask(method).at("/y").if_asked(ok("no-store")).asked(1),
+                get().at("/x").hit("a"),
+            ],
+        );
+        for name in ["Location", "Content-Location"] {
+            for (how, value, goes) in [
+                ("of a path", "{url}/other", true),
+                ("of a URL", "http://book.lab{url}/other", true),
+                ("relative", "other", true),
+                ("of another host", "http://elsewhere.lab{url}/other", false),
+            ] {
+                let last = get().at("/other");
+                let last = if goes { last.origin(ok("max-age=60").body("b")) } else { last.hit("a") };
+                let section = if goes { "9111 4.4 (MAY)" } else { "9111 4.4" };
+                t.add(
+                    section,
+                    format!("{method}: {name} {how} is {}", if goes { "invalidated" } else { "left alone" }),
+                    [
+                        get().at("/other").origin(ok("max-age=60")),
+                        super::ask(method)
+                            .at("/form")
+                            .if_asked(ok("no-store").field(&format!("{name}: {value}")))
+                            .asked(1),
+                        last,
+                    ],
+                );
+            }
+        }
+    }
+    // RFC 9111 4.3.5.
+    for (name, lines, outdated) in [
+        ("another tag", "ETag: \"2\"", true),
+        ("the same tag", "ETag: \"1\"", false),
+        ("another Last-Modified", "ETag: \"1\"\r\nLast-Modified: Mon, 01 Jan 2007 00:00:00 GMT", true),
+    ] {
+        let first = tagged("max-age=60").field("Last-Modified: Mon, 01 Jan 2001 00:00:00 GMT");
+        let last = get();
+        let last = match outdated {
+            true => last.if_asked(ok("max-age=60").field("ETag: \"2\"").body("b")).asked(1).body("b"),
+            false => last.hit("a"),
+        };
+        t.add(
+            "9111 4.3.5",
+            format!("HEAD's 200 from the origin says what GET is worth: {name}"),
+            [
+                get().origin(first),
+                head().with_cc("no-cache").if_asked(ok("max-age=60").field(lines)).asked(1),
+                last,
+            ],
+        );
+    }
 }

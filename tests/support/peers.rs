@@ -136,6 +136,14 @@ impl Peers {
         self.end(true, port).gone = true;
     }
 
+    /// The origin breaks off all of its connections.
+    pub fn origin_resets_all(&mut self) {
+        let ports: Vec<u16> = self.origins.iter().filter(|(_, e)| !e.gone && !e.reset).map(|(p, _)| *p).collect();
+        for port in ports {
+            self.origin_resets(port);
+        }
+    }
+
     /// Whether the node has let go of a connection to the origin.
     pub fn origin_is_left(&mut self, port: u16) -> bool {
         let e = self.end(true, port);
