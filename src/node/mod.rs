@@ -42,6 +42,7 @@ pub use assemble::{CorePlan, SharedCache, core as build_core, limits_for};
 pub use demo::demo;
 pub use orders::{CoreAnswer, CoreOrder, Desk, Orders, Ticket, Tray};
 pub use pipeline::NodePipeline;
+pub use program::compile;
 pub use reload::{Outcome, Reloader};
 pub use serve::run;
 use serve::{Signals, failed, serve};

@@ -572,6 +572,10 @@ impl Proxy {
     /// The first client of a parked fetch has read all that is stored: the rest comes straight from the origin.
     pub(super) fn take_over(&mut self, io: &mut Io<'_>, x: ExchangeId, f: ExchangeId) {
         let spill = self.exchanges[f].spill.take();
+        if let Side::Fetches(s) = &mut self.exchanges[f].side {
+            // Or letting go of it would end it.
+            s.is_parked = false;
+        }
         self.detach(io, x);
         self.give_connection(io, f, x);
         if let Side::Fetches(s) = &mut self.exchanges[f].side {
