@@ -32,6 +32,8 @@ pub enum Answer {
 pub enum Framing {
     Length,
     Chunked,
+    /// In chunks, and `X-Sum: 42` after them.
+    Trailers,
     /// As long as the connection.
     UntilClose,
     /// A length, and the connection ends this many bytes before that.
@@ -122,20 +124,25 @@ impl Reply {
             Framing::Length | Framing::Cut(_) => {
                 text.push_str(&format!("Content-Length: {}\r\n", self.body.len()))
             }
-            Framing::Chunked => text.push_str("Transfer-Encoding: chunked\r\n"),
+            Framing::Chunked | Framing::Trailers => text.push_str("Transfer-Encoding: chunked\r\n"),
             Framing::UntilClose => text.push_str("Connection: close\r\n"),
         }
         text.push_str("\r\n");
         let mut bytes = expand(&text, url, unix_s).into_bytes();
         if !bare && !is_head {
             match self.framing {
-                Framing::Chunked => {
+                Framing::Chunked | Framing::Trailers => {
                     for piece in self.body.chunks(7) {
                         bytes.extend(format!("{:x}\r\n", piece.len()).bytes());
                         bytes.extend(piece);
                         bytes.extend(b"\r\n");
                     }
-                    bytes.extend(b"0\r\n\r\n");
+                    let trailers: &[u8] = if self.framing == Framing::Trailers {
+                        b"0\r\nX-Sum: 42\r\n\r\n"
+                    } else {
+                        b"0\r\n\r\n"
+                    };
+                    bytes.extend(trailers);
                 }
                 Framing::Cut(n) => bytes.extend(&self.body[..self.body.len() - n]),
                 _ => bytes.extend(&self.body),

@@ -141,6 +141,14 @@ pub fn cases(t: &mut Table) {
             get().hit("0123456789abc").has("content-length", "13").has_not("transfer-encoding"),
         ],
     );
+    t.add(
+        "9111 3.1",
+        "trailers are not stored as fields",
+        [
+            get().if_asked(ok("max-age=60").framing(Framing::Trailers).field("Trailer: X-Sum")).asked(1),
+            get().hit("a").has_not("x-sum"),
+        ],
+    );
     // Fields.
     for line in [
         "X-Unknown: some value",

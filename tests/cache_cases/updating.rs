@@ -167,6 +167,45 @@ pub fn cases(t: &mut Table) {
             get().origin(ok("max-age=60").body("b")),
         ],
     );
+    t.add(
+        "9111 4.3.4",
+        "a 304 with another strong tag is about something else: the whole is fetched",
+        [
+            get().origin(tagged("max-age=1").field("X-Any: old")),
+            get()
+                .after(1.5)
+                .if_asked(not_modified("max-age=60").field("ETag: \"2\"").field("X-Any: new"))
+                .then(ok("max-age=60").field("ETag: \"2\"").body("b"))
+                .asked(2)
+                .status(200)
+                .body("b")
+                .origin_has_not("if-none-match"),
+            get().hit("b").has("etag", "\"2\""),
+        ],
+    );
+    t.add(
+        "9111 4.3.4",
+        "a 304 without a validator is about what was asked",
+        [
+            get().origin(tagged("max-age=1")),
+            get().after(1.5).if_asked(not_modified("max-age=60")).asked(1).status(200).body("a"),
+            get().hit("a").has("etag", "\"1\""),
+        ],
+    );
+    t.add(
+        "9111 4.3.4",
+        "a 304 with the stored weak tag freshens",
+        [
+            get().origin(ok("max-age=1").field("ETag: W/\"1\"")),
+            get()
+                .after(1.5)
+                .if_asked(not_modified("max-age=60").field("ETag: W/\"1\""))
+                .asked(1)
+                .status(200)
+                .body("a"),
+            get().hit("a"),
+        ],
+    );
     // Replaced.
     for code in [200, 203, 404, 410, 301] {
         t.add(
