@@ -244,8 +244,8 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
     }
     let cells = Cells { payload, heads };
     let cache = plan.cache.map(|c| (c.store.handle(core), c.keys));
-    let proxy =
-        Proxy::new(plan.program, &limits, &mut arena, cells, cache, counters.clone()).ok_or(small)?;
+    let proxy = Proxy::new(plan.program, &limits, &mut arena, cells, cache, counters.clone()).ok_or(small)?;
+    let proxy = proxy.on_core(core, cores(&config));
     let mut stack = Stack::new(net, tcp, Udp::new(64), counters.clone());
     if let Some(post) = post {
         stack.steer(Steering::new(core, post));

@@ -58,7 +58,7 @@ pub fn demo(args: DemoArgs) -> ExitCode {
     let _ = writeln!(out, "Millrace serves {origin_text} at http://{address}/  (Ctrl-C ends it)");
     let _ = out.flush();
     let mut screen = stats::Screen::new(tty);
-    let reloader = Arc::new(Reloader::new(None, config, Arc::clone(&node.desk), node.unix_ns_at_start));
+    let reloader = Arc::new(Reloader::new(None, config, &node));
     let code = serve(node, &signals, &reloader, |n| {
         if tty {
             let head = format!("Millrace serves {origin_text} at http://{address}/  (Ctrl-C ends it)");

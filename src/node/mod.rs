@@ -13,6 +13,7 @@
 
 mod assemble;
 mod demo;
+mod names;
 mod orders;
 mod pipeline;
 mod program;
@@ -34,10 +35,12 @@ use dataplane::{Bells, Clock, Ctr};
 use hugepages::{PagePolicy, human_bytes};
 use l7::cache::policy::hash::HashKeys;
 use l7::cache::store::{Store, StoreConfig};
+use l7::proxy::Program;
 use serde_json::json;
 
 pub use assemble::{CorePlan, SharedCache, core as build_core, limits_for};
 pub use demo::demo;
+pub use names::Names;
 pub use orders::{CoreAnswer, CoreOrder, Desk, Orders, Ticket, Tray};
 pub use pipeline::NodePipeline;
 pub use reload::{Outcome, Reloader};
@@ -71,6 +74,10 @@ pub struct Node {
     pub unix_ns_at_start: u64,
     /// The cache that the cores share, if there is one.
     pub cache: Option<SharedCache>,
+    /// Where the names of origins lead.
+    pub names: Arc<Names>,
+    /// What the cores started with; `None` before they did.
+    pub program: Option<Arc<Program>>,
     cores: Vec<CoreThread>,
     bridges: Vec<HostBridge>,
     /// Held until the end: it says that the node lives.
@@ -113,6 +120,8 @@ impl Node {
             control,
             unix_ns_at_start,
             cache,
+            names: Arc::default(),
+            program: None,
             cores: Vec::new(),
             bridges: Vec::new(),
             _rundir: rundir,
@@ -123,7 +132,10 @@ impl Node {
         let limits = limits_for(&config);
         // The same on all cores: a connection's hash, and with it its ISN, do not depend on where it lands.
         let keys = secrets()?;
-        let program = program::compile(&config, &limits, unix_ns_at_start)?;
+        node.names.follow(&config)?;
+        let known = |name: &str| node.names.addresses(name);
+        let program = program::compile(&config, &limits, unix_ns_at_start, &known, None)?;
+        node.program = Some(Arc::clone(&program));
         let mut reports = Vec::new();
         for (core, orders) in all_orders.into_iter().enumerate() {
             let plan = CorePlan {

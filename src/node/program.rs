@@ -1,5 +1,7 @@
 //! What the proxy is told: a [`Program`] from a [`Config`].
 
+use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,25 +13,37 @@ use l7::phases::{
     EditSpec, ErrorPages, Filter, Program as Modules, Redirect, RequestHeaders, ResponseHeaders,
 };
 use l7::proxy::{
-    Answer, ClientTimeouts, Origin, OriginTimeouts, Program, ProxyConfig, Route, Site, Upstream,
+    Answer, ClientTimeouts, HealthChecks, KeyOf, Origin, OriginTimeouts, Program, ProxyConfig, Route, Site,
+    Upstream,
 };
+use l7::upstream::{ADDRESSES_MAX, CheckSettings, Method, OutlierSettings, SetSettings};
 
-use crate::config::{self, Config, HeaderRules, HostPattern, NamePattern, QueryKey, ValuePart, Variable};
+use crate::config::{
+    self, Balance, Config, HashKey, HeaderRules, HostPattern, NamePattern, OriginHost, QueryKey, ValuePart,
+    Variable,
+};
 
 /// Kept-alive connections per origin and core.
 const IDLE_PER_ORIGIN_MAX: usize = 256;
 /// How long an unused origin connection is kept: less than the 60 to 75 s that origins usually wait.
 const ORIGIN_KEEP_ALIVE_NS: u64 = 50_000_000_000;
 
-/// Compiles a config for the cores. `unix_ns_at_start` is the time at which the cores' clock was 0.
+/// Compiles a config for the cores. `unix_ns_at_start` is the time at which the cores' clock was 0; `known` says where
+/// names lead, as far as that is known; what `old` has found about origins that stay is kept.
 ///
 /// # Errors
 /// One sentence, where a rule cannot be compiled.
-pub fn compile(config: &Config, limits: &Limits, unix_ns_at_start: u64) -> Result<Arc<Program>, String> {
+pub fn compile(
+    config: &Config,
+    limits: &Limits,
+    unix_ns_at_start: u64,
+    known: &dyn Fn(&str) -> Vec<IpAddr>,
+    old: Option<&Program>,
+) -> Result<Arc<Program>, String> {
     let mut p = ProxyConfig {
         sites: Vec::new(),
         routes: Vec::new(),
-        upstreams: config.upstreams.iter().map(upstream).collect(),
+        upstreams: config.upstreams.iter().map(|u| upstream(u, known)).collect(),
         http: HttpLimits { head_bytes_max: config.limits.head_bytes_max as usize, ..HttpLimits::default() },
         client: ClientTimeouts {
             header_ns: ns(config.timeouts.header),
@@ -43,7 +57,8 @@ pub fn compile(config: &Config, limits: &Limits, unix_ns_at_start: u64) -> Resul
     for s in &config.sites {
         let first = p.routes.len();
         for r in &s.routes {
-            let route = route(r).map_err(|e| format!("site {}, route {}: {e}", host_text(&s.hosts[0]), r.path))?;
+            let route =
+                route(r).map_err(|e| format!("site {}, route {}: {e}", host_text(&s.hosts[0]), r.path))?;
             p.routes.push(route);
         }
         let pages = s.error_pages.iter().map(|e| (statuses_text(&e.statuses), e.body.to_vec()));
@@ -55,7 +70,7 @@ pub fn compile(config: &Config, limits: &Limits, unix_ns_at_start: u64) -> Resul
                 .map_err(|e| format!("error_pages: {e}"))?,
         });
     }
-    Ok(Program::new(p))
+    Ok(Program::following(p, old))
 }
 
 fn ns(d: Duration) -> u64 {
@@ -66,11 +81,68 @@ fn seconds(d: Duration) -> u32 {
     d.as_secs().min(u64::from(u32::MAX)) as u32
 }
 
-fn upstream(u: &config::Upstream) -> Upstream {
-    let origin = |o: &config::Origin| {
-        Some(Origin { address: o.address()?, authority: o.authority.clone().into_bytes() })
+/// `known`: where names lead, as far as that is known.
+fn upstream(u: &config::Upstream, known: &dyn Fn(&str) -> Vec<IpAddr>) -> Upstream {
+    let origin = |o: &config::Origin| Origin {
+        addresses: match &o.host {
+            OriginHost::Address(a) => vec![*a],
+            OriginHost::Name(name) => by_turns(known(name)),
+        },
+        port: o.port,
+        authority: o.authority.clone().into_bytes(),
+        weight: o.weight,
     };
-    Upstream { origins: u.origins.iter().filter_map(origin).collect() }
+    let mut up = Upstream::new(u.origins.iter().map(origin).collect());
+    let (method, key) = match &u.balance {
+        Balance::RoundRobin => (Method::RoundRobin, KeyOf::Uri),
+        Balance::LeastOutstanding => (Method::LeastOutstanding, KeyOf::Uri),
+        Balance::Hash(key) => (Method::Hash, key_of(key)),
+    };
+    up.key = key;
+    up.settings = SetSettings {
+        method,
+        slow_start_ns: u.health.as_ref().map_or(0, |h| ns(h.slow_start)),
+        connections_max: u.limits.connections_max,
+        queue_max: u.limits.queue_max,
+        queue_timeout_ns: ns(u.limits.queue_timeout),
+        outlier: u.outlier.map(|o| OutlierSettings { failures: o.failures, ejection_ns: ns(o.ejection) }),
+        retries_max: u.retries.max,
+        retry_percent: u.retries.budget_percent,
+    };
+    up.checks = u.health.as_ref().map(|h| HealthChecks {
+        settings: CheckSettings {
+            path: h.path.clone().into_bytes(),
+            interval_ns: ns(h.interval),
+            timeout_ns: ns(h.timeout),
+            rise: h.rise,
+            fall: h.fall,
+            statuses: h.statuses.clone(),
+        },
+        host: h.host.clone().map(String::into_bytes),
+    });
+    up
+}
+
+fn key_of(key: &HashKey) -> KeyOf {
+    match key {
+        HashKey::Uri => KeyOf::Uri,
+        HashKey::Path => KeyOf::Path,
+        HashKey::ClientIp => KeyOf::ClientIp,
+        HashKey::Header(name) => KeyOf::Header(name.clone().into_bytes()),
+        HashKey::Cookie(name) => KeyOf::Cookie(name.clone().into_bytes()),
+    }
+}
+
+/// Families by turns, IPv6 first, no more than are tried (RFC 8305, section 4).
+fn by_turns(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    let (mut six, mut four): (VecDeque<_>, VecDeque<_>) = addresses.into_iter().partition(IpAddr::is_ipv6);
+    let mut order = Vec::new();
+    while order.len() < ADDRESSES_MAX && !(six.is_empty() && four.is_empty()) {
+        order.extend(six.pop_front());
+        order.extend(four.pop_front());
+    }
+    order.truncate(ADDRESSES_MAX);
+    order
 }
 
 fn route(r: &config::Route) -> Result<Route, String> {
@@ -184,9 +256,9 @@ fn cache_rules(c: &config::CacheRules) -> CacheRules {
 fn query_rule(key: &config::CacheKey) -> QueryRule {
     match (&key.query, key.query_ignore.is_empty()) {
         (QueryKey::All, true) => QueryRule::All,
-        (QueryKey::All, false) => {
-            QueryRule::Except(key.query_ignore.iter().map(|p| Box::from(pattern_text(p).as_bytes())).collect())
-        }
+        (QueryKey::All, false) => QueryRule::Except(
+            key.query_ignore.iter().map(|p| Box::from(pattern_text(p).as_bytes())).collect(),
+        ),
         (QueryKey::None, _) => QueryRule::None,
         (QueryKey::Only(names), _) => QueryRule::Only(boxed(names)),
     }

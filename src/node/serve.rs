@@ -33,7 +33,7 @@ pub fn run(file: &Path, config: Config) -> ExitCode {
             log::info(format_args!("node \"{name}\" serves http://{}", SocketAddr::new(*a, l.http)));
         }
     }
-    let reloader = Arc::new(Reloader::new(Some(file), config, Arc::clone(&node.desk), node.unix_ns_at_start));
+    let reloader = Arc::new(Reloader::new(Some(file), config, &node));
     serve(node, &signals, &reloader, |_| {})
 }
 
@@ -60,6 +60,7 @@ pub(super) fn serve(
         if signals.take_reload() {
             verbs::report(&reloader.reload());
         }
+        reloader.follow_names();
         if signals.ends() > 0 {
             break;
         }

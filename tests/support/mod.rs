@@ -115,7 +115,7 @@ pub fn core_of(who: &Who, flows: u32, near: WireEnd, shared: &Shared, n: usize) 
         request_budget_bytes: limits.request_budget_bytes,
         unix_ns_at_start: 1_700_000_000_000_000_000,
     };
-    let origin = Origin { address: (ORIGIN_IP, ORIGIN_PORT).into(), authority: b"origin".to_vec() };
+    let origin = Origin::at((ORIGIN_IP, ORIGIN_PORT).into(), b"origin");
     let answer = match who {
         Who::Stub(n) => Answer::Stub(vec![b'x'; *n]),
         Who::Proxy => config.add_upstream(vec![origin]),

@@ -107,9 +107,9 @@ impl Proxy {
             store.pin(stale);
         }
         self.counters.inc(if stale.is_some() { Ctr::CacheValidations } else { Ctr::CacheFetches });
-        let (site, route, request, client) = {
+        let (site, route, request, client, key) = {
             let e = &self.exchanges[x];
-            (e.site, e.route, e.request.clone(), e.peer)
+            (e.site, e.route, e.request.clone(), e.peer, e.key)
         };
         let validates = stale.is_some();
         let e = &mut self.exchanges[f];
@@ -118,11 +118,21 @@ impl Proxy {
         e.route = route;
         e.request = request;
         e.peer = client;
+        e.key = key;
         e.method = Method::Get;
         e.version = Version::Http11;
         e.head = Some(head);
         e.started = io.now;
-        e.side = Side::Fetches(Fetches { fill, stale, first, purges, hash, is_parked: false, confirmed: false, validates });
+        e.side = Side::Fetches(Fetches {
+            fill,
+            stale,
+            first,
+            purges,
+            hash,
+            is_parked: false,
+            confirmed: false,
+            validates,
+        });
         if first.is_some()
             && let Side::Waits(w) = &mut self.exchanges[first].side
         {
@@ -229,7 +239,12 @@ impl Proxy {
         let (conn, slot, index) = (e.conn, e.slot, e.origin_index);
         let (attempts, started, input) = (e.attempts, e.connect_started, e.origin_in.take());
         e.connected = false;
+        let (group, counted, blame) = (e.group, std::mem::take(&mut e.counted), e.blame);
         let t = &mut self.exchanges[to];
+        debug_assert!(!t.counted);
+        t.group = group;
+        t.counted = counted;
+        t.blame = blame;
         t.origin = origin;
         t.conn = conn;
         t.slot = slot;
@@ -244,7 +259,13 @@ impl Proxy {
     }
 
     /// Takes the head of a fetch's response: the object's, from now on; or what a stored one is confirmed by.
-    pub(super) fn fetch_head(&mut self, io: &mut Io<'_>, f: ExchangeId, head: &ResponseHead<'_>, n: usize) -> Took {
+    pub(super) fn fetch_head(
+        &mut self,
+        io: &mut Io<'_>,
+        f: ExchangeId,
+        head: &ResponseHead<'_>,
+        n: usize,
+    ) -> Took {
         let status = head.status();
         if head.is_interim() {
             self.interim_to_first(io, f, head);
