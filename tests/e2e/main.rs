@@ -13,3 +13,4 @@ mod operations;
 mod origins;
 mod script;
 mod traffic;
+mod upstreams;

@@ -123,16 +123,7 @@ impl Proxy {
         e.version = Version::Http11;
         e.head = Some(head);
         e.started = io.now;
-        e.side = Side::Fetches(Fetches {
-            fill,
-            stale,
-            first,
-            purges,
-            hash,
-            is_parked: false,
-            confirmed: false,
-            validates,
-        });
+        e.side = Side::Fetches(Fetches { fill, stale, first, purges, hash, is_parked: false, confirmed: false, validates });
         if first.is_some()
             && let Side::Waits(w) = &mut self.exchanges[first].side
         {
@@ -259,13 +250,7 @@ impl Proxy {
     }
 
     /// Takes the head of a fetch's response: the object's, from now on; or what a stored one is confirmed by.
-    pub(super) fn fetch_head(
-        &mut self,
-        io: &mut Io<'_>,
-        f: ExchangeId,
-        head: &ResponseHead<'_>,
-        n: usize,
-    ) -> Took {
+    pub(super) fn fetch_head(&mut self, io: &mut Io<'_>, f: ExchangeId, head: &ResponseHead<'_>, n: usize) -> Took {
         let status = head.status();
         if head.is_interim() {
             self.interim_to_first(io, f, head);

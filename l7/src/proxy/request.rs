@@ -15,8 +15,8 @@ use crate::cache::policy::blob::Blob;
 use crate::cache::policy::validate::write_fetch_head;
 use crate::cache::store::{Fill, ObjectId};
 use crate::http1::{
-    BodyLength, ErrorContext, HeaderSlots, Parsed, RequestHead, Scheme, ServerState, SliceSink, ToOrigin,
-    Upgrade, write_request_to_origin,
+    BodyLength, ErrorContext, HeaderSlots, Parsed, RequestHead, Scheme, ServerState, SliceSink, ToOrigin, Upgrade,
+    write_request_to_origin,
 };
 use crate::phases::{CleanPath, EditList, HeadEdit, Phase, RequestView, write_answer};
 
@@ -179,12 +179,7 @@ impl Proxy {
     }
 
     /// Makes ready what goes to the origin, as the client asked for it.
-    pub(super) fn forward_head(
-        &mut self,
-        x: ExchangeId,
-        head: &RequestHead<'_>,
-        view: &RequestView<'_>,
-    ) -> Act {
+    pub(super) fn forward_head(&mut self, x: ExchangeId, head: &RequestHead<'_>, view: &RequestView<'_>) -> Act {
         match self.origin_head(x, head, view) {
             Some(s) => {
                 self.exchanges[x].head = Some(s);
@@ -198,12 +193,7 @@ impl Proxy {
     }
 
     /// The head of the request to the origin, as the client asked for it.
-    fn origin_head(
-        &mut self,
-        x: ExchangeId,
-        head: &RequestHead<'_>,
-        view: &RequestView<'_>,
-    ) -> Option<Slice> {
+    fn origin_head(&mut self, x: ExchangeId, head: &RequestHead<'_>, view: &RequestView<'_>) -> Option<Slice> {
         let plan = self.plan(x);
         let e = &self.exchanges[x];
         let edits = plan.route(e.route).modules.origin_request(view);
