@@ -259,8 +259,8 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
     }
     let cells = Cells { payload, heads };
     let cache = plan.cache.map(|c| (c.store.handle(core), c.keys));
-    let mut proxy =
-        Proxy::new(plan.program, &limits, &mut arena, cells, cache, counters.clone()).ok_or(small)?;
+    let proxy = Proxy::new(plan.program, &limits, &mut arena, cells, cache, counters.clone()).ok_or(small)?;
+    let mut proxy = proxy.on_core(core, cores(&config));
     proxy.log_to(plan.lines, plan.log_seed);
     if announced(&config) {
         proxy.expect_proxy_headers(limits.flows);

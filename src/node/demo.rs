@@ -58,8 +58,7 @@ pub fn demo(args: DemoArgs) -> ExitCode {
     let _ = writeln!(out, "Millrace serves {origin_text} at http://{address}/  (Ctrl-C ends it)");
     let _ = out.flush();
     let mut screen = stats::Screen::new(tty);
-    let (program, logs) = (Arc::clone(&node.program), Arc::clone(&node.logs));
-    let reloader = Arc::new(Reloader::new(None, config, Arc::clone(&node.desk), program, logs));
+    let reloader = Arc::new(Reloader::new(None, config, &node));
     let code = serve(node, &signals, &reloader, |n| {
         if tty {
             let head = format!("Millrace serves {origin_text} at http://{address}/  (Ctrl-C ends it)");

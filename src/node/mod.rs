@@ -13,6 +13,7 @@
 
 mod assemble;
 mod demo;
+mod names;
 mod orders;
 mod pipeline;
 mod program;
@@ -40,6 +41,7 @@ use serde_json::json;
 
 pub use assemble::{CorePlan, SharedCache, core as build_core, limits_for};
 pub use demo::demo;
+pub use names::Names;
 pub use orders::{CoreAnswer, CoreOrder, Desk, Orders, Ticket, Tray};
 pub use pipeline::NodePipeline;
 pub use program::compile;
@@ -78,6 +80,8 @@ pub struct Node {
     /// The files of the access log.
     pub logs: Arc<Targets>,
     log: AccessLog,
+    /// Where the names of origins lead.
+    pub names: Arc<Names>,
     cores: Vec<CoreThread>,
     bridges: Vec<HostBridge>,
     /// Held until the end: it says that the node lives.
@@ -115,7 +119,10 @@ impl Node {
         let (log, lines) = AccessLog::start(Arc::clone(&logs), cores)
             .map_err(|e| format!("cannot start the access log's thread: {e}"))?;
         let [log_seed, ..] = secrets()?;
-        let program = program::compile(&config, &limits, unix_ns_at_start, &logs)?;
+        let names = Arc::<Names>::default();
+        names.follow(&config)?;
+        let known = |name: &str| names.addresses(name);
+        let program = program::compile(&config, &limits, unix_ns_at_start, &known, None, &logs)?;
         let all_orders: Vec<Arc<Orders>> = (0..cores).map(|_| Arc::default()).collect();
         let trays = all_orders.iter().map(|o| Arc::clone(&o.tray)).collect();
         let mut node = Node {
@@ -128,6 +135,7 @@ impl Node {
             logs,
             log,
             cache,
+            names,
             cores: Vec::new(),
             bridges: Vec::new(),
             _rundir: rundir,

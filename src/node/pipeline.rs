@@ -91,7 +91,8 @@ impl Pipeline for NodePipeline {
     }
 
     fn next_deadline(&self) -> Option<Time> {
-        self.stack.next_deadline()
+        let own = Some(self.proxy.next_deadline()).filter(|t| *t != Time::NEVER);
+        self.stack.next_deadline().into_iter().chain(own).min()
     }
 
     fn may_sleep(&mut self) -> bool {

@@ -1,5 +1,7 @@
 //! What the proxy is told: a [`Program`] from a [`Config`].
 
+use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,14 +13,15 @@ use l7::phases::{
     EditSpec, ErrorPages, Filter, LogFormat, Program as Modules, Redirect, RequestHeaders, ResponseHeaders,
 };
 use l7::proxy::{
-    Answer, ClientTimeouts, LogTo, Network, Origin, OriginTimeouts, Program, ProxyConfig, ProxyVersion,
-    Route, Site, Upstream,
+    Answer, ClientTimeouts, HealthChecks, KeyOf, LogTo, Network, Origin, OriginTimeouts, Program,
+    ProxyConfig, ProxyVersion, Route, Site, Upstream,
 };
+use l7::upstream::{ADDRESSES_MAX, CheckSettings, Method, OutlierSettings, SetSettings};
 
 use crate::access_log::Targets;
 use crate::config::{
-    self, AccessFormat, Config, HeaderRules, HostPattern, LogTarget, NamePattern, QueryKey, ValuePart,
-    Variable,
+    self, AccessFormat, Balance, Config, HashKey, HeaderRules, HostPattern, LogTarget, NamePattern,
+    OriginHost, QueryKey, ValuePart, Variable,
 };
 
 /// Kept-alive connections per origin and core.
@@ -26,7 +29,8 @@ const IDLE_PER_ORIGIN_MAX: usize = 256;
 /// How long an unused origin connection is kept: less than the 60 to 75 s that origins usually wait.
 const ORIGIN_KEEP_ALIVE_NS: u64 = 50_000_000_000;
 
-/// Compiles a config for the cores. `unix_ns_at_start` is the time at which the cores' clock was 0.
+/// Compiles a config for the cores. `unix_ns_at_start` is the time at which the cores' clock was 0; `known` says where
+/// names lead, as far as that is known; what `old` has found about origins that stay is kept.
 ///
 /// # Errors
 /// One sentence, where a rule cannot be compiled.
@@ -34,6 +38,8 @@ pub fn compile(
     config: &Config,
     limits: &Limits,
     unix_ns_at_start: u64,
+    known: &dyn Fn(&str) -> Vec<IpAddr>,
+    old: Option<&Program>,
     logs: &Targets,
 ) -> Result<Arc<Program>, String> {
     let log_to = |target: &Option<LogTarget>| -> Result<Option<LogTo>, String> {
@@ -47,7 +53,7 @@ pub fn compile(
     let mut p = ProxyConfig {
         sites: Vec::new(),
         routes: Vec::new(),
-        upstreams: config.upstreams.iter().map(upstream).collect(),
+        upstreams: config.upstreams.iter().map(|u| upstream(u, known)).collect(),
         http: HttpLimits { head_bytes_max: config.limits.head_bytes_max as usize, ..HttpLimits::default() },
         client: ClientTimeouts {
             header_ns: ns(config.timeouts.header),
@@ -78,7 +84,7 @@ pub fn compile(
             log: log_to(&s.access_log)?,
         });
     }
-    Ok(Program::new(p))
+    Ok(Program::following(p, old))
 }
 
 fn ns(d: Duration) -> u64 {
@@ -89,21 +95,78 @@ fn seconds(d: Duration) -> u32 {
     d.as_secs().min(u64::from(u32::MAX)) as u32
 }
 
-fn upstream(u: &config::Upstream) -> Upstream {
-    let origin = |o: &config::Origin| {
-        Some(Origin { address: o.address()?, authority: o.authority.clone().into_bytes() })
+/// `known`: where names lead, as far as that is known.
+fn upstream(u: &config::Upstream, known: &dyn Fn(&str) -> Vec<IpAddr>) -> Upstream {
+    let origin = |o: &config::Origin| Origin {
+        addresses: match &o.host {
+            OriginHost::Address(a) => vec![*a],
+            OriginHost::Name(name) => by_turns(known(name)),
+        },
+        port: o.port,
+        authority: o.authority.clone().into_bytes(),
+        weight: o.weight,
     };
-    let proxy_protocol = u.proxy_protocol.map(|version| match version {
+    let mut up = Upstream::new(u.origins.iter().map(origin).collect());
+    let (method, key) = match &u.balance {
+        Balance::RoundRobin => (Method::RoundRobin, KeyOf::Uri),
+        Balance::LeastOutstanding => (Method::LeastOutstanding, KeyOf::Uri),
+        Balance::Hash(key) => (Method::Hash, key_of(key)),
+    };
+    up.key = key;
+    up.settings = SetSettings {
+        method,
+        slow_start_ns: u.health.as_ref().map_or(0, |h| ns(h.slow_start)),
+        connections_max: u.limits.connections_max,
+        queue_max: u.limits.queue_max,
+        queue_timeout_ns: ns(u.limits.queue_timeout),
+        outlier: u.outlier.map(|o| OutlierSettings { failures: o.failures, ejection_ns: ns(o.ejection) }),
+        retries_max: u.retries.max,
+        retry_percent: u.retries.budget_percent,
+    };
+    up.proxy_protocol = u.proxy_protocol.map(|version| match version {
         config::ProxyVersion::V1 => ProxyVersion::V1,
         config::ProxyVersion::V2 => ProxyVersion::V2,
     });
-    Upstream { origins: u.origins.iter().filter_map(origin).collect(), proxy_protocol }
+    up.checks = u.health.as_ref().map(|h| HealthChecks {
+        settings: CheckSettings {
+            path: h.path.clone().into_bytes(),
+            interval_ns: ns(h.interval),
+            timeout_ns: ns(h.timeout),
+            rise: h.rise,
+            fall: h.fall,
+            statuses: h.statuses.clone(),
+        },
+        host: h.host.clone().map(String::into_bytes),
+    });
+    up
 }
 
 /// For each of a listener's addresses, which is a listener of TCP: whose connections begin with a PROXY header.
 fn proxy_headers_from(l: &config::Listener) -> Vec<Vec<Network>> {
     let network = |c: &config::Cidr| Network { address: c.address, prefix_len: c.prefix_len };
     vec![l.proxy_protocol_from.iter().map(network).collect(); l.addresses.len()]
+}
+
+fn key_of(key: &HashKey) -> KeyOf {
+    match key {
+        HashKey::Uri => KeyOf::Uri,
+        HashKey::Path => KeyOf::Path,
+        HashKey::ClientIp => KeyOf::ClientIp,
+        HashKey::Header(name) => KeyOf::Header(name.clone().into_bytes()),
+        HashKey::Cookie(name) => KeyOf::Cookie(name.clone().into_bytes()),
+    }
+}
+
+/// Families by turns, IPv6 first, no more than are tried (RFC 8305, section 4).
+fn by_turns(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    let (mut six, mut four): (VecDeque<_>, VecDeque<_>) = addresses.into_iter().partition(IpAddr::is_ipv6);
+    let mut order = Vec::new();
+    while order.len() < ADDRESSES_MAX && !(six.is_empty() && four.is_empty()) {
+        order.extend(six.pop_front());
+        order.extend(four.pop_front());
+    }
+    order.truncate(ADDRESSES_MAX);
+    order
 }
 
 fn route(r: &config::Route) -> Result<Route, String> {

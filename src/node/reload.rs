@@ -17,9 +17,11 @@ use l7::proxy::Program;
 use super::assemble::limits_for;
 use super::orders::{CoreAnswer, CoreOrder, Desk};
 use super::program;
+use super::{Names, Node};
 use crate::access_log::Targets;
 use crate::config::{self, Config, Machine, Port, Report};
 use crate::control::Answer;
+use crate::log;
 
 /// How long the cores may take: a pass each, unless something is very wrong.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -43,6 +45,7 @@ pub struct Reloader {
     /// `None`: the node was not started from a file.
     file: Option<PathBuf>,
     desk: Arc<Desk<CoreOrder, CoreAnswer>>,
+    names: Arc<Names>,
     unix_ns_at_start: u64,
     logs: Arc<Targets>,
     state: Mutex<State>,
@@ -58,17 +61,17 @@ struct State {
 
 impl Reloader {
     /// For a node that runs `running`, read from `file`.
-    pub fn new(
-        file: Option<PathBuf>,
-        running: Config,
-        desk: Arc<Desk<CoreOrder, CoreAnswer>>,
-        current: Arc<Program>,
-        logs: Arc<Targets>,
-    ) -> Reloader {
-        let unix_ns_at_start = current.config.unix_ns_at_start;
+    pub fn new(file: Option<PathBuf>, running: Config, node: &Node) -> Reloader {
+        let current = Arc::clone(&node.program);
         let programs = vec![Arc::clone(&current)];
-        let state = Mutex::new(State { running, current, programs });
-        Reloader { file, desk, unix_ns_at_start, logs, state }
+        Reloader {
+            file,
+            desk: Arc::clone(&node.desk),
+            names: Arc::clone(&node.names),
+            logs: Arc::clone(&node.logs),
+            unix_ns_at_start: current.config.unix_ns_at_start,
+            state: Mutex::new(State { running, current, programs }),
+        }
     }
 
     /// Reads the file and does what it says, or nothing. The access log's files are opened anew in any case.
@@ -95,29 +98,61 @@ impl Reloader {
         if new == state.running {
             return Outcome::Same;
         }
-        let program = match program::compile(&new, &limits_for(&new), self.unix_ns_at_start, &self.logs) {
-            Ok(program) => program,
-            Err(e) => return Outcome::Failed(e),
+        // A name that is new has to be known before requests go there.
+        if let Err(e) = self.names.follow(&new) {
+            return Outcome::Failed(e);
+        }
+        match self.give(&mut state, &new) {
+            Ok(outcome) => {
+                state.running = new;
+                outcome
+            }
+            Err(e) => {
+                let _ = self.names.follow(&state.running);
+                Outcome::Failed(e)
+            }
+        }
+    }
+
+    /// Takes the names' addresses to the cores, where some have changed. Now and then.
+    pub fn follow_names(&self) {
+        if !self.names.take_changed() {
+            return;
+        }
+        let mut state = self.state();
+        state.tidy();
+        let running = state.running.clone();
+        if let Err(e) | Ok(Outcome::Failed(e)) = self.give(&mut state, &running) {
+            log::warn(format_args!("the cores have not taken new addresses of origins: {e}"));
+        }
+    }
+
+    /// Gives the cores a config. An error: they have not been told.
+    fn give(&self, state: &mut State, config: &Config) -> Result<Outcome, String> {
+        let known = |name: &str| self.names.addresses(name);
+        let old = Some(&*state.current);
+        let limits = limits_for(config);
+        let program = program::compile(config, &limits, self.unix_ns_at_start, &known, old, &self.logs)?;
+        while self.desk.next_answer().is_some() {} // Of an earlier one.
+        let Some(ticket) = self.desk.tell_all(|_| CoreOrder::Config(Arc::clone(&program))) else {
+            // Some cores may have it.
+            state.programs.push(program);
+            return Err("a core does not take its orders; restart the node".to_owned());
         };
         // Kept here, so that no core is ever the last to let go of it.
         state.programs.push(Arc::clone(&program));
-        state.current = Arc::clone(&program);
-        while self.desk.next_answer().is_some() {} // Of an earlier one.
-        let Some(ticket) = self.desk.tell_all(|_| CoreOrder::Config(Arc::clone(&program))) else {
-            return Outcome::Failed("a core does not take its orders; restart the node".to_owned());
-        };
+        state.current = program;
         if !self.desk.wait(&ticket, PATIENCE) {
             // It is under way and cannot be called back: the core takes it with its next pass, if there is one.
-            state.running = new;
-            return Outcome::Failed("a core did not obey in time; restart the node if it hangs".to_owned());
+            let sentence = "a core did not obey in time; restart the node if it hangs";
+            return Ok(Outcome::Failed(sentence.to_owned()));
         }
-        state.running = new;
-        match self.desk.next_answer() {
+        Ok(match self.desk.next_answer() {
             None => Outcome::Taken,
             Some((core, CoreAnswer::Refused(_))) => {
                 Outcome::Failed(format!("core {core} could not take the config; restart the node"))
             }
-        }
+        })
     }
 
     /// Frees what no core uses any more. Now and then.

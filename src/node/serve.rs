@@ -34,8 +34,7 @@ pub fn run(file: &Path, config: Config) -> ExitCode {
             log::info(format_args!("node \"{name}\" serves http://{}", SocketAddr::new(*a, l.http)));
         }
     }
-    let (program, logs) = (Arc::clone(&node.program), Arc::clone(&node.logs));
-    let reloader = Arc::new(Reloader::new(Some(file), config, Arc::clone(&node.desk), program, logs));
+    let reloader = Arc::new(Reloader::new(Some(file), config, &node));
     serve(node, &signals, &reloader, |_| {})
 }
 
@@ -67,6 +66,7 @@ pub(super) fn serve(
         if signals.take_reload() {
             verbs::report(&reloader.reload());
         }
+        reloader.follow_names();
         if signals.ends() > 0 {
             break;
         }

@@ -43,8 +43,15 @@ pub fn node(cores: usize, flows: u32, object_bytes_max: u64) -> Peers {
         Err(report) => panic!("{report}"),
     };
     let limits = Limits::for_core_memory(256 << 20);
-    let program =
-        millrace::node::compile(&config, &limits, UNIX_NS_AT_START, &Targets::default()).expect("a program");
+    let program = millrace::node::compile(
+        &config,
+        &limits,
+        UNIX_NS_AT_START,
+        &|_| Vec::new(),
+        None,
+        &Targets::default(),
+    )
+    .expect("a program");
     let shared = Shared::new(cores);
     let mut store = StoreConfig::for_bytes(CACHE_BYTES, cores as u32 + 1, [5, 6]);
     store.object_bytes_max = object_bytes_max;

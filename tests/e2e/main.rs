@@ -17,3 +17,4 @@ mod operations;
 mod origins;
 mod script;
 mod traffic;
+mod upstreams;

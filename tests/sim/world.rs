@@ -405,8 +405,7 @@ fn edge_core(
     tcp.listen(None, HTTP).unwrap();
     // Nothing here is to time out but by intent: faults make virtual hours of an unlucky transfer.
     const DAY_NS: u64 = 86_400_000_000_000;
-    let origin =
-        |v6| Origin { address: (Place::new(3, 2).ip(v6), ORIGIN).into(), authority: b"origin".to_vec() };
+    let origin = |v6| Origin::at((Place::new(3, 2).ip(v6), ORIGIN).into(), b"origin");
     let timeouts = OriginTimeouts { connect_ns: DAY_NS, first_byte_ns: DAY_NS, idle_ns: DAY_NS };
     let mut config = ProxyConfig {
         sites: Vec::new(),

@@ -136,7 +136,7 @@ pub fn core_of(who: &Who, flows: u32, near: WireEnd, shared: &Shared, n: usize) 
 
 /// The origin that [`Load`] plays.
 pub fn origin() -> Origin {
-    Origin { address: (ORIGIN_IP, ORIGIN_PORT).into(), authority: b"origin".to_vec() }
+    Origin::at((ORIGIN_IP, ORIGIN_PORT).into(), b"origin")
 }
 
 /// A config without sites, whose clients have this time for everything.

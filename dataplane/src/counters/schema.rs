@@ -221,6 +221,15 @@ counters! {
     OriginClosedEarly "origin.closed_early" Events "Origins that closed or reset within a response";
     OriginIdle "origin.idle" Gauge "Kept-alive origin connections in the pool";
     OriginIdleClosed "origin.idle_closed" Events "Pooled origin connections that ended: idle, stale, or too many";
+    OriginRetried "origin.retried" Events "Requests sent to another origin because one had failed";
+    OriginRetryRefused "origin.retry_refused" Events "Requests not tried again because too many others were";
+    OriginQueued "origin.queued" Events "Requests that waited because all origins were full";
+    OriginQueueFull "origin.queue_full" Events "Requests answered 503 because too many waited already";
+    OriginQueueTimeout "origin.queue_timeout" Events "Requests answered 503 because they had waited too long";
+    OriginChecks "origin.checks" Events "Health checks of origins that were begun";
+    OriginCheckFailures "origin.check_failures" Events "Health checks that failed";
+    OriginDown "origin.down" Gauge "Origins that are down by their health checks";
+    OriginEjections "origin.ejections" Events "Origins left out for a while because requests failed, by core";
 
     MailSent "mail.sent" Events "Letters to other cores: frames of their connections, neighbours learned";
     MailReceived "mail.received" Events "Letters from other cores";

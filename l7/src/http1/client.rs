@@ -177,6 +177,11 @@ impl ClientConn {
             && !self.request_body_used
     }
 
+    /// Whether nothing of a response has come, and nothing of a request's body is gone.
+    pub fn is_untouched(&self) -> bool {
+        !self.response_begun && !self.request_body_used
+    }
+
     /// The origin has closed, or the connection has failed (then a body that is ended by closing is truncated:
     /// pass `is_reset`).
     pub fn on_eof(&mut self, is_reset: bool) -> ClientEof {

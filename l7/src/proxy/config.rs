@@ -1,12 +1,14 @@
 //! What the proxy is told: sites, routes, upstreams, limits. Built on the control side, read by the cores.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use super::log::LogTo;
 use super::peers::{Network, ProxyVersion};
 use crate::cache::policy::rules::CacheRules;
-use crate::http1::{HttpLimits, Method};
+use crate::http1::{self, HttpLimits, RequestHead};
 use crate::phases::{self, ErrorPages, Phase};
+use crate::upstream::{CheckSettings, Method, SetSettings, SharedHealth, hash_key};
 
 /// Timeouts of client connections, nanoseconds.
 #[derive(Clone, Copy, Debug)]
@@ -40,21 +42,124 @@ pub enum Answer {
 }
 
 /// Where an origin is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// Its address.
-    pub address: SocketAddr,
-    /// Its name in `Host`, for clients that gave none.
+    /// Its addresses, in the order in which they are tried; none: the name has not been found yet.
+    pub addresses: Vec<IpAddr>,
+    /// Its TCP port.
+    pub port: u16,
+    /// Its name in `Host`, for clients that gave none; balancing and health know it by that too.
     pub authority: Vec<u8>,
+    /// Its share of the requests; not 0.
+    pub weight: u16,
+}
+
+impl Origin {
+    /// One with a single address.
+    pub fn at(address: SocketAddr, authority: &[u8]) -> Origin {
+        Origin {
+            addresses: vec![address.ip()],
+            port: address.port(),
+            authority: authority.to_vec(),
+            weight: 1,
+        }
+    }
+}
+
+/// What the key of a balance by key is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyOf {
+    /// Path and query.
+    Uri,
+    /// The path alone.
+    Path,
+    /// The client's address.
+    ClientIp,
+    /// A header field.
+    Header(Vec<u8>),
+    /// A cookie.
+    Cookie(Vec<u8>),
+}
+
+/// How the origins of an upstream are checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthChecks {
+    /// What is asked, and when.
+    pub settings: CheckSettings,
+    /// Its `Host`; `None` means the origin's authority.
+    pub host: Option<Vec<u8>>,
 }
 
 /// A group of origins that can stand in for each other.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Upstream {
-    /// Taken in turn.
+    /// 1 to 64.
     pub origins: Vec<Origin>,
     /// The PROXY header that begins each connection to them.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// How requests are spread, bounded and retried. The bounds are the whole node's.
+    pub settings: SetSettings,
+    /// For [`Method::Hash`].
+    pub key: KeyOf,
+    /// Active checks.
+    pub checks: Option<HealthChecks>,
+    /// What the checks have found; outlives a reload that leaves the upstream as it is.
+    pub health: Arc<SharedHealth>,
+}
+
+impl Upstream {
+    /// Origins in turn, with one retry at another, without bounds.
+    pub fn new(origins: Vec<Origin>) -> Upstream {
+        let settings = SetSettings {
+            method: Method::RoundRobin,
+            slow_start_ns: 0,
+            connections_max: None,
+            queue_max: 0,
+            queue_timeout_ns: 0,
+            outlier: None,
+            retries_max: 2,
+            retry_percent: 20,
+        };
+        let health = Arc::new(SharedHealth::new(origins.len()));
+        Upstream { origins, proxy_protocol: None, settings, key: KeyOf::Uri, checks: None, health }
+    }
+
+    /// Whether both are the same, wherever their names lead at the moment.
+    pub fn is_same(&self, other: &Upstream) -> bool {
+        let known = |o: &Origin| (o.authority.clone(), o.port, o.weight);
+        self.settings == other.settings
+            && self.proxy_protocol == other.proxy_protocol
+            && self.key == other.key
+            && self.checks == other.checks
+            && self.origins.iter().map(known).eq(other.origins.iter().map(known))
+    }
+
+    /// The key of a request, for a balance by key.
+    pub fn key(&self, head: &RequestHead<'_>, client: IpAddr) -> u64 {
+        if self.settings.method != Method::Hash {
+            return 0;
+        }
+        match &self.key {
+            KeyOf::Uri => match head.query() {
+                None => hash_key(head.path()),
+                Some(query) => hash_key(head.path()).rotate_left(32) ^ hash_key(query),
+            },
+            KeyOf::Path => hash_key(head.path()),
+            KeyOf::ClientIp => match client {
+                IpAddr::V4(a) => hash_key(&a.octets()),
+                IpAddr::V6(a) => hash_key(&a.octets()),
+            },
+            KeyOf::Header(name) => hash_key(head.headers().get(name).unwrap_or_default()),
+            KeyOf::Cookie(name) => hash_key(cookie(head, name)),
+        }
+    }
+}
+
+/// The value of a cookie; empty where there is none.
+fn cookie<'h>(head: &RequestHead<'h>, name: &[u8]) -> &'h [u8] {
+    let line = head.headers().get(b"cookie").unwrap_or_default();
+    let mut pairs = line.split(|b| *b == b';').map(<[u8]>::trim_ascii);
+    pairs.find_map(|p| p.strip_prefix(name)?.strip_prefix(b"=")).unwrap_or_default()
 }
 
 /// A part of a site, by the prefix of its paths.
@@ -80,10 +185,10 @@ impl Route {
 
     /// Whether the head of a request with this method is looked at again when its response comes: by modules, or
     /// for what the request makes invalid.
-    pub(super) fn reads_request_later(&self, method: Method) -> bool {
+    pub(super) fn reads_request_later(&self, method: http1::Method) -> bool {
         !self.modules.is_empty(Phase::Response)
             || !self.modules.is_empty(Phase::OriginResponse)
-            || (self.cache.is_some() && (!method.is_safe() || method == Method::Head))
+            || (self.cache.is_some() && (!method.is_safe() || method == http1::Method::Head))
     }
 }
 
@@ -130,7 +235,7 @@ pub struct ProxyConfig {
 impl ProxyConfig {
     /// Adds an upstream; gives its number.
     pub fn add_upstream(&mut self, origins: Vec<Origin>) -> Answer {
-        self.upstreams.push(Upstream { origins, proxy_protocol: None });
+        self.upstreams.push(Upstream::new(origins));
         Answer::Upstream(self.upstreams.len() as u16 - 1)
     }
 
@@ -149,17 +254,19 @@ impl ProxyConfig {
 
     /// The PROXY header that connections to a route's origins begin with.
     pub(super) fn proxy_version(&self, route: u16) -> Option<ProxyVersion> {
-        match self.routes.get(route as usize)?.answer {
-            Answer::Upstream(n) => self.upstreams[n as usize].proxy_protocol,
+        self.upstream(route)?.proxy_protocol
+    }
+
+    /// The upstream of a route.
+    pub fn upstream(&self, route: u16) -> Option<&Upstream> {
+        match self.routes[route as usize].answer {
+            Answer::Upstream(n) => self.upstreams.get(n as usize),
             _ => None,
         }
     }
 
     /// The origins of a route.
     pub fn origins(&self, route: u16) -> &[Origin] {
-        match self.routes[route as usize].answer {
-            Answer::Upstream(n) => &self.upstreams[n as usize].origins,
-            _ => &[],
-        }
+        self.upstream(route).map_or(&[], |u| &u.origins)
     }
 }

@@ -9,6 +9,7 @@ use super::exchange::{ExchangeId, Role};
 use super::{Io, Proxy};
 use crate::http1::{ClientEof, ClientState, ServerState};
 use crate::phases::Mark;
+use crate::upstream::Sent;
 
 impl Proxy {
     pub(super) fn event(&mut self, io: &mut Io<'_>, flow: FlowId, events: Events) {
@@ -19,6 +20,7 @@ impl Proxy {
             Role::IdleClient { .. } | Role::Announces => self.idle_client_event(io, flow, events),
             Role::Client(x) => self.client_event(io, x, flow, events),
             Role::Origin(x) => self.origin_event(io, x, flow, events),
+            Role::Check { run, origin } => self.check_event(io, run, origin, flow, events),
             Role::Pooled { slot } => {
                 // Nothing is due from it: data, FIN, RST and the idle timer all mean that it is of no use.
                 let idle_acks = Events::WRITABLE;
@@ -109,7 +111,9 @@ impl Proxy {
                 self.fail(io, x, 408);
                 false
             }
-            ServerState::Exchange if !e.server.is_request_complete() && !self.up_is_full(io, x) => {
+            ServerState::Exchange
+                if !e.server.is_request_complete() && e.ticket.is_none() && !self.up_is_full(io, x) =>
+            {
                 self.counters.inc(Ctr::HttpBodyTimeout);
                 self.fail(io, x, 408);
                 false
@@ -137,6 +141,8 @@ impl Proxy {
             e.connected = true;
             e.timings.mark(Mark::Connected, io.now.0);
             e.timings.mark(Mark::RequestSent, io.now.0);
+            self.note_address(x);
+            let e = &self.exchanges[x];
             let (route, connect_started) = (e.route, e.connect_started);
             self.counters.record(Hist::OriginConnect, io.now.since_ns(connect_started));
             let first_byte = self.plan(x).route(route).timeouts.first_byte_ns;
@@ -162,6 +168,7 @@ impl Proxy {
         let timeouts = self.plan(x).route(e.route).timeouts;
         if !e.connected {
             self.counters.inc(Ctr::OriginConnectTimeout);
+            self.exchanges[x].blame = true;
             if !self.try_another(io, x) {
                 self.fail(io, x, 504);
             }
@@ -170,11 +177,13 @@ impl Proxy {
         match e.conn.state() {
             ClientState::AwaitingHead if e.server.is_request_complete() || self.up_is_full(io, x) => {
                 self.counters.inc(Ctr::OriginFirstByteTimeout);
+                self.exchanges[x].blame = true;
                 self.fail(io, x, 504);
                 false
             }
             ClientState::Body if !self.down_is_full(io, x) => {
                 self.counters.inc(Ctr::HttpBodyTimeout);
+                self.exchanges[x].blame = true;
                 self.break_off(io, x);
                 false
             }
@@ -193,6 +202,7 @@ impl Proxy {
         let reason = io.tcp.close_reason(e.origin);
         if !e.connected {
             self.counters.inc(Ctr::OriginConnectFailed);
+            e.blame = true;
             if !self.try_another(io, x) {
                 let timed_out = reason == CloseReason::TimedOut;
                 self.fail(io, x, if timed_out { 504 } else { 502 });
@@ -215,15 +225,19 @@ impl Proxy {
         match self.exchanges[x].conn.on_eof(is_reset) {
             ClientEof::Retry => {
                 self.counters.inc(Ctr::OriginRetries);
-                self.exchanges[x].attempts = 0;
                 self.again(io, x);
             }
             ClientEof::BadGateway => {
                 self.counters.inc(Ctr::OriginClosedEarly);
-                self.fail(io, x, 502);
+                let e = &mut self.exchanges[x];
+                e.blame = true;
+                if !e.conn.is_untouched() || !self.retry(io, x, Sent::Head) {
+                    self.fail(io, x, 502);
+                }
             }
             ClientEof::Truncated => {
                 self.counters.inc(Ctr::OriginClosedEarly);
+                self.exchanges[x].blame = true;
                 self.break_off(io, x);
             }
             ClientEof::Clean if self.exchanges[x].conn.is_response_complete() => {

@@ -15,6 +15,7 @@ use super::waiting::Links;
 use crate::cache::policy::status::Fwd;
 use crate::http1::{BodyLength, ClientConn, HttpLimits, Method, ServerConn, Version};
 use crate::phases::Timings;
+use crate::upstream::Ticket;
 
 typed_index! {
     /// A request under way.
@@ -41,6 +42,13 @@ pub enum Role {
         /// The core's slot of the origin.
         slot: u16,
     },
+    /// A health check's.
+    Check {
+        /// Which of the core's checked groups.
+        run: u16,
+        /// Which of its origins.
+        origin: u8,
+    },
 }
 
 impl Role {
@@ -54,6 +62,7 @@ impl Role {
             Role::Client(x) => 1 << 32 | u64::from(x.to_u32()),
             Role::Origin(x) => 2 << 32 | u64::from(x.to_u32()),
             Role::Pooled { slot } => 3 << 32 | u64::from(slot),
+            Role::Check { run, origin } => 4 << 32 | u64::from(run) << 8 | u64::from(origin),
         }
     }
 
@@ -64,6 +73,7 @@ impl Role {
             1 => Role::Client(ExchangeId::from_u32(n as u32)),
             2 => Role::Origin(ExchangeId::from_u32(n as u32)),
             3 => Role::Pooled { slot: n as u16 },
+            4 => Role::Check { run: (n >> 8) as u16, origin: n as u8 },
             5 => Role::Announces,
             _ => Role::IdleClient { peer: PeerId::from_u32((n as u32).wrapping_sub(1)) },
         }
@@ -148,7 +158,21 @@ pub struct Exchange {
     pub origin_index: u16,
     /// The core's slot of that origin.
     pub slot: u16,
-    /// Connections tried for this request.
+    /// The core's group of the route's origins.
+    pub group: u16,
+    /// Whether the request counts as under way at its origin: it has begun there, and has to end.
+    pub counted: bool,
+    /// Whether the origin has shown itself unfit in this request.
+    pub blame: bool,
+    /// Its place among those who wait for room at an origin.
+    pub(super) ticket: Option<Ticket>,
+    /// Origins that have failed this request, as a mask.
+    pub tried: u64,
+    /// Key of a balance by key.
+    pub key: u64,
+    /// Addresses of the origin that were tried before this one.
+    pub addresses_tried: u8,
+    /// Origins that failed this request.
     pub attempts: u8,
     /// Whether the origin's connection is established.
     pub connected: bool,
@@ -204,6 +228,13 @@ impl Exchange {
             route: 0,
             origin_index: 0,
             slot: 0,
+            group: 0,
+            counted: false,
+            blame: false,
+            ticket: None,
+            tried: 0,
+            key: 0,
+            addresses_tried: 0,
             attempts: 0,
             connected: false,
             responding: false,
@@ -224,6 +255,7 @@ impl Exchange {
     pub(super) fn begin(&mut self, client: FlowId, plan: Rc<Plan>) {
         debug_assert!(self.client_in.is_none() && self.origin_in.is_none() && self.head.is_none());
         debug_assert!(self.origin.is_none() && self.up.held == 0 && self.down.held == 0);
+        debug_assert!(!self.counted && self.ticket.is_none());
         debug_assert!(!self.connected && !self.responding && !self.tunnel && self.attempts == 0);
         self.client = client;
         self.server = ServerConn::new(&plan.program.config.http);
@@ -253,6 +285,7 @@ impl Exchange {
     pub fn reset_request(&mut self) {
         self.origin = FlowId::NONE;
         self.origin_in = None;
+        debug_assert!(!self.counted && self.ticket.is_none(), "left without telling its origins");
         debug_assert!(matches!(self.side, Side::Direct), "left without letting go of the cache");
         self.head = None;
         self.request = None;
@@ -264,6 +297,8 @@ impl Exchange {
         self.up = Leg::default();
         self.down = Leg::default();
         self.attempts = 0;
+        self.blame = false;
+        self.key = 0;
         self.connected = false;
         self.responding = false;
         self.tunnel = false;
@@ -281,7 +316,16 @@ mod tests {
         let x = ExchangeId::from_u32(77);
         assert!(x.is_some() && !x.is_none());
         let idle = |peer| Role::IdleClient { peer };
-        for r in [idle(PeerId::NONE), idle(PeerId::from_u32(0)), idle(PeerId::from_u32(9)), Role::Announces] {
+        for r in [
+            idle(PeerId::NONE),
+            idle(PeerId::from_u32(0)),
+            idle(PeerId::from_u32(9)),
+            Role::Announces,
+            Role::Client(x),
+            Role::Origin(x),
+            Role::Pooled { slot: 9 },
+            Role::Check { run: 300, origin: 63 },
+        ] {
             assert_eq!(Role::decode(r.encode()), r);
         }
         for r in [Role::Client(x), Role::Origin(x), Role::Pooled { slot: 9 }] {

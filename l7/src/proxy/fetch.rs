@@ -120,9 +120,9 @@ impl Proxy {
             store.pin(stale);
         }
         self.counters.inc(if stale.is_some() { Ctr::CacheValidations } else { Ctr::CacheFetches });
-        let (site, route, request, client) = {
+        let (site, route, request, client, key) = {
             let e = &self.exchanges[x];
-            (e.site, e.route, e.request.clone(), e.peer)
+            (e.site, e.route, e.request.clone(), e.peer, e.key)
         };
         let validates = stale.is_some();
         let e = &mut self.exchanges[f];
@@ -131,6 +131,7 @@ impl Proxy {
         e.route = route;
         e.request = request;
         e.peer = client;
+        e.key = key;
         e.method = Method::Get;
         e.version = Version::Http11;
         e.head = Some(head);
@@ -264,7 +265,12 @@ impl Proxy {
         let (conn, slot, index) = (e.conn, e.slot, e.origin_index);
         let (attempts, started, input) = (e.attempts, e.connect_started, e.origin_in.take());
         e.connected = false;
+        let (group, counted, blame) = (e.group, std::mem::take(&mut e.counted), e.blame);
         let t = &mut self.exchanges[to];
+        debug_assert!(!t.counted);
+        t.group = group;
+        t.counted = counted;
+        t.blame = blame;
         t.origin = origin;
         t.conn = conn;
         t.slot = slot;

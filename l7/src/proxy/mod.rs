@@ -17,10 +17,12 @@
 
 mod body;
 mod cached;
+mod checking;
 mod config;
 mod events;
 mod exchange;
 mod fetch;
+mod group;
 mod log;
 mod peers;
 mod plan;
@@ -40,9 +42,13 @@ use hugepages::{Arena, Footprint, Limits, Slab};
 use stack::{FlowId, Net, Tcp};
 
 use crate::cache::store::Handle;
-pub use config::{Answer, ClientTimeouts, Origin, OriginTimeouts, ProxyConfig, Route, Site, Upstream};
+use checking::Run;
+pub use config::{
+    Answer, ClientTimeouts, HealthChecks, KeyOf, Origin, OriginTimeouts, ProxyConfig, Route, Site, Upstream,
+};
 use exchange::{Exchange, ExchangeId, Leg, Role};
 use fetch::Failures;
+use group::Group;
 pub use log::LogTo;
 use log::RequestLog;
 use peers::Peers;
@@ -59,8 +65,6 @@ use request::Bench;
 pub const HEAD_CELL_BYTES: u32 = 20 << 10;
 /// The longest cache key; a longer one's request goes past the cache.
 const KEY_BYTES_MAX: usize = 4096;
-/// Origins of a site that one request tries at most.
-const ATTEMPTS_MAX: u8 = 3;
 
 /// The connection side that the proxy works on: passed down, never kept.
 pub struct Io<'a> {
@@ -119,8 +123,15 @@ pub struct Proxy {
     /// What requests follow that began before a reload.
     old: Vec<Rc<Plan>>,
     origins: Vec<OriginSlot>,
-    /// Turns the origins of a site.
-    turn: usize,
+    groups: Vec<Group>,
+    /// Requests that wait for room at an origin.
+    waiting_for_room: u32,
+    /// Health checks that this core makes.
+    runs: Vec<Run>,
+    /// When the next of them is due.
+    checks_at: Time,
+    core: usize,
+    cores: usize,
     exchanges: Slab<ExchangeId, Exchange>,
     cells: Cells,
     counters: Counters,
@@ -187,12 +198,17 @@ impl Proxy {
         let config = &program.config;
         let date = http_date::format(config.unix_ns_at_start / 1_000_000_000);
         let unix_ns_at_start = config.unix_ns_at_start;
-        let none = Plan { program: Arc::clone(&program), slots: Vec::new(), stubs: Vec::new() };
+        let none = Plan { program: Arc::clone(&program), places: Vec::new(), stubs: Vec::new() };
         let mut proxy = Proxy {
             current: Rc::new(none),
             old: Vec::with_capacity(OLD_PLANS_MAX + 1),
             origins: Vec::new(),
-            turn: 0,
+            groups: Vec::new(),
+            waiting_for_room: 0,
+            runs: Vec::new(),
+            checks_at: Time::NEVER,
+            core: 0,
+            cores: 1,
             exchanges,
             cells,
             counters,
@@ -239,11 +255,12 @@ impl Proxy {
             n += 1;
             self.event(io, flow, events);
         }
+        let looked = self.look_at_queues(io) | self.run_checks(io);
         if n > 0 {
             self.counters.stage(dataplane::Stage::Http, n, dataplane::time::cycles() - t0);
             self.set_gauges();
         }
-        n > 0
+        n > 0 || looked
     }
 
     /// What new requests follow.
@@ -272,6 +289,7 @@ impl Proxy {
     /// Not for the hot path: looks at every connection.
     pub fn drain(&mut self, io: &mut Io<'_>) {
         self.draining = true;
+        self.end_checks(io);
         io.tcp.close_listeners();
         let flows: Vec<FlowId> = io.tcp.flows().collect();
         for flow in flows {

@@ -10,14 +10,14 @@
 //! count is shared between cores. A plan goes when its last request has ended; the program itself is freed by
 //! the control side, which keeps a handle until no core has one.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use dataplane::{Ctr, Slice};
 use stack::FlowId;
 
-use super::config::{Answer, ProxyConfig, Route};
+use super::config::{Answer, Origin, ProxyConfig, Route};
 use super::exchange::ExchangeId;
 use super::{Io, Proxy};
 use crate::http1::ClientConn;
@@ -39,6 +39,16 @@ pub struct Program {
 impl Program {
     /// Compiles a config.
     pub fn new(config: ProxyConfig) -> Arc<Program> {
+        Program::following(config, None)
+    }
+
+    /// Compiles a config that takes over from another: what is known of the health of upstreams that stay is kept.
+    pub fn following(mut config: ProxyConfig, old: Option<&Program>) -> Arc<Program> {
+        for u in &mut config.upstreams {
+            if let Some(same) = old.and_then(|o| o.config.upstreams.iter().find(|v| v.is_same(u))) {
+                u.health = Arc::clone(&same.health);
+            }
+        }
         let router = Router::new(config.sites.iter().map(|s| {
             (
                 s.hosts.iter().map(String::as_str).collect(),
@@ -52,10 +62,20 @@ impl Program {
 /// A program with what a core adds to it.
 pub(super) struct Plan {
     pub program: Arc<Program>,
-    /// By upstream, then origin: the core's slot of the origin.
-    pub slots: Vec<Vec<u16>>,
+    /// By upstream.
+    pub places: Vec<Places>,
     /// By route: the stub's body, in a cell of the core.
     pub stubs: Vec<Option<Slice>>,
+}
+
+/// An upstream on this core.
+pub(super) struct Places {
+    /// The core's group of its origins.
+    pub group: u16,
+    /// The core's slot of each origin.
+    pub slots: Vec<u16>,
+    /// Origins without an address so far, as a mask.
+    pub nowhere: u64,
 }
 
 impl Plan {
@@ -68,23 +88,29 @@ impl Plan {
         self.program.config.routes.get(route as usize).map_or(u64::MAX, |r| r.timeouts.idle_ns)
     }
 
-    /// The core's slots of the route's origins.
-    pub fn slots_of(&self, route: u16) -> &[u16] {
+    /// The core's places of the route's origins.
+    pub fn places_of(&self, route: u16) -> Option<&Places> {
         match self.route(route).answer {
-            Answer::Upstream(n) => &self.slots[n as usize],
-            _ => &[],
+            Answer::Upstream(n) => self.places.get(n as usize),
+            _ => None,
         }
     }
 
     fn uses(&self, slot: u16) -> bool {
-        self.slots.iter().any(|s| s.contains(&slot))
+        self.places.iter().any(|p| p.slots.contains(&slot))
+    }
+
+    fn uses_group(&self, group: u16) -> bool {
+        self.places.iter().any(|p| p.group == group)
     }
 }
 
 /// An origin of this core: its kept-alive connections outlive a reload.
 pub(super) struct OriginSlot {
-    /// `None`: free.
-    pub address: Option<SocketAddr>,
+    /// Its addresses and port; `None`: free.
+    pub place: Option<(Vec<IpAddr>, u16)>,
+    /// The address that a connection was made to last, as its place in the list: it is tried first.
+    pub best: u8,
     /// Kept-alive connections.
     pub idle: Vec<(FlowId, ClientConn)>,
 }
@@ -93,10 +119,14 @@ impl Proxy {
     /// A plan of `program` on this core. Not for the hot path: it allocates. `None` when a stub's body is larger
     /// than a cell.
     pub(super) fn plan_of(&mut self, program: Arc<Program>) -> Option<Plan> {
-        let (mut slots, mut stubs) = (Vec::new(), Vec::new());
+        let (mut places, mut stubs) = (Vec::new(), Vec::new());
         for u in &program.config.upstreams {
-            let all = u.origins.iter();
-            slots.push(all.map(|o| self.slot_of(o.address, program.config.idle_per_origin_max)).collect());
+            let group = self.group_of(u);
+            let idle_max = program.config.idle_per_origin_max;
+            let slots = u.origins.iter().map(|o| self.slot_of(o, idle_max)).collect();
+            let without = u.origins.iter().enumerate().filter(|(_, o)| o.addresses.is_empty());
+            let nowhere = without.fold(0, |mask, (i, _)| mask | 1 << i);
+            places.push(Places { group, slots, nowhere });
         }
         for r in &program.config.routes {
             stubs.push(match &r.answer {
@@ -104,17 +134,21 @@ impl Proxy {
                 _ => None,
             });
         }
-        Some(Plan { program, slots, stubs })
+        Some(Plan { program, places, stubs })
     }
 
-    fn slot_of(&mut self, address: SocketAddr, idle_max: usize) -> u16 {
-        let same = self.origins.iter().position(|o| o.address == Some(address));
-        let n = same.or_else(|| self.origins.iter().position(|o| o.address.is_none()));
+    fn slot_of(&mut self, origin: &Origin, idle_max: usize) -> u16 {
+        let place = Some((origin.addresses.clone(), origin.port));
+        let same = self.origins.iter().position(|o| o.place == place);
+        let n = same.or_else(|| self.origins.iter().position(|o| o.place.is_none()));
         let n = n.unwrap_or_else(|| {
-            self.origins.push(OriginSlot { address: None, idle: Vec::with_capacity(idle_max) });
+            self.origins.push(OriginSlot { place: None, best: 0, idle: Vec::with_capacity(idle_max) });
             self.origins.len() - 1
         });
-        self.origins[n].address = Some(address);
+        if same.is_none() {
+            self.origins[n].best = 0;
+            self.origins[n].place = place;
+        }
         n as u16
     }
 
@@ -142,13 +176,20 @@ impl Proxy {
         for n in 0..self.origins.len() {
             let slot = n as u16;
             let used = self.current.uses(slot) || self.old.iter().any(|v| v.uses(slot));
-            if !used && self.origins[n].address.take().is_some() {
+            if !used && self.origins[n].place.take().is_some() {
                 while let Some((flow, _)) = self.origins[n].idle.pop() {
                     self.idle_origins -= 1;
                     io.tcp.orphan(flow, io.now);
                 }
             }
         }
+        for n in 0..self.groups.len() {
+            let group = n as u16;
+            if !self.current.uses_group(group) && !self.old.iter().any(|v| v.uses_group(group)) {
+                self.groups[n].health = None;
+            }
+        }
+        self.renew_checks(io);
         true
     }
 

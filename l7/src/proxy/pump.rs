@@ -308,6 +308,7 @@ impl Proxy {
             None => self.more_response_head(io, x, input),
             Some(Took::Refused) => {
                 self.counters.inc(Ctr::OriginBadResponse);
+                self.exchanges[x].blame = true;
                 self.fail(io, x, 502);
                 self.gone_or_moved(x, client)
             }
@@ -331,6 +332,7 @@ impl Proxy {
     /// Takes a response's head: writes what the client gets of it into the scratch buffer, or, in a fetch, the
     /// object's.
     fn take_response(&mut self, io: &mut Io<'_>, x: ExchangeId, head: &ResponseHead<'_>, n: usize) -> Took {
+        self.exchanges[x].blame = head.status() >= 500 && !matches!(head.status(), 501 | 505);
         if self.exchanges[x].is_fetch() {
             return self.fetch_head(io, x, head, n);
         }

@@ -167,6 +167,7 @@ impl Proxy {
         self.exchanges[x].route = number;
         let route = plan.route(number);
         let peer = self.exchanges[x].peer;
+        self.exchanges[x].key = plan.program.config.upstream(number).map_or(0, |u| u.key(head, peer));
         let view = RequestView::of(head, Scheme::Http, peer, clean);
         if !route.modules.is_empty(Phase::Request)
             && let Some(answer) = route.modules.request(&view)

@@ -1,14 +1,17 @@
 //! Origin connections: from the pool or new, given back or let go.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use dataplane::Ctr;
-use stack::FlowId;
+use stack::{ConnectError, FlowId};
 
+use super::config::Origin;
 use super::exchange::{ExchangeId, Role};
 use super::plan::Plan;
-use super::{ATTEMPTS_MAX, Io, Proxy};
+use super::{Io, Proxy};
 use crate::http1::{BodyLength, ClientConn};
+use crate::upstream::{ATTEMPT_DELAY_NS, NoRetry, Outcome, Pick, Sent};
 
 impl Proxy {
     /// The config that an exchange follows.
@@ -16,15 +19,47 @@ impl Proxy {
         Rc::clone(self.exchanges[x].plan.as_ref().unwrap_or(&self.current))
     }
 
-    /// Gets a connection to an origin of the exchange's site, and sends it the request's head.
+    /// Gets a connection to an origin of the exchange's site, and sends it the request's head; or waits for room.
     pub(super) fn forward(&mut self, io: &mut Io<'_>, x: ExchangeId) {
         let plan = self.plan(x);
         let e = &mut self.exchanges[x];
-        let slots = plan.slots_of(e.route);
-        let chosen = self.turn % slots.len().max(1);
-        self.turn = self.turn.wrapping_add(1);
-        e.origin_index = chosen as u16;
-        e.slot = slots.get(chosen).copied().unwrap_or_default();
+        let Some(places) = plan.places_of(e.route) else {
+            self.fail(io, x, 503);
+            return;
+        };
+        e.group = places.group;
+        e.tried = 0;
+        e.attempts = 0;
+        self.groups[places.group as usize].set.request();
+        self.place(io, x);
+    }
+
+    /// Gives the exchange an origin, or a place in the queue.
+    pub(super) fn place(&mut self, io: &mut Io<'_>, x: ExchangeId) {
+        match self.pick(io, x) {
+            Pick::Origin(i) => self.go(io, x, i),
+            Pick::Full => self.wait_for_room(io, x),
+            Pick::None => self.fail(io, x, 503),
+        }
+    }
+
+    fn pick(&mut self, io: &Io<'_>, x: ExchangeId) -> Pick {
+        let e = &self.exchanges[x];
+        let nowhere = e.plan.as_ref().and_then(|v| v.places_of(e.route)).map_or(0, |p| p.nowhere);
+        self.groups[e.group as usize].set.pick(io.now, e.key, e.tried | nowhere)
+    }
+
+    /// Sends the request to an origin: its own connection from now on.
+    fn go(&mut self, io: &mut Io<'_>, x: ExchangeId, origin: usize) {
+        let plan = self.plan(x);
+        let e = &mut self.exchanges[x];
+        debug_assert!(!e.counted && e.ticket.is_none());
+        self.groups[e.group as usize].set.begin(origin);
+        e.counted = true;
+        e.blame = false;
+        e.addresses_tried = 0;
+        e.origin_index = origin as u16;
+        e.slot = plan.places_of(e.route).and_then(|p| p.slots.get(origin).copied()).unwrap_or_default();
         // Most recently used first: the one that the origin is least likely to have closed. (An address may be in
         // another upstream, too, whose connections announce nobody.)
         let kept = self.announces_to_origin(x).is_none();
@@ -45,34 +80,59 @@ impl Proxy {
         }
     }
 
-    /// Opens a new connection for the exchange.
+    /// Opens a new connection for the exchange: to the origin's address that is due.
     fn connect(&mut self, io: &mut Io<'_>, x: ExchangeId) {
         let plan = self.plan(x);
         let e = &mut self.exchanges[x];
-        let origins = plan.program.config.origins(e.route);
-        let timeouts = plan.route(e.route).timeouts;
-        e.attempts += 1;
         e.connected = false;
         e.conn = ClientConn::new(&plan.program.config.http);
         e.connect_started = io.now;
-        e.slot = plan.slots_of(e.route)[e.origin_index as usize];
+        let origin = &plan.program.config.origins(e.route)[e.origin_index as usize];
+        let (n, best) = (origin.addresses.len(), self.origins[e.slot as usize].best);
+        let due = (usize::from(best) + usize::from(e.addresses_tried)) % n.max(1);
+        let Some(address) = origin.addresses.get(due) else {
+            self.fail(io, x, 503);
+            return;
+        };
+        let connect_ns = plan.route(e.route).timeouts.connect_ns;
+        let last = usize::from(e.addresses_tried) + 1 >= n;
         self.counters.inc(Ctr::OriginConnects);
-        match io.tcp.connect(io.net, origins[e.origin_index as usize].address, io.now) {
+        match io.tcp.connect(io.net, SocketAddr::new(*address, origin.port), io.now) {
             Ok(flow) => {
                 e.origin = flow;
-                io.tcp.set_timer(flow, io.now.plus_ns(timeouts.connect_ns));
+                let patience = if last { connect_ns } else { connect_ns.min(ATTEMPT_DELAY_NS) };
+                io.tcp.set_timer(flow, io.now.plus_ns(patience));
                 if self.announce(io, x) {
                     self.send_head(io, x);
                 } else {
                     self.fail(io, x, 503);
                 }
             }
-            Err(_) => {
+            Err(why) => {
                 e.origin = FlowId::NONE;
+                // Without a port or a flow of ours, the next one would fare no better.
+                e.blame = matches!(why, ConnectError::NoRoute);
                 self.counters.inc(Ctr::OriginConnectFailed);
-                self.fail(io, x, 503);
+                if !self.exchanges[x].blame || !self.try_another(io, x) {
+                    self.fail(io, x, 503);
+                }
             }
         }
+    }
+
+    /// A connection has been made: the next one tries its address first.
+    pub(super) fn note_address(&mut self, x: ExchangeId) {
+        let e = &self.exchanges[x];
+        if e.addresses_tried > 0 {
+            let n = self.config_of(x).map_or(1, |o| o.addresses.len().max(1));
+            let slot = &mut self.origins[e.slot as usize];
+            slot.best = ((usize::from(slot.best) + usize::from(e.addresses_tried)) % n) as u8;
+        }
+    }
+
+    fn config_of(&self, x: ExchangeId) -> Option<&Origin> {
+        let e = &self.exchanges[x];
+        e.plan.as_ref()?.program.config.origins(e.route).get(e.origin_index as usize)
     }
 
     fn send_head(&mut self, io: &mut Io<'_>, x: ExchangeId) {
@@ -89,18 +149,57 @@ impl Proxy {
         }
     }
 
-    /// A connection could not be made: takes the site's next origin, while there is one and nothing of the
-    /// request's body is gone. Gives whether it did.
+    /// A connection could not be made: takes the origin's next address, or another origin, while there is one and
+    /// nothing of the request's body is gone. Gives whether it did.
     pub(super) fn try_another(&mut self, io: &mut Io<'_>, x: ExchangeId) -> bool {
-        let e = &mut self.exchanges[x];
-        let origins = e.plan.as_ref().map_or(0, |v| v.slots_of(e.route).len());
-        if usize::from(e.attempts) >= origins.min(ATTEMPTS_MAX as usize) || e.head.is_none() {
+        if self.exchanges[x].head.is_none() {
             return false;
         }
-        io.tcp.abort(e.origin);
-        e.origin = FlowId::NONE;
-        e.origin_index = ((e.origin_index as usize + 1) % origins) as u16;
-        self.connect(io, x);
+        let addresses = self.config_of(x).map_or(0, |o| o.addresses.len());
+        let e = &mut self.exchanges[x];
+        if usize::from(e.addresses_tried) + 1 < addresses {
+            e.addresses_tried += 1;
+            if e.origin.is_some() {
+                io.tcp.abort(e.origin);
+                e.origin = FlowId::NONE;
+            }
+            self.connect(io, x);
+            return true;
+        }
+        self.retry(io, x, Sent::Nothing)
+    }
+
+    /// The origin has failed the request without a byte of a response: tries another origin, where there is one and
+    /// the budget allows it. Gives whether it did.
+    pub(super) fn retry(&mut self, io: &mut Io<'_>, x: ExchangeId, sent: Sent) -> bool {
+        let e = &mut self.exchanges[x];
+        if e.head.is_none() || !e.counted {
+            return false;
+        }
+        e.blame = true;
+        e.tried |= 1 << e.origin_index;
+        e.attempts = e.attempts.saturating_add(1);
+        let (attempts, idempotent, group) = (e.attempts, e.method.is_idempotent(), e.group as usize);
+        // First whether there is another: what is not done costs no budget.
+        let pick = self.pick(io, x);
+        if pick == Pick::None {
+            return false;
+        }
+        if let Err(why) = self.groups[group].set.may_retry(io.now, idempotent, sent, attempts) {
+            if why == NoRetry::Budget {
+                self.counters.inc(Ctr::OriginRetryRefused);
+            }
+            return false;
+        }
+        self.counters.inc(Ctr::OriginRetried);
+        self.drop_origin(io, x);
+        let e = &mut self.exchanges[x];
+        e.connected = false;
+        e.up.held = 0;
+        match pick {
+            Pick::Origin(i) => self.go(io, x, i),
+            _ => self.wait_for_room(io, x),
+        }
         true
     }
 
@@ -111,6 +210,7 @@ impl Proxy {
         e.origin = FlowId::NONE;
         e.origin_in = None;
         e.up.held = 0;
+        e.addresses_tried = 0;
         if e.head.is_none() {
             self.fail(io, x, 502);
             return;
@@ -120,6 +220,8 @@ impl Proxy {
 
     /// Gives the origin's connection back to its pool, or ends it.
     pub(super) fn give_back(&mut self, io: &mut Io<'_>, x: ExchangeId) {
+        let outcome = if self.exchanges[x].blame { Outcome::Failed } else { Outcome::Good };
+        self.leave_origin(io.now, x, outcome);
         let e = &mut self.exchanges[x];
         let flow = std::mem::replace(&mut e.origin, FlowId::NONE);
         if flow.is_none() {
@@ -133,7 +235,7 @@ impl Proxy {
         let config = &self.current.program.config;
         let pool = &mut self.origins[slot as usize];
         // An origin that the config no longer has keeps no connections.
-        let room = pool.address.is_some() && pool.idle.len() < config.idle_per_origin_max;
+        let room = pool.place.is_some() && pool.idle.len() < config.idle_per_origin_max;
         if done && room && !self.draining && !io.tcp.at_end(flow) {
             let held = io.tcp.held(flow);
             io.tcp.consume(flow, held);
@@ -148,8 +250,11 @@ impl Proxy {
         }
     }
 
-    /// Ends the origin's connection at once: nobody wants its answer.
+    /// Ends the origin's connection at once, or the wait for one: nobody wants its answer.
     pub(super) fn drop_origin(&mut self, io: &mut Io<'_>, x: ExchangeId) {
+        self.wait_no_more(x);
+        let outcome = if self.exchanges[x].blame { Outcome::Failed } else { Outcome::Unknown };
+        self.leave_origin(io.now, x, outcome);
         let e = &mut self.exchanges[x];
         let flow = std::mem::replace(&mut e.origin, FlowId::NONE);
         e.origin_in = None;

@@ -16,7 +16,7 @@ use dataplane::Time;
 use super::{ORIGINS_MAX, SharedHealth};
 
 /// How a set's origins are checked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckSettings {
     /// Path, perhaps with a query.
     pub path: Vec<u8>,

@@ -11,7 +11,7 @@ use dataplane::Time;
 use super::members;
 
 /// When an origin is left out.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutlierSettings {
     /// Failures in a row; not 0.
     pub failures: u16,

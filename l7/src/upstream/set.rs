@@ -11,7 +11,7 @@ use super::retry::{NoRetry, RetryBudget, Sent};
 use super::{SharedHealth, hash_key, members};
 
 /// How a set behaves. The bounds are this core's part of the node's: see [`SetSettings::share`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SetSettings {
     /// How the next origin is chosen.
     pub method: Method,

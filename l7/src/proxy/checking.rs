@@ -1,0 +1,189 @@
+//! Active health checks: connections of their own, on one core for each group.
+
+use std::sync::Arc;
+
+use dataplane::{Ctr, Time};
+use stack::{Events, FlowId};
+
+use super::exchange::Role;
+use super::{Io, Proxy};
+use crate::upstream::{CheckAction, CheckReply, CheckTarget, Checks, reply};
+use std::net::SocketAddr;
+
+/// Bytes of an answer that are looked at: its status line.
+const REPLY_BYTES: usize = 16;
+
+/// The checks of one upstream.
+pub(super) struct Run {
+    /// Of the current plan.
+    upstream: u16,
+    checks: Checks,
+    origins: Vec<Probe>,
+}
+
+/// One origin's check.
+#[derive(Clone, Copy)]
+struct Probe {
+    flow: FlowId,
+    seen: [u8; REPLY_BYTES],
+    len: u8,
+    /// Which of its addresses is asked.
+    address: u8,
+}
+
+impl Proxy {
+    /// Begins the checks that are this core's by the current plan. Not for the hot path: it allocates.
+    pub(super) fn start_checks(&mut self, now: Time) {
+        debug_assert!(self.runs.is_empty());
+        let program = Arc::clone(&self.current.program);
+        for (n, u) in program.config.upstreams.iter().enumerate() {
+            let Some(checks) = u.checks.as_ref().filter(|_| n % self.cores == self.core) else { continue };
+            let target = |o: &super::Origin| CheckTarget {
+                host: checks.host.clone().unwrap_or_else(|| o.authority.clone()),
+                preamble: Vec::new(),
+            };
+            let targets: Vec<CheckTarget> = u.origins.iter().map(target).collect();
+            let random = now.0 ^ (n as u64) << 32 ^ self.unix_ns_at_start;
+            let idle = Probe { flow: FlowId::NONE, seen: [0; REPLY_BYTES], len: 0, address: 0 };
+            self.runs.push(Run {
+                upstream: n as u16,
+                checks: Checks::new(checks.settings.clone(), &targets, Arc::clone(&u.health), now, random),
+                origins: vec![idle; targets.len()],
+            });
+        }
+        self.checks_at = if self.runs.is_empty() { Time::NEVER } else { now };
+        self.set_down();
+    }
+
+    /// Ends all checks.
+    pub(super) fn end_checks(&mut self, io: &mut Io<'_>) {
+        for run in self.runs.drain(..) {
+            for p in run.origins.iter().filter(|p| p.flow.is_some()) {
+                io.tcp.abort(p.flow);
+            }
+        }
+        self.checks_at = Time::NEVER;
+    }
+
+    /// Follows the current plan with the checks.
+    pub(super) fn renew_checks(&mut self, io: &mut Io<'_>) {
+        self.end_checks(io);
+        if !self.draining {
+            self.start_checks(io.now);
+        }
+    }
+
+    /// Begins the checks that are due, and ends those that take too long. Gives whether there was one.
+    pub(super) fn run_checks(&mut self, io: &mut Io<'_>) -> bool {
+        if io.now < self.checks_at {
+            return false;
+        }
+        for run in 0..self.runs.len() {
+            // An origin is due at most twice: it times out, and begins anew.
+            for _ in 0..2 * self.runs[run].origins.len() {
+                let random = self.random(io);
+                match self.runs[run].checks.poll(io.now, random) {
+                    None => break,
+                    Some(CheckAction::TimedOut(i)) => {
+                        self.counters.inc(Ctr::OriginCheckFailures);
+                        self.end_probe(io, run, i, true);
+                    }
+                    Some(CheckAction::Start(i)) => self.start_probe(io, run, i),
+                }
+            }
+        }
+        self.set_checks_at();
+        self.set_down();
+        true
+    }
+
+    fn set_checks_at(&mut self) {
+        self.checks_at = self.runs.iter().map(|r| r.checks.next_deadline()).min().unwrap_or(Time::NEVER);
+    }
+
+    fn start_probe(&mut self, io: &mut Io<'_>, run: usize, i: usize) {
+        self.counters.inc(Ctr::OriginChecks);
+        let r = &mut self.runs[run];
+        let probe = &mut r.origins[i];
+        probe.len = 0;
+        let origin = &self.current.program.config.upstreams[r.upstream as usize].origins[i];
+        let n = origin.addresses.len();
+        let address = origin.addresses.get(usize::from(probe.address) % n.max(1));
+        let flow =
+            address.and_then(|a| io.tcp.connect(io.net, SocketAddr::new(*a, origin.port), io.now).ok());
+        if let Some(flow) = flow {
+            probe.flow = flow;
+            io.tcp.set_user(flow, Role::Check { run: run as u16, origin: i as u8 }.encode());
+            let sent = self.cells.store(r.checks.request(i)).is_some_and(|s| io.tcp.send(flow, s).is_ok());
+            if sent {
+                return;
+            }
+        }
+        self.probe_failed(io, run, i);
+    }
+
+    fn probe_failed(&mut self, io: &mut Io<'_>, run: usize, i: usize) {
+        self.counters.inc(Ctr::OriginCheckFailures);
+        self.runs[run].checks.failed(i, io.now);
+        self.end_probe(io, run, i, true);
+        self.set_checks_at();
+        self.set_down();
+    }
+
+    fn end_probe(&mut self, io: &mut Io<'_>, run: usize, i: usize, failed: bool) {
+        let probe = &mut self.runs[run].origins[i];
+        // The next one by another address, if there is one.
+        probe.address = probe.address.wrapping_add(failed.into());
+        let flow = std::mem::replace(&mut probe.flow, FlowId::NONE);
+        if flow.is_some() {
+            io.tcp.abort(flow);
+        }
+    }
+
+    /// Something has happened to a check's connection.
+    pub(super) fn check_event(&mut self, io: &mut Io<'_>, run: u16, i: u8, flow: FlowId, events: Events) {
+        let (run, i) = (usize::from(run), usize::from(i));
+        let known = self.runs.get(run).and_then(|r| r.origins.get(i)).is_some_and(|p| p.flow == flow);
+        if !known {
+            io.tcp.abort(flow);
+            return;
+        }
+        let mut said = CheckReply::More;
+        while said == CheckReply::More
+            && let Some(piece) = io.tcp.read(flow)
+        {
+            let probe = &mut self.runs[run].origins[i];
+            let at = usize::from(probe.len);
+            let n = piece.len().min(REPLY_BYTES - at);
+            probe.seen[at..at + n].copy_from_slice(&piece[..n]);
+            probe.len += n as u8;
+            said = reply(&probe.seen[..at + n]);
+            io.tcp.consume(flow, piece.len() as u32);
+        }
+        match said {
+            CheckReply::Status(status) => {
+                let bad = self.runs[run].checks.bad;
+                self.runs[run].checks.status(i, status, io.now);
+                self.counters.add(Ctr::OriginCheckFailures, self.runs[run].checks.bad - bad);
+                self.end_probe(io, run, i, false);
+                self.set_checks_at();
+                self.set_down();
+            }
+            CheckReply::Bad => self.probe_failed(io, run, i),
+            CheckReply::More if events.has(Events::CLOSED) || io.tcp.at_end(flow) => {
+                self.probe_failed(io, run, i);
+            }
+            CheckReply::More => {}
+        }
+    }
+
+    /// How many of the origins that this core checks are down.
+    fn set_down(&self) {
+        let mut down = 0;
+        for r in &self.runs {
+            let health = &self.current.program.config.upstreams[r.upstream as usize].health;
+            down += (0..health.len()).filter(|i| !health.get(*i).up).count() as u64;
+        }
+        self.counters.set(Ctr::OriginDown, down);
+    }
+}
