@@ -1,7 +1,7 @@
 //! Fixed work, to be counted in instructions: `scripts/bench/callgrind.sh` runs this under callgrind, which
 //! collects only inside of functions whose name begins with `measured_`.
 //!
-//! `counted NAME REQUESTS` with NAME one of tcp, stub, proxied, head.
+//! `counted NAME REQUESTS` with NAME one of tcp, stub, cached, proxied, head.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -24,9 +24,10 @@ fn main() {
     match name.as_str() {
         "tcp" => tcp(requests),
         "stub" => node(Who::Stub(1024), 1, requests),
+        "cached" => node(Who::Cached, 1, requests),
         "proxied" => node(Who::Proxy, 2, requests),
         "head" => head(requests),
-        _ => panic!("{name} is not one of tcp, stub, proxied, head"),
+        _ => panic!("{name} is not one of tcp, stub, cached, proxied, head"),
     }
 }
 
@@ -53,7 +54,8 @@ fn measured_engine(e: &mut Engine) {
 }
 
 fn node(who: Who, passes: u64, requests: usize) {
-    let response = [b"HTTP/1.1 200 OK\r\nContent-Length: 1024\r\n\r\n".to_vec(), vec![b'y'; 1024]].concat();
+    let head = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=86400\r\nContent-Length: 1024\r\n\r\n";
+    let response = [head.to_vec(), vec![b'y'; 1024]].concat();
     let mut rig = Rig::new(who, CONNECTIONS, response);
     rig.open_all();
     let mut at = 0;

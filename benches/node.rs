@@ -22,9 +22,30 @@ const BODY_BYTES: usize = 1024;
 const STAGES: [Stage; 7] =
     [Stage::Rx, Stage::Parse, Stage::Tcp, Stage::Http, Stage::Output, Stage::Tx, Stage::Timers];
 
+/// Who answers.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    /// The node, with a fixed body: HTTP without cache and origin.
+    Stub,
+    /// The cache: one object, fresh.
+    Cached,
+    /// The origin, each time.
+    Proxied,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Stub => "stub",
+            Kind::Cached => "cached",
+            Kind::Proxied => "proxied",
+        }
+    }
+}
+
 struct Row {
     name: String,
-    is_proxied: bool,
+    kind: Kind,
     rig: Rig,
     at: usize,
     cycles: Rounds,
@@ -37,14 +58,21 @@ struct Row {
 }
 
 impl Row {
-    fn new(is_proxied: bool, conns: usize) -> Row {
-        let who = if is_proxied { Who::Proxy } else { Who::Stub(BODY_BYTES) };
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {BODY_BYTES}\r\n\r\n");
+    fn new(kind: Kind, conns: usize) -> Row {
+        let who = match kind {
+            Kind::Stub => Who::Stub(BODY_BYTES),
+            Kind::Cached => Who::Cached,
+            Kind::Proxied => Who::Proxy,
+        };
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nCache-Control: max-age=86400\r\nETag: \"6745-400\"\r\n\
+             Content-Length: {BODY_BYTES}\r\n\r\n"
+        );
         let mut rig = Rig::new(who, conns, [head.as_bytes(), &[b'y'; BODY_BYTES]].concat());
         rig.open_all();
         Row {
-            name: format!("{} {}", if is_proxied { "proxied" } else { "stub" }, thousands(conns as f64)),
-            is_proxied,
+            name: format!("{} {}", kind.name(), thousands(conns as f64)),
+            kind,
             rig,
             at: 0,
             cycles: Rounds::default(),
@@ -65,7 +93,7 @@ impl Row {
         self.at = (first + n) % conns;
         // Proxied: the request on to the origin in the first pass, its response to the client in the second. A
         // connection to the origin that must first be opened takes two more.
-        let passes = if self.is_proxied { 2 } else { 1 };
+        let passes = if self.kind == Kind::Proxied { 2 } else { 1 };
         let mut spent = 0;
         for k in 0.. {
             assert!(k < 8, "{}: a request is not answered", self.name);
@@ -130,11 +158,20 @@ impl Row {
 fn main() {
     let args = Args::parse(100_000);
     let hz = Clock::calibrated().cycles_per_second() as f64;
-    let kinds = [(false, 1), (false, 1_000), (false, 10_000), (true, 1), (true, 1_000)];
+    let kinds = [
+        (Kind::Stub, 1),
+        (Kind::Stub, 1_000),
+        (Kind::Stub, 10_000),
+        (Kind::Cached, 1),
+        (Kind::Cached, 1_000),
+        (Kind::Cached, 10_000),
+        (Kind::Proxied, 1),
+        (Kind::Proxied, 1_000),
+    ];
     let mut rows: Vec<Row> = kinds
         .into_iter()
-        .filter(|(p, n)| args.wants(&format!("{} {n}", if *p { "proxied" } else { "stub" })))
-        .map(|(p, n)| Row::new(p, n))
+        .filter(|(k, n)| args.wants(&format!("{} {n}", k.name())))
+        .map(|(k, n)| Row::new(k, n))
         .collect();
     for r in &mut rows {
         let warm = (r.rig.load.conns.len() * 3).max(10_000);

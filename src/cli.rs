@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
 use crate::config::{self, Config, Machine, Origin};
+use crate::control::purge::PurgeArgs;
 use crate::control::{self, Request};
 use crate::{exit, node, stats};
 
@@ -44,6 +45,8 @@ enum Verb {
     Stats(StatsArgs),
     /// Make a running node take its config file anew.
     Reload(ReloadArgs),
+    /// Take stored responses out of a running node's cache, or mark them stale.
+    Purge(PurgeArgs),
     /// Make a running node finish what is under way, and end.
     Drain(DrainArgs),
     /// Print the version.
@@ -176,6 +179,7 @@ pub fn main() -> ExitCode {
         },
         Verb::Stats(args) => stats::main(args),
         Verb::Reload(args) => args.at.ask("reload"),
+        Verb::Purge(args) => args.run(),
         Verb::Drain(args) => args.at.ask("drain"),
         Verb::Version(args) => version(&args),
     }

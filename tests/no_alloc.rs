@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 
 use dataplane::Ctr;
+use l7::phases::LogFormat;
 use support::{Rig, Shared, Who};
 
 thread_local! {
@@ -134,6 +135,41 @@ fn proxied_requests_on_pooled_origin_connections() {
     assert!(s.get(Ctr::OriginReused) >= 100_000, "{}", s.get(Ctr::OriginReused));
     assert_eq!(s.get(Ctr::Http2xx), s.get(Ctr::HttpRequests));
     assert_eq!((s.rx_imbalance(), s.tx_imbalance()), (0, 0));
+}
+
+#[test]
+fn logged_requests() {
+    for format in [LogFormat::Json, LogFormat::Text] {
+        let response = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody".to_vec();
+        let shared = Shared::new(1);
+        let mut rig = Rig::with_cores(Who::Logged(format), 64, response, &shared, |_, _, _| 0);
+        rig.open_all();
+        requests(&mut rig, 64, GET);
+        COUNT.set(0);
+        let mut lines = 0;
+        for _ in 0..100 {
+            requests(&mut rig, 128, GET);
+            lines += shared.lines.lock().expect("no panic")[0].take(|_, line| {
+                let line = std::str::from_utf8(line).expect("UTF-8");
+                assert!(line.ends_with('\n') && line.contains("/object?id=1") && line.contains("10.0.0.2"));
+                if format == LogFormat::Json {
+                    let json: serde_json::Value = serde_json::from_str(line).expect("JSON");
+                    assert_eq!((&json["status"], &json["body_bytes"]), (&200.into(), &4.into()));
+                    assert_eq!(json["origin"], "10.0.0.3:8000");
+                    assert!(json["origin_first_byte_us"].is_u64() && json["last_byte_us"].is_u64());
+                }
+            });
+        }
+        assert_eq!(COUNT.get(), 0, "allocations over 12,800 logged requests");
+        let s = rig.segment.read();
+        assert_eq!((s.get(Ctr::LogLines), s.get(Ctr::LogDropped)), (lines as u64, 0));
+        assert_eq!(s.get(Ctr::HttpRequests), lines as u64);
+        // Nobody reads any more: lines are lost, requests are not.
+        requests(&mut rig, 1_000, GET);
+        let s = rig.segment.read();
+        assert!(s.get(Ctr::LogDropped) > 0);
+        assert_eq!(s.get(Ctr::LogLines) + s.get(Ctr::LogDropped), s.get(Ctr::HttpComplete));
+    }
 }
 
 #[test]

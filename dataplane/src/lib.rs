@@ -18,6 +18,7 @@ pub mod buf;
 pub mod core_loop;
 pub mod counters;
 pub mod epoch;
+pub mod lines;
 pub mod mail;
 pub mod pcapng;
 pub mod pins;

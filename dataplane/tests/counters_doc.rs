@@ -39,7 +39,9 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ("Neighbours, ICMP and UDP", &["arp.", "nd.", "neighbour.", "icmp.", "udp."]),
     ("TCP", &["tcp."]),
     ("HTTP, the client's side", &["http."]),
+    ("The cache", &["cache."]),
     ("HTTP, the origin's side", &["origin."]),
+    ("The cache", &["cache."]),
     ("Core loop, pools, mail and logs", &["loop.", "pool.", "mail.", "log."]),
 ];
 

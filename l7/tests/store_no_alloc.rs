@@ -49,7 +49,10 @@ fn miss(h: &mut Handle, other: &mut Handle, key: u64, scratch: &mut [u8]) {
     let hash = h.store().hash(&key.to_le_bytes());
     let mut head = [0; 300];
     head[..8].copy_from_slice(&key.to_le_bytes());
-    let Claim::New(mut fill) = h.claim(hash, &head[..8], scratch, matches(key)) else { panic!("new") };
+    let mut fill = match h.claim(hash, &head[..8], scratch, matches(key)) {
+        Claim::New(fill) => fill,
+        other => panic!("key {key}: {other:?}, {:?}", h.store().stats()),
+    };
     let id = fill.id();
     let Claim::Existing(found) = other.claim(hash, &head[..8], scratch, matches(key)) else {
         panic!("there")

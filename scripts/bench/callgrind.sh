@@ -12,7 +12,7 @@ usage: scripts/bench/callgrind.sh [--check] [--save] [NAME...]
   (nothing)    count, and print the difference to benches/baseline.txt
   --check      exit 1 when a count is more than 5 % above the baseline
   --save       write the counts to benches/baseline.txt
-  NAME         only these of: tcp stub proxied head
+  NAME         only these of: tcp stub cached proxied head
 
 Profiles are left in target/callgrind/NAME.out, for callgrind_annotate.
 END
@@ -27,11 +27,11 @@ for arg in "$@"; do
     --check) check=true ;;
     --save) save=true ;;
     -h | --help) usage; exit 0 ;;
-    tcp | stub | proxied | head) names+=("$arg") ;;
+    tcp | stub | cached | proxied | head) names+=("$arg") ;;
     *) usage >&2; exit 2 ;;
     esac
 done
-[ ${#names[@]} -gt 0 ] || names=(tcp stub proxied head)
+[ ${#names[@]} -gt 0 ] || names=(tcp stub cached proxied head)
 have valgrind || die "valgrind is not installed: apt-get install valgrind"
 
 target=${CARGO_TARGET_DIR:-$ROOT/target}
@@ -68,7 +68,7 @@ if $save; then
     {
         echo "# Instructions per request by scripts/bench/callgrind.sh (--save writes this file)."
         echo "# $(rustc --version), $(valgrind --version), $REQUESTS requests each, 256 connections, bursts of 64."
-        for name in tcp stub proxied head; do
+        for name in tcp stub cached proxied head; do
             awk -v n="$name" '$1 == n { f = 1; print } END { exit !f }' "$result" ||
                 awk -v n="$name" '$1 == n' "$BASELINE"
         done

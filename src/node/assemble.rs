@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dataplane::core_loop::Core;
+use dataplane::lines::LineWriter;
 use dataplane::mail::Post;
 use dataplane::port::mem::{MemPort, WireEnd};
 use dataplane::port::pcap::Tee;
@@ -21,6 +22,7 @@ use stack::{Addr, Iface, Net, Stack, Steering, Tcp, TcpConfig, Udp};
 
 use super::orders::Orders;
 use super::pipeline::NodePipeline;
+use crate::access_log::RING_BYTES;
 use crate::config::{Config, PortKind};
 
 /// Packets that may wait for a port.
@@ -48,12 +50,16 @@ pub struct CorePlan {
     pub cache: Option<SharedCache>,
     /// The core's pools.
     pub limits: Limits,
+    /// Where the core's lines of the access log go.
+    pub lines: LineWriter,
     /// For a `host` port: the wire to its bridge, and the bridge's and our MAC.
     pub host_wire: Option<(WireEnd, Mac, Mac)>,
     /// Orders from the control side.
     pub orders: Arc<Orders>,
     /// The core's counters.
     pub counters: Counters,
+    /// Where the numbers of the core's requests start.
+    pub log_seed: u64,
     /// Secrets.
     pub keys: [u64; 4],
     /// Which pages.
@@ -154,11 +160,20 @@ pub fn footprint(config: &Config, limits: &Limits) -> Footprint {
     );
     Tcp::footprint(limits, &mut f);
     Proxy::footprint(limits, &mut f);
+    f.add("access log", 1, RING_BYTES as u64, "lines on their way to the log");
+    if announced(config) {
+        f.add("peers", limits.flows.into(), Proxy::PEER_BYTES, "addresses from PROXY headers");
+    }
     if cores(config) > 1 {
         let letter = frame_bytes(config) as u64 + 32;
         f.add("mail", MAIL_LETTERS as u64, letter, "frames that other cores received for this one");
     }
     f
+}
+
+/// Whether connections may begin with a PROXY header.
+fn announced(config: &Config) -> bool {
+    config.listeners.iter().any(|l| !l.proxy_protocol_from.is_empty())
 }
 
 /// Builds a core.
@@ -245,7 +260,11 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
     let cells = Cells { payload, heads };
     let cache = plan.cache.map(|c| (c.store.handle(core), c.keys));
     let proxy = Proxy::new(plan.program, &limits, &mut arena, cells, cache, counters.clone()).ok_or(small)?;
-    let proxy = proxy.on_core(core, cores(&config));
+    let mut proxy = proxy.on_core(core, cores(&config));
+    proxy.log_to(plan.lines, plan.log_seed);
+    if announced(&config) {
+        proxy.expect_proxy_headers(limits.flows);
+    }
     let mut stack = Stack::new(net, tcp, Udp::new(64), counters.clone());
     if let Some(post) = post {
         stack.steer(Steering::new(core, post));

@@ -17,6 +17,7 @@ mod names;
 mod orders;
 mod pipeline;
 mod program;
+mod purge;
 mod reload;
 mod serve;
 mod verbs;
@@ -47,6 +48,7 @@ pub use reload::{Outcome, Reloader};
 pub use serve::run;
 use serve::{Signals, failed, serve};
 
+use crate::access_log::{AccessLog, Targets};
 use crate::config::{Config, PortKind};
 use crate::control::Control;
 use crate::host::{self, HostBridge, HostConfig};
@@ -70,14 +72,15 @@ pub struct Node {
     pub desk: Arc<Desk<CoreOrder, CoreAnswer>>,
     /// Who answers on the control socket: whoever has verbs adds them.
     pub control: Control,
-    /// The time at which the cores' clock was 0.
-    pub unix_ns_at_start: u64,
+    /// The config as the cores follow it from the start.
+    pub program: Arc<Program>,
     /// The cache that the cores share, if there is one.
     pub cache: Option<SharedCache>,
     /// Where the names of origins lead.
     pub names: Arc<Names>,
-    /// What the cores started with; `None` before they did.
-    pub program: Option<Arc<Program>>,
+    /// The files of the access log.
+    pub logs: Arc<Targets>,
+    log: AccessLog,
     cores: Vec<CoreThread>,
     bridges: Vec<HostBridge>,
     /// Held until the end: it says that the node lives.
@@ -110,6 +113,15 @@ impl Node {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let unix_ns_at_start = (unix.as_nanos() as u64).saturating_sub(clock.now().0);
         let cache = shared_cache(&config, cores, &bells)?;
+        let limits = limits_for(&config);
+        let logs = Arc::new(Targets::default());
+        let (log, lines) = AccessLog::start(Arc::clone(&logs), cores)
+            .map_err(|e| format!("cannot start the access log's thread: {e}"))?;
+        let [log_seed, ..] = secrets()?;
+        let names = Arc::new(Names::default());
+        names.follow(&config)?;
+        let known = |name: &str| names.addresses(name);
+        let program = program::compile(&config, &limits, unix_ns_at_start, &logs, &known, None)?;
         let all_orders: Vec<Arc<Orders>> = (0..cores).map(|_| Arc::default()).collect();
         let trays = all_orders.iter().map(|o| Arc::clone(&o.tray)).collect();
         let mut node = Node {
@@ -118,10 +130,11 @@ impl Node {
             bells: Arc::clone(&bells),
             desk: Arc::new(Desk::new(trays, Arc::clone(&bells))),
             control,
-            unix_ns_at_start,
+            program,
+            logs,
+            log,
             cache,
-            names: Arc::default(),
-            program: None,
+            names,
             cores: Vec::new(),
             bridges: Vec::new(),
             _rundir: rundir,
@@ -129,23 +142,20 @@ impl Node {
         let mut wires = node.bridge_kernel(&mut config, cores)?.into_iter();
         let post = (cores > 1)
             .then(|| Post::new(assemble::MAIL_LETTERS, assemble::frame_bytes(&config), Arc::clone(&bells)));
-        let limits = limits_for(&config);
         // The same on all cores: a connection's hash, and with it its ISN, do not depend on where it lands.
         let keys = secrets()?;
-        node.names.follow(&config)?;
-        let known = |name: &str| node.names.addresses(name);
-        let program = program::compile(&config, &limits, unix_ns_at_start, &known, None)?;
-        node.program = Some(Arc::clone(&program));
         let mut reports = Vec::new();
-        for (core, orders) in all_orders.into_iter().enumerate() {
+        for ((core, orders), lines) in all_orders.into_iter().enumerate().zip(lines) {
             let plan = CorePlan {
                 core,
                 bells: Arc::clone(&bells),
                 post: post.clone(),
                 config: config.clone(),
-                program: Arc::clone(&program),
+                program: Arc::clone(&node.program),
                 cache: node.cache.clone(),
                 limits: limits.clone(),
+                lines,
+                log_seed: log_seed.wrapping_add((core as u64) << 48),
                 host_wire: wires.next().map(|wire| (wire, NODE_MAC, BRIDGE_MAC)),
                 orders,
                 counters: segment.writer(core),
@@ -251,6 +261,7 @@ impl Node {
             // A panic over there has been reported by its own thread.
             let _ = thread.join();
         }
+        self.log.end();
         for mut b in self.bridges.drain(..) {
             b.shutdown();
         }

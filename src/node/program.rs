@@ -10,16 +10,18 @@ use l7::cache::policy::rules::{CacheRules, KeyRules, Obey, QueryRule};
 use l7::http1::HttpLimits;
 use l7::phases::modules::RedirectTo;
 use l7::phases::{
-    EditSpec, ErrorPages, Filter, Program as Modules, Redirect, RequestHeaders, ResponseHeaders,
+    EditSpec, ErrorPages, Filter, LogFormat, Program as Modules, Redirect, RequestHeaders, ResponseHeaders,
 };
 use l7::proxy::{
-    Answer, ClientTimeouts, HealthChecks, KeyOf, Origin, OriginTimeouts, Program, ProxyConfig, Route, Site,
-    Upstream,
+    Answer, ClientTimeouts, HealthChecks, KeyOf, LogTo, Network, Origin, OriginTimeouts, Program, ProxyConfig,
+    ProxyVersion, Route, Site, Upstream,
 };
 use l7::upstream::{ADDRESSES_MAX, CheckSettings, Method, OutlierSettings, SetSettings};
 
+use crate::access_log::Targets;
 use crate::config::{
-    self, Balance, Config, HashKey, HeaderRules, HostPattern, NamePattern, OriginHost, QueryKey, ValuePart,
+    self, AccessFormat, Balance, Config, HashKey, HeaderRules, HostPattern, LogTarget, NamePattern, OriginHost,
+    QueryKey, ValuePart,
     Variable,
 };
 
@@ -37,9 +39,18 @@ pub fn compile(
     config: &Config,
     limits: &Limits,
     unix_ns_at_start: u64,
+    logs: &Targets,
     known: &dyn Fn(&str) -> Vec<IpAddr>,
     old: Option<&Program>,
 ) -> Result<Arc<Program>, String> {
+    let log_to = |target: &Option<LogTarget>| -> Result<Option<LogTo>, String> {
+        let Some(target) = target else { return Ok(None) };
+        let format = match config.log.access_format {
+            AccessFormat::Json => LogFormat::Json,
+            AccessFormat::Text => LogFormat::Text,
+        };
+        Ok(Some(LogTo { target: logs.number(target)?, format }))
+    };
     let mut p = ProxyConfig {
         sites: Vec::new(),
         routes: Vec::new(),
@@ -53,6 +64,8 @@ pub fn compile(
         origin_keep_alive_ns: ORIGIN_KEEP_ALIVE_NS,
         request_budget_bytes: limits.request_budget_bytes,
         unix_ns_at_start,
+        proxy_headers_from: config.listeners.iter().flat_map(proxy_headers_from).collect(),
+        log: log_to(&config.log.access)?,
     };
     for s in &config.sites {
         let first = p.routes.len();
@@ -61,13 +74,15 @@ pub fn compile(
                 route(r).map_err(|e| format!("site {}, route {}: {e}", host_text(&s.hosts[0]), r.path))?;
             p.routes.push(route);
         }
-        let pages = s.error_pages.iter().map(|e| (statuses_text(&e.statuses), e.body.to_vec()));
-        let pages: Vec<(String, Vec<u8>)> = pages.collect();
+        let pages: Vec<_> = s.error_pages.iter().map(|e| (statuses_text(&e.statuses), e)).collect();
         p.sites.push(Site {
             hosts: s.hosts.iter().map(host_text).collect(),
             routes: (first..).zip(&s.routes).map(|(n, r)| (r.path.clone(), n as u16)).collect(),
-            pages: ErrorPages::new(pages.iter().map(|(k, v)| (k.as_str(), v.clone())))
-                .map_err(|e| format!("error_pages: {e}"))?,
+            pages: ErrorPages::typed(
+                pages.iter().map(|(which, e)| (which.as_str(), e.content_type, e.body.to_vec())),
+            )
+            .map_err(|e| format!("error_pages: {e}"))?,
+            log: log_to(&s.access_log)?,
         });
     }
     Ok(Program::following(p, old))
@@ -109,6 +124,10 @@ fn upstream(u: &config::Upstream, known: &dyn Fn(&str) -> Vec<IpAddr>) -> Upstre
         retries_max: u.retries.max,
         retry_percent: u.retries.budget_percent,
     };
+    up.proxy_protocol = u.proxy_protocol.map(|version| match version {
+        config::ProxyVersion::V1 => ProxyVersion::V1,
+        config::ProxyVersion::V2 => ProxyVersion::V2,
+    });
     up.checks = u.health.as_ref().map(|h| HealthChecks {
         settings: CheckSettings {
             path: h.path.clone().into_bytes(),
@@ -143,6 +162,12 @@ fn by_turns(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     }
     order.truncate(ADDRESSES_MAX);
     order
+}
+
+/// For each of a listener's addresses, which is a listener of TCP: whose connections begin with a PROXY header.
+fn proxy_headers_from(l: &config::Listener) -> Vec<Vec<Network>> {
+    let network = |c: &config::Cidr| Network { address: c.address, prefix_len: c.prefix_len };
+    vec![l.proxy_protocol_from.iter().map(network).collect(); l.addresses.len()]
 }
 
 fn route(r: &config::Route) -> Result<Route, String> {

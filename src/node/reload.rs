@@ -18,6 +18,7 @@ use super::assemble::limits_for;
 use super::orders::{CoreAnswer, CoreOrder, Desk};
 use super::program;
 use super::{Names, Node};
+use crate::access_log::Targets;
 use crate::config::{self, Config, Machine, Port, Report};
 use crate::control::Answer;
 use crate::log;
@@ -46,13 +47,14 @@ pub struct Reloader {
     desk: Arc<Desk<CoreOrder, CoreAnswer>>,
     names: Arc<Names>,
     unix_ns_at_start: u64,
+    logs: Arc<Targets>,
     state: Mutex<State>,
 }
 
 struct State {
     running: Config,
-    /// What the cores follow.
-    current: Option<Arc<Program>>,
+    /// What new requests follow.
+    current: Arc<Program>,
     /// What cores may still use.
     programs: Vec<Arc<Program>>,
 }
@@ -60,18 +62,21 @@ struct State {
 impl Reloader {
     /// For a node that runs `running`, read from `file`.
     pub fn new(file: Option<PathBuf>, running: Config, node: &Node) -> Reloader {
-        let state = State { running, current: node.program.clone(), programs: Vec::new() };
+        let current = Arc::clone(&node.program);
+        let programs = vec![Arc::clone(&current)];
         Reloader {
             file,
             desk: Arc::clone(&node.desk),
             names: Arc::clone(&node.names),
-            unix_ns_at_start: node.unix_ns_at_start,
-            state: Mutex::new(state),
+            unix_ns_at_start: node.program.config.unix_ns_at_start,
+            logs: Arc::clone(&node.logs),
+            state: Mutex::new(State { running, current, programs }),
         }
     }
 
-    /// Reads the file and does what it says, or nothing.
+    /// Reads the file and does what it says, or nothing. The access log's files are opened anew in any case.
     pub fn reload(&self) -> Outcome {
+        self.logs.reopen();
         let Some(file) = &self.file else {
             let sentence = "this node was not started from a config file; stop it and start another";
             return Outcome::Failed(sentence.to_owned());
@@ -125,16 +130,15 @@ impl Reloader {
     /// Gives the cores a config. An error: they have not been told.
     fn give(&self, state: &mut State, config: &Config) -> Result<Outcome, String> {
         let known = |name: &str| self.names.addresses(name);
-        let old = state.current.as_deref();
-        let program = program::compile(config, &limits_for(config), self.unix_ns_at_start, &known, old)?;
+        let (limits, start) = (limits_for(config), self.unix_ns_at_start);
+        let program = program::compile(config, &limits, start, &self.logs, &known, Some(&state.current))?;
+        // Kept here, so that no core is ever the last to let go of it.
+        state.programs.push(Arc::clone(&program));
         while self.desk.next_answer().is_some() {} // Of an earlier one.
         let Some(ticket) = self.desk.tell_all(|_| CoreOrder::Config(Arc::clone(&program))) else {
-            // Some cores may have it.
-            state.programs.push(program);
             return Err("a core does not take its orders; restart the node".to_owned());
         };
-        // Kept here, so that no core is ever the last to let go of it.
-        state.programs.extend(state.current.replace(program));
+        state.current = program;
         if !self.desk.wait(&ticket, PATIENCE) {
             // It is under way and cannot be called back: the core takes it with its next pass, if there is one.
             let sentence = "a core did not obey in time; restart the node if it hangs";
@@ -151,6 +155,11 @@ impl Reloader {
     /// Frees what no core uses any more. Now and then.
     pub fn tidy(&self) {
         self.state().tidy();
+    }
+
+    /// What new requests follow.
+    pub fn program(&self) -> Arc<Program> {
+        Arc::clone(&self.state().current)
     }
 
     /// How long a stopping node serves the connections that it has.

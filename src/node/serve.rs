@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::purge::Purger;
 use super::reload::Reloader;
 use super::verbs::{self, NodeVerbs};
 use super::{Node, Ticket};
@@ -54,6 +55,11 @@ pub(super) fn serve(
         ends: Arc::clone(&signals.ends),
         segment: Arc::clone(&node.segment),
     }));
+    node.control.add(Box::new(Purger::new(
+        node.cache.clone(),
+        Arc::clone(reloader),
+        Arc::clone(&node.bells),
+    )));
     let mut last = Instant::now();
     let mut watchdog = Watchdog { ticket: node.desk.barrier(), late: None };
     loop {

@@ -7,6 +7,7 @@
 mod backpressure;
 mod clients;
 mod cores;
+mod edge;
 mod http;
 mod lab;
 mod operations;

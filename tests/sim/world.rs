@@ -417,6 +417,8 @@ fn edge_core(
         origin_keep_alive_ns: DAY_NS,
         request_budget_bytes: l.request_budget_bytes,
         unix_ns_at_start: 1_700_000_000_000_000_000,
+        proxy_headers_from: Vec::new(),
+        log: None,
     };
     for (host, v6) in [("sim.example", false), ("*", true)] {
         let answer = config.add_upstream(vec![origin(v6)]);

@@ -6,19 +6,25 @@
 
 #![allow(dead_code)] // Each of the targets that include this uses its part of it.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 
 use dataplane::core_loop::Core;
 use dataplane::counters::Segment;
+use dataplane::lines::{self, LineReader};
 use dataplane::mail::Post;
 use dataplane::port::mem::{MemPort, WireEnd, wire};
 use dataplane::{Bells, Clock, Pool, Time};
 use hugepages::{Arena, Limits, PagePolicy};
+use l7::cache::policy::hash::HashKeys;
+use l7::cache::policy::rules::CacheRules;
+use l7::cache::store::{Handle, Store, StoreConfig};
 use l7::http1::HttpLimits;
+use l7::phases::LogFormat;
 use l7::proxy::{
-    Answer, Cells, ClientTimeouts, HEAD_CELL_BYTES, Origin, OriginTimeouts, Program, Proxy, ProxyConfig,
+    Answer, Cells, ClientTimeouts, HEAD_CELL_BYTES, LogTo, Origin, OriginTimeouts, Program, Proxy,
+    ProxyConfig,
 };
 use millrace::node::{CoreAnswer, CoreOrder, Desk, NodePipeline, Orders};
 use stack::neigh::Neighbours;
@@ -34,13 +40,21 @@ pub const ORIGIN_PORT: u16 = 8000;
 /// Connection `i` comes from this port plus `i`.
 const FIRST_PORT: u16 = 10_000;
 
+/// Room of a core's log: for less than a thousand lines.
+const LOG_BYTES: usize = 128 << 10;
 const HOUR_NS: u64 = 3_600_000_000_000;
+/// The time at which the cores' clock is 0.
+pub const UNIX_NS_AT_START: u64 = 1_700_000_000_000_000_000;
 
 /// Who answers.
 #[derive(Clone)]
 pub enum Who {
     Stub(usize),
     Proxy,
+    /// As `Proxy`, with a cache.
+    Cached,
+    /// As `Proxy`; and every request is logged, in this format.
+    Logged(LogFormat),
 }
 
 /// The queue of the device that a frame comes by: for connection `i` of a client, or, of the origin, for the node's
@@ -54,6 +68,10 @@ pub struct Shared {
     pub bells: Arc<Bells>,
     pub post: Option<Arc<Post>>,
     pub orders: Vec<Arc<Orders>>,
+    /// The cache, once somebody has asked for it.
+    pub store: Arc<OnceLock<Arc<Store>>>,
+    /// The far ends of the cores' logs.
+    pub lines: Arc<Mutex<Vec<LineReader>>>,
 }
 
 impl Shared {
@@ -63,8 +81,20 @@ impl Shared {
             segment: Segment::in_memory(cores),
             post: (cores > 1).then(|| Post::new(512, 1600, Arc::clone(&bells))),
             bells,
+            lines: Arc::default(),
             orders: (0..cores).map(|_| Arc::default()).collect(),
+            store: Arc::default(),
         }
+    }
+
+    /// The cache of all cores, with a place for the control side after theirs.
+    pub fn store(&self, bytes: u64) -> Arc<Store> {
+        let make = || {
+            let config = StoreConfig::for_bytes(bytes, self.orders.len() as u32 + 1, [1, 2]);
+            let bells = Arc::clone(&self.bells);
+            Store::reserve(config, PagePolicy::NormalOnly, Box::new(move |core| bells.ring(core))).expect("memory")
+        };
+        Arc::clone(self.store.get_or_init(make))
     }
 
     /// The control side's end of the cores' trays.
@@ -83,6 +113,55 @@ pub fn core(who: Who, flows: u32) -> (Core<NodePipeline>, WireEnd, Arc<Segment>)
 
 /// One core of several, at the end of its wire.
 pub fn core_of(who: &Who, flows: u32, near: WireEnd, shared: &Shared, n: usize) -> Core<NodePipeline> {
+    let mut config = config(HOUR_NS);
+    let answer = match who {
+        Who::Stub(n) => Answer::Stub(vec![b'x'; *n]),
+        Who::Proxy | Who::Cached | Who::Logged(_) => config.add_upstream(vec![origin()]),
+    };
+    let timeouts = OriginTimeouts { connect_ns: HOUR_NS, first_byte_ns: HOUR_NS, idle_ns: HOUR_NS };
+    if let Who::Logged(format) = who {
+        config.log = Some(LogTo { target: 0, format: *format });
+    }
+    let route = config.add_site(&["*"], answer, timeouts);
+    let mut cache = None;
+    if matches!(who, Who::Cached) {
+        route.cache = Some(CacheRules::default());
+        cache = Some((shared.store(64 << 20).handle(n), HashKeys(3, 4)));
+    }
+    core_with(Program::new(config), cache, flows, near, shared, n)
+}
+
+/// The origin that [`Load`] plays.
+pub fn origin() -> Origin {
+    Origin::at((ORIGIN_IP, ORIGIN_PORT).into(), b"origin")
+}
+
+/// A config without sites, whose clients have this time for everything.
+pub fn config(client_ns: u64) -> ProxyConfig {
+    ProxyConfig {
+        sites: Vec::new(),
+        routes: Vec::new(),
+        upstreams: Vec::new(),
+        http: HttpLimits::default(),
+        client: ClientTimeouts { header_ns: client_ns, keep_alive_ns: client_ns },
+        idle_per_origin_max: 1024,
+        origin_keep_alive_ns: HOUR_NS,
+        request_budget_bytes: Limits::for_core_memory(256 << 20).request_budget_bytes,
+        unix_ns_at_start: UNIX_NS_AT_START,
+        proxy_headers_from: Vec::new(),
+        log: None,
+    }
+}
+
+/// One core of several, at the end of its wire, with this program and share of the cache.
+pub fn core_with(
+    program: Arc<Program>,
+    cache: Option<(Handle, HashKeys)>,
+    flows: u32,
+    near: WireEnd,
+    shared: &Shared,
+    n: usize,
+) -> Core<NodePipeline> {
     let mut limits = Limits::for_core_memory(256 << 20);
     limits.flows = flows.max(1024) * 2;
     limits.half_open = limits.flows / 2;
@@ -104,29 +183,17 @@ pub fn core_of(who: &Who, flows: u32, near: WireEnd, shared: &Shared, n: usize) 
     let tcp_config = TcpConfig::new([1, 2, 3, 4], &limits);
     let mut tcp = Tcp::new(&limits, &mut arena, tcp_config, rx, c.clone()).unwrap();
     tcp.listen(None, NODE_PORT).unwrap();
-    let mut config = ProxyConfig {
-        sites: Vec::new(),
-        routes: Vec::new(),
-        upstreams: Vec::new(),
-        http: HttpLimits::default(),
-        client: ClientTimeouts { header_ns: HOUR_NS, keep_alive_ns: HOUR_NS },
-        idle_per_origin_max: 1024,
-        origin_keep_alive_ns: HOUR_NS,
-        request_budget_bytes: limits.request_budget_bytes,
-        unix_ns_at_start: 1_700_000_000_000_000_000,
-    };
-    let origin = Origin::at((ORIGIN_IP, ORIGIN_PORT).into(), b"origin");
-    let answer = match who {
-        Who::Stub(n) => Answer::Stub(vec![b'x'; *n]),
-        Who::Proxy => config.add_upstream(vec![origin]),
-    };
-    let timeouts = OriginTimeouts { connect_ns: HOUR_NS, first_byte_ns: HOUR_NS, idle_ns: HOUR_NS };
-    config.add_site(&["*"], answer, timeouts);
     let cells = Cells {
         payload: pool("payload", limits.payload_cells, 2048),
         heads: pool("head", 64, HEAD_CELL_BYTES),
     };
-    let proxy = Proxy::new(Program::new(config), &limits, &mut arena, cells, None, c.clone()).unwrap();
+    let is_logged = program.config.log.is_some();
+    let mut proxy = Proxy::new(program, &limits, &mut arena, cells, cache, c.clone()).unwrap();
+    if is_logged {
+        let (writer, reader) = lines::ring(LOG_BYTES);
+        proxy.log_to(writer, 7);
+        shared.lines.lock().expect("no panic").push(reader);
+    }
     let mut stack = Stack::new(net, tcp, Udp::new(16), c.clone());
     if let Some(post) = &shared.post {
         stack.steer(Steering::new(n, Arc::clone(post)));

@@ -193,6 +193,9 @@ counters! {
     HttpBodyTimeout "http.body_timeout" Events "Requests ended because a body stood still for too long";
     HttpPlanEnded "http.plan_ended" Events "Requests ended because they outlived too many reloads";
     HttpStub "http.stub" Events "Requests answered by the built-in stub (benches)";
+    HttpProxyBad "http.proxy_protocol_bad" Events "Connections closed because their PROXY protocol header was malformed or missing";
+    LogLines "log.lines" Events "Lines written to the access log";
+    LogDropped "log.dropped" Events "Lines of the access log that were lost because it was not written out fast enough";
     CacheHits "cache.hits" Events "Requests answered from the cache, fresh";
     CacheHitsStale "cache.hits_stale" Events "Requests answered from the cache, stale: while it is validated, or because the origin failed";
     CacheMisses "cache.misses" Events "Cacheable requests whose response was not stored";
@@ -300,6 +303,8 @@ named! {
         FirstByteCache "first_byte_cache" "Request head taken to first byte of the response queued, answered from the cache";
         LastByte "last_byte" "Request head taken to last byte of the response queued";
         OriginConnect "origin_connect" "SYN to an origin until its connection is established";
+        OriginWait "wait" "Request head taken until a connection to an origin is taken or begun";
+        OriginFirstByte "origin_first_byte" "Request sent to an origin until the head of its response has come";
     }
 }
 

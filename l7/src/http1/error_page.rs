@@ -47,24 +47,27 @@ pub fn write_own_error(
         b"</p>\n</body>\n</html>\n",
     ];
     let length: usize = body.iter().map(|piece| piece.len()).sum();
-    write_error_head(status, ctx, length as u64, edits, sink)?;
+    write_error_head(status, ctx, "text/html; charset=utf-8", length as u64, edits, sink)?;
     if ctx.method == Some(Method::Head) {
         return Ok(());
     }
     body.iter().try_for_each(|piece| sink.put(piece))
 }
 
-/// Writes the head of an error whose page, UTF-8 HTML of this length, the caller sends after it (not to HEAD).
+/// Writes the head of an error whose page, of this type and length, the caller sends after it (not to HEAD).
 pub fn write_error_head(
     status: u16,
     ctx: &ErrorContext<'_>,
+    content_type: &str,
     body_length: u64,
     edits: &EditList<'_>,
     sink: &mut impl HeadSink,
 ) -> Result<(), Full> {
     put_start(status, ctx, sink)?;
     if !edits.replaces(b"content-type") {
-        sink.put(b"Content-Type: text/html; charset=utf-8\r\n")?;
+        sink.put(b"Content-Type: ")?;
+        sink.put(content_type.as_bytes())?;
+        sink.put(b"\r\n")?;
     }
     if !edits.replaces(b"cache-control") {
         sink.put(b"Cache-Control: no-store\r\n")?;

@@ -44,7 +44,8 @@ pub fn write_answer(
         Answer::Error(status) => match pages.find(*status) {
             None => error_page::write_own_error(*status, ctx, edits, sink),
             Some(page) => {
-                error_page::write_error_head(*status, ctx, page.body().len() as u64, edits, sink)?;
+                let (kind, length) = (page.content_type(), page.body().len() as u64);
+                error_page::write_error_head(*status, ctx, kind, length, edits, sink)?;
                 if ctx.method == Some(crate::http1::Method::Head) {
                     return Ok(());
                 }

@@ -3,19 +3,26 @@
 
 use core::fmt;
 
-/// A page, UTF-8 HTML, read when the config was.
+/// A page, read when the config was.
 #[derive(Clone, Debug)]
 pub struct ErrorPage {
+    content_type: &'static str,
     body: Box<[u8]>,
 }
 
 impl ErrorPage {
+    /// The value of Content-Type.
+    pub fn content_type(&self) -> &'static str {
+        self.content_type
+    }
+
     /// Its bytes.
     pub fn body(&self) -> &[u8] {
         &self.body
     }
 }
 
+const HTML: &str = "text/html; charset=utf-8";
 const FIRST: u16 = 400;
 const STATUSES: usize = 200;
 /// In the index: no page.
@@ -35,12 +42,20 @@ impl ErrorPages {
         Self { pages: Box::new([]), index: [NONE; STATUSES] }
     }
 
-    /// Pages by what they are for: a status (`404`) or a class (`4xx`, `5xx`). A status comes before its class.
+    /// Pages of HTML by what they are for: a status (`404`) or a class (`4xx`, `5xx`). A status comes before its
+    /// class.
     pub fn new<'s>(pages: impl IntoIterator<Item = (&'s str, Vec<u8>)>) -> Result<Self, ErrorPageError> {
+        Self::typed(pages.into_iter().map(|(which, body)| (which, HTML, body)))
+    }
+
+    /// The same for pages of any kind: what each is for, the value of Content-Type, the body.
+    pub fn typed<'s>(
+        pages: impl IntoIterator<Item = (&'s str, &'static str, Vec<u8>)>,
+    ) -> Result<Self, ErrorPageError> {
         let mut result = Self::none();
         let mut list = Vec::new();
         let mut is_exact = [false; STATUSES];
-        for (which, body) in pages {
+        for (which, content_type, body) in pages {
             let error = || ErrorPageError(which.to_owned());
             let (range, exact) = match which {
                 "4xx" => (0..100, false),
@@ -52,7 +67,7 @@ impl ErrorPages {
                 _ => return Err(error()),
             };
             let number = u8::try_from(list.len()).ok().filter(|&n| n != NONE).ok_or_else(error)?;
-            list.push(ErrorPage { body: body.into() });
+            list.push(ErrorPage { content_type, body: body.into() });
             for at in range {
                 if exact || !is_exact[at] {
                     result.index[at] = number;

@@ -69,6 +69,18 @@ impl Timings {
         }
     }
 
+    /// Takes the way to the origin from another exchange, which went it for this one.
+    pub fn take_origin(&mut self, other: &Timings) {
+        for mark in Mark::ALL.into_iter().filter(|m| (Mark::ConnectStart..Mark::FirstByte).contains(m)) {
+            let at = mark as usize - 1;
+            let moved = |us: u32| {
+                let ns = other.start_ns.saturating_add(u64::from(us) * 1_000).saturating_sub(self.start_ns);
+                (ns / 1_000).min(MAX_US) as u32
+            };
+            self.marks_us[at] = other.get(mark).map_or(UNSET, moved);
+        }
+    }
+
     /// From the head of the request to the place in the origin's queue.
     pub fn wait_us(&self) -> Option<u32> {
         self.get(Mark::ConnectStart)
@@ -141,6 +153,18 @@ mod tests {
         t.mark(Mark::LastByte, u64::MAX);
         assert_eq!((t.wait_us(), t.connect_us(), t.origin_first_byte_us()), (None, None, None));
         assert_eq!((t.first_byte_us(), t.last_byte_us()), (Some(3), Some(u32::MAX - 1)));
+    }
+
+    #[test]
+    fn a_fetch_went_the_way() {
+        let mut fetch = Timings::start(10_000);
+        fetch.mark(Mark::ConnectStart, 12_000);
+        fetch.mark(Mark::Connected, 15_000);
+        let mut t = Timings::start(5_000);
+        t.mark(Mark::FirstByte, 30_000);
+        t.take_origin(&fetch);
+        assert_eq!((t.wait_us(), t.connect_us(), t.origin_first_byte_us()), (Some(7), Some(3), None));
+        assert_eq!(t.first_byte_us(), Some(25));
     }
 
     #[test]

@@ -93,7 +93,10 @@ impl Leg {
             }
             self.chunk_open = true;
         }
-        tcp.send(to, piece).is_ok()
+        let n = piece.len() as u64;
+        let sent = tcp.send(to, piece).is_ok();
+        self.body += if sent { n } else { 0 };
+        sent
     }
 
     /// Sends a trailer line on; where the way out is not chunked there is no place for it (RFC 9112 7.1.2).

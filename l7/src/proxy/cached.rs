@@ -14,7 +14,10 @@
 
 use dataplane::{Ctr, Hist, Slice};
 
+use super::config::Route;
 use super::exchange::ExchangeId;
+use super::fetch::Goal;
+use super::log::CacheWord;
 use super::pump::Step;
 use super::request::Act;
 use super::respond::count_status;
@@ -23,16 +26,20 @@ use super::{Io, Proxy};
 use crate::cache::policy::blob::{self, Blob};
 use crate::cache::policy::decide::{self, Decision, OriginFailure, decide, decide_on_failure};
 use crate::cache::policy::hash::HashKeys;
+use crate::cache::policy::invalidate::invalidated;
 use crate::cache::policy::key::{UrlParts, write_key};
 use crate::cache::policy::ranges::Boundary;
-use crate::cache::policy::respond::{Cached, Content, plan, write_cached_head};
 use crate::cache::policy::request::RequestFacts;
+use crate::cache::policy::respond::{Cached, Content, plan, write_cached_head};
 use crate::cache::policy::rules::CacheRules;
 use crate::cache::policy::status::{CacheStatus, Fwd};
 use crate::cache::policy::vary;
 use crate::cache::store::{Claim, Handle, ObjectId, Pick, State};
-use crate::http1::{BodyLength, HeadScan, Parsed, RequestHead, Scheme, SliceSink, parse_request};
-use crate::phases::{CleanPath, RequestView};
+use crate::http1::{
+    BodyLength, HeadScan, HeadSink, Method, Parsed, RequestHead, ResponseHead, Scheme, SliceSink, Version,
+    parse_request, parse_response, put_head_end,
+};
+use crate::phases::{CleanPath, EditList, Phase, RequestView, ResponseView, apply_edits};
 
 /// How often a request asks the cache before it goes to the origin by itself.
 const LOOKS_MAX: u8 = 3;
@@ -65,6 +72,15 @@ impl Age {
             Age::First(age_s) => (age_s > 0).then_some(age_s),
         }
     }
+}
+
+/// A request, as the cache looks at it.
+struct Asked<'a> {
+    head: &'a RequestHead<'a>,
+    view: &'a RequestView<'a>,
+    facts: RequestFacts,
+    rules: &'a CacheRules,
+    now_ms: u64,
 }
 
 /// What was found for a request.
@@ -133,9 +149,11 @@ impl Proxy {
     ) -> Option<Act> {
         let facts = RequestFacts::of(head, rules);
         if facts.pass.is_some() {
+            self.exchanges[x].fwd = facts.pass;
             return None;
         }
         let now_ms = self.now_ms(io);
+        let asked = Asked { head, view, facts, rules, now_ms };
         let keys = self.keys;
         let url = UrlParts::of(head, false, b"");
         let mut sink = SliceSink::new(&mut self.key);
@@ -152,6 +170,7 @@ impl Proxy {
             Found::Stored { object, state } => (object, state),
             Found::Pass => {
                 self.counters.inc(Ctr::CacheBypassed);
+                self.exchanges[x].fwd = Some(Fwd::Bypass);
                 return None;
             }
             Found::Pending(_) | Found::Nothing { .. } if decide::decide_miss(&facts).is_some() => {
@@ -164,7 +183,7 @@ impl Proxy {
             Found::Nothing { vary_miss } => {
                 self.counters.inc(Ctr::CacheMisses);
                 self.exchanges[x].fwd = Some(if vary_miss { Fwd::VaryMiss } else { Fwd::UriMiss });
-                return self.claim(io, x, head, view, rules, &facts, (key_len, hash), looks);
+                return self.claim(io, x, &asked, (key_len, hash), looks);
             }
         };
         let b = Blob::read(&self.blob)?;
@@ -172,50 +191,56 @@ impl Proxy {
             Decision::GatewayTimeout => Some(Act::Error(504)),
             Decision::Serve { age_s } => {
                 self.counters.inc(Ctr::CacheHits);
+                self.exchanges[x].cache_word = CacheWord::Hit;
                 let status = CacheStatus::hit(b.facts().ttl_s(now_ms));
-                self.write_stored(io, x, head, &facts, object, Age::Stored(age_s), status)
+                self.write_stored(io, x, &asked, object, Age::Stored(age_s), status)
             }
             Decision::ServeStale { age_s } => {
                 self.counters.inc(Ctr::CacheHitsStale);
+                self.exchanges[x].cache_word = CacheWord::Stale;
                 let status = CacheStatus::hit(b.facts().ttl_s(now_ms));
-                self.write_stored(io, x, head, &facts, object, Age::Stored(age_s), status)
+                self.write_stored(io, x, &asked, object, Age::Stored(age_s), status)
             }
             Decision::ServeWhileRevalidating { age_s } => {
                 self.counters.inc(Ctr::CacheHitsStale);
+                self.exchanges[x].cache_word = CacheWord::Stale;
+                self.exchanges[x].cache_word = CacheWord::Stale;
                 let status = CacheStatus {
                     detail: Some("stale-while-revalidate"),
                     ..CacheStatus::hit(b.facts().ttl_s(now_ms))
                 };
                 if self.failures.find(hash, io.now).is_none() {
-                    self.validate_behind(io, x, head, view, object, hash);
+                    self.validate_behind(io, x, &asked, object, hash);
                 }
-                self.write_stored(io, x, head, &facts, object, Age::Stored(age_s), status)
+                self.write_stored(io, x, &asked, object, Age::Stored(age_s), status)
             }
             Decision::Revalidate { why } => {
                 self.exchanges[x].fwd = Some(why);
                 if let Some(status) = self.failures.find(hash, io.now) {
                     // Somebody has just found out that the origin does not answer.
                     let failure = OriginFailure::NoResponse;
-                    return Some(match decide_on_failure(&facts, b.facts(), state.is_soft(), failure, now_ms) {
-                        Some(age_s) => {
-                            let act = self.write_on_error(io, x, head, &facts, object, age_s, now_ms);
-                            act.unwrap_or(Act::Error(status))
-                        }
-                        None => Act::Error(status),
-                    });
+                    return Some(
+                        match decide_on_failure(&facts, b.facts(), state.is_soft(), failure, now_ms) {
+                            Some(age_s) => {
+                                let act = self.write_on_error(io, x, &asked, object, age_s);
+                                act.unwrap_or(Act::Error(status))
+                            }
+                            None => Act::Error(status),
+                        },
+                    );
                 }
                 if looks >= LOOKS_MAX {
                     return None;
                 }
                 if state.is_filling() {
                     // Not for others, and not complete either.
-                    return self.claim(io, x, head, view, rules, &facts, (key_len, hash), LOOKS_MAX);
+                    return self.claim(io, x, &asked, (key_len, hash), LOOKS_MAX);
                 }
                 let store = self.store.as_mut()?;
                 if !store.begin_revalidation(object) {
                     return Some(Act::Wait { object, validates: true });
                 }
-                match self.validating_head(x, head, view) {
+                match self.validating_head(x, asked.head, asked.view) {
                     Some(head) => Some(Act::Validate { head, hash, object }),
                     None => {
                         self.store.as_mut()?.end_revalidation(object);
@@ -228,42 +253,37 @@ impl Proxy {
     }
 
     /// A stale response in place of an error.
-    #[allow(clippy::too_many_arguments)]
     fn write_on_error(
         &mut self,
         io: &mut Io<'_>,
         x: ExchangeId,
-        head: &RequestHead<'_>,
-        facts: &RequestFacts,
+        asked: &Asked<'_>,
         object: ObjectId,
         age_s: u64,
-        now_ms: u64,
     ) -> Option<Act> {
         self.counters.inc(Ctr::CacheHitsStale);
-        let ttl_s = Blob::read(&self.blob)?.facts().ttl_s(now_ms);
+        self.exchanges[x].cache_word = CacheWord::Stale;
+        let ttl_s = Blob::read(&self.blob)?.facts().ttl_s(asked.now_ms);
         let status = CacheStatus {
             fwd: Some(Fwd::Stale),
             ttl_s: Some(ttl_s),
             detail: Some("stale-if-error"),
             ..CacheStatus::default()
         };
-        self.write_stored(io, x, head, facts, object, Age::Stored(age_s), status)
+        self.write_stored(io, x, asked, object, Age::Stored(age_s), status)
     }
 
     /// Claims the key of a request, so that it alone fetches; or finds that somebody has been faster.
-    #[allow(clippy::too_many_arguments)]
     fn claim(
         &mut self,
         io: &mut Io<'_>,
         x: ExchangeId,
-        head: &RequestHead<'_>,
-        view: &RequestView<'_>,
-        rules: &CacheRules,
-        facts: &RequestFacts,
+        asked: &Asked<'_>,
         (key_len, hash): (usize, u64),
         looks: u8,
     ) -> Option<Act> {
-        if !facts.may_store() || facts.range {
+        let Asked { head, view, rules, .. } = *asked;
+        if !asked.facts.may_store() || asked.facts.range {
             return None;
         }
         if let Some(status) = self.failures.find(hash, io.now) {
@@ -283,8 +303,8 @@ impl Proxy {
             if alone || view.state.is_pass() || b.key() != key || !view.state.is_filling() {
                 return Pick::Next;
             }
-            let fits = b.is_pending()
-                || vary::variant(b.vary(), &headers, &rules.key, &keys) == b.facts().variant;
+            let fits =
+                b.is_pending() || vary::variant(b.vary(), &headers, &rules.key, &keys) == b.facts().variant;
             if fits { Pick::Take } else { Pick::Next }
         });
         match claim {
@@ -316,8 +336,7 @@ impl Proxy {
         &mut self,
         io: &mut Io<'_>,
         x: ExchangeId,
-        head: &RequestHead<'_>,
-        view: &RequestView<'_>,
+        asked: &Asked<'_>,
         object: ObjectId,
         hash: u64,
     ) {
@@ -325,8 +344,8 @@ impl Proxy {
         if !store.begin_revalidation(object) {
             return;
         }
-        match self.validating_head(x, head, view) {
-            Some(head) => self.start_fetch(io, x, ExchangeId::NONE, head, hash, None, Some(object)),
+        match self.validating_head(x, asked.head, asked.view) {
+            Some(head) => self.start_fetch(io, x, ExchangeId::NONE, head, hash, Goal::Validate(object)),
             None => {
                 if let Some(store) = &mut self.store {
                     store.end_revalidation(object);
@@ -338,13 +357,11 @@ impl Proxy {
 
 impl Proxy {
     /// Writes the head of a stored response, whose blob is in `self.blob`, into the scratch buffer.
-    #[allow(clippy::too_many_arguments)]
     fn write_stored(
         &mut self,
         io: &mut Io<'_>,
         x: ExchangeId,
-        head: &RequestHead<'_>,
-        facts: &RequestFacts,
+        asked: &Asked<'_>,
         object: ObjectId,
         age_s: Age,
         status: CacheStatus<'_>,
@@ -353,10 +370,9 @@ impl Proxy {
         let store = self.store.as_ref()?;
         let progress = store.progress(object);
         let complete = progress.state.is_complete();
-        let now_ms = self.now_ms(io);
         let blob = Blob::read(&self.blob)?;
         let total = complete.then_some(progress.len);
-        let reply = plan(facts, head, &blob, total, now_ms);
+        let reply = plan(&asked.facts, asked.head, &blob, total, asked.now_ms);
         if matches!(reply.content, Content::Range(..) | Content::Parts(..)) && !complete {
             return None; // What is not there yet may be far away: the origin has it.
         }
@@ -380,6 +396,8 @@ impl Proxy {
         if write_cached_head(&blob, &reply, &cached, &mut sink).is_err() {
             return Some(Act::Close);
         }
+        let mut len = sink.len();
+        let version = e.version;
         e.down.chunked = framing == BodyLength::Chunked;
         let (from, left) = match &reply.content {
             _ if reply.is_head => (0, Some(0)),
@@ -391,19 +409,86 @@ impl Proxy {
                 (0, Some(0))
             }
         };
-        Some(Act::Serve(Serving { len: sink.len(), object, status: reply.status, from, left }))
+        let (plan, route) = (self.plan(x), self.exchanges[x].route);
+        if !plan.route(route).modules.is_empty(Phase::Response) {
+            len = match self.edit_stored(len, plan.route(route), asked.view, (framing, version, keep_alive)) {
+                Some(len) => len,
+                None => return Some(Act::Close),
+            };
+        }
+        Some(Act::Serve(Serving { len, object, status: reply.status, from, left }))
+    }
+
+    /// Has the response phase's modules edit the stored response's head in the scratch buffer. Gives its length.
+    fn edit_stored(
+        &mut self,
+        len: usize,
+        route: &Route,
+        view: &RequestView<'_>,
+        (framing, version, keep_alive): (BodyLength, Version, bool),
+    ) -> Option<usize> {
+        let mut bench = self.response_bench.take()?;
+        let http = self.current.program.config.http;
+        let head = &self.scratch[..len];
+        let mut sink = SliceSink::new(&mut self.blob2);
+        let written = match parse_response(head, Method::Get, &mut HeadScan::new(), &http, &mut bench.slots) {
+            Ok(Parsed::Complete(parsed, _)) => {
+                let seen = ResponseView { status: parsed.status(), headers: Some(parsed.headers()) };
+                let edits = route.modules.response(view, &seen);
+                let list = EditList { edits: &edits, vars: view.vars() };
+                let line_end = memchr::memchr(b'\n', head).map_or(0, |at| at + 1);
+                // A length is among the lines that are kept.
+                let framing = match framing {
+                    BodyLength::Length(_) => BodyLength::None,
+                    other => other,
+                };
+                sink.put(&head[..line_end]).is_ok()
+                    && apply_edits(&parsed.headers(), &list, &mut sink).is_ok()
+                    && put_head_end(framing, version, keep_alive, &mut sink).is_ok()
+            }
+            _ => false,
+        };
+        let n = sink.len();
+        self.response_bench = Some(bench);
+        self.scratch.get_mut(..n).filter(|_| written)?.copy_from_slice(&self.blob2[..n]);
+        Some(n)
+    }
+
+    /// Makes invalid what an unsafe request has changed (RFC 9111 4.4).
+    pub(super) fn invalidate(
+        &mut self,
+        asked: &RequestHead<'_>,
+        answer: &ResponseHead<'_>,
+        rules: &CacheRules,
+    ) {
+        let Some(store) = &mut self.store else { return };
+        let (keys, blob, counters) = (&self.keys, &mut self.blob, &self.counters);
+        invalidated(asked, false, b"", answer, &rules.key, &mut self.key, |key| {
+            let n = store.purge_hash(
+                keys.hash(key),
+                blob,
+                |view| Blob::read(view.blob).is_some_and(|b| b.key() == key),
+                false,
+            );
+            counters.add(Ctr::CacheInvalidated, n);
+        });
     }
 
     /// Sends a stored response, whose head is in the scratch buffer.
     pub(super) fn serve(&mut self, io: &mut Io<'_>, x: ExchangeId, s: Serving) {
         let Serving { len, object, status, from, left } = s;
         count_status(&self.counters, status);
+        self.exchanges[x].status = status;
         let started = self.exchanges[x].started;
         self.counters.record(Hist::FirstByteCache, io.now.since_ns(started));
         self.exchanges[x].responding = true;
         if left == Some(0) && self.exchanges[x].parts.is_none() {
             self.detach(io, x);
-            if self.send_scratch(io, x, len) { self.finish_response(io, x) } else { self.break_off(io, x) }
+            if self.send_scratch(io, x, len) {
+                self.finish_response(io, x)
+            } else {
+                self.break_off(io, x)
+            }
             return;
         }
         if !self.send_scratch(io, x, len) {
@@ -475,6 +560,7 @@ impl Proxy {
         let Some(rules) = &route.cache else { return self.forward_head(x, head, view) };
         let facts = RequestFacts::of(head, rules);
         let now_ms = self.now_ms(io);
+        let asked = Asked { head, view, facts, rules, now_ms };
         let act = match outcome {
             Outcome::Use(object) => {
                 self.store.as_ref().map(|s| s.view(object, &mut self.blob).len);
@@ -490,7 +576,7 @@ impl Proxy {
                     let validated = matches!(&self.exchanges[x].side, Side::Waits(w) if w.object == object && w.validates);
                     let age_s = f.age_s(now_ms);
                     let age_s = if validated { Age::Stored(age_s) } else { Age::First(age_s) };
-                    self.write_stored(io, x, head, &facts, object, age_s, status)
+                    self.write_stored(io, x, &asked, object, age_s, status)
                 })
             }
             Outcome::Failed(status) => {
@@ -500,12 +586,12 @@ impl Proxy {
                 };
                 waited
                     .and_then(|object| {
-                        let view = self.store.as_ref()?.view(object, &mut self.blob);
-                        let soft = view.state.is_soft();
+                        let stored = self.store.as_ref()?.view(object, &mut self.blob);
+                        let soft = stored.state.is_soft();
                         let b = Blob::read(&self.blob)?;
                         let failure = OriginFailure::NoResponse;
                         let age_s = decide_on_failure(&facts, b.facts(), soft, failure, now_ms)?;
-                        self.write_on_error(io, x, head, &facts, object, age_s, now_ms)
+                        self.write_on_error(io, x, &asked, object, age_s)
                     })
                     .or(Some(Act::Error(status)))
             }

@@ -6,6 +6,7 @@ use dataplane::{Ctr, Time};
 use stack::{Events, FlowId};
 
 use super::exchange::Role;
+use super::peers::ProxyVersion;
 use super::{Io, Proxy};
 use crate::upstream::{CheckAction, CheckReply, CheckTarget, Checks, reply};
 use std::net::SocketAddr;
@@ -40,7 +41,12 @@ impl Proxy {
             let Some(checks) = u.checks.as_ref().filter(|_| n % self.cores == self.core) else { continue };
             let target = |o: &super::Origin| CheckTarget {
                 host: checks.host.clone().unwrap_or_else(|| o.authority.clone()),
-                preamble: Vec::new(),
+                preamble: match u.proxy_protocol {
+                    None => Vec::new(),
+                    // Nobody's: the check is our own.
+                    Some(ProxyVersion::V1) => b"PROXY UNKNOWN\r\n".to_vec(),
+                    Some(ProxyVersion::V2) => b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0".to_vec(),
+                },
             };
             let targets: Vec<CheckTarget> = u.origins.iter().map(target).collect();
             let random = now.0 ^ (n as u64) << 32 ^ self.unix_ns_at_start;

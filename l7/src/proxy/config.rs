@@ -3,10 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use super::log::LogTo;
+use super::peers::{Network, ProxyVersion};
 use crate::cache::policy::rules::CacheRules;
-use crate::http1::{HttpLimits, RequestHead};
-use crate::phases::{self, ErrorPages};
-use crate::upstream::{CheckSettings, Method, SetSettings, SharedHealth, hash_key};
+use crate::http1::{HttpLimits, Method, RequestHead};
+use crate::phases::{self, ErrorPages, Phase};
+use crate::upstream::{CheckSettings, Method as Balance, SetSettings, SharedHealth, hash_key};
 
 /// Timeouts of client connections, nanoseconds.
 #[derive(Clone, Copy, Debug)]
@@ -95,10 +97,12 @@ pub struct Upstream {
     pub origins: Vec<Origin>,
     /// How requests are spread, bounded and retried. The bounds are the whole node's.
     pub settings: SetSettings,
-    /// For [`Method::Hash`].
+    /// For [`Balance::Hash`].
     pub key: KeyOf,
     /// Active checks.
     pub checks: Option<HealthChecks>,
+    /// The PROXY header that begins each connection to them.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// What the checks have found; outlives a reload that leaves the upstream as it is.
     pub health: Arc<SharedHealth>,
 }
@@ -107,7 +111,7 @@ impl Upstream {
     /// Origins in turn, with one retry at another, without bounds.
     pub fn new(origins: Vec<Origin>) -> Upstream {
         let settings = SetSettings {
-            method: Method::RoundRobin,
+            method: Balance::RoundRobin,
             slow_start_ns: 0,
             connections_max: None,
             queue_max: 0,
@@ -117,7 +121,7 @@ impl Upstream {
             retry_percent: 20,
         };
         let health = Arc::new(SharedHealth::new(origins.len()));
-        Upstream { origins, settings, key: KeyOf::Uri, checks: None, health }
+        Upstream { origins, settings, key: KeyOf::Uri, checks: None, proxy_protocol: None, health }
     }
 
     /// Whether both are the same, wherever their names lead at the moment.
@@ -126,12 +130,13 @@ impl Upstream {
         self.settings == other.settings
             && self.key == other.key
             && self.checks == other.checks
+            && self.proxy_protocol == other.proxy_protocol
             && self.origins.iter().map(known).eq(other.origins.iter().map(known))
     }
 
     /// The key of a request, for a balance by key.
     pub fn key(&self, head: &RequestHead<'_>, client: IpAddr) -> u64 {
-        if self.settings.method != Method::Hash {
+        if self.settings.method != Balance::Hash {
             return 0;
         }
         match &self.key {
@@ -177,6 +182,14 @@ impl Route {
     pub fn new(answer: Answer, timeouts: OriginTimeouts) -> Route {
         Route { answer, timeouts, cache: None, cache_status: true, modules: phases::Program::default() }
     }
+
+    /// Whether the head of a request with this method is looked at again when its response comes: by modules, or
+    /// for what the request makes invalid.
+    pub(super) fn reads_request_later(&self, method: Method) -> bool {
+        !self.modules.is_empty(Phase::Response)
+            || !self.modules.is_empty(Phase::OriginResponse)
+            || (self.cache.is_some() && !method.is_safe())
+    }
 }
 
 /// One site.
@@ -188,6 +201,8 @@ pub struct Site {
     pub routes: Vec<(String, u16)>,
     /// Bodies of the errors that we answer with.
     pub pages: ErrorPages,
+    /// Where its requests are logged, if they are.
+    pub log: Option<LogTo>,
 }
 
 /// Everything the proxy is told.
@@ -211,6 +226,10 @@ pub struct ProxyConfig {
     pub request_budget_bytes: u32,
     /// Unix time at `Time(0)`, in nanoseconds: for `Date`, and for the ages of stored responses.
     pub unix_ns_at_start: u64,
+    /// By listener of TCP: the networks whose connections begin with a PROXY header.
+    pub proxy_headers_from: Vec<Vec<Network>>,
+    /// Where requests are logged that are no site's, or cannot be read.
+    pub log: Option<LogTo>,
 }
 
 impl ProxyConfig {
@@ -227,9 +246,18 @@ impl ProxyConfig {
             hosts: hosts.iter().map(|h| (*h).to_owned()).collect(),
             routes: vec![("/".to_owned(), number as u16)],
             pages: ErrorPages::none(),
+            log: self.log,
         });
         self.routes.push(Route::new(answer, timeouts));
         &mut self.routes[number]
+    }
+
+    /// The PROXY header that connections to a route's origins begin with.
+    pub(super) fn proxy_version(&self, route: u16) -> Option<ProxyVersion> {
+        match self.routes.get(route as usize)?.answer {
+            Answer::Upstream(n) => self.upstreams[n as usize].proxy_protocol,
+            _ => None,
+        }
     }
 
     /// The upstream of a route.

@@ -8,6 +8,7 @@ use stack::{CloseReason, Events, FlowId};
 use super::exchange::{ExchangeId, Role};
 use super::{Io, Proxy};
 use crate::http1::{ClientEof, ClientState, ServerState};
+use crate::phases::Mark;
 use crate::upstream::Sent;
 
 impl Proxy {
@@ -16,7 +17,7 @@ impl Proxy {
             self.accepted(io, flow);
         }
         match Role::decode(io.tcp.user(flow)) {
-            Role::IdleClient => self.idle_client_event(io, flow, events),
+            Role::IdleClient { .. } | Role::Announces => self.idle_client_event(io, flow, events),
             Role::Client(x) => self.client_event(io, x, flow, events),
             Role::Origin(x) => self.origin_event(io, x, flow, events),
             Role::Check { run, origin } => self.check_event(io, run, origin, flow, events),
@@ -35,7 +36,7 @@ impl Proxy {
     fn accepted(&mut self, io: &mut Io<'_>, flow: FlowId) {
         self.counters.inc(Ctr::HttpConnections);
         self.clients += 1;
-        io.tcp.set_user(flow, Role::IdleClient.encode());
+        io.tcp.set_user(flow, self.role_of_new(io.tcp, flow).encode());
         io.tcp.set_timer(flow, io.now.plus_ns(self.config().client.header_ns));
     }
 
@@ -46,7 +47,12 @@ impl Proxy {
                 self.refuse(io, flow);
                 return;
             };
-            self.exchanges[x].begin(flow, Rc::clone(&self.current));
+            let e = &mut self.exchanges[x];
+            e.begin(flow, Rc::clone(&self.current));
+            match Role::decode(io.tcp.user(flow)) {
+                Role::IdleClient { peer } => e.peer_id = peer,
+                role => e.announces = role == Role::Announces,
+            }
             io.tcp.set_user(flow, Role::Client(x).encode());
             io.tcp.set_timer(flow, io.now.plus_ns(self.config().client.header_ns));
             self.pump(io, x);
@@ -60,6 +66,10 @@ impl Proxy {
 
     pub(super) fn close_idle_client(&mut self, io: &mut Io<'_>, flow: FlowId) {
         self.clients -= 1;
+        if let Role::IdleClient { peer } = Role::decode(io.tcp.user(flow)) {
+            self.peers.remove(peer);
+            io.tcp.set_user(flow, 0);
+        }
         io.tcp.orphan(flow, io.now);
     }
 
@@ -129,6 +139,8 @@ impl Proxy {
         if events.has(Events::CONNECTED) {
             let e = &mut self.exchanges[x];
             e.connected = true;
+            e.timings.mark(Mark::Connected, io.now.0);
+            e.timings.mark(Mark::RequestSent, io.now.0);
             self.note_address(x);
             let e = &self.exchanges[x];
             let (route, connect_started) = (e.route, e.connect_started);

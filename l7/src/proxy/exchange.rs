@@ -1,17 +1,20 @@
 //! One request under way: a client connection, its origin connection, and what is between them.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
 use dataplane::{CellWriter, Slice, Time};
 use hugepages::typed_index;
 use stack::FlowId;
 
+use super::log::{CacheWord, Logged};
+use super::peers::PeerId;
 use super::plan::Plan;
 use super::side::{Parts, Side};
 use super::waiting::Links;
 use crate::cache::policy::status::Fwd;
 use crate::http1::{BodyLength, ClientConn, HttpLimits, Method, ServerConn, Version};
+use crate::phases::Timings;
 use crate::upstream::Ticket;
 
 typed_index! {
@@ -24,7 +27,12 @@ typed_index! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// A client without a request.
-    IdleClient,
+    IdleClient {
+        /// Whom it has announced, if anybody.
+        peer: PeerId,
+    },
+    /// A client that has to begin with a PROXY header, and has sent nothing yet.
+    Announces,
     /// The client of an exchange.
     Client(ExchangeId),
     /// The origin of an exchange.
@@ -48,11 +56,13 @@ impl Role {
     pub fn encode(self) -> u64 {
         use hugepages::SlabIndex;
         match self {
-            Role::IdleClient => 0,
+            // Nobody is NONE, and that is 0 here: a new connection's number.
+            Role::IdleClient { peer } => u64::from(peer.to_u32().wrapping_add(1)),
+            Role::Announces => 4 << 32,
             Role::Client(x) => 1 << 32 | u64::from(x.to_u32()),
             Role::Origin(x) => 2 << 32 | u64::from(x.to_u32()),
             Role::Pooled { slot } => 3 << 32 | u64::from(slot),
-            Role::Check { run, origin } => 4 << 32 | u64::from(run) << 8 | u64::from(origin),
+            Role::Check { run, origin } => 5 << 32 | u64::from(run) << 8 | u64::from(origin),
         }
     }
 
@@ -63,8 +73,9 @@ impl Role {
             1 => Role::Client(ExchangeId::from_u32(n as u32)),
             2 => Role::Origin(ExchangeId::from_u32(n as u32)),
             3 => Role::Pooled { slot: n as u16 },
-            4 => Role::Check { run: (n >> 8) as u16, origin: n as u8 },
-            _ => Role::IdleClient,
+            4 => Role::Announces,
+            5 => Role::Check { run: (n >> 8) as u16, origin: n as u8 },
+            _ => Role::IdleClient { peer: PeerId::from_u32((n as u32).wrapping_sub(1)) },
         }
     }
 }
@@ -80,9 +91,14 @@ pub struct Leg {
     pub chunk_open: bool,
     /// Whether the last chunk's line has been sent: trailers may follow.
     pub last_chunk: bool,
+    /// Bytes of body sent, without their framing.
+    pub body: u64,
     /// Where chunk lines are written.
     pub writer: CellWriter,
 }
+
+/// The site of a request whose host is not known yet, or nobody's.
+pub const NO_SITE: u16 = u16::MAX;
 
 /// A request under way.
 pub struct Exchange {
@@ -114,6 +130,20 @@ pub struct Exchange {
     pub(super) fwd: Option<Fwd>,
     /// Who asks: for the origin to know.
     pub peer: IpAddr,
+    /// Whom the connection has announced by a PROXY header.
+    pub(super) peer_id: PeerId,
+    /// Whether that header is still to come.
+    pub announces: bool,
+    /// Where and by what it is logged.
+    pub(super) logged: Logged,
+    /// Whether the cache gave the response.
+    pub(super) cache_word: CacheWord,
+    /// The origin that was asked.
+    pub asked: Option<SocketAddr>,
+    /// Status of the final response; 0 before that.
+    pub status: u16,
+    /// When what happened.
+    pub timings: Timings,
     /// Client to origin.
     pub up: Leg,
     /// Origin to client.
@@ -184,10 +214,17 @@ impl Exchange {
             parts: None,
             fwd: None,
             peer: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            peer_id: PeerId::NONE,
+            announces: false,
+            logged: Logged::default(),
+            cache_word: CacheWord::None,
+            asked: None,
+            status: 0,
+            timings: Timings::start(0),
             up: Leg::default(),
             down: Leg::default(),
             plan: None,
-            site: 0,
+            site: NO_SITE,
             route: 0,
             origin_index: 0,
             slot: 0,
@@ -223,13 +260,15 @@ impl Exchange {
         self.client = client;
         self.server = ServerConn::new(&plan.program.config.http);
         self.plan = Some(plan);
-        self.site = 0;
+        self.site = NO_SITE;
         self.route = 0;
         self.method = Method::Get;
         self.version = Version::Http11;
         self.request_body = BodyLength::None;
         self.upgrade = false;
         self.head_timed = true;
+        self.peer_id = PeerId::NONE;
+        self.announces = false;
     }
 
     /// Whether it is a fetch: no client waits at its end.
@@ -253,6 +292,8 @@ impl Exchange {
         self.spill = None;
         self.parts = None;
         self.fwd = None;
+        self.logged = Logged::default();
+        self.site = NO_SITE;
         self.up = Leg::default();
         self.down = Leg::default();
         self.attempts = 0;
@@ -274,15 +315,14 @@ mod tests {
     fn roles_round_trip() {
         let x = ExchangeId::from_u32(77);
         assert!(x.is_some() && !x.is_none());
-        for r in [
-            Role::IdleClient,
-            Role::Client(x),
-            Role::Origin(x),
-            Role::Pooled { slot: 9 },
-            Role::Check { run: 300, origin: 63 },
-        ] {
+        let idle = |peer| Role::IdleClient { peer };
+        for r in [idle(PeerId::NONE), idle(PeerId::from_u32(0)), idle(PeerId::from_u32(9)), Role::Announces] {
             assert_eq!(Role::decode(r.encode()), r);
         }
-        assert_eq!(Role::decode(0), Role::IdleClient, "a new connection");
+        let check = Role::Check { run: 300, origin: 63 };
+        for r in [Role::Client(x), Role::Origin(x), Role::Pooled { slot: 9 }, check] {
+            assert_eq!(Role::decode(r.encode()), r);
+        }
+        assert_eq!(Role::decode(0), idle(PeerId::NONE), "a new connection");
     }
 }

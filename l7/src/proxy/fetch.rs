@@ -66,6 +66,14 @@ impl Failures {
     }
 }
 
+/// What a fetch is for.
+pub(super) enum Goal {
+    /// To fill this object.
+    Fill(Fill),
+    /// To ask whether this one is still good.
+    Validate(ObjectId),
+}
+
 /// What became of a fetch's head.
 enum Kept {
     /// It is this object's.
@@ -77,7 +85,7 @@ enum Kept {
 }
 
 impl Proxy {
-    /// Begins a fetch by the request of `x`: into `fill`, or to validate `stale`. `first` waits for it (`x`, or
+    /// Begins a fetch by the request of `x`. `first` waits for it (`x`, or
     /// nobody). Where no context is left, what was claimed is given back.
     pub(super) fn start_fetch(
         &mut self,
@@ -86,10 +94,13 @@ impl Proxy {
         first: ExchangeId,
         head: Slice,
         hash: u64,
-        fill: Option<Fill>,
-        stale: Option<ObjectId>,
+        goal: Goal,
     ) {
         let Some(store) = &mut self.store else { return };
+        let (fill, stale) = match goal {
+            Goal::Fill(fill) => (Some(fill), None),
+            Goal::Validate(stale) => (None, Some(stale)),
+        };
         let purges = store.purge_epoch();
         let plan = self.exchanges[x].plan.clone();
         let (Some(f), Some(plan)) = (self.exchanges.alloc(), plan) else {
@@ -123,7 +134,17 @@ impl Proxy {
         e.version = Version::Http11;
         e.head = Some(head);
         e.started = io.now;
-        e.side = Side::Fetches(Fetches { fill, stale, first, purges, hash, is_parked: false, confirmed: false, validates });
+        e.begin_log(io.now);
+        e.side = Side::Fetches(Fetches {
+            fill,
+            stale,
+            first,
+            purges,
+            hash,
+            is_parked: false,
+            confirmed: false,
+            validates,
+        });
         if first.is_some()
             && let Side::Waits(w) = &mut self.exchanges[first].side
         {
@@ -157,9 +178,18 @@ impl Proxy {
                 }
                 store.unpin(stale);
             }
+            self.tell_way(f, s.first);
             self.tell_first(io, s.first, outcome);
         }
         self.end(f);
+    }
+
+    /// The way to the origin that a fetch has gone counts for the client whose request began it.
+    fn tell_way(&mut self, f: ExchangeId, first: ExchangeId) {
+        let (asked, timings) = (self.exchanges[f].asked, self.exchanges[f].timings);
+        if first.is_some() && matches!(self.exchanges[first].side, Side::Waits(_)) {
+            self.exchanges[first].takes_way_of(asked, &timings);
+        }
     }
 
     /// Tells the client whose request began a fetch what has come of it. It is no longer tied to the fetch.
@@ -188,6 +218,7 @@ impl Proxy {
         if first.is_none() {
             return;
         }
+        self.tell_way(f, first);
         let e = &mut self.exchanges[first];
         if let Side::Waits(w) = &mut e.side {
             w.outcome = Outcome::Use(object);
@@ -214,6 +245,8 @@ impl Proxy {
         }
         self.detach(io, first);
         self.exchanges[f].conn = conn;
+        let (asked, timings) = (self.exchanges[f].asked, self.exchanges[f].timings);
+        self.exchanges[first].takes_way_of(asked, &timings);
         self.give_connection(io, f, first);
         self.exchanges[first].origin_in = Some(input);
         if let Side::Fetches(s) = &mut self.exchanges[f].side {
@@ -250,7 +283,13 @@ impl Proxy {
     }
 
     /// Takes the head of a fetch's response: the object's, from now on; or what a stored one is confirmed by.
-    pub(super) fn fetch_head(&mut self, io: &mut Io<'_>, f: ExchangeId, head: &ResponseHead<'_>, n: usize) -> Took {
+    pub(super) fn fetch_head(
+        &mut self,
+        io: &mut Io<'_>,
+        f: ExchangeId,
+        head: &ResponseHead<'_>,
+        n: usize,
+    ) -> Took {
         let status = head.status();
         if head.is_interim() {
             self.interim_to_first(io, f, head);

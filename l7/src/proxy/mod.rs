@@ -23,6 +23,8 @@ mod events;
 mod exchange;
 mod fetch;
 mod group;
+mod log;
+mod peers;
 mod plan;
 mod pump;
 mod reads;
@@ -47,6 +49,10 @@ pub use config::{
 use exchange::{Exchange, ExchangeId, Leg, Role};
 use fetch::Failures;
 use group::Group;
+pub use log::LogTo;
+use log::RequestLog;
+use peers::Peers;
+pub use peers::{Network, ProxyVersion};
 pub use plan::{OLD_PLANS_MAX, Program};
 use plan::{OriginSlot, Plan};
 use waiting::Waiting;
@@ -131,6 +137,12 @@ pub struct Proxy {
     counters: Counters,
     /// The shared cache, if any site of this node uses one.
     store: Option<Handle>,
+    /// Whom connections have announced.
+    peers: Peers,
+    /// Where lines go, if anywhere.
+    log: Option<RequestLog>,
+    /// Lines written, for the requests' numbers.
+    logged: u64,
     waiting: Waiting,
     failures: Failures,
     /// The head blob of a stored object, and its key.
@@ -200,6 +212,9 @@ impl Proxy {
             exchanges,
             cells,
             counters,
+            peers: Peers::default(),
+            log: None,
+            logged: 0,
             waiting: Waiting::new(limits.http_contexts),
             failures: Failures::new(),
             blob: vec![0; store.as_ref().map_or(0, |s| s.store().head_bytes_max())].into(),
@@ -279,7 +294,9 @@ impl Proxy {
         let flows: Vec<FlowId> = io.tcp.flows().collect();
         for flow in flows {
             match Role::decode(io.tcp.user(flow)) {
-                Role::IdleClient if io.tcp.is_owned(flow) => self.close_idle_client(io, flow),
+                Role::IdleClient { .. } | Role::Announces if io.tcp.is_owned(flow) => {
+                    self.close_idle_client(io, flow)
+                }
                 Role::Pooled { slot } => {
                     self.forget_pooled(flow, slot);
                     io.tcp.orphan(flow, io.now);

@@ -9,10 +9,11 @@ use super::respond::count_status;
 use super::side::Side;
 use super::{Io, Proxy, settle};
 use crate::http1::{
-    BodyLength, ClientEof, ClientState, Discarded, Parsed, ResponseHead, ServerEof, ServerState, SliceSink,
-    ToClient, outgoing_body, write_interim_to_client, write_response_to_client,
+    BodyLength, ClientEof, ClientState, Discarded, HeadScan, Parsed, ResponseHead, Scheme, ServerEof,
+    ServerState, SliceSink, ToClient, outgoing_body, parse_request, write_interim_to_client,
+    write_response_to_client,
 };
-use crate::phases::EditList;
+use crate::phases::{CleanPath, EditList, RequestView, ResponseView};
 
 /// Steps of one exchange in a row: pieces, heads, requests. Then the others get their turn.
 const STEPS_MAX: usize = 64;
@@ -89,6 +90,7 @@ impl Proxy {
             return Step::Waits;
         }
         match self.exchanges[x].server.state() {
+            ServerState::Idle if self.exchanges[x].announces => self.proxy_header(io, x),
             ServerState::Idle | ServerState::Head => self.request_head(io, x),
             ServerState::Exchange => self.request_body(io, x),
             ServerState::Draining => self.drain_request(io, x),
@@ -292,7 +294,12 @@ impl Proxy {
         let done = match &parsed {
             Ok(Parsed::Partial) => None,
             Err(_) => Some(Took::Refused),
-            Ok(Parsed::Complete(head, n)) => Some(self.take_response(io, x, head, *n)),
+            Ok(Parsed::Complete(head, n)) => {
+                if !head.is_interim() {
+                    e.origin_answers(io.now, &self.counters);
+                }
+                Some(self.take_response(io, x, head, *n))
+            }
         };
         self.response_bench = Some(bench);
         match done {
@@ -322,9 +329,59 @@ impl Proxy {
         if self.exchanges[x].is_fetch() {
             return self.fetch_head(io, x, head, n);
         }
+        if let Some(request) = self.exchanges[x].request.clone()
+            && !head.is_interim()
+        {
+            return self.take_with_request(x, &request, head, n);
+        }
+        self.write_response(x, head, n, EditList::NONE)
+    }
+
+    /// Takes a response whose request has to be read once more: modules look at it, or it made something invalid.
+    fn take_with_request(
+        &mut self,
+        x: ExchangeId,
+        request: &Slice,
+        head: &ResponseHead<'_>,
+        n: usize,
+    ) -> Took {
+        let Some(mut bench) = self.bench.take() else { return Took::Refused };
+        let http = self.current.program.config.http;
+        let took = match parse_request(request, &mut HeadScan::new(), &http, &mut bench.slots) {
+            Ok(Parsed::Complete(asked, _)) => {
+                let plan = self.plan(x);
+                let e = &self.exchanges[x];
+                let route = plan.route(e.route);
+                if let Some(rules) = &route.cache {
+                    self.invalidate(&asked, head, rules);
+                }
+                let path = if asked.path() == b"*" { b"/" } else { asked.path() };
+                let clean = CleanPath::of(path, &mut bench.path).unwrap_or(path);
+                let view = RequestView::of(&asked, Scheme::Http, self.exchanges[x].peer, clean);
+                let seen = ResponseView { status: head.status(), headers: Some(head.headers()) };
+                let mut edits = route.modules.origin_response(&view, &seen);
+                // Each phase has room for all of its modules; what does not fit beside the other's is left out.
+                for edit in route.modules.response(&view, &seen) {
+                    let _ = edits.try_push(edit);
+                }
+                self.write_response(x, head, n, EditList { edits: &edits, vars: view.vars() })
+            }
+            _ => Took::Refused,
+        };
+        self.bench = Some(bench);
+        took
+    }
+
+    /// Writes the head of a response for the client into the scratch buffer.
+    fn write_response(
+        &mut self,
+        x: ExchangeId,
+        head: &ResponseHead<'_>,
+        n: usize,
+        edits: EditList<'_>,
+    ) -> Took {
         let e = &mut self.exchanges[x];
         let status = head.status();
-        let plan = e.plan.clone();
         let mut sink = SliceSink::new(&mut self.scratch);
         let written = if head.is_interim() {
             if status == 100 {
@@ -344,14 +401,7 @@ impl Proxy {
                 e.server.respond(framing)
             };
             e.responding = true;
-            let _ = plan;
-            let ctx = ToClient {
-                version: e.version,
-                method: e.method,
-                keep_alive,
-                date: &self.date,
-                edits: EditList::NONE,
-            };
+            let ctx = ToClient { version: e.version, method: e.method, keep_alive, date: &self.date, edits };
             write_response_to_client(head, &ctx, &mut sink)
         };
         match written {
@@ -392,6 +442,7 @@ impl Proxy {
         } else {
             self.counters.record(Hist::FirstByteOrigin, io.now.since_ns(e.started));
             count_status(&self.counters, status);
+            e.status = status;
         }
         if len > 0 && !self.send_scratch(io, x, len) {
             self.break_off(io, x);
@@ -552,6 +603,7 @@ impl Proxy {
             return self.tunnel_end(io, x, origin, client);
         };
         e.down.held += piece.len() as u32;
+        e.down.body += piece.len() as u64;
         let idle = e.idle_ns();
         io.tcp.set_timer(origin, io.now.plus_ns(idle));
         if io.tcp.send(client, piece).is_err() {

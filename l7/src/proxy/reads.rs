@@ -28,7 +28,14 @@ impl Proxy {
     }
 
     /// `x` waits for an object; pins it.
-    pub(super) fn wait_on(&mut self, x: ExchangeId, object: ObjectId, fetch: ExchangeId, validates: bool, looks: u8) {
+    pub(super) fn wait_on(
+        &mut self,
+        x: ExchangeId,
+        object: ObjectId,
+        fetch: ExchangeId,
+        validates: bool,
+        looks: u8,
+    ) {
         let Some(store) = &mut self.store else { return };
         store.pin(object);
         let seen = store.progress(object);
@@ -95,7 +102,8 @@ impl Proxy {
             let (Side::Reads(r), Some(store)) = (&mut e.side, &mut self.store) else { return Step::Waits };
             let progress = store.progress(r.object);
             let there = progress.len.saturating_sub(r.cursor.offset());
-            let n = r.left.map_or(there, |left| there.min(left)).min(u64::from(self.cells.payload.cell_bytes()));
+            let n =
+                r.left.map_or(there, |left| there.min(left)).min(u64::from(self.cells.payload.cell_bytes()));
             if n == 0 {
                 match self.reads_on(io, x, progress) {
                     None => continue,
@@ -124,7 +132,9 @@ impl Proxy {
 
     /// Nothing more can be sent of what is there: is that the end, or what comes next? `None`: there is more.
     fn reads_on(&mut self, io: &mut Io<'_>, x: ExchangeId, progress: Progress) -> Option<Step> {
-        let (Side::Reads(r), Some(store)) = (&self.exchanges[x].side, &self.store) else { return Some(Step::Waits) };
+        let (Side::Reads(r), Some(store)) = (&self.exchanges[x].side, &self.store) else {
+            return Some(Step::Waits);
+        };
         let at_end = match r.left {
             Some(left) => left == 0,
             None => progress.state.is_complete(),

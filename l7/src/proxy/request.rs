@@ -7,7 +7,9 @@ use stack::FlowId;
 
 use super::cached::Serving;
 use super::config::Answer;
-use super::exchange::{Exchange, ExchangeId};
+use super::exchange::{Exchange, ExchangeId, NO_SITE};
+use super::fetch::Goal;
+use super::log::{LogTo, Logged};
 use super::plan::Plan;
 use super::pump::Step;
 use super::{Io, Proxy};
@@ -15,10 +17,10 @@ use crate::cache::policy::blob::Blob;
 use crate::cache::policy::validate::write_fetch_head;
 use crate::cache::store::{Fill, ObjectId};
 use crate::http1::{
-    BodyLength, ErrorContext, HeaderSlots, Parsed, RequestHead, Scheme, ServerState, SliceSink, ToOrigin, Upgrade,
-    write_request_to_origin,
+    BodyLength, ErrorContext, HeaderSlots, Method, Parsed, RequestHead, Scheme, ServerState, SliceSink,
+    ToOrigin, Upgrade, Version, write_request_to_origin,
 };
-use crate::phases::{CleanPath, EditList, HeadEdit, Phase, RequestView, write_answer};
+use crate::phases::{self, CleanPath, EditList, HeadEdit, Phase, RequestView, write_answer};
 
 /// Where heads are taken apart: lent to whoever parses one, so that the rest of the proxy stays at hand.
 pub(super) struct Bench {
@@ -86,13 +88,22 @@ impl Proxy {
                 e.upgrade = head.upgrade() != Upgrade::None;
                 e.up.chunked = head.body() == BodyLength::Chunked;
                 e.started = io.now;
-                e.peer = io.tcp.tuple(client).remote.ip();
+                e.begin_log(io.now);
+                self.exchanges[x].peer = self.client_address(io.tcp, x).ip();
+                let e = &mut self.exchanges[x];
                 self.counters.inc(Ctr::HttpRequests);
                 // For those that will be read again: a fetch's, and a request's that waits.
                 e.request = Some(input.view(0, n));
                 let act = self.act(io, x, &head, &mut bench.path);
-                if !matches!(act, Act::Wait { .. } | Act::Fetch { .. } | Act::Validate { .. }) {
-                    self.exchanges[x].request = None;
+                let to = self.log_of(x);
+                let e = &mut self.exchanges[x];
+                if to.is_some() {
+                    e.logged = Logged { to, head: e.request.clone() };
+                }
+                let again = matches!(act, Act::Wait { .. } | Act::Fetch { .. } | Act::Validate { .. });
+                if !again && !e.plan.as_ref().is_some_and(|p| p.route(e.route).reads_request_later(e.method))
+                {
+                    e.request = None;
                 }
                 Some((n, act))
             }
@@ -100,6 +111,7 @@ impl Proxy {
             Err(r) => {
                 self.counters.inc(Ctr::HttpRequests);
                 self.counters.inc(Ctr::HttpRejected);
+                self.begin_unreadable(io, x);
                 Some((input.len(), Act::Error(r.status)))
             }
         };
@@ -108,6 +120,27 @@ impl Proxy {
         self.take_client(io, x, input, consumed);
         self.do_act(io, x, act, 0);
         self.gone_or_moved(x, client)
+    }
+
+    /// Where a request is logged.
+    fn log_of(&self, x: ExchangeId) -> Option<LogTo> {
+        let e = &self.exchanges[x];
+        let config = &e.plan.as_ref()?.program.config;
+        config.sites.get(e.site as usize).map_or(config.log, |s| s.log)
+    }
+
+    /// A request whose head cannot be read, or does not come: it is logged with what is known of it.
+    pub(super) fn begin_unreadable(&mut self, io: &Io<'_>, x: ExchangeId) {
+        let peer = self.client_address(io.tcp, x).ip();
+        let e = &mut self.exchanges[x];
+        e.site = NO_SITE;
+        e.method = Method::Get;
+        e.version = Version::Http11;
+        e.started = io.now;
+        e.begin_log(io.now);
+        e.peer = peer;
+        let to = self.log_of(x);
+        self.exchanges[x].logged = Logged { to, head: None };
     }
 
     /// Decides who answers a request.
@@ -140,6 +173,9 @@ impl Proxy {
             && let Some(answer) = route.modules.request(&view)
         {
             let Some(status) = answer.status() else { return Act::Close };
+            if matches!(answer, phases::Answer::Error(_)) {
+                return Act::Error(status);
+            }
             let e = &mut self.exchanges[x];
             let keep = e.server.respond(BodyLength::Length(0)) && !self.draining;
             if !keep {
@@ -179,7 +215,12 @@ impl Proxy {
     }
 
     /// Makes ready what goes to the origin, as the client asked for it.
-    pub(super) fn forward_head(&mut self, x: ExchangeId, head: &RequestHead<'_>, view: &RequestView<'_>) -> Act {
+    pub(super) fn forward_head(
+        &mut self,
+        x: ExchangeId,
+        head: &RequestHead<'_>,
+        view: &RequestView<'_>,
+    ) -> Act {
         match self.origin_head(x, head, view) {
             Some(s) => {
                 self.exchanges[x].head = Some(s);
@@ -193,7 +234,12 @@ impl Proxy {
     }
 
     /// The head of the request to the origin, as the client asked for it.
-    fn origin_head(&mut self, x: ExchangeId, head: &RequestHead<'_>, view: &RequestView<'_>) -> Option<Slice> {
+    fn origin_head(
+        &mut self,
+        x: ExchangeId,
+        head: &RequestHead<'_>,
+        view: &RequestView<'_>,
+    ) -> Option<Slice> {
         let plan = self.plan(x);
         let e = &self.exchanges[x];
         let edits = plan.route(e.route).modules.origin_request(view);
@@ -236,26 +282,18 @@ impl Proxy {
             Act::Fetch { head, hash, fill } => {
                 let object = fill.id();
                 self.wait_on(x, object, ExchangeId::NONE, false, looks);
-                self.tie(io, x, head, hash, Some(fill), None);
+                self.tie(io, x, head, hash, Goal::Fill(fill));
             }
             Act::Validate { head, hash, object } => {
                 self.wait_on(x, object, ExchangeId::NONE, true, looks);
-                self.tie(io, x, head, hash, None, Some(object));
+                self.tie(io, x, head, hash, Goal::Validate(object));
             }
         }
     }
 
     /// Begins the fetch that `x` waits for.
-    fn tie(
-        &mut self,
-        io: &mut Io<'_>,
-        x: ExchangeId,
-        head: Slice,
-        hash: u64,
-        fill: Option<Fill>,
-        stale: Option<ObjectId>,
-    ) {
-        self.start_fetch(io, x, x, head, hash, fill, stale);
+    fn tie(&mut self, io: &mut Io<'_>, x: ExchangeId, head: Slice, hash: u64, goal: Goal) {
+        self.start_fetch(io, x, x, head, hash, goal);
         // However that went, there may be something to see already.
         let client = self.exchanges[x].client;
         if client != FlowId::NONE {

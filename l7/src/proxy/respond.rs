@@ -4,11 +4,14 @@ use dataplane::{Counters, Ctr, Hist, Slice};
 use stack::{FlowId, State};
 
 use super::exchange::{ExchangeId, Role};
+use super::peers::PeerId;
 use super::{Io, Proxy};
 use crate::http1::bytes::format_decimal;
 use crate::http1::{
-    AfterResponse, BodyLength, ErrorContext, HeadSink, ServerState, SliceSink, Version, write_error,
+    AfterResponse, BodyLength, ErrorContext, HeadSink, Method, ServerState, SliceSink, Version, write_error,
+    write_error_head,
 };
+use crate::phases::{EditList, Mark};
 
 /// Counts a final response.
 pub(super) fn count_status(c: &Counters, status: u16) {
@@ -19,6 +22,12 @@ pub(super) fn count_status(c: &Counters, status: u16) {
         5 => Ctr::Http5xx,
         _ => Ctr::HttpOther,
     });
+}
+
+/// Bytes behind the head of a response.
+fn body_bytes(response: &[u8]) -> u64 {
+    let end = response.windows(4).position(|w| w == b"\r\n\r\n").map_or(response.len(), |at| at + 4);
+    (response.len() - end) as u64
 }
 
 impl Proxy {
@@ -35,19 +44,56 @@ impl Proxy {
             self.break_off(io, x);
             return;
         }
+        if e.server.state() == ServerState::Head && e.logged.to.is_none() {
+            self.begin_unreadable(io, x);
+        }
+        let e = &mut self.exchanges[x];
         let keep = e.server.respond(BodyLength::Length(0)) && !self.draining;
         if !keep {
             e.server.close_soon();
         }
+        e.responding = true;
+        e.status = status;
+        let plan = e.plan.clone();
+        let sites = plan.as_ref().map_or(&[][..], |p| &p.program.config.sites[..]);
+        let page = sites.get(e.site as usize).and_then(|s| s.pages.find(status));
         let ctx =
             ErrorContext { method: Some(e.method), version: Some(e.version), close: !keep, date: &self.date };
         let mut sink = SliceSink::new(&mut self.scratch);
-        let written = write_error(status, &ctx, &mut sink).is_ok();
+        let written = match page {
+            None => write_error(status, &ctx, &mut sink),
+            Some(p) => {
+                let (kind, length) = (p.content_type(), p.body().len() as u64);
+                write_error_head(status, &ctx, kind, length, &EditList::NONE, &mut sink)
+            }
+        };
         let n = sink.len();
-        let sent = written && self.send_scratch(io, x, n);
+        if page.is_none() {
+            e.down.body = body_bytes(sink.written());
+        }
+        let is_head = e.method == Method::Head;
+        let mut sent = written.is_ok() && self.send_scratch(io, x, n);
+        if let (Some(page), false) = (page, is_head) {
+            sent = sent && self.send_page(io, x, page.body());
+        }
         count_status(&self.counters, status);
-        self.exchanges[x].responding = true;
         if sent { self.finish_response(io, x) } else { self.break_off(io, x) }
+    }
+
+    /// Sends an error page, in as many cells as it takes.
+    fn send_page(&mut self, io: &mut Io<'_>, x: ExchangeId, page: &[u8]) -> bool {
+        for piece in page.chunks(self.cells.payload.cell_bytes() as usize) {
+            let Some(s) = self.cells.store(piece) else {
+                self.counters.inc(Ctr::PoolPayloadEmpty);
+                return false;
+            };
+            let e = &mut self.exchanges[x];
+            if io.tcp.send(e.client, s).is_err() {
+                return false;
+            }
+            e.down.body += piece.len() as u64;
+        }
+        true
     }
 
     /// Answers a client for whom there is no context: 503, and the connection ends.
@@ -89,9 +135,11 @@ impl Proxy {
         ];
         let written = parts.iter().try_for_each(|p| sink.put(p)).is_ok();
         let n = sink.len();
-        let head = e.method == crate::http1::Method::Head;
+        let head = e.method == Method::Head;
         let client = e.client;
         e.responding = true;
+        e.status = 200;
+        e.down.body = if head { 0 } else { body.len() as u64 };
         count_status(&self.counters, 200);
         let ok = written && self.send_scratch(io, x, n) && (head || io.tcp.send(client, body).is_ok());
         if ok { self.finish_response(io, x) } else { self.break_off(io, x) }
@@ -101,6 +149,7 @@ impl Proxy {
     pub(super) fn respond_written(&mut self, io: &mut Io<'_>, x: ExchangeId, len: usize, status: u16) {
         count_status(&self.counters, status);
         self.exchanges[x].responding = true;
+        self.exchanges[x].status = status;
         if self.send_scratch(io, x, len) { self.finish_response(io, x) } else { self.break_off(io, x) }
     }
 
@@ -110,7 +159,11 @@ impl Proxy {
             self.counters.inc(Ctr::PoolPayloadEmpty);
             return false;
         };
-        io.tcp.send(self.exchanges[x].client, s).is_ok()
+        let e = &mut self.exchanges[x];
+        if e.responding {
+            e.timings.mark(Mark::FirstByte, io.now.0);
+        }
+        io.tcp.send(e.client, s).is_ok()
     }
 
     /// The origin's response is complete, and handed to TCP.
@@ -128,6 +181,9 @@ impl Proxy {
         self.counters.inc(Ctr::HttpComplete);
         let e = &mut self.exchanges[x];
         self.counters.record(Hist::LastByte, io.now.since_ns(e.started));
+        e.timings.mark(Mark::LastByte, io.now.0);
+        self.log_request(x);
+        let e = &mut self.exchanges[x];
         if e.server.state() != ServerState::Exchange {
             // Told to close when it was idle already.
             self.close_client(io, x);
@@ -179,8 +235,11 @@ impl Proxy {
 
     /// The connection goes on without a request: all that is kept of it is its flow.
     pub(super) fn go_idle(&mut self, io: &mut Io<'_>, x: ExchangeId) {
-        let client = self.exchanges[x].client;
-        io.tcp.set_user(client, Role::IdleClient.encode());
+        let e = &mut self.exchanges[x];
+        let client = e.client;
+        let peer = std::mem::replace(&mut e.peer_id, PeerId::NONE);
+        let role = if e.announces { Role::Announces } else { Role::IdleClient { peer } };
+        io.tcp.set_user(client, role.encode());
         self.end(x);
         if self.draining {
             self.close_idle_client(io, client);
@@ -189,7 +248,9 @@ impl Proxy {
 
     /// Gives the context back.
     pub(super) fn end(&mut self, x: ExchangeId) {
+        self.log_request(x);
         let e = &mut self.exchanges[x];
+        self.peers.remove(std::mem::replace(&mut e.peer_id, PeerId::NONE));
         e.reset_request();
         e.client_in = None;
         e.plan = None;

@@ -60,8 +60,12 @@ impl Proxy {
         e.addresses_tried = 0;
         e.origin_index = origin as u16;
         e.slot = plan.places_of(e.route).and_then(|p| p.slots.get(origin).copied()).unwrap_or_default();
-        // Most recently used first: the one that the origin is least likely to have closed.
-        if let Some((flow, conn)) = self.origins.get_mut(e.slot as usize).and_then(|o| o.idle.pop()) {
+        // Most recently used first: the one that the origin is least likely to have closed. (An address may be in
+        // another upstream, too, whose connections announce nobody.)
+        let kept = self.announces_to_origin(x).is_none();
+        let e = &mut self.exchanges[x];
+        let slot = self.origins.get_mut(e.slot as usize).filter(|_| kept);
+        if let Some((flow, conn)) = slot.and_then(|o| o.idle.pop()) {
             self.idle_origins -= 1;
             self.counters.inc(Ctr::OriginReused);
             e.origin = flow;
@@ -97,7 +101,11 @@ impl Proxy {
                 e.origin = flow;
                 let patience = if last { connect_ns } else { connect_ns.min(ATTEMPT_DELAY_NS) };
                 io.tcp.set_timer(flow, io.now.plus_ns(patience));
-                self.send_head(io, x);
+                if self.announce(io, x) {
+                    self.send_head(io, x);
+                } else {
+                    self.fail(io, x, 503);
+                }
             }
             Err(why) => {
                 e.origin = FlowId::NONE;
@@ -129,6 +137,7 @@ impl Proxy {
     fn send_head(&mut self, io: &mut Io<'_>, x: ExchangeId) {
         let e = &mut self.exchanges[x];
         let Some(head) = e.head.clone() else { return };
+        e.asks_origin(io, &self.counters);
         io.tcp.set_user(e.origin, Role::Origin(x).encode());
         e.conn.begin(e.method, e.request_body != BodyLength::None, e.upgrade);
         if e.server.is_request_complete() {
@@ -218,7 +227,8 @@ impl Proxy {
             return;
         }
         let left = e.origin_in.take().map_or(0, |s| s.len()) + usize::from(io.tcp.is_readable(flow));
-        let done = e.conn.finish(left);
+        let done = e.conn.finish(left) && self.announces_to_origin(x).is_none();
+        let e = &mut self.exchanges[x];
         let incomplete = !e.server.is_request_complete();
         let (slot, conn) = (e.slot, e.conn);
         let config = &self.current.program.config;

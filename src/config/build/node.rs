@@ -9,7 +9,7 @@ use crate::config::model::*;
 use crate::config::names;
 use crate::config::reader::Table;
 use crate::config::units::show_size;
-use crate::config::{CONNECTIONS_MAX, HEAD_BYTES, MEMORY_BYTES_MIN};
+use crate::config::{CONNECTIONS_MAX, CORE_MEMORY_BYTES_MIN, HEAD_BYTES, MEMORY_BYTES_MIN};
 
 /// Name servers that are asked in turn.
 const SERVERS_MAX: usize = 8;
@@ -25,9 +25,6 @@ pub(super) fn node(table: &Table<'_, '_>, machine: &Machine) -> Node {
             value.error(cause, format!("choose from {}", show_cores(&machine.cores)));
         } else if cores.contains(&core) {
             value.error(format!("core {core} is listed twice"), "list each core once");
-        } else if !cores.is_empty() {
-            // tap and host have one queue, and a queue belongs to one core.
-            value.error("more than one core is not yet in this version", "list one core");
         } else {
             cores.push(core);
         }
@@ -35,7 +32,11 @@ pub(super) fn node(table: &Table<'_, '_>, machine: &Machine) -> Node {
     let memory = table.get("memory").and_then(|value| {
         let bytes = value.size(0..=u64::MAX)?;
         let shown = show_size(bytes);
-        if bytes < MEMORY_BYTES_MIN {
+        let share = bytes / cores.len().max(1) as u64;
+        if bytes >= MEMORY_BYTES_MIN && share < CORE_MEMORY_BYTES_MIN {
+            let mend = format!("give it {} for each core, or list fewer", show_size(CORE_MEMORY_BYTES_MIN));
+            value.error(format!("{shown} of memory is too small for {} cores", cores.len()), mend);
+        } else if bytes < MEMORY_BYTES_MIN {
             let mend = format!("give it {} or more", show_size(MEMORY_BYTES_MIN));
             value.error(format!("{shown} of memory is too small for a node"), mend);
         } else if bytes > machine.memory_bytes {

@@ -14,8 +14,9 @@ use super::{HeaderLinks, Store, StoreConfig};
 
 /// Objects looked at under one lock.
 const BATCH: usize = 4;
-/// Objects looked at for one refill, besides two for each chunk asked for.
+/// Objects looked at for one refill, besides four for each chunk or header that is missing (of so many).
 const STEPS: usize = 64;
+const MISSING_MAX: u64 = 256;
 /// Shards of which the one with the oldest object is taken.
 const CHOICES: usize = 8;
 /// The part of the bytes that new objects may take.
@@ -90,7 +91,10 @@ impl Handle {
         let want_chunks = margins.reserve_chunks + u64::from(chunks);
         let want_headers = margins.reserve_headers + u64::from(headers);
         let (mut have_chunks, mut have_headers) = self.coming();
-        let mut steps = STEPS + 2 * chunks as usize;
+        // An object in use is passed over up to three times before it goes, and may hold a single chunk: what is missing
+        // tells how far to look, and what one turn does not reach makes the next one look further.
+        let missing = want_chunks.saturating_sub(have_chunks) + want_headers.saturating_sub(have_headers);
+        let mut steps = STEPS + 4 * missing.min(MISSING_MAX) as usize;
         while (have_chunks < want_chunks || have_headers < want_headers) && steps > 0 {
             if !self.retired_room(false) {
                 count(&self.counts().retired_full, 1);
