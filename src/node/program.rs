@@ -13,16 +13,15 @@ use l7::phases::{
     EditSpec, ErrorPages, Filter, LogFormat, Program as Modules, Redirect, RequestHeaders, ResponseHeaders,
 };
 use l7::proxy::{
-    Answer, ClientTimeouts, HealthChecks, KeyOf, LogTo, Network, Origin, OriginTimeouts, Program, ProxyConfig,
-    ProxyVersion, Route, Site, Upstream,
+    Answer, ClientTimeouts, HealthChecks, KeyOf, LogTo, Network, Origin, OriginTimeouts, Program,
+    ProxyConfig, ProxyVersion, Route, Site, Upstream,
 };
 use l7::upstream::{ADDRESSES_MAX, CheckSettings, Method, OutlierSettings, SetSettings};
 
 use crate::access_log::Targets;
 use crate::config::{
-    self, AccessFormat, Balance, Config, HashKey, HeaderRules, HostPattern, LogTarget, NamePattern, OriginHost,
-    QueryKey, ValuePart,
-    Variable,
+    self, AccessFormat, Balance, Config, HashKey, HeaderRules, HostPattern, LogTarget, NamePattern,
+    OriginHost, QueryKey, ValuePart, Variable,
 };
 
 /// Kept-alive connections per origin and core.

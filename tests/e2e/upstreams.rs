@@ -118,7 +118,8 @@ impl State {
                 }
                 self.held.fetch_sub(1, Ordering::SeqCst);
             }
-            let status = if self.sick.load(Ordering::SeqCst) && first.contains("/healthz") { 500 } else { 200 };
+            let status =
+                if self.sick.load(Ordering::SeqCst) && first.contains("/healthz") { 500 } else { 200 };
             let body = port.to_string();
             let answer = format!("HTTP/1.1 {status} Said\r\nContent-Length: {}\r\n\r\n{body}", body.len());
             if out.write_all(answer.as_bytes()).is_err() {

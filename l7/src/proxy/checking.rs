@@ -1,5 +1,6 @@
 //! Active health checks: connections of their own, on one core for each group.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dataplane::{Ctr, Time};
@@ -9,7 +10,6 @@ use super::exchange::Role;
 use super::peers::ProxyVersion;
 use super::{Io, Proxy};
 use crate::upstream::{CheckAction, CheckReply, CheckTarget, Checks, reply};
-use std::net::SocketAddr;
 
 /// Bytes of an answer that are looked at: its status line.
 const REPLY_BYTES: usize = 16;
