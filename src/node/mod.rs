@@ -44,6 +44,7 @@ pub use demo::demo;
 pub use names::Names;
 pub use orders::{CoreAnswer, CoreOrder, Desk, Orders, Ticket, Tray};
 pub use pipeline::NodePipeline;
+pub use program::compile;
 pub use reload::{Outcome, Reloader};
 pub use serve::run;
 use serve::{Signals, failed, serve};

@@ -5,7 +5,10 @@
 //! `MILLRACE_E2E_SECONDS=3` how long loads run, `MILLRACE_E2E_ONLY=TEXT` only checks with TEXT in their names.
 
 mod backpressure;
+#[path = "../cache_cases/mod.rs"]
+mod cache_cases;
 mod clients;
+mod conformance;
 mod cores;
 mod edge;
 mod http;

@@ -6,6 +6,8 @@
 
 #![allow(dead_code)] // Each of the targets that include this uses its part of it.
 
+pub mod peers;
+
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
@@ -92,7 +94,8 @@ impl Shared {
         let make = || {
             let config = StoreConfig::for_bytes(bytes, self.orders.len() as u32 + 1, [1, 2]);
             let bells = Arc::clone(&self.bells);
-            Store::reserve(config, PagePolicy::NormalOnly, Box::new(move |core| bells.ring(core))).expect("memory")
+            Store::reserve(config, PagePolicy::NormalOnly, Box::new(move |core| bells.ring(core)))
+                .expect("memory")
         };
         Arc::clone(self.store.get_or_init(make))
     }

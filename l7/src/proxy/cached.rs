@@ -12,7 +12,7 @@
 //!        └─ else: asks again, a bounded number of times, then goes its own way
 //! ```
 
-use dataplane::{Ctr, Hist, Slice};
+use dataplane::{CellWriter, Ctr, Hist, Slice};
 
 use super::config::Route;
 use super::exchange::ExchangeId;
@@ -33,8 +33,9 @@ use crate::cache::policy::request::RequestFacts;
 use crate::cache::policy::respond::{Cached, Content, plan, write_cached_head};
 use crate::cache::policy::rules::CacheRules;
 use crate::cache::policy::status::{CacheStatus, Fwd};
+use crate::cache::policy::validate::{AfterHead, after_head};
 use crate::cache::policy::vary;
-use crate::cache::store::{Claim, Handle, ObjectId, Pick, State};
+use crate::cache::store::{Claim, Cursor, Handle, ObjectId, ObjectView, Pick, State};
 use crate::http1::{
     BodyLength, HeadScan, HeadSink, Method, Parsed, RequestHead, ResponseHead, Scheme, SliceSink, Version,
     parse_request, parse_response, put_head_end,
@@ -377,6 +378,7 @@ impl Proxy {
             return None; // What is not there yet may be far away: the origin has it.
         }
         let boundary = Boundary::new(random);
+        let is_hidden = !self.plan(x).route(self.exchanges[x].route).cache_status;
         let e = &mut self.exchanges[x];
         let framing = reply.body(e.version, &boundary, &blob);
         if self.draining {
@@ -387,7 +389,7 @@ impl Proxy {
             version: e.version,
             keep_alive,
             age_s: age_s.shown(),
-            status,
+            status: CacheStatus { is_hidden, ..status },
             is_first: matches!(age_s, Age::First(_)),
             boundary: &boundary,
             date: &self.date,
@@ -454,13 +456,40 @@ impl Proxy {
         Some(n)
     }
 
-    /// Makes invalid what an unsafe request has changed (RFC 9111 4.4).
+    /// Makes stale what a 200 to HEAD from the origin does not agree with (RFC 9111 4.3.5).
+    fn doubt(&mut self, asked: &RequestHead<'_>, answer: &ResponseHead<'_>, rules: &CacheRules) {
+        let mut sink = SliceSink::new(&mut self.key);
+        if answer.status() != 200
+            || write_key(&UrlParts::of(asked, false, b""), &rules.key, &mut sink).is_err()
+        {
+            return;
+        }
+        let len = sink.len();
+        let (Some(store), key, keys) = (&mut self.store, &self.key[..len], &self.keys) else { return };
+        let headers = asked.headers();
+        let doubted = |b: Blob<'_>| {
+            b.key() == key
+                && !b.is_pending()
+                && vary::variant(b.vary(), &headers, &rules.key, keys) == b.facts().variant
+                && after_head(answer, &b) == AfterHead::Outdated
+        };
+        let matches =
+            |view: &ObjectView<'_>| !view.state.is_pass() && Blob::read(view.blob).is_some_and(doubted);
+        let n = store.purge_hash(keys.hash(key), &mut self.blob, matches, true);
+        self.counters.add(Ctr::CacheInvalidated, n);
+    }
+
+    /// Makes invalid what an unsafe request has changed (RFC 9111 4.4), and doubts what HEAD says otherwise about.
     pub(super) fn invalidate(
         &mut self,
         asked: &RequestHead<'_>,
         answer: &ResponseHead<'_>,
         rules: &CacheRules,
     ) {
+        if asked.method() == Method::Head {
+            self.doubt(asked, answer, rules);
+            return;
+        }
         let Some(store) = &mut self.store else { return };
         let (keys, blob, counters) = (&self.keys, &mut self.blob, &self.counters);
         invalidated(asked, false, b"", answer, &rules.key, &mut self.key, |key| {
@@ -491,12 +520,55 @@ impl Proxy {
             }
             return;
         }
+        if let Some(body) = left
+            && let Some(whole) = self.copy_whole(x, len, object, from, body)
+        {
+            self.detach(io, x);
+            let e = &mut self.exchanges[x];
+            e.down.body += body;
+            if io.tcp.send(e.client, whole).is_ok() {
+                self.finish_response(io, x);
+            } else {
+                self.break_off(io, x);
+            }
+            return;
+        }
         if !self.send_scratch(io, x, len) {
             self.break_off(io, x);
             return;
         }
         self.read_from(io, x, object, from, left);
         let _ = self.reads_step(io, x);
+    }
+
+    /// A short response in one cell: the head in the scratch buffer, and the body, if all of it is there. It needs no
+    /// pin, as the copy is done within the pass, and one send record.
+    fn copy_whole(
+        &mut self,
+        x: ExchangeId,
+        len: usize,
+        object: ObjectId,
+        from: u64,
+        body: u64,
+    ) -> Option<Slice> {
+        let store = self.store.as_mut()?;
+        let pool = &self.cells.payload;
+        if len as u64 + body > u64::from(pool.cell_bytes())
+            || self.exchanges[x].parts.is_some()
+            || store.progress(object).len < from + body
+        {
+            return None;
+        }
+        let mut w = CellWriter::default();
+        if !w.reserve(len + body as usize, pool) {
+            return None;
+        }
+        w.put(&self.scratch[..len]);
+        store.read(object, &mut Cursor::at(from), body as usize, |piece| {
+            w.put(piece);
+        });
+        self.counters.add(Ctr::CacheBytesServed, body);
+        w.take()
     }
 
     /// Moves a client on that waits for an object.

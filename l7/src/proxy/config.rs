@@ -188,7 +188,7 @@ impl Route {
     pub(super) fn reads_request_later(&self, method: Method) -> bool {
         !self.modules.is_empty(Phase::Response)
             || !self.modules.is_empty(Phase::OriginResponse)
-            || (self.cache.is_some() && !method.is_safe())
+            || (self.cache.is_some() && (!method.is_safe() || method == Method::Head))
     }
 }
 

@@ -58,11 +58,11 @@ impl Role {
         match self {
             // Nobody is NONE, and that is 0 here: a new connection's number.
             Role::IdleClient { peer } => u64::from(peer.to_u32().wrapping_add(1)),
-            Role::Announces => 4 << 32,
+            Role::Announces => 5 << 32,
             Role::Client(x) => 1 << 32 | u64::from(x.to_u32()),
             Role::Origin(x) => 2 << 32 | u64::from(x.to_u32()),
             Role::Pooled { slot } => 3 << 32 | u64::from(slot),
-            Role::Check { run, origin } => 5 << 32 | u64::from(run) << 8 | u64::from(origin),
+            Role::Check { run, origin } => 4 << 32 | u64::from(run) << 8 | u64::from(origin),
         }
     }
 
@@ -73,8 +73,8 @@ impl Role {
             1 => Role::Client(ExchangeId::from_u32(n as u32)),
             2 => Role::Origin(ExchangeId::from_u32(n as u32)),
             3 => Role::Pooled { slot: n as u16 },
-            4 => Role::Announces,
-            5 => Role::Check { run: (n >> 8) as u16, origin: n as u8 },
+            4 => Role::Check { run: (n >> 8) as u16, origin: n as u8 },
+            5 => Role::Announces,
             _ => Role::IdleClient { peer: PeerId::from_u32((n as u32).wrapping_sub(1)) },
         }
     }

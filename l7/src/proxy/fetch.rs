@@ -26,7 +26,7 @@ use crate::cache::policy::key::{UrlParts, write_key};
 use crate::cache::policy::request::RequestFacts;
 use crate::cache::policy::rules::CacheRules;
 use crate::cache::policy::storable::{NotStored, storable};
-use crate::cache::policy::validate::freshen;
+use crate::cache::policy::validate::{freshen, is_selected_by};
 use crate::cache::store::{AppendError, Claim, Fill, ObjectId, Pick};
 use crate::http1::{
     BodyStep, HeadScan, Method, Parsed, RequestHead, ResponseHead, SliceSink, Version, parse_request,
@@ -82,6 +82,8 @@ enum Kept {
     Not { mark: bool },
     /// It counts as no answer.
     Failed,
+    /// It confirms something else than what is stored: that has to be fetched.
+    Anew,
 }
 
 impl Proxy {
@@ -319,6 +321,7 @@ impl Proxy {
                 Took::Head { n, status, len: 0 }
             }
             Kept::Failed => Took::Failed(status),
+            Kept::Anew => Took::Anew,
             Kept::Not { mark } => {
                 self.counters.inc(Ctr::CacheNotStored);
                 if mark && status < 500 {
@@ -346,6 +349,11 @@ impl Proxy {
             let view = store.view(stale, &mut self.blob);
             let soft = view.state.is_soft();
             let Some(old) = Blob::read(view.blob) else { return Kept::Not { mark: false } };
+            if head.status() == 304 && !is_selected_by(head, &old, true) {
+                // RFC 9111 4.3.4: what is stored is out of date, and all who wait look again.
+                store.unlink(stale);
+                return Kept::Anew;
+            }
             if head.status() == 304 {
                 let new = &mut self.blob2;
                 let keys = &self.keys;
@@ -578,6 +586,10 @@ impl Proxy {
     /// The first client of a parked fetch has read all that is stored: the rest comes straight from the origin.
     pub(super) fn take_over(&mut self, io: &mut Io<'_>, x: ExchangeId, f: ExchangeId) {
         let spill = self.exchanges[f].spill.take();
+        if let Side::Fetches(s) = &mut self.exchanges[f].side {
+            // Or letting go of it would end it.
+            s.is_parked = false;
+        }
         self.detach(io, x);
         self.give_connection(io, f, x);
         if let Side::Fetches(s) = &mut self.exchanges[f].side {

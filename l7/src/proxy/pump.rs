@@ -6,7 +6,7 @@ use stack::{FlowId, State};
 use super::body::{Gathered, Moved, gather, move_body};
 use super::exchange::ExchangeId;
 use super::respond::count_status;
-use super::side::Side;
+use super::side::{Outcome, Side};
 use super::{Io, Proxy, settle};
 use crate::http1::{
     BodyLength, ClientEof, ClientState, Discarded, HeadScan, Parsed, ResponseHead, Scheme, ServerEof,
@@ -26,6 +26,8 @@ pub(super) enum Took {
     NotForStore,
     /// A fetch's: as good as no answer.
     Failed(u16),
+    /// A fetch's: those who wait have to look again.
+    Anew,
     /// Its bytes, its status, and the bytes in the scratch buffer that go to the client.
     Head { n: usize, status: u16, len: usize },
 }
@@ -312,6 +314,11 @@ impl Proxy {
             }
             Some(Took::Failed(status)) => {
                 self.fetch_failed(io, x, status);
+                Step::Gone
+            }
+            Some(Took::Anew) => {
+                self.drop_origin(io, x);
+                self.end_fetch(io, x, Outcome::Open);
                 Step::Gone
             }
             Some(Took::NotForStore) => {

@@ -57,6 +57,8 @@ pub struct CacheStatus<'a> {
     pub key: Option<&'a [u8]>,
     /// A token of ours, like `stale-if-error`.
     pub detail: Option<&'static str>,
+    /// The operator does not want it to be said.
+    pub is_hidden: bool,
 }
 
 impl CacheStatus<'_> {
@@ -73,6 +75,9 @@ impl CacheStatus<'_> {
 
 /// Writes the line `Cache-Status: millrace; …`. It comes after those of caches nearer to the origin (RFC 9211 2).
 pub fn write_cache_status(status: &CacheStatus<'_>, sink: &mut impl HeadSink) -> Result<(), Full> {
+    if status.is_hidden {
+        return Ok(());
+    }
     let mut digits = [0; 20];
     match status.fwd {
         None => sink.put(b"Cache-Status: millrace; hit")?,
