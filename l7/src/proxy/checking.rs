@@ -7,6 +7,7 @@ use stack::{Events, FlowId};
 
 use super::exchange::Role;
 use super::{Io, Proxy};
+use crate::phases::proxy_protocol::ProxyHeader;
 use crate::upstream::{CheckAction, CheckReply, CheckTarget, Checks, reply};
 use std::net::SocketAddr;
 
@@ -114,8 +115,11 @@ impl Proxy {
         if let Some(flow) = flow {
             probe.flow = flow;
             io.tcp.set_user(flow, Role::Check { run: run as u16, origin: i as u8 }.encode());
-            let sent = self.cells.store(r.checks.request(i)).is_some_and(|s| io.tcp.send(flow, s).is_ok());
-            if sent {
+            let version = self.current.program.config.upstreams[r.upstream as usize].proxy_protocol;
+            // A check is nobody's.
+            let announced = version.is_none_or(|v| self.send_header(io, flow, v, &ProxyHeader::Local));
+            let request = self.cells.store(self.runs[run].checks.request(i));
+            if announced && request.is_some_and(|s| io.tcp.send(flow, s).is_ok()) {
                 return;
             }
         }

@@ -190,13 +190,24 @@ impl Proxy {
         } else {
             ProxyHeader::Local
         };
+        self.send_header(io, self.exchanges[x].origin, version, &header)
+    }
+
+    /// Sends a PROXY header as the first thing on a connection of ours.
+    pub(super) fn send_header(
+        &mut self,
+        io: &mut Io<'_>,
+        flow: FlowId,
+        version: ProxyVersion,
+        header: &ProxyHeader,
+    ) -> bool {
         let mut sink = SliceSink::new(&mut self.scratch);
         let written = match version {
-            ProxyVersion::V1 => write_v1(&header, &mut sink),
-            ProxyVersion::V2 => write_v2(&header, &mut sink),
+            ProxyVersion::V1 => write_v1(header, &mut sink),
+            ProxyVersion::V2 => write_v2(header, &mut sink),
         };
         let slice = written.ok().and_then(|()| self.cells.store(sink.written()));
-        slice.is_some_and(|s| io.tcp.send(self.exchanges[x].origin, s).is_ok())
+        slice.is_some_and(|s| io.tcp.send(flow, s).is_ok())
     }
 
     /// Whether connections to the origins of `x` begin with a PROXY header: such a one is one client's, and is not
