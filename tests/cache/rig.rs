@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use dataplane::port::mem::wire;
 use dataplane::Time;
+use dataplane::port::mem::wire;
 use hugepages::{Limits, PagePolicy};
 use l7::cache::policy::hash::HashKeys;
 use l7::cache::store::{Store, StoreConfig};

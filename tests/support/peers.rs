@@ -138,7 +138,8 @@ impl Peers {
 
     /// The origin breaks off all of its connections.
     pub fn origin_resets_all(&mut self) {
-        let ports: Vec<u16> = self.origins.iter().filter(|(_, e)| !e.gone && !e.reset).map(|(p, _)| *p).collect();
+        let ports: Vec<u16> =
+            self.origins.iter().filter(|(_, e)| !e.gone && !e.reset).map(|(p, _)| *p).collect();
         for port in ports {
             self.origin_resets(port);
         }
