@@ -171,6 +171,7 @@ pub struct Want {
     /// Requests that the origin sees.
     pub asked: Option<usize>,
     pub status: Option<u16>,
+    /// A value that ends with `*` is the beginning of one; an empty one is any.
     pub has: Vec<(String, String)>,
     pub has_not: Vec<String>,
     pub age: Option<u64>,
@@ -390,6 +391,7 @@ pub fn faults(step: &Step, got: &Got, url: &str, unix_s: u64, slack_s: u64) -> V
         let value = expand(value, url, unix_s);
         match field(&got.head, name) {
             Some(v) if value.is_empty() || v == value => {}
+            Some(v) if value.strip_suffix('*').is_some_and(|begin| v.starts_with(begin)) => {}
             v => bad.push(format!("{name} is {v:?}, not {value:?}")),
         }
     }

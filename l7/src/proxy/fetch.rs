@@ -103,7 +103,7 @@ impl Proxy {
             Goal::Fill(fill) => (Some(fill), None),
             Goal::Validate(stale) => (None, Some(stale)),
         };
-        let purges = store.purge_epoch();
+        let purges = store.purge_epoch(hash);
         let plan = self.exchanges[x].plan.clone();
         let (Some(f), Some(plan)) = (self.exchanges.alloc(), plan) else {
             self.counters.inc(Ctr::HttpNoContext);

@@ -161,7 +161,7 @@ impl Handle {
         shard::link(&guard, store.bucket(hash as u32), &store.headers, object);
         // A purge either finds the object from here on, or counted before we look. See `purge`.
         fence(SeqCst);
-        let purged = since.is_some_and(|s| s != self.purge_epoch());
+        let purged = since.is_some_and(|s| s != self.purge_epoch(hash));
         if purged {
             shard::unlink(&guard, store.bucket(hash as u32), &store.headers, object);
             let h = &store.headers[object as usize];

@@ -87,6 +87,7 @@ pub use handle::Handle;
 pub use header::{ObjectId, State};
 pub use lookup::{ObjectView, Pick};
 pub use purge::PurgeEpoch;
+use purge::URL_PURGES;
 pub use read::{Progress, Wake};
 pub use stats::StoreStats;
 
@@ -145,6 +146,8 @@ pub struct Store {
     /// The hard and soft purges of everything so far, as in a header's state.
     stamp: AtomicU32,
     purges: AtomicU64,
+    /// Purges by hash, by a part of that: one URL's do not concern the late claims of all others.
+    url_purges: Box<[AtomicU64; URL_PURGES]>,
     /// One purge at a time: control threads only.
     purging: Mutex<()>,
     epochs: Arc<Epochs>,
@@ -197,6 +200,7 @@ impl Store {
             margins: Margins::new(&config),
             stamp: AtomicU32::new(0),
             purges: AtomicU64::new(0),
+            url_purges: Box::new([const { AtomicU64::new(0) }; URL_PURGES]),
             purging: Mutex::new(()),
             epochs: Epochs::new(seats),
             seats: (0..seats).map(|_| Seat::new(config.wakes_max as usize)).collect(),

@@ -8,7 +8,7 @@
 //!   everything   stamp + 1                      O(1): each header carries the stamp that its claim saw
 //!                then all headers are marked    so that a stamp of 8 bits never comes round to an old object
 //!   by blob      purges + 1, then all headers   tag, prefix, host: as the closure reads the blob
-//!   by hash      purges + 1, then one chain     URL
+//!   by hash      url_purges + 1, one chain       URL
 //!   afterwards   sweep                          takes what is marked out of chains and queues: memory comes back
 //! ```
 //!
@@ -42,14 +42,25 @@ const AHEAD: usize = 8;
 /// How long a sweep waits for an epoch before it leaves the rest to eviction.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How many purges there had been.
+/// Counts of purges by hash: a power of two.
+pub(super) const URL_PURGES: usize = 1024;
+
+/// How many purges there had been that may concern a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PurgeEpoch(u64);
+pub struct PurgeEpoch {
+    /// Of everything, and by blob.
+    all: u64,
+    /// By hashes like this one.
+    like: u64,
+}
 
 impl Handle {
-    /// The count of purges now: before a request to an origin, for [`Handle::claim_late`].
-    pub fn purge_epoch(&self) -> PurgeEpoch {
-        PurgeEpoch(self.store.purges.load(Acquire))
+    /// The count of purges now: before a request for this to an origin, for [`Handle::claim_late`].
+    pub fn purge_epoch(&self, hash: u64) -> PurgeEpoch {
+        PurgeEpoch {
+            all: self.store.purges.load(Acquire),
+            like: self.store.url_purges[hash as usize % URL_PURGES].load(Acquire),
+        }
     }
 
     /// Control threads: everything. Gives the number of objects that were there.
@@ -104,7 +115,7 @@ impl Handle {
         mut matches: impl FnMut(&ObjectView<'_>) -> bool,
         soft: bool,
     ) -> u64 {
-        self.store.purges.fetch_add(1, AcqRel);
+        self.store.url_purges[hash as usize % URL_PURGES].fetch_add(1, AcqRel);
         fence(SeqCst);
         let (mut at, mut n) = (self.awake().bucket(hash as u32).load(Acquire), 0);
         for _ in 0..CHAIN_MAX {

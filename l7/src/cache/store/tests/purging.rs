@@ -118,16 +118,27 @@ fn a_fill_from_before_a_purge_brings_nothing_back() {
 }
 
 #[test]
-fn a_late_claim_is_refused_after_any_purge() {
+fn a_late_claim_is_refused_after_a_purge_that_may_concern_it() {
     let (store, _) = store(|_| ());
     let (mut a, mut control) = (store.handle(0), store.handle(1));
     let mut scratch = [0; 4096];
     let hash = hash_of(&store, 1);
-    let since = a.purge_epoch();
+    let since = a.purge_epoch(hash);
     let Claim::New(fill) = a.claim_late(since, hash, &blob(1, 0, 0, 0), &mut scratch, wants(1)) else {
         panic!("nothing was purged")
     };
     a.fail(fill);
+    // Another URL's is none of its business, its own is.
+    let other = hash.wrapping_add(1);
+    control.purge_hash(other, &mut [0; 4096], |_| true, false);
+    let Claim::New(fill) = a.claim_late(since, hash, &blob(1, 0, 0, 0), &mut scratch, wants(1)) else {
+        panic!("nothing that concerns it was purged")
+    };
+    a.fail(fill);
+    control.purge_hash(hash, &mut [0; 4096], |_| true, false);
+    let refused = a.claim_late(since, hash, &blob(1, 0, 0, 0), &mut scratch, wants(1));
+    assert!(matches!(refused, Claim::Purged));
+    let since = a.purge_epoch(hash);
     control.purge_matching(|_| false, false);
     let refused = a.claim_late(since, hash, &blob(1, 0, 0, 0), &mut scratch, wants(1));
     assert!(matches!(refused, Claim::Purged));
