@@ -192,7 +192,7 @@ health = { path = "/up", rise = 7 }
 [[site.route]]
 path = "/a"
 timeouts = { idle = "2s" }
-cache = { admit_after = 3, key = { cookies = "c" } }
+cache = { heuristic = false, key = { cookies = "c" } }
 
 [[site.route]]
 path = "/a/longer"
@@ -224,7 +224,7 @@ hash_key = "path"
     assert_eq!(a.timeouts, OriginTimeouts { idle: Duration::from_secs(2), ..own.timeouts });
     assert_eq!(a.upstream, own.upstream, "routes that say the same share an upstream");
     let rules = a.cache.as_ref().expect("cached");
-    assert_eq!((rules.default_ttl, rules.admit_after), (Some(Duration::from_secs(300)), 3));
+    assert_eq!((rules.default_ttl, rules.heuristic), (Some(Duration::from_secs(300)), false));
     assert_eq!(
         rules.key,
         CacheKey { query: QueryKey::None, cookies: vec!["c".into()], ..CacheKey::default() }

@@ -268,7 +268,6 @@ fn cache_rules(c: &config::CacheRules) -> CacheRules {
             cookies: boxed(&c.key.cookies),
             ..KeyRules::default()
         },
-        slice_bytes: c.slice_bytes.unwrap_or(0),
         obey: Obey { no_cache: c.obey_request, no_store: c.obey_request, ages: c.obey_request },
         targeted: boxed(&c.targeted),
         comma_tags: boxed(c.tags.iter().filter(|t| !is_space(t))),

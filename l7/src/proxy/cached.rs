@@ -40,7 +40,7 @@ use crate::http1::{
     BodyLength, HeadScan, HeadSink, Method, Parsed, RequestHead, ResponseHead, Scheme, SliceSink, Version,
     parse_request, parse_response, put_head_end,
 };
-use crate::phases::{CleanPath, EditList, Phase, RequestView, ResponseView, apply_edits};
+use crate::phases::{CleanPath, EditList, Mark, Phase, RequestView, ResponseView, apply_edits};
 
 /// How often a request asks the cache before it goes to the origin by itself.
 const LOOKS_MAX: u8 = 3;
@@ -526,6 +526,7 @@ impl Proxy {
             self.detach(io, x);
             let e = &mut self.exchanges[x];
             e.down.body += body;
+            e.timings.mark(Mark::FirstByte, io.now.0);
             if io.tcp.send(e.client, whole).is_ok() {
                 self.finish_response(io, x);
             } else {

@@ -14,8 +14,6 @@ use crate::config::{CACHE_BYTES_MIN, POOLS_BYTES_MIN};
 
 /// Nothing is fresh for longer: RFC 9111, section 1.2.2 has caches think in 31 bits of seconds, and people in years.
 const TTL: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10 * 365 * 24 * 3600);
-/// Slices below are all overhead, slices above no longer spare the memory.
-const SLICE_BYTES: RangeInclusive<u64> = (64 << 10)..=(64 << 20);
 /// Fields, cookies and parameters of a key, and fields with tags: each is looked for in every request.
 const NAMES_MAX: usize = 32;
 
@@ -126,16 +124,8 @@ impl Reader<'_, '_> {
             rules.object_bytes_max = bytes;
             self.object_maxima.push((At { value: bytes, place: value.place }, "object_max"));
         }
-        if let Some(value) = table.get("slice") {
-            if value.if_boolean() == Some(false) {
-                rules.slice_bytes = None;
-            } else if let Some(bytes) = value.size(SLICE_BYTES) {
-                rules.slice_bytes = Some(bytes as u32);
-                self.object_maxima.push((At { value: bytes, place: value.place }, "slice"));
-            }
-        }
-        let admit = table.get("admit_after").and_then(|v| v.integer(1..=16)).map(|n| n as u8);
-        rules.admit_after = admit.unwrap_or(rules.admit_after);
+        table.later("slice", "remove it: objects are kept whole, up to object_max");
+        table.later("admit_after", "remove it: the store itself decides what is worth keeping");
         rules.key = key(&table.table("key"), &rules.key);
         if let Some(value) = table.get("tags") {
             rules.tags = field_names(&value);

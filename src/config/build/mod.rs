@@ -125,7 +125,7 @@ struct Reader<'c, 's> {
     listeners: Vec<ListenerAt>,
     sites: Vec<SiteAt>,
     upstreams: Vec<Upstream>,
-    /// Each `object_max` and `slice` of a site or route, and how it is called: they are held against the cache's.
+    /// Each `object_max` of a site or route, and how it is called: they are held against the cache's.
     object_maxima: Vec<(At<u64>, &'static str)>,
     /// False once a port or its addresses could not be read: then "on no port" would be a guess.
     whole: bool,

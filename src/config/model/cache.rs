@@ -36,10 +36,6 @@ pub struct CacheRules {
     pub stale_if_error: Duration,
     /// Largest body that is kept; not more than [`Cache::object_bytes_max`].
     pub object_bytes_max: u64,
-    /// Large objects are fetched and kept in slices of this size; `None` means whole.
-    pub slice_bytes: Option<u32>,
-    /// The request for an object from which on it is kept: 1 is the first.
-    pub admit_after: u8,
     /// What tells two objects apart, beside host and path.
     pub key: CacheKey,
     /// Response fields that hold an object's tags; as in the config.
@@ -95,8 +91,6 @@ impl CacheRules {
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,
             object_bytes_max: cache.object_bytes_max,
-            slice_bytes: None,
-            admit_after: 1,
             key: CacheKey::default(),
             tags: vec!["Cache-Tag".to_string(), "Surrogate-Key".to_string()],
             targeted: vec!["CDN-Cache-Control".to_string()],

@@ -63,8 +63,8 @@ pub fn write_key(url: &UrlParts<'_>, rules: &KeyRules, sink: &mut impl HeadSink)
             sink.put(query)
         }
         QueryRule::None => Ok(()),
-        QueryRule::Only(names) => put_parts(query, sink, |name| has_exactly(names, name)),
-        QueryRule::Except(names) => put_parts(query, sink, |name| !has_exactly(names, name)),
+        QueryRule::Only(names) => put_parts(query, sink, |name| is_among(names, name)),
+        QueryRule::Except(names) => put_parts(query, sink, |name| !is_among(names, name)),
     }
 }
 
@@ -107,9 +107,12 @@ fn put_parts(query: &[u8], sink: &mut impl HeadSink, keep: impl Fn(&[u8]) -> boo
     Ok(())
 }
 
-/// Names of parameters are compared byte for byte.
-fn has_exactly(names: &[Box<[u8]>], name: &[u8]) -> bool {
-    names.iter().any(|n| **n == *name)
+/// Names of parameters are compared byte for byte; one that ends in `*` stands for all that begin so.
+fn is_among(names: &[Box<[u8]>], name: &[u8]) -> bool {
+    names.iter().any(|n| match n.strip_suffix(b"*") {
+        Some(start) => name.starts_with(start),
+        None => **n == *name,
+    })
 }
 
 /// Puts `text` in lower case.
