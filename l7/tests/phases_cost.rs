@@ -27,6 +27,12 @@ fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match &words[..] {
         [work, name] if work == "work" => run(name),
+        // What test runners ask for first: the tests, and those that are to be ignored.
+        words if words.iter().any(|w| w == "--list") => {
+            if !words.iter().any(|w| w == "--ignored") {
+                println!("an_unused_module_costs_no_instruction: test");
+            }
+        }
         _ => compare(),
     }
 }

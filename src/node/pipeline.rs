@@ -96,6 +96,10 @@ impl Pipeline for NodePipeline {
     }
 
     fn may_sleep(&mut self) -> bool {
-        !self.stack.has_mail() && !self.orders.tray.waits()
+        !self.stack.has_mail() && !self.orders.tray.waits() && self.proxy.may_sleep()
+    }
+
+    fn woken(&mut self) {
+        self.proxy.woken();
     }
 }

@@ -137,6 +137,8 @@ pub struct Proxy {
     counters: Counters,
     /// The shared cache, if any site of this node uses one.
     store: Option<Handle>,
+    /// Whether the store does not wait for this core, as it sleeps.
+    is_offline: bool,
     /// Whom connections have announced.
     peers: Peers,
     /// Where lines go, if anywhere.
@@ -221,6 +223,7 @@ impl Proxy {
             blob2: vec![0; store.as_ref().map_or(0, |s| s.store().head_bytes_max())].into(),
             key: vec![0; KEY_BYTES_MAX].into(),
             store,
+            is_offline: false,
             bench: Some(Bench::new()),
             response_bench: Some(Bench::new()),
             keys,
@@ -261,6 +264,26 @@ impl Proxy {
             self.set_gauges();
         }
         n > 0 || looked
+    }
+
+    /// The core is about to sleep: whether it may. If so the store does not wait for it until [`Proxy::woken`].
+    pub fn may_sleep(&mut self) -> bool {
+        match &mut self.store {
+            None => true,
+            Some(store) if store.has_wakes() => false,
+            Some(store) => {
+                store.offline();
+                self.is_offline = true;
+                true
+            }
+        }
+    }
+
+    /// The core is awake again.
+    pub fn woken(&mut self) {
+        if let (true, Some(store)) = (std::mem::take(&mut self.is_offline), &mut self.store) {
+            store.online();
+        }
     }
 
     /// What new requests follow.

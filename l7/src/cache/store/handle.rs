@@ -129,6 +129,12 @@ impl Handle {
         self.online = true;
     }
 
+    /// Whether wake-ups wait in the mailbox.
+    pub fn has_wakes(&self) -> bool {
+        let seat = &self.store.seats[self.me.index()];
+        !seat.mailbox.is_empty() || seat.overflow.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     /// Whether anything waits to be reclaimed or finished, so that a core had better not sleep for long.
     pub fn has_work(&self) -> bool {
         !self.retired.list.is_empty() || !self.unfinished.is_empty() || self.freed_headers.count > 0
