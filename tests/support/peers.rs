@@ -53,6 +53,8 @@ struct End {
     gone: bool,
     /// Acknowledges nothing that comes: a client that has stopped reading.
     deaf: bool,
+    /// Bytes for which there is room, of a client that reads slowly; of others, there is always room.
+    room: Option<u32>,
 }
 
 /// A node and everyone around it.
@@ -119,8 +121,27 @@ impl Peers {
         self.clients.remove(&port);
     }
 
+    /// Whether it is there: not reset by itself.
+    pub fn has_client(&self, port: u16) -> bool {
+        self.clients.contains_key(&port)
+    }
+
     pub fn client_stops_reading(&mut self, port: u16) {
         self.end(false, port).deaf = true;
+    }
+
+    /// A client that has room for so much, and for more only when it is [given](Peers::client_reads).
+    pub fn connect_slow(&mut self, bytes: &[u8], room: u32) -> u16 {
+        let port = self.connect(bytes);
+        self.end(false, port).room = Some(room);
+        port
+    }
+
+    /// A slow client takes so much more.
+    pub fn client_reads(&mut self, port: u16, n: u32) {
+        let e = self.end(false, port);
+        e.room = e.room.map(|r| r.saturating_add(n).min(0xffff));
+        e.owes_ack = e.open;
     }
 
     pub fn origin_sends(&mut self, port: u16, bytes: &[u8]) {
@@ -303,6 +324,7 @@ impl Peers {
         }
         if seq == e.rcv {
             e.input.extend(payload);
+            e.room = e.room.map(|r| r.saturating_sub(payload.len() as u32));
             e.rcv = seq.wrapping_add(payload.len() as u32 + u32::from(bits & FIN));
             if bits & FIN != 0 {
                 e.ended = true;
@@ -321,6 +343,7 @@ impl Peers {
         let wire = usize::from(port) % self.wires.len();
         let e = self.end(from_origin, port);
         let (snd, rcv) = (e.snd, e.rcv);
+        let window = e.room.map_or(u16::MAX, |r| r.min(0xffff) as u16);
         let options: &[u8] = if bits & SYN != 0 { &[2, 4, 5, 0xb4] } else { &[] };
         let ok = self.wires[wire].send_with(|b| {
             let len = 40 + options.len() + payload.len();
@@ -338,7 +361,8 @@ impl Peers {
             t[8..12].copy_from_slice(&rcv.to_be_bytes());
             t[12] = 0x50 + ((options.len() as u8) << 2);
             t[13] = bits;
-            t[14..20].copy_from_slice(&[0xff, 0xff, 0, 0, 0, 0]);
+            t[14..16].copy_from_slice(&window.to_be_bytes());
+            t[16..20].copy_from_slice(&[0; 4]);
             t[20..20 + options.len()].copy_from_slice(options);
             t[20 + options.len()..][..payload.len()].copy_from_slice(payload);
             Some(14 + len)

@@ -166,6 +166,13 @@ impl Proxy {
         self.end_fetch(io, f, Outcome::Failed(status));
     }
 
+    /// Gives up a fetch whose origin has not failed: its config is too old, or the store has no room and the client that
+    /// could take it over is gone. Others who want the object look anew, instead of being told of a failure.
+    pub(super) fn abandon_fetch(&mut self, io: &mut Io<'_>, f: ExchangeId) {
+        self.drop_origin(io, f);
+        self.end_fetch(io, f, Outcome::Failed(502));
+    }
+
     /// Ends a fetch: an unfinished fill fails, a validation is given up.
     pub(super) fn end_fetch(&mut self, io: &mut Io<'_>, f: ExchangeId, outcome: Outcome) {
         if let (Side::Fetches(s), Some(store)) =
@@ -570,7 +577,7 @@ impl Proxy {
         let (Side::Fetches(s), Some(store)) = (&mut self.exchanges[f].side, &mut self.store) else { return };
         let first = s.first;
         if first.is_none() || !matches!(self.exchanges[first].side, Side::Waits(_) | Side::Reads(_)) {
-            self.fetch_failed(io, f, 502);
+            self.abandon_fetch(io, f);
             return;
         }
         let Side::Fetches(s) = &mut self.exchanges[f].side else { return };

@@ -259,6 +259,9 @@ impl Proxy {
             self.event(io, flow, events);
         }
         let looked = self.look_at_queues(io) | self.run_checks(io);
+        if !self.old.is_empty() {
+            self.forget_unused_plans(io);
+        }
         if n > 0 {
             self.counters.stage(dataplane::Stage::Http, n, dataplane::time::cycles() - t0);
             self.set_gauges();

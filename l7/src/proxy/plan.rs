@@ -157,7 +157,7 @@ impl Proxy {
         let Some(new) = self.plan_of(program) else { return false };
         let old = std::mem::replace(&mut self.current, Rc::new(new));
         self.old.push(old);
-        self.forget_unused_plans();
+        self.old.retain(|v| Rc::strong_count(v) > 1);
         while self.old.len() > OLD_PLANS_MAX {
             let oldest = self.old.remove(0);
             let late: Vec<ExchangeId> = self
@@ -169,10 +169,33 @@ impl Proxy {
                 // Ending one may end another with it.
                 if self.exchanges.is_used(x) {
                     self.counters.inc(Ctr::HttpPlanEnded);
-                    self.break_off(io, x);
+                    if self.exchanges[x].is_fetch() {
+                        self.abandon_fetch(io, x);
+                    } else {
+                        self.break_off(io, x);
+                    }
                 }
             }
         }
+        self.forget_unused_origins(io);
+        self.renew_checks(io);
+        true
+    }
+
+    /// Lets go of old plans whose last request has ended, and with them of their programs: there may be no swap for
+    /// a long time that would. Once in a pass while there are old plans: a look at each, at most
+    /// [`OLD_PLANS_MAX`].
+    #[cold]
+    pub(super) fn forget_unused_plans(&mut self, io: &mut Io<'_>) {
+        let before = self.old.len();
+        self.old.retain(|v| Rc::strong_count(v) > 1);
+        if self.old.len() < before {
+            self.forget_unused_origins(io);
+        }
+    }
+
+    /// Closes the connections to origins that no plan has any more, and frees their slots.
+    fn forget_unused_origins(&mut self, io: &mut Io<'_>) {
         for n in 0..self.origins.len() {
             let slot = n as u16;
             let used = self.current.uses(slot) || self.old.iter().any(|v| v.uses(slot));
@@ -189,13 +212,6 @@ impl Proxy {
                 self.groups[n].health = None;
             }
         }
-        self.renew_checks(io);
-        true
-    }
-
-    /// Lets go of old plans that no request has any more.
-    pub(super) fn forget_unused_plans(&mut self) {
-        self.old.retain(|v| Rc::strong_count(v) > 1);
     }
 
     /// Plans that this core still has requests of, the current one included.

@@ -84,7 +84,7 @@ impl Proxy {
             f.first = ExchangeId::NONE;
             if f.is_parked {
                 // It was kept for this client alone.
-                self.fetch_failed(io, fetch, 502);
+                self.abandon_fetch(io, fetch);
             }
         }
     }
