@@ -15,6 +15,7 @@ mod http;
 mod lab;
 mod operations;
 mod origins;
+mod reloads;
 mod script;
 mod traffic;
 mod upstreams;
