@@ -10,7 +10,7 @@ usage: scripts/bench/peers.sh [--rounds N] [--seconds N] [--connections N] [--js
 
 Each server has one core (CPU 1) and one worker; wrk and the origin (nginx) have CPU 0. The rounds are interleaved, so
 that a busy machine is busy for all. Configs: scripts/bench/peers. Needs root, nginx, haproxy, varnish, wrk, jq, and a
-release build (or MILLRACE=PROGRAM). About 1 minute by default for each 5 seconds.
+release build (or MILLRACE=PROGRAM). 3 minutes by default.
 
   --rounds N       3
   --seconds N      of each measurement: 5
@@ -21,6 +21,7 @@ Medians of the rounds. CPU seconds are user and system time of the server's proc
 clock runs also while it finds nothing, so that there are two rows for it: by cycles of passes that found something to do
 (loop.busy_cycles, which include the system calls on the TAP), and by the clock of its process.
 "origin" is how many requests the origin saw for each of the client's: 0 when all came from the cache.
+Cycles run on while other programs have the core: on a busy machine the figure by busy cycles is too low.
 END
 }
 

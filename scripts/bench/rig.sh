@@ -20,7 +20,7 @@ end_pid() { # PID: ends it and waits, killing it after 5 s
     local pid=$1 n
     kill -TERM "$pid" 2>/dev/null || true
     for ((n = 0; n < 50; n++)); do
-        [ -e "/proc/$pid" ] && ! grep -q '^State:.Z' "/proc/$pid/status" 2>/dev/null || break
+        if ! [ -e "/proc/$pid" ] || grep -q '^State:.Z' "/proc/$pid/status" 2>/dev/null; then break; fi
         sleep 0.1
     done
     kill -KILL "$pid" 2>/dev/null || true
@@ -43,7 +43,7 @@ filled() { # CONFIG: with the folder and the CPU in it; prints where it is
 }
 
 started=''
-start_in() { # NAMESPACE CPU LOG COMMAND…: leaves the pid in $started
+start_in() { # NAMESPACE CPU LOG COMMAND…: the pid is left in $started
     local ns=$1 cpu=$2 log=$3
     shift 3
     ip netns exec "$ns" taskset -c "$cpu" "$@" </dev/null >"$dir/$log.out" 2>&1 &
