@@ -144,11 +144,9 @@ fn proxied_requests_on_pooled_origin_connections() {
 /// fetched, stored and replaced every time.
 #[test]
 fn requests_with_a_cache() {
-    for (control, bytes, hits) in [
-        ("max-age=3600", 1024, true),
-        ("no-store", 1024, false),
-        ("max-age=0\r\nETag: \"a\"", 1024, false),
-    ] {
+    for (control, bytes, hits) in
+        [("max-age=3600", 1024, true), ("no-store", 1024, false), ("max-age=0\r\nETag: \"a\"", 1024, false)]
+    {
         let head = format!("HTTP/1.1 200 OK\r\nCache-Control: {control}\r\nContent-Length: {bytes}\r\n\r\n");
         let mut rig = Rig::new(Who::Cached, 64, [head.into_bytes(), vec![b'y'; bytes]].concat());
         rig.open_all();
