@@ -37,6 +37,9 @@ pub const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 pub const NODE_IP: [u8; 4] = [10, 0, 0, 1];
 pub const CLIENT_IP: [u8; 4] = [10, 0, 0, 2];
 pub const ORIGIN_IP: [u8; 4] = [10, 0, 0, 3];
+/// The node's address, and an origin's, over IPv6.
+pub const NODE_IP6: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+pub const ORIGIN_IP6: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 3);
 pub const NODE_PORT: u16 = 80;
 pub const ORIGIN_PORT: u16 = 8000;
 /// Connection `i` comes from this port plus `i`.
@@ -178,6 +181,7 @@ pub fn core_with(
     let port = MemPort::new(near, rx.clone(), NODE_MAC, 1500, 0).trust_wire("mem", "bench".to_owned());
     let mut iface = Iface::new(NODE_MAC, 1500);
     iface.add(std::net::Ipv4Addr::from(NODE_IP).into(), 24);
+    iface.add(NODE_IP6.into(), 64);
     iface.peer_mac = Some(PEER_MAC);
     iface.tx_checksum_offload = true;
     let headers = pool("header", limits.header_cells, 256);

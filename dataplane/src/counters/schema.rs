@@ -212,6 +212,7 @@ counters! {
     CacheSlowReset "cache.slow_reset" Events "Readers reset because they held too many evicted bytes";
     CacheBytesServed "cache.bytes_served" Bytes "Bytes of bodies sent from the cache";
     OriginConnects "origin.connects" Events "Origin connections that we began to open";
+    OriginRaced "origin.raced" Events "Origin connections begun beside one that was not there yet, to another address";
     OriginReused "origin.reused" Events "Requests sent on a kept-alive origin connection";
     OriginRetries "origin.retries" Events "Requests sent again because a kept-alive connection had gone stale";
     OriginConnectFailed "origin.connect_failed" Events "Origin connections refused or unreachable";

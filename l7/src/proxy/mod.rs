@@ -27,6 +27,7 @@ mod log;
 mod peers;
 mod plan;
 mod pump;
+mod race;
 mod reads;
 mod request;
 mod respond;

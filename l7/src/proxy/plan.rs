@@ -109,7 +109,7 @@ impl Plan {
 pub(super) struct OriginSlot {
     /// Its addresses and port; `None`: free.
     pub place: Option<(Vec<IpAddr>, u16)>,
-    /// The address that a connection was made to last, as its place in the list: it is tried first.
+    /// The address that won the last race, as its place in the list: the next one begins with it.
     pub best: u8,
     /// Kept-alive connections.
     pub idle: Vec<(FlowId, ClientConn)>,
@@ -146,10 +146,25 @@ impl Proxy {
             self.origins.len() - 1
         });
         if same.is_none() {
-            self.origins[n].best = 0;
+            self.origins[n].best = self.best_of(origin);
             self.origins[n].place = place;
         }
         n as u16
+    }
+
+    /// The address to begin with at an origin whose addresses are other ones than before: the one that won last, or
+    /// one of its family.
+    fn best_of(&self, origin: &Origin) -> u8 {
+        let new = &origin.addresses;
+        let won = self.origins.iter().find_map(|o| {
+            let (old, port) = o.place.as_ref()?;
+            let is_it = *port == origin.port && old.iter().any(|a| new.contains(a));
+            is_it.then(|| old.get(usize::from(o.best)))?
+        });
+        let Some(won) = won else { return 0 };
+        let at = new.iter().position(|a| a == won);
+        let at = at.or_else(|| new.iter().position(|a| a.is_ipv6() == won.is_ipv6()));
+        at.unwrap_or(0) as u8
     }
 
     /// New requests follow `program` from now on; those under way keep theirs. Gives whether it was taken.
