@@ -3,13 +3,15 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use dataplane::lines::LineReader;
 use dataplane::port::mem::wire;
 use dataplane::{Ctr, Time};
 use hugepages::PagePolicy;
 use l7::cache::policy::hash::HashKeys;
 use l7::cache::policy::rules::CacheRules;
 use l7::cache::store::{Store, StoreConfig};
-use l7::proxy::{Origin, OriginTimeouts, Program, ProxyConfig};
+use l7::phases::LogFormat;
+use l7::proxy::{LogTo, Origin, OriginTimeouts, Program, ProxyConfig};
 
 use crate::support::peers::{Act, Asked, Peers};
 use crate::support::{ORIGIN_IP, ORIGIN_IP6, ORIGIN_PORT, Shared, config, core_with};
@@ -44,7 +46,19 @@ pub fn site(origins: Vec<Origin>, cached: bool) -> ProxyConfig {
 
 /// A node of one core that runs it.
 pub fn node(config: ProxyConfig) -> Peers {
+    node_of(config, &Shared::new(1))
+}
+
+/// The same; and what it writes into the ring of its log.
+pub fn logged_node(mut config: ProxyConfig) -> (Peers, LineReader) {
+    config.log = Some(LogTo { target: 0, format: LogFormat::Text });
     let shared = Shared::new(1);
+    let peers = node_of(config, &shared);
+    let reader = shared.lines.lock().expect("no panic").pop().expect("a ring");
+    (peers, reader)
+}
+
+fn node_of(config: ProxyConfig, shared: &Shared) -> Peers {
     let (near, far) = wire(4096, 1600);
     let cache = config.routes.iter().any(|r| r.cache.is_some()).then(|| {
         let bells = Arc::clone(&shared.bells);
@@ -53,8 +67,8 @@ pub fn node(config: ProxyConfig) -> Peers {
         let store = Store::reserve(store, PagePolicy::NormalOnly, wake).expect("a store");
         (store.handle(0), HashKeys(7, 8))
     });
-    let core = core_with(Program::new(config), cache, 1024, near, &shared, 0);
-    Peers::new(vec![core], vec![far], shared.segment)
+    let core = core_with(Program::new(config), cache, 1024, near, shared, 0);
+    Peers::new(vec![core], vec![far], Arc::clone(&shared.segment))
 }
 
 /// A node with an origin at `[V6, v4()]`.
@@ -80,9 +94,14 @@ pub fn wait(p: &mut Peers, ms: u64, origin: &mut dyn FnMut(&Asked, u64) -> Act) 
     p.until(then, origin);
 }
 
+/// All that a client has got so far; and takes it.
+pub fn text(p: &mut Peers, port: u16) -> String {
+    String::from_utf8_lossy(&std::mem::take(p.client_got(port).0)).into_owned()
+}
+
 /// The statuses that a client has got so far, in order; and takes them.
 pub fn statuses(p: &mut Peers, port: u16) -> Vec<u16> {
-    let text = String::from_utf8_lossy(&std::mem::take(p.client_got(port).0)).into_owned();
+    let text = text(p, port);
     let first = |part: &str| part.split(' ').next().and_then(|n| n.parse().ok());
     text.split("HTTP/1.1 ").skip(1).filter_map(first).collect()
 }

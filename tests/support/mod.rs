@@ -28,7 +28,7 @@ use l7::proxy::{
     Answer, Cells, ClientTimeouts, HEAD_CELL_BYTES, LogTo, Origin, OriginTimeouts, Program, Proxy,
     ProxyConfig,
 };
-use millrace::node::{CoreAnswer, CoreOrder, Desk, NodePipeline, Orders};
+use millrace::node::{CoreOrder, Desk, NodePipeline, Orders};
 use stack::neigh::Neighbours;
 use stack::{Iface, Net, Stack, Steering, Tcp, TcpConfig, Udp};
 
@@ -104,7 +104,7 @@ impl Shared {
     }
 
     /// The control side's end of the cores' trays.
-    pub fn desk(&self) -> Desk<CoreOrder, CoreAnswer> {
+    pub fn desk(&self) -> Desk<CoreOrder> {
         let trays = self.orders.iter().map(|o| Arc::clone(&o.tray)).collect();
         Desk::new(trays, Arc::clone(&self.bells))
     }
@@ -195,7 +195,8 @@ pub fn core_with(
         heads: pool("head", 64, HEAD_CELL_BYTES),
     };
     let is_logged = program.config.log.is_some();
-    let mut proxy = Proxy::new(program, &limits, &mut arena, cells, cache, c.clone()).unwrap();
+    let proxy = Proxy::new(program, &limits, &mut arena, cells, cache, c.clone()).unwrap();
+    let mut proxy = proxy.on_core(n, shared.orders.len());
     if is_logged {
         let (writer, reader) = lines::ring(LOG_BYTES);
         proxy.log_to(writer, 7);

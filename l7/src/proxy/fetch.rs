@@ -250,6 +250,7 @@ impl Proxy {
             let (step, used) = match e.conn.read_body(&input) {
                 Ok(ok) => ok,
                 Err(_) => {
+                    e.blame = true;
                     refused = true;
                     break;
                 }

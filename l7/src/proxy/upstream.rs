@@ -44,7 +44,13 @@ impl Proxy {
     fn pick(&mut self, io: &Io<'_>, x: ExchangeId) -> Pick {
         let e = &self.exchanges[x];
         let nowhere = e.plan.as_ref().and_then(|v| v.places_of(e.route)).map_or(0, |p| p.nowhere);
-        self.groups[e.group as usize].set.pick(io.now, e.key, e.tried | nowhere)
+        let set = &mut self.groups[e.group as usize].set;
+        let pick = set.pick(io.now, e.key, e.tried | nowhere);
+        let back = set.take_back();
+        if back != 0 {
+            self.say_taken_back(io.now, x, back);
+        }
+        pick
     }
 
     /// Sends the request to an origin: its own connection from now on.
