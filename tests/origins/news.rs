@@ -45,30 +45,30 @@ fn checks_say_why() {
     let (mut p, mut lines) = logged_node(checked(site(vec![origin(&[v4()])], false)));
     let down =
         |why: &str| (NEWS_WARN, format!("origin origin.lab of site * is down, by its health checks: {why}"));
-    let up = (NEWS_INFO, "origin origin.lab of site * is up again, by its health checks".to_owned());
+    let up = || (NEWS_INFO, "origin origin.lab of site * is up again, by its health checks".to_owned());
     wait(&mut p, 3 * SECOND, &mut says(204));
     assert_eq!(news(&mut lines), [], "it was up from the start");
     wait(&mut p, 5 * SECOND, &mut says(500));
     assert_eq!(news(&mut lines), [down("status 500")], "once");
     wait(&mut p, 5 * SECOND, &mut says(204));
-    assert_eq!(news(&mut lines), [up.clone()]);
+    assert_eq!(news(&mut lines), [up()]);
     p.refuses = true;
     wait(&mut p, 5 * SECOND, &mut says(204));
     assert_eq!(news(&mut lines), [down("the connection is refused")]);
     p.refuses = false;
     wait(&mut p, 5 * SECOND, &mut says(204));
-    assert_eq!(news(&mut lines), [up.clone()]);
+    assert_eq!(news(&mut lines), [up()]);
     p.silent = true;
     wait(&mut p, 5 * SECOND, &mut says(204));
     assert_eq!(news(&mut lines), [down("no answer in time")]);
     p.silent = false;
     wait(&mut p, 5 * SECOND, &mut says(204));
-    assert_eq!(news(&mut lines), [up.clone()]);
+    assert_eq!(news(&mut lines), [up()]);
     let mut nonsense = |_: &Asked, _: u64| Act::Send(b"220 mail.lab\r\n".to_vec(), false);
     wait(&mut p, 5 * SECOND, &mut nonsense);
     assert_eq!(news(&mut lines), [down("its answer is not HTTP")]);
     wait(&mut p, 5 * SECOND, &mut says(204));
-    assert_eq!(news(&mut lines), [up]);
+    assert_eq!(news(&mut lines), [up()]);
     wait(&mut p, 5 * SECOND, &mut |_, _| Act::Close);
     assert_eq!(news(&mut lines), [down("it has closed the connection without an answer")]);
 }

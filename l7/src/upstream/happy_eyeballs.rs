@@ -224,6 +224,6 @@ mod tests {
 
     #[test]
     fn small() {
-        assert!(size_of::<Race>() <= 40);
+        assert!(size_of::<Race>() <= 56);
     }
 }
