@@ -167,6 +167,13 @@ fn the_origin_is_blamed_only_when_all_have_failed() {
     config.upstreams[0].settings.outlier = Some(OutlierSettings { failures: 1, ejection_ns: 1_000 * MS });
     let mut p = node(config);
     p.ways.insert(V6, Way::Refuses);
+    p.ways.insert(v4(), Way::Silent);
+    // One has failed, and who wanted it leaves before the other has.
+    let client = p.connect(&get("/1"));
+    wait(&mut p, 50, &mut |_, _| Act::Hold);
+    at_rest(&mut p, client);
+    assert_eq!(count(&p, Ctr::OriginEjections), 0);
+    p.ways.remove(&v4());
     let mut asked = 0;
     for n in 1..=5 {
         let client = p.connect(&get("/1"));

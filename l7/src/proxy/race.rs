@@ -44,12 +44,12 @@ impl Proxy {
                     Ok(()) => {}
                     Err(why) => {
                         let e = &mut self.exchanges[x];
-                        e.race.failed(if e.origin.is_some() { Lane::Newer } else { Lane::Older });
+                        let lane = if e.origin.is_some() { Lane::Newer } else { Lane::Older };
                         if why == ConnectError::NoRoute {
-                            e.blame = true;
+                            e.race.failed(lane);
                         } else {
                             // Without a port or a flow of ours, the next one would fare no better.
-                            e.race.give_up();
+                            e.race.give_up(lane);
                         }
                         status = 503;
                     }
@@ -60,7 +60,6 @@ impl Proxy {
                 }
                 Attempt::TimedOut(lane) => {
                     self.counters.inc(Ctr::OriginConnectTimeout);
-                    self.exchanges[x].blame = true;
                     self.exchanges[x].race.failed(lane);
                     self.drop_lane(io, x, lane);
                     status = 504;
@@ -74,7 +73,9 @@ impl Proxy {
                     return;
                 }
                 Attempt::Failed => {
-                    if !self.exchanges[x].blame || !self.retry(io, x, Sent::Nothing) {
+                    let e = &mut self.exchanges[x];
+                    e.blame = e.race.has_failed();
+                    if !e.blame || !self.retry(io, x, Sent::Nothing) {
                         self.fail(io, x, status);
                     }
                     return;
@@ -127,7 +128,6 @@ impl Proxy {
         if events.has(Events::CLOSED) {
             self.counters.inc(Ctr::OriginConnectFailed);
             let timed_out = io.tcp.close_reason(flow) == CloseReason::TimedOut;
-            self.exchanges[x].blame = true;
             self.exchanges[x].race.failed(lane);
             self.drop_lane(io, x, lane);
             self.race_on(io, x, if timed_out { 504 } else { 502 });
@@ -143,8 +143,6 @@ impl Proxy {
         let won = self.exchanges[x].race.won(lane);
         self.drop_lane(io, x, other);
         let e = &mut self.exchanges[x];
-        // What another address has failed to do is no fault any more.
-        e.blame = false;
         e.connected = true;
         let (flow, route) = (e.origin, e.route);
         let slot = &mut self.origins[e.slot as usize];

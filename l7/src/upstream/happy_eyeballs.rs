@@ -53,13 +53,16 @@ pub struct Race {
     begun: u8,
     /// One has failed since the last was begun.
     hurries: bool,
+    /// One has failed at all.
+    has_failed: bool,
     /// Address and beginning of each that is under way, the older one first.
     running: [Option<(u8, Time)>; 2],
 }
 
 impl Race {
     /// No race: nothing is under way, and nothing to be tried.
-    pub const OVER: Race = Race { addresses: 0, first: 0, begun: 0, hurries: false, running: [None; 2] };
+    pub const OVER: Race =
+        Race { addresses: 0, first: 0, begun: 0, hurries: false, has_failed: false, running: [None; 2] };
 
     /// A race between so many addresses, in turn from `first`.
     pub fn new(addresses: usize, first: u8) -> Race {
@@ -104,6 +107,11 @@ impl Race {
     /// An attempt failed (refused, timed out, no route): the next one need not wait. When it was the older one, the
     /// newer takes its place.
     pub fn failed(&mut self, lane: Lane) {
+        self.has_failed = true;
+        self.ended(lane);
+    }
+
+    fn ended(&mut self, lane: Lane) {
         self.running = match lane {
             Lane::Older => [self.running[1], None],
             Lane::Newer => [self.running[0], None],
@@ -116,9 +124,16 @@ impl Race {
         std::mem::replace(self, Race::OVER).running[lane as usize]
     }
 
-    /// No further address is tried; those under way go on.
-    pub fn give_up(&mut self) {
+    /// An attempt could not be begun for want of something of ours: no further address is tried, and those under way
+    /// go on.
+    pub fn give_up(&mut self, lane: Lane) {
+        self.ended(lane);
         self.addresses = self.begun;
+    }
+
+    /// Whether an attempt has failed, by the origin's doing.
+    pub fn has_failed(&self) -> bool {
+        self.has_failed
     }
 
     /// Attempts begun so far.
@@ -188,9 +203,6 @@ mod tests {
         assert_eq!(say(&mut race, 500), [MakeRoom, Connect(2), WaitUntil(ms(750))]);
         assert_eq!(race.running, [Some((1, ms(250))), Some((2, ms(500)))]);
         race.failed(Lane::Newer);
-        let mut short = race;
-        short.give_up();
-        assert_eq!(say(&mut short, 510), [WaitUntil(ms(5_250))]);
         assert_eq!(say(&mut race, 510), [Connect(3), WaitUntil(ms(5_250))]);
         assert_eq!(say(&mut race, 5_250), [TimedOut(Lane::Older), WaitUntil(ms(5_510))]);
         assert_eq!(say(&mut race, 5_510), [TimedOut(Lane::Older), Failed]);
@@ -220,6 +232,18 @@ mod tests {
         assert_eq!(race.poll(ms(100), short), TimedOut(Lane::Older));
         race.failed(Lane::Older);
         assert_eq!(race.poll(ms(100), short), Connect(1));
+    }
+
+    #[test]
+    fn without_means_of_our_own_no_more_is_tried_and_nobody_has_failed() {
+        let mut race = Race::new(3, 0);
+        say(&mut race, 0);
+        assert_eq!(race.poll(ms(250), PATIENCE), Connect(1));
+        race.give_up(Lane::Newer);
+        assert_eq!(say(&mut race, 250), [WaitUntil(ms(5_000))]);
+        assert!(!race.has_failed());
+        race.failed(Lane::Older);
+        assert_eq!((say(&mut race, 300), race.has_failed()), (vec![Failed], true));
     }
 
     #[test]
