@@ -28,7 +28,7 @@ use l7::proxy::{
     Answer, Cells, ClientTimeouts, HEAD_CELL_BYTES, LogTo, Origin, OriginTimeouts, Program, Proxy,
     ProxyConfig,
 };
-use millrace::node::{CoreAnswer, CoreOrder, Desk, NodePipeline, Orders};
+use millrace::node::{CoreOrder, Desk, NodePipeline, Orders};
 use stack::neigh::Neighbours;
 use stack::{Iface, Net, Stack, Steering, Tcp, TcpConfig, Udp};
 
@@ -37,6 +37,9 @@ pub const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 pub const NODE_IP: [u8; 4] = [10, 0, 0, 1];
 pub const CLIENT_IP: [u8; 4] = [10, 0, 0, 2];
 pub const ORIGIN_IP: [u8; 4] = [10, 0, 0, 3];
+/// The node's address, and an origin's, over IPv6.
+pub const NODE_IP6: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+pub const ORIGIN_IP6: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 3);
 pub const NODE_PORT: u16 = 80;
 pub const ORIGIN_PORT: u16 = 8000;
 /// Connection `i` comes from this port plus `i`.
@@ -105,7 +108,7 @@ impl Shared {
     }
 
     /// The control side's end of the cores' trays.
-    pub fn desk(&self) -> Desk<CoreOrder, CoreAnswer> {
+    pub fn desk(&self) -> Desk<CoreOrder> {
         let trays = self.orders.iter().map(|o| Arc::clone(&o.tray)).collect();
         Desk::new(trays, Arc::clone(&self.bells))
     }
@@ -182,6 +185,7 @@ pub fn core_with(
     let port = MemPort::new(near, rx.clone(), NODE_MAC, 1500, 0).trust_wire("mem", "bench".to_owned());
     let mut iface = Iface::new(NODE_MAC, 1500);
     iface.add(std::net::Ipv4Addr::from(NODE_IP).into(), 24);
+    iface.add(NODE_IP6.into(), 64);
     iface.peer_mac = Some(PEER_MAC);
     iface.tx_checksum_offload = true;
     let headers = pool("header", limits.header_cells, 256);
@@ -195,7 +199,8 @@ pub fn core_with(
         heads: pool("head", 64, HEAD_CELL_BYTES),
     };
     let is_logged = program.config.log.is_some();
-    let mut proxy = Proxy::new(program, &limits, &mut arena, cells, cache, c.clone()).unwrap();
+    let proxy = Proxy::new(program, &limits, &mut arena, cells, cache, c.clone()).unwrap();
+    let mut proxy = proxy.on_core(n, shared.orders.len());
     if is_logged {
         let (writer, reader) = lines::ring(LOG_BYTES);
         proxy.log_to(writer, 7);

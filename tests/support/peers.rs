@@ -2,6 +2,7 @@
 //! and reorders nothing. Several cores are turned one after the other.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use dataplane::Time;
@@ -10,7 +11,9 @@ use dataplane::counters::Segment;
 use dataplane::port::mem::WireEnd;
 use millrace::node::NodePipeline;
 
-use super::{CLIENT_IP, NODE_IP, NODE_MAC, NODE_PORT, ORIGIN_IP, ORIGIN_PORT, PEER_MAC, UNIX_NS_AT_START};
+use super::{
+    CLIENT_IP, NODE_IP, NODE_IP6, NODE_MAC, NODE_PORT, ORIGIN_IP, ORIGIN_PORT, PEER_MAC, UNIX_NS_AT_START,
+};
 
 const FIRST_PORT: u16 = 10_000;
 const PORTS: usize = 50_000;
@@ -33,9 +36,20 @@ pub enum Act {
 /// What the origin saw: the node's port, and the head.
 pub type Asked = (u16, String);
 
+/// What an address of the origin does with a SYN.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    Refuses,
+    Silent,
+    /// Answers after so long.
+    Slow(u64),
+}
+
 /// One end of a connection.
 #[derive(Default)]
 struct End {
+    /// The origin's address; `None`: the one that all have.
+    at: Option<IpAddr>,
     snd: u32,
     una: u32,
     window: u32,
@@ -66,6 +80,12 @@ pub struct Peers {
     pub refuses: bool,
     /// The origin does not even do that.
     pub silent: bool,
+    /// The same for one of its addresses.
+    pub ways: BTreeMap<IpAddr, Way>,
+    /// The origin's addresses that SYNs came to, with the node's port, and when.
+    pub syns: Vec<(Time, IpAddr, u16)>,
+    /// SYNs that are answered later.
+    late: Vec<(Time, u16)>,
     wires: Vec<WireEnd>,
     clients: BTreeMap<u16, End>,
     origins: BTreeMap<u16, End>,
@@ -80,6 +100,9 @@ impl Peers {
             now: Time(10_000_000),
             refuses: false,
             silent: false,
+            ways: BTreeMap::new(),
+            syns: Vec::new(),
+            late: Vec::new(),
             wires,
             clients: BTreeMap::new(),
             origins: BTreeMap::new(),
@@ -192,6 +215,13 @@ impl Peers {
                 self.take(&frame);
             }
         }
+        while let Some(i) = self.late.iter().position(|(due, _)| *due <= self.now) {
+            busy = true;
+            let (_, port) = self.late.swap_remove(i);
+            if !self.end(true, port).reset {
+                self.accept(port);
+            }
+        }
         busy |= self.serve(origin);
         busy |= self.flush(false);
         busy |= self.flush(true);
@@ -223,7 +253,8 @@ impl Peers {
 
     /// When the node has something to do next.
     pub fn deadline(&self) -> Option<Time> {
-        self.cores.iter().filter_map(|c| c.pipeline.next_deadline()).min()
+        let late = self.late.iter().map(|(due, _)| *due);
+        self.cores.iter().filter_map(|c| c.pipeline.next_deadline()).chain(late).min()
     }
 
     /// The origin hears what has come.
@@ -280,29 +311,37 @@ impl Peers {
 
     fn take(&mut self, f: &[u8]) {
         let ip = &f[14..];
-        let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
-        let t = &ip[20..total];
+        let number = |at: usize| usize::from(u16::from_be_bytes([ip[at], ip[at + 1]]));
+        let is_v6 = ip[0] >> 4 == 6;
+        let (to, t): (IpAddr, &[u8]) = if is_v6 {
+            let to: [u8; 16] = ip[24..40].try_into().expect("an address");
+            (to.into(), &ip[40..40 + number(4)])
+        } else {
+            let to: [u8; 4] = ip[16..20].try_into().expect("an address");
+            (to.into(), &ip[20..number(2)])
+        };
         let (sport, dport) = (u16::from_be_bytes([t[0], t[1]]), u16::from_be_bytes([t[2], t[3]]));
         let seq = u32::from_be_bytes([t[4], t[5], t[6], t[7]]);
         let ack = u32::from_be_bytes([t[8], t[9], t[10], t[11]]);
         let window = u32::from(u16::from_be_bytes([t[14], t[15]]));
         let (bits, payload) = (t[13], &t[usize::from(t[12] >> 4) * 4..]);
-        let origin = ip[16..20] == ORIGIN_IP;
+        let origin = to != IpAddr::from(CLIENT_IP);
         let port = if origin { sport } else { dport };
         if origin && bits & SYN != 0 {
-            if self.silent {
+            let way = self.ways.get(&to).copied();
+            self.syns.push((self.now, to, port));
+            if self.silent || way == Some(Way::Silent) {
                 return;
             }
-            let e =
-                End { snd: 7000, una: 7000, rcv: seq.wrapping_add(1), window, open: true, ..End::default() };
+            let rcv = seq.wrapping_add(1);
+            let e = End { at: Some(to), snd: 7000, una: 7000, rcv, window, ..End::default() };
             self.origins.insert(port, e);
-            if self.refuses {
-                self.end(true, port).gone = true;
-                self.frame(true, port, RST | ACK, &[]);
-                return;
+            match way {
+                _ if self.refuses => self.refuse(port),
+                Some(Way::Refuses) => self.refuse(port),
+                Some(Way::Slow(ns)) => self.late.push((self.now.plus_ns(ns), port)),
+                _ => self.accept(port),
             }
-            self.frame(true, port, SYN | ACK, &[]);
-            self.end(true, port).snd += 1;
             return;
         }
         let all = if origin { &mut self.origins } else { &mut self.clients };
@@ -335,26 +374,47 @@ impl Peers {
         e.owes_ack |= !payload.is_empty() || bits & FIN != 0;
     }
 
+    fn refuse(&mut self, port: u16) {
+        self.end(true, port).gone = true;
+        self.frame(true, port, RST | ACK, &[]);
+    }
+
+    fn accept(&mut self, port: u16) {
+        self.end(true, port).open = true;
+        self.frame(true, port, SYN | ACK, &[]);
+        self.end(true, port).snd += 1;
+    }
+
     fn frame(&mut self, from_origin: bool, port: u16, bits: u8, payload: &[u8]) {
-        let (src, sport, dport) = match from_origin {
-            true => (ORIGIN_IP, ORIGIN_PORT, port),
-            false => (CLIENT_IP, port, NODE_PORT),
-        };
+        let (sport, dport) = if from_origin { (ORIGIN_PORT, port) } else { (port, NODE_PORT) };
         let wire = usize::from(port) % self.wires.len();
         let e = self.end(from_origin, port);
         let (snd, rcv) = (e.snd, e.rcv);
         let window = e.room.map_or(u16::MAX, |r| r.min(0xffff) as u16);
+        let (src, six) = match e.at {
+            Some(IpAddr::V6(at)) => ([0; 4], Some(at)),
+            Some(IpAddr::V4(at)) => (at.octets(), None),
+            None => (if from_origin { ORIGIN_IP } else { CLIENT_IP }, None),
+        };
         let options: &[u8] = if bits & SYN != 0 { &[2, 4, 5, 0xb4] } else { &[] };
         let ok = self.wires[wire].send_with(|b| {
-            let len = 40 + options.len() + payload.len();
+            let tcp_len = 20 + options.len() + payload.len();
+            let ip_len = if six.is_some() { 40 } else { 20 };
+            let len = ip_len + tcp_len;
             b[..6].copy_from_slice(&NODE_MAC);
             b[6..12].copy_from_slice(&PEER_MAC);
-            b[12..14].copy_from_slice(&[8, 0]);
             let ip = &mut b[14..];
-            ip[..12].copy_from_slice(&[0x45, 0, (len >> 8) as u8, len as u8, 0, 0, 0x40, 0, 64, 6, 0, 0]);
-            ip[12..16].copy_from_slice(&src);
-            ip[16..20].copy_from_slice(&NODE_IP);
-            let t = &mut ip[20..];
+            if let Some(at) = six {
+                ip[..8].copy_from_slice(&[0x60, 0, 0, 0, (tcp_len >> 8) as u8, tcp_len as u8, 6, 64]);
+                ip[8..24].copy_from_slice(&at.octets());
+                ip[24..40].copy_from_slice(&NODE_IP6.octets());
+            } else {
+                ip[..12].copy_from_slice(&[0x45, 0, (len >> 8) as u8, len as u8, 0, 0, 0x40, 0, 64, 6, 0, 0]);
+                ip[12..16].copy_from_slice(&src);
+                ip[16..20].copy_from_slice(&NODE_IP);
+            }
+            b[12..14].copy_from_slice(if six.is_some() { &[0x86, 0xdd] } else { &[8, 0] });
+            let t = &mut b[14 + ip_len..];
             t[..2].copy_from_slice(&sport.to_be_bytes());
             t[2..4].copy_from_slice(&dport.to_be_bytes());
             t[4..8].copy_from_slice(&snd.to_be_bytes());

@@ -157,6 +157,7 @@ impl Proxy {
         let mut sink = SliceSink::new(&mut self.key);
         if write_key(&url, &rules.key, &mut sink).is_err() {
             self.counters.inc(Ctr::CacheBypassed);
+            self.exchanges[x].fwd = Some(Fwd::Bypass);
             return None;
         }
         let key_len = sink.len();

@@ -201,10 +201,16 @@ impl Proxy {
             return Act::Error(501);
         }
         match &route.answer {
-            Answer::Stub(_) => match &plan.stubs[number as usize] {
-                Some(body) => return Act::Stub(body.clone()),
-                None => return Act::Error(500),
-            },
+            Answer::Stub(body) => {
+                // Without a cell when the plan was made there may be one now; a body that fits in none has none ever.
+                return match plan.stubs[number as usize].clone().or_else(|| self.cells.store(body)) {
+                    Some(body) => Act::Stub(body),
+                    None => {
+                        self.counters.inc(Ctr::PoolPayloadEmpty);
+                        Act::Error(503)
+                    }
+                };
+            }
             Answer::Nobody => return Act::Error(404),
             Answer::Upstream(_) => {}
         }
