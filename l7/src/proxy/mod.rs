@@ -34,6 +34,7 @@ mod reads;
 mod request;
 mod respond;
 mod side;
+mod slices;
 mod upstream;
 mod waiting;
 mod waits;
