@@ -193,6 +193,48 @@ fn an_object_that_has_shrunk() {
 }
 
 #[test]
+fn a_seek_beyond_the_end() {
+    let mut p = node(1, 1024, 8 << 20);
+    let mut file = File::new(3 * S);
+    // The origin's answer to the request for a slice is the client's own.
+    let got = ask(&mut p, &mut file, &get("/beyond", "Range: bytes=9000000-\r\n"));
+    assert_eq!((got.status, file.asked.len()), (416, 1));
+    assert_eq!(field(&got.head, "content-range"), Some(format!("bytes */{}", 3 * S)));
+    // It is not, where the range may not be meant.
+    let got = ask(&mut p, &mut file, &get("/beyond", "Range: bytes=9000000-\r\nIf-Range: \"old\"\r\n"));
+    assert_eq!(got.status, 416, "this origin looks at no If-Range, but was asked");
+    assert!(file.asked.len() > 2);
+    let clients: Vec<u16> =
+        (0..20).map(|_| p.connect(&get("/beyond", "Range: bytes=9000000-\r\n"))).collect();
+    p.settle(&mut |a: &Asked, _| file.serve(a));
+    for c in clients {
+        assert!(p.client_got(c).0.starts_with(b"HTTP/1.1 416 "));
+    }
+}
+
+#[test]
+fn an_error_in_the_middle_drops_nothing() {
+    let mut p = node(1, 1024, 8 << 20);
+    let mut file = File::new(8 * S);
+    let client = p.connect(&get("/503", ""));
+    let mut n = 0;
+    let got = answer(&mut p, client, false, &mut |a: &Asked, _| {
+        n += 1;
+        if n == 5 {
+            return Act::Send(b"HTTP/1.1 503 X\r\nContent-Length: 1\r\n\r\nx".to_vec(), false);
+        }
+        file.serve(a)
+    });
+    assert!(!got.whole && file.body[..4 * S].starts_with(&got.body), "{} bytes", got.body.len());
+    assert_eq!(p.segment.read().get(Ctr::CacheSlicesMismatched), 0);
+    let then = p.now.plus_ns(5_000_000_000);
+    p.until(then, &mut |a: &Asked, _| file.serve(a));
+    file.asked.clear();
+    whole(&mut p, &mut file, "/503");
+    assert_eq!(file.slices().into_keys().collect::<Vec<_>>(), [4, 5, 6, 7]);
+}
+
+#[test]
 fn empty_and_other_answers() {
     let mut p = node(1, 1024, 8 << 20);
     let empty = |a: &Asked, _: u64| {

@@ -17,5 +17,6 @@ mod operations;
 mod origins;
 mod reloads;
 mod script;
+mod slices;
 mod traffic;
 mod upstreams;

@@ -80,7 +80,9 @@ pub(crate) fn all(bytes: &[u8], class: u8) -> bool {
 /// The first position from `pos` on that is not of `CLASS`; `buf.len()` when there is none.
 #[inline]
 pub(crate) fn skip<const CLASS: u8>(buf: &[u8], pos: usize) -> usize {
-    first(buf, pos, |block| simd::outside(block, const { &simd::columns(CLASS, &CLASS_OF) }, |b| is(b, CLASS)))
+    first(buf, pos, |block| {
+        simd::outside(block, const { &simd::columns(CLASS, &CLASS_OF) }, |b| is(b, CLASS))
+    })
 }
 
 /// The first position from `pos` on that a mask says of its block; `buf.len()` when there is none. The zeros behind the

@@ -18,7 +18,7 @@ use crate::cache::policy::validate::{freshen, is_selected_by};
 use crate::cache::policy::vary;
 use crate::cache::store::{Claim, Fill, Handle, ObjectId, Pick};
 use crate::http1::{
-    HeadScan, Parsed, RequestHead, ResponseHead, SliceSink, parse_request, write_interim_to_client,
+    FieldName, HeadScan, Parsed, RequestHead, ResponseHead, SliceSink, parse_request, write_interim_to_client,
 };
 
 /// For how long requests for something that is not shared do not wait for each other, seconds.
@@ -30,6 +30,8 @@ enum Kept {
     Yes(ObjectId),
     /// Not for the store. `mark`: nor are those that come after it.
     Not { mark: bool },
+    /// Not for the store either: it answers the client whose fetch it is.
+    Answer,
     /// It counts as no answer.
     Failed,
     /// It confirms something else than what is stored: that has to be fetched.
@@ -75,15 +77,20 @@ impl Proxy {
             }
             Kept::Failed => Took::Failed(status),
             Kept::Anew => Took::Ends(Outcome::Open),
+            Kept::Answer if !self.goes_on(f) => {
+                self.counters.inc(Ctr::CacheSlicesRefused);
+                Took::NotForStore
+            }
+            Kept::Answer => Took::Ends(Outcome::NoSlice),
             Kept::Not { mark } => {
                 self.counters.inc(Ctr::CacheNotStored);
                 if mark && status < 500 {
                     self.mark_pass(f, response_ms);
                 }
-                if self.is_of_use_to_nobody(f, status) {
-                    return Took::Ends(Outcome::NoSlice);
+                match self.in_place_of_a_slice(f, status) {
+                    Some(outcome) => Took::Ends(outcome),
+                    None => Took::NotForStore,
                 }
-                Took::NotForStore
             }
         }
     }
@@ -139,7 +146,12 @@ impl Proxy {
         let new = match storable(&facts, head, wanted, rules, times) {
             Ok(new) => new,
             Err(why) => {
+                let headers = asked.headers();
+                let is_answer =
+                    facts.range && !facts.conditional && headers.known(FieldName::IfRange).next().is_none();
                 let mark = match (wanted, head.status()) {
+                    // The range that the client wants begins even later.
+                    (Some(wanted), 416) if wanted.start > 0 && is_answer => return Kept::Answer,
                     // No slice of this URL would be of use; nor can there be any of an empty one.
                     (Some(_), 206) => true,
                     (Some(wanted), 416) => wanted.start == 0,
@@ -254,14 +266,23 @@ impl Proxy {
         }
     }
 
-    /// Whether what came in place of a slice cannot be the answer to the client that asked for it.
-    fn is_of_use_to_nobody(&mut self, f: ExchangeId, status: u16) -> bool {
-        let Side::Fetches(s) = &self.exchanges[f].side else { return false };
-        if s.slice.is_none() {
-            return false;
-        }
+    /// What the client of a fetch hears of an answer that came in place of a slice, where that cannot be its own answer.
+    fn in_place_of_a_slice(&mut self, f: ExchangeId, status: u16) -> Option<Outcome> {
+        let Side::Fetches(s) = &self.exchanges[f].side else { return None };
+        s.slice?;
         self.counters.inc(Ctr::CacheSlicesRefused);
-        matches!(status, 206 | 416) || (s.first.is_some() && self.exchanges[s.first].responding)
+        match status {
+            206 | 416 => Some(Outcome::NoSlice),
+            _ if !self.goes_on(f) => None,
+            200 => Some(Outcome::NoSlice),
+            _ => Some(Outcome::Failed(502)),
+        }
+    }
+
+    /// Whether the client of a fetch is in the middle of a body.
+    fn goes_on(&self, f: ExchangeId) -> bool {
+        let Side::Fetches(s) = &self.exchanges[f].side else { return false };
+        s.first.is_some() && self.exchanges[s.first].responding
     }
 
     /// Early hints and the like: for the first client, while it waits.

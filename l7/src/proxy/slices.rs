@@ -344,6 +344,10 @@ impl Proxy {
         if is_it && Representation::of(&b, &self.keys) == Some(rest.of) {
             return Next::Read(object);
         }
+        if !is_it && !matches!(facts.status, 200 | 404 | 410) {
+            // That says nothing about the object.
+            return Next::Nowhere;
+        }
         // Within a millisecond there may be both: then the new one is fetched once more.
         let until_ms = facts.response_ms;
         self.mismatched(asked.url_hash, until_ms)
