@@ -201,7 +201,7 @@ fn slices_of_a_cache() {
     requests(&mut rig, 10_000, GET);
     assert_eq!(COUNT.get(), 0, "allocations over 10,000 requests");
     let s = rig.segment.read();
-    assert!(s.get(Ctr::CacheSlicesFetched) > 1_000, "{}", s.get(Ctr::CacheSlicesFetched));
+    assert!(s.get(Ctr::CacheSlicesFetched) > 100, "{}", s.get(Ctr::CacheSlicesFetched));
     assert_eq!(s.get(Ctr::Http2xx), s.get(Ctr::HttpRequests));
 }
 

@@ -77,7 +77,7 @@ impl Proxy {
         for _ in 0..MOVES_MAX {
             let wanted = SliceWanted::at(at, asked.rules.slice_bytes);
             asked.slice = Some(SliceOf { wanted, url_hash });
-            let found = self.find_slice(asked, url_len)?;
+            let mut found = self.find_slice(asked, url_len)?;
             if let (Found::Stored { .. }, Some(b)) = (&found.0, Blob::read(&self.blob))
                 && let Some(body) = body_of(&plan(&asked.facts, asked.head, &b, None, asked.now_ms))
                 && !wanted.has(body.start)
@@ -85,6 +85,10 @@ impl Proxy {
                 // If-Range, or a range from the end: it is this slice that tells.
                 at = body.start;
                 continue;
+            }
+            if let (Found::Nothing { vary_miss }, Found::Nothing { vary_miss: true }) = (&mut found.0, &whole)
+            {
+                *vary_miss = true;
             }
             return Some(found);
         }
