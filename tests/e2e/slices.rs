@@ -84,14 +84,7 @@ fn slices() {
         assert_eq!(answers(&lab, "/resume"), [(206, 21 - 9)]);
     });
     c.check("many at once", || {
-        lab.ask(
-            60,
-            &format!(
-                "for i in $(seq 20); do curl -fsS http://{EDGE_V4}/crowd | cmp - {} & pids+=\" $!\"; done; \
-                 for p in $pids; do wait $p || exit 1; done",
-                www.join("crowd").display()
-            ),
-        );
+        crowd(&lab, &["crowd"]);
         assert_eq!(answers(&lab, "/crowd"), [(206, 21)]);
     });
     c.check("heads and conditions", || {
@@ -135,8 +128,49 @@ fn slices() {
         assert!(cut.len() < film.len() && film.starts_with(&cut), "{} bytes, of one version", cut.len());
         get("changing", "");
     });
+    c.check("purge by prefix and host", || {
+        for what in [["--prefix", "http://10.80.0.1/fil"], ["--host", EDGE_V4]] {
+            get("film", "");
+            let out = lab.millrace(&[&["purge", "--node", "e2e", "--json"][..], &what].concat());
+            let said: serde_json::Value = serde_json::from_slice(&out.stdout).expect("JSON");
+            assert!(said["objects"].as_u64().is_some_and(|n| n >= 21), "{said}");
+            let before = answers(&lab, "/film")[0].1;
+            get("film", "");
+            assert_eq!(answers(&lab, "/film")[0].1, before + 21, "{what:?}");
+        }
+    });
     let s = edge.at_rest();
     assert!(count(&s, "cache.slices_mismatched") >= 1);
     assert_eq!(count(&s, "http.aborted"), count(&s, "cache.slices_mismatched"));
+    drop(edge);
+    if std::thread::available_parallelism().is_ok_and(|n| n.get() > 1) {
+        c.check("many at once, on two cores", || {
+            let line = "ip tuntap del mr0 mode tap && ip tuntap add mr0 mode tap multi_queue && \
+                        ip link set mr0 master br0 up";
+            assert!(lab.sh_in(&lab.net(), 10, line).status.success());
+            let edge = lab.edge(&config(SITE).replace("name = \"e2e\"", "name = \"e2e\"\ncores = [0, 1]"));
+            for name in ["two", "three"] {
+                fs::write(www.join(name), &film).expect("written");
+            }
+            crowd(&lab, &["two", "three"]);
+            for name in ["/two", "/three"] {
+                assert_eq!(answers(&lab, name), [(206, 21)], "{name}");
+            }
+            let s = edge.at_rest();
+            for core in s["cores"].as_array().expect("cores") {
+                assert!(core["counters"]["cache.slices_served"].as_u64() > Some(0), "{core}");
+            }
+        });
+    }
     c.end();
+}
+
+/// Twenty clients at once for each of these files.
+fn crowd(lab: &Lab, names: &[&str]) {
+    let www = lab.dir().join("www");
+    let one = |name: &&str| {
+        format!("curl -fsS http://{EDGE_V4}/{name} | cmp - {} & pids+=\" $!\";", www.join(name).display())
+    };
+    let all: String = names.iter().map(one).collect();
+    lab.ask(90, &format!("for i in $(seq 20); do {all} done; for p in $pids; do wait $p || exit 1; done"));
 }

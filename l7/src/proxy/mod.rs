@@ -18,6 +18,7 @@
 mod body;
 mod cached;
 mod checking;
+mod claim;
 mod config;
 mod events;
 mod exchange;

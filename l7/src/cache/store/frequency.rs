@@ -24,7 +24,7 @@ impl Frequency<'_> {
         if sets == 0 {
             return u8::MAX;
         }
-        let at = ((hash >> 32) * sets >> 32) as usize * WAYS;
+        let at = (((hash >> 32) * sets) >> 32) as usize * WAYS;
         let set = &self.0[at..at + WAYS];
         let print = hash as u32;
         let now = now_s as u32 & SECONDS_MASK;

@@ -40,3 +40,26 @@ impl Store {
         self.has_parts.load(Acquire)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hugepages::PagePolicy;
+
+    use crate::cache::store::{Store, StoreConfig};
+
+    #[test]
+    fn what_is_noted_of_parts() {
+        let config = StoreConfig::for_bytes(1 << 20, 2, [1, 2]);
+        let store = Store::reserve(config, PagePolicy::NormalOnly, Box::new(|_| {})).expect("memory");
+        let (mut a, b) = (store.handle(0), store.handle(1));
+        assert!(!store.has_parts());
+        a.note_parts();
+        assert!(store.has_parts());
+        a.drop_parts(7, 1000);
+        b.drop_parts(7, 900);
+        assert_eq!((b.parts_gone_until(7), b.parts_gone_until(8)), (1000, 0), "the latest counts");
+        // Both cores count requests in one table.
+        assert_eq!((a.count_request(9, 5), b.count_request(9, 5), a.count_request(1 << 40, 5)), (1, 2, 1));
+        a.quiescent();
+    }
+}
