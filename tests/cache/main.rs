@@ -10,5 +10,6 @@ mod down;
 mod rig;
 mod slices;
 mod slices_odd;
+mod slices_random;
 #[path = "../support/mod.rs"]
 mod support;
