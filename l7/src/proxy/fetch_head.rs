@@ -75,7 +75,8 @@ impl Proxy {
                 self.offer_first(io, f, object);
                 Took::Head { n, status, len: 0 }
             }
-            Kept::Failed => Took::Failed(status),
+            // An answer that is none is not the client's either.
+            Kept::Failed => Took::Failed(if status < 500 { 502 } else { status }),
             Kept::Anew => Took::Ends(Outcome::Open),
             Kept::Answer if !self.goes_on(f) => {
                 self.counters.inc(Ctr::CacheSlicesRefused);
@@ -131,7 +132,11 @@ impl Proxy {
                         }
                         Kept::Yes(stale)
                     }
-                    _ => Kept::Failed,
+                    _ => {
+                        // It was purged or evicted meanwhile, or has no room for the new head: those who wait look again.
+                        store.unlink(stale);
+                        Kept::Anew
+                    }
                 };
             }
             let failure = OriginFailure::Status(head.status());
