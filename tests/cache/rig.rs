@@ -20,6 +20,11 @@ const MS: u64 = 1_000_000;
 
 /// A node of so many cores, with the sites of the cases, for so many connections a core.
 pub fn node(cores: usize, flows: u32, object_bytes_max: u64) -> Peers {
+    node_of(cores, flows, CACHE_BYTES, object_bytes_max)
+}
+
+/// The same with a cache of this size.
+pub fn node_of(cores: usize, flows: u32, cache_bytes: u64, object_bytes_max: u64) -> Peers {
     let dotted = |ip: [u8; 4]| std::net::Ipv4Addr::from(ip).to_string();
     let mut text = format!(
         "[node]\nname = \"table\"\nmemory = \"256MiB\"\n[cache]\nmemory = \"64MiB\"\n\
@@ -53,7 +58,7 @@ pub fn node(cores: usize, flows: u32, object_bytes_max: u64) -> Peers {
     )
     .expect("a program");
     let shared = Shared::new(cores);
-    let mut store = StoreConfig::for_bytes(CACHE_BYTES, cores as u32 + 1, [5, 6]);
+    let mut store = StoreConfig::for_bytes(cache_bytes, cores as u32 + 1, [5, 6]);
     store.object_bytes_max = object_bytes_max;
     let bells = Arc::clone(&shared.bells);
     let wake = Box::new(move |core: usize| bells.ring(core));
