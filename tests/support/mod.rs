@@ -45,6 +45,10 @@ pub const ORIGIN_PORT: u16 = 8000;
 /// Connection `i` comes from this port plus `i`.
 const FIRST_PORT: u16 = 10_000;
 
+/// Frames that the wire of a [`Rig`] holds each way. They are used in turn, so that a larger ring would cost a core
+/// cache misses that a device's DMA spares it.
+const RIG_FRAMES: usize = 256;
+
 /// Room of a core's log: for less than a thousand lines.
 const LOG_BYTES: usize = 128 << 10;
 const HOUR_NS: u64 = 3_600_000_000_000;
@@ -385,7 +389,7 @@ impl Rig {
     /// A node of as many cores as `shared` is for, over a device that spreads frames like this.
     pub fn with_cores(who: Who, conns: usize, response: Vec<u8>, shared: &Shared, spread: Spread) -> Rig {
         let n = shared.orders.len();
-        let (near, far): (Vec<_>, Vec<_>) = (0..n).map(|_| wire(2048, 1600)).unzip();
+        let (near, far): (Vec<_>, Vec<_>) = (0..n).map(|_| wire(RIG_FRAMES, 1600)).unzip();
         let cores = near.into_iter().enumerate();
         let mut cores = cores.map(|(i, near)| core_of(&who, conns as u32, near, shared, i));
         let core = cores.next().expect("a core");

@@ -282,9 +282,11 @@ pub fn put_head_end(
 ) -> Result<(), Full> {
     let keep_alive = keep_alive && body != BodyLength::UntilClose;
     put_framing(body, sink)?;
-    let keep_10 = keep_alive && version == Version::Http10;
-    put_connection(&[(!keep_alive, b"close"), (keep_10, b"keep-alive")], sink)?;
-    sink.put(b"\r\n")
+    sink.put(match (keep_alive, version) {
+        (true, Version::Http11) => b"\r\n",
+        (true, Version::Http10) => b"Connection: keep-alive\r\n\r\n",
+        (false, _) => b"Connection: close\r\n\r\n",
+    })
 }
 
 /// Whether it answers HEAD and a body would have been possible.

@@ -192,6 +192,8 @@ pub struct Exchange {
     pub upgrade: bool,
     /// Whether the timer for the head runs (the first head's does from the start).
     pub head_timed: bool,
+    /// Whether nothing of a request has been noted since the last one was let go of.
+    is_reset: bool,
     /// When the head was complete.
     pub started: Time,
 }
@@ -245,6 +247,7 @@ impl Exchange {
             request_body: BodyLength::None,
             upgrade: false,
             head_timed: true,
+            is_reset: false,
             started: Time(0),
         }
     }
@@ -271,6 +274,12 @@ impl Exchange {
         self.head_timed = true;
         self.peer_id = PeerId::NONE;
         self.announces = false;
+        self.is_reset = false;
+    }
+
+    /// Something of a request is about to be noted.
+    pub(super) fn touch(&mut self) {
+        self.is_reset = false;
     }
 
     /// Whether it is a fetch: no client waits at its end.
@@ -285,6 +294,9 @@ impl Exchange {
 
     /// Lets go of everything that belongs to one request, for the next one on the same connection.
     pub fn reset_request(&mut self) {
+        if std::mem::replace(&mut self.is_reset, true) {
+            return;
+        }
         self.origin = FlowId::NONE;
         self.origin_in = None;
         debug_assert!(!self.counted && self.ticket.is_none(), "left without telling its origins");

@@ -129,7 +129,7 @@ impl Proxy {
                 };
             }
             let failure = OriginFailure::Status(head.status());
-            if decide_on_failure(&facts, old.facts(), soft, failure, times.response_ms).is_some() {
+            if decide_on_failure(&facts, &old.facts(), soft, failure, times.response_ms).is_some() {
                 return Kept::Failed;
             }
         }

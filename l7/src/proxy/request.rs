@@ -72,6 +72,7 @@ impl Proxy {
         if self.draining {
             e.server.close_soon_after();
         }
+        e.touch();
         if e.server.state() == ServerState::Idle {
             // The next request of the connection follows what is current now.
             e.plan = Some(Rc::clone(&self.current));
@@ -133,6 +134,7 @@ impl Proxy {
     pub(super) fn begin_unreadable(&mut self, io: &Io<'_>, x: ExchangeId) {
         let peer = self.client_address(io.tcp, x).ip();
         let e = &mut self.exchanges[x];
+        e.touch();
         e.site = NO_SITE;
         e.method = Method::Get;
         e.version = Version::Http11;

@@ -1,8 +1,8 @@
 //! One keyed hash for keys, variants and tags: without the node's secret nobody can make two of them meet.
 
-use core::hash::Hasher;
-
 use siphasher::sip::SipHasher13;
+
+use crate::cache::store::hash::sip13;
 
 /// The node's secret; random at start, the same on every core.
 #[derive(Clone, Copy, Debug)]
@@ -10,10 +10,9 @@ pub struct HashKeys(pub u64, pub u64);
 
 impl HashKeys {
     /// The hash of a key text or a tag.
+    #[inline]
     pub fn hash(&self, text: &[u8]) -> u64 {
-        let mut hasher = self.hasher();
-        hasher.write(text);
-        hasher.finish()
+        sip13([self.0, self.1], text)
     }
 
     pub(super) fn hasher(&self) -> SipHasher13 {

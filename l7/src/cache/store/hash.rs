@@ -1,7 +1,8 @@
 //! SipHash-1-3 (Aumasson and Bernstein 2012) of a key. Keyed, because clients choose what they ask for, and must
 //! not be able to choose its bucket.
 
-pub(super) fn sip13(key: [u64; 2], message: &[u8]) -> u64 {
+#[inline]
+pub(in crate::cache) fn sip13(key: [u64; 2], message: &[u8]) -> u64 {
     let mut v = [
         key[0] ^ 0x736f_6d65_7073_6575,
         key[1] ^ 0x646f_7261_6e64_6f6d,
@@ -13,10 +14,12 @@ pub(super) fn sip13(key: [u64; 2], message: &[u8]) -> u64 {
         absorb(&mut v, u64::from_le_bytes(*w));
     }
     // The last word: what is left, and the length in its top byte.
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    last[7] = message.len() as u8;
-    absorb(&mut v, u64::from_le_bytes(last));
+    let left = match message.last_chunk::<8>() {
+        // In one load, as a copy of unknown length would be a call.
+        Some(last) => u64::from_le_bytes(*last).checked_shr(64 - 8 * rest.len() as u32).unwrap_or(0),
+        None => rest.iter().rev().fold(0, |word, &b| word << 8 | u64::from(b)),
+    };
+    absorb(&mut v, left | (message.len() as u64) << 56);
     v[2] ^= 0xff;
     for _ in 0..3 {
         round(&mut v);

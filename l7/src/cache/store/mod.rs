@@ -59,7 +59,7 @@ mod evict;
 mod fill;
 mod ghost;
 mod handle;
-mod hash;
+pub(super) mod hash;
 mod header;
 mod lock;
 mod lookup;
