@@ -8,7 +8,7 @@ if cargo deny --version >/dev/null 2>&1; then
     exec cargo deny --offline --locked check bans licenses sources
 fi
 
-allowed='Apache-2.0|Apache-2.0 WITH LLVM-exception|MIT|0BSD|ISC|Unlicense|Unicode-3.0'
+allowed='Apache-2.0|Apache-2.0 WITH LLVM-exception|MIT|0BSD|BSD-3-Clause|ISC|Unlicense|Unicode-3.0'
 cargo metadata --format-version 1 --locked |
     jq -r --arg allowed "$allowed" '
         # One side of an OR is enough; both sides of an AND are needed.

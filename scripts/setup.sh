@@ -34,7 +34,7 @@ say() {
     printf 'setup: %s\n' "$*"
 }
 
-# program → Debian package → what it is for
+# program → Debian package → what it is for; pc:NAME is a library that pkg-config knows, so:NAME one that is loaded
 wanted() {
     echo "cc build-essential linking"
     $minimal && return
@@ -50,6 +50,8 @@ wrk wrk load for tests and benches
 valgrind valgrind instruction counts of the benches
 jq jq reading --json output in tests
 openssl openssl test data, checksums, later certificates
+pc:libdpdk libdpdk-dev the dpdk port (cargo's feature "dpdk")
+so:libclang libclang-dev bindings to DPDK
 END
     if $browser; then echo "chromium chromium looking at the demo's page"; fi
 }
@@ -57,8 +59,16 @@ END
 missing_packages() {
     local program package rest
     while read -r program package rest; do
-        have "$program" || echo "$package"
+        is_there "$program" || echo "$package"
     done < <(wanted)
+}
+
+is_there() {
+    case "$1" in
+    pc:*) have pkg-config && pkg-config --exists "${1#pc:}" ;;
+    so:*) compgen -G "/usr/lib/llvm-*/lib/${1#so:}*.so*" >/dev/null || compgen -G "/usr/lib/*/${1#so:}*.so*" >/dev/null ;;
+    *) have "$1" ;;
+    esac
 }
 
 # --- Rust ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,135 @@
+//! Finds libdpdk, compiles the shim and makes the bindings; without the feature `dynamic`, nothing.
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=shim");
+    #[cfg(feature = "dynamic")]
+    if let Err(e) = dpdk::build() {
+        println!("cargo::error={}", e.mend);
+        eprintln!("{}", e.details);
+        std::process::exit(1);
+    }
+}
+
+#[cfg(feature = "dynamic")]
+mod dpdk {
+    use std::path::PathBuf;
+
+    /// The release that the port is written for; the next one may change what its structs look like.
+    const OLDEST: &str = "22.11";
+    const TOO_NEW: &str = "22.12";
+    /// What our own code calls; drivers are loaded by EAL.
+    const LIBRARIES: [&str; 4] = ["rte_ethdev", "rte_mbuf", "rte_mempool", "rte_eal"];
+
+    /// What the bindings hold.
+    const FUNCTIONS: &[&str] = &[
+        "mr_.*",
+        "rte_eal_(init|cleanup|hotplug_add|hotplug_remove)",
+        "rte_eth_dev_(adjust_nb_rx_tx_desc|close|configure|get_mtu|get_port_by_name|info_get|set_mtu|start|stop)",
+        "rte_eth_(link_get_nowait|macaddr_get|promiscuous_enable|stats_get)",
+        "rte_eth_(rx|tx)_queue_setup",
+        "rte_eth_xstats_(get|get_names)",
+        "rte_mempool_(avail_count|create_empty|free|obj_iter|populate_default|set_ops_byname)",
+        "rte_pktmbuf_(free_bulk|init|pool_init)",
+        "rte_strerror",
+        "rte_thread_(register|unregister)",
+        "rte_version",
+    ];
+    const TYPES: &[&str] = &[
+        "rte_eth_(conf|dev_info|link|stats|xstat|xstat_name)",
+        "rte_ether_addr",
+        "rte_mbuf",
+        "rte_mempool",
+        "rte_pktmbuf_pool_private",
+    ];
+    const CONSTANTS: &[&str] =
+        &["RTE_ETHER_ADDR_LEN", "RTE_MEMPOOL_F_.*", "RTE_PKTMBUF_HEADROOM", "RTE_MEMPOOL_CACHE_MAX_SIZE"];
+
+    /// Why there are no bindings.
+    pub struct Failure {
+        /// What to do, in one line.
+        pub mend: String,
+        /// What the tool said.
+        pub details: String,
+    }
+
+    impl Failure {
+        fn new(mend: impl Into<String>, details: impl ToString) -> Failure {
+            Failure { mend: mend.into(), details: details.to_string() }
+        }
+    }
+
+    pub fn build() -> Result<(), Failure> {
+        let library = pkg_config::Config::new()
+            .range_version(OLDEST..TOO_NEW)
+            // Its words for the linker name every library that there is.
+            .cargo_metadata(false)
+            .env_metadata(true)
+            .probe("libdpdk")
+            .map_err(|e| Failure::new(mend(&e), e))?;
+
+        // pkg-config's crate gives no flags but -I, -D, -L and -l; DPDK's headers need these two as well.
+        let flags = ["-include", "rte_config.h", "-march=corei7"];
+        let mut shim = cc::Build::new();
+        shim.file("shim/shim.c").includes(&library.include_paths).warnings(true);
+        for flag in flags {
+            shim.flag(flag);
+        }
+        shim.try_compile("millrace_dpdk_shim").map_err(|e| {
+            Failure::new("DPDK's headers do not compile; is a C compiler there? apt-get install gcc", e)
+        })?;
+        for dir in &library.link_paths {
+            println!("cargo::rustc-link-search=native={}", dir.display());
+        }
+        for name in LIBRARIES {
+            println!("cargo::rustc-link-lib=dylib={name}");
+        }
+
+        let mut bindings = bindgen::Builder::default()
+            .header("shim/shim.h")
+            .clang_args(flags)
+            .clang_args(library.include_paths.iter().map(|dir| format!("-I{}", dir.display())))
+            // RTE_BIT64 and the like are macros that only the compiler can evaluate.
+            .clang_macro_fallback()
+            .clang_macro_fallback_build_dir(out_dir())
+            // Packed structs with aligned members: Rust has no such thing, and we no use for them.
+            .opaque_type("rte_arp_.*|rte_l2tpv2.*|rte_gtp_psc.*")
+            .derive_default(true)
+            .layout_tests(false)
+            .generate_comments(false)
+            .use_core();
+        for name in FUNCTIONS {
+            bindings = bindings.allowlist_function(name);
+        }
+        for name in TYPES {
+            bindings = bindings.allowlist_type(name);
+        }
+        for name in CONSTANTS {
+            bindings = bindings.allowlist_var(name);
+        }
+        let no_libclang = "bindings to DPDK need libclang: apt-get install libclang-dev";
+        // bindgen panics when it finds no libclang, and says what it looked for.
+        let bindings = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| bindings.generate()))
+            .map_err(|_| Failure::new(no_libclang, "see the panic above"))?
+            .map_err(|e| Failure::new("no bindings could be made from DPDK's headers", e))?;
+        let path = out_dir().join("bindings.rs");
+        bindings.write_to_file(&path).map_err(|e| Failure::new(format!("cannot write {}", path.display()), e))
+    }
+
+    /// What to do when pkg-config does not find it.
+    fn mend(e: &pkg_config::Error) -> String {
+        match e {
+            pkg_config::Error::Command { .. } => {
+                "the feature \"dpdk\" needs pkg-config: apt-get install pkg-config".to_owned()
+            }
+            _ => format!(
+                "the feature \"dpdk\" needs libdpdk, {OLDEST} or newer and older than {TOO_NEW}: \
+                 apt-get install libdpdk-dev (Debian 12), or build without the feature"
+            ),
+        }
+    }
+
+    fn out_dir() -> PathBuf {
+        PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"))
+    }
+}
