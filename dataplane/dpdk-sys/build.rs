@@ -24,11 +24,10 @@ mod dpdk {
     /// What the bindings hold.
     const FUNCTIONS: &[&str] = &[
         "mr_.*",
-        "rte_eal_(init|cleanup|hotplug_add|hotplug_remove)",
-        "rte_eth_dev_(adjust_nb_rx_tx_desc|close|configure|get_mtu|get_port_by_name|info_get|set_mtu|start|stop)",
-        "rte_eth_(link_get_nowait|macaddr_get|promiscuous_enable|stats_get)",
+        "rte_eal_(init|hotplug_add|hotplug_remove)",
+        "rte_eth_dev_(adjust_nb_rx_tx_desc|close|configure|get_port_by_name|info_get|set_mtu|start|stop)",
+        "rte_eth_(macaddr_get|promiscuous_disable|promiscuous_enable|stats_get)",
         "rte_eth_(rx|tx)_queue_setup",
-        "rte_eth_xstats_(get|get_names)",
         "rte_mempool_(avail_count|create_empty|free|obj_iter|populate_default|set_ops_byname)",
         "rte_pktmbuf_(free_bulk|init|pool_init)",
         "rte_strerror",
@@ -36,14 +35,13 @@ mod dpdk {
         "rte_version",
     ];
     const TYPES: &[&str] = &[
-        "rte_eth_(conf|dev_info|link|stats|xstat|xstat_name)",
+        "rte_eth_(conf|dev_info|stats)",
         "rte_ether_addr",
         "rte_mbuf",
         "rte_mempool",
         "rte_pktmbuf_pool_private",
     ];
-    const CONSTANTS: &[&str] =
-        &["RTE_ETHER_ADDR_LEN", "RTE_MEMPOOL_F_.*", "RTE_PKTMBUF_HEADROOM", "RTE_MEMPOOL_CACHE_MAX_SIZE"];
+    const CONSTANTS: &[&str] = &["RTE_MEMPOOL_F_NO_IOVA_CONTIG", "RTE_PKTMBUF_HEADROOM"];
 
     /// Why there are no bindings.
     pub struct Failure {

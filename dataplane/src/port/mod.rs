@@ -8,9 +8,12 @@
 //! | [`tap`] | a kernel TAP device | CAP_NET_ADMIN in its network namespace |
 //! | [`pcap`] | writes what another port carries; replays a file | nothing |
 //! | `host` | ordinary kernel sockets, bridged over a `mem` wire (root package) | nothing |
+//! | `dpdk` | a virtual device of DPDK's; physical ones are to come | cargo's feature `dpdk`; what the device needs |
 //!
-//! DPDK and AF_XDP come with their issues; [`Port`] and the buffers are shaped for them.
+//! AF_XDP comes with its issue; [`Port`] and the buffers are shaped for both.
 
+#[cfg(feature = "dpdk")]
+pub mod dpdk;
 pub mod link;
 pub mod mem;
 pub mod pcap;
@@ -34,7 +37,7 @@ pub type Mac = [u8; 6];
 /// What a port is, as it actually runs: printed at start, shown in stats.
 #[derive(Clone, Debug)]
 pub struct LinkFacts {
-    /// `mem`, `tap`, `host`, `pcap`.
+    /// `mem`, `tap`, `host`, `pcap`, `dpdk`.
     pub kind: &'static str,
     /// The device, in the words of its kind.
     pub device: String,
@@ -116,14 +119,16 @@ impl<P: Port + ?Sized> Port for Box<P> {
 /// What a port has counted since it was opened. Every frame is in exactly one place of each sum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortStats {
-    /// Frames that reached us: given to the core, or dropped for want of a buffer, or too long.
+    /// Frames that reached us: given to the core, or missed, or dropped for want of a buffer, or too long.
     pub rx_packets: u64,
     /// Their bytes.
     pub rx_bytes: u64,
     /// Received, but no cell was free.
     pub rx_no_buffer: u64,
-    /// Received, but longer than a cell.
+    /// Received, but longer than a cell, or than the port's MTU allows.
     pub rx_too_long: u64,
+    /// Dropped by the device, because nobody fetched them in time. Their bytes are not known.
+    pub rx_missed: u64,
     /// Frames that the device has taken.
     pub tx_packets: u64,
     /// Their bytes.

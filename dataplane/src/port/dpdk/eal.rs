@@ -1,0 +1,191 @@
+//! DPDK's environment (EAL): started once in a process, from values of ours; and devices added to it and taken away.
+//!
+//! EAL pins the thread that starts it and would hand its mask on: it is started on a thread of its own, which may run
+//! wherever this process may, and ends. A core's thread registers itself, or DPDK would have no mempool cache for it.
+#![allow(unsafe_code)] // Calls of libdpdk that take C strings or nothing at all.
+
+use std::ffi::{CStr, CString, c_int};
+use std::sync::Mutex;
+
+use dpdk_sys as sys;
+use hugepages::PagePolicy;
+
+/// EAL's own heap: queues, rings, names of devices.
+const BASE_BYTES: u64 = 32 << 20;
+
+/// What EAL is started from.
+pub struct EalConfig {
+    /// For the buffers of all ports.
+    pub buffers_bytes: u64,
+    /// Whether hugepages are to be used.
+    pub pages: PagePolicy,
+    /// More arguments of EAL's, as on the command line of any DPDK program.
+    pub args: Vec<String>,
+}
+
+/// Proof that EAL runs in this process.
+#[derive(Clone, Copy, Debug)]
+pub struct Eal {
+    hugepages: bool,
+}
+
+impl Eal {
+    /// Starts EAL, if it does not run already: then what it was started from stays.
+    ///
+    /// # Errors
+    /// One sentence, with the mend. EAL can be tried only once in a process: later calls answer the same.
+    pub fn start(config: &EalConfig) -> Result<Eal, String> {
+        static ANSWER: Mutex<Option<Result<Eal, String>>> = Mutex::new(None);
+        let mut answer = ANSWER.lock().map_err(|_| "DPDK's start has panicked".to_owned())?;
+        answer.get_or_insert_with(|| start(config)).clone()
+    }
+
+    /// Whether its memory is in hugepages.
+    pub fn hugepages(self) -> bool {
+        self.hugepages
+    }
+
+    /// Makes this thread known to DPDK until it ends.
+    ///
+    /// # Errors
+    /// When DPDK has no room for another thread.
+    pub fn register_thread(self) -> Result<(), String> {
+        struct Seat(Result<(), String>);
+        impl Drop for Seat {
+            fn drop(&mut self) {
+                if self.0.is_ok() {
+                    // SAFETY: this thread registered itself, and uses DPDK no more: its locals are gone.
+                    unsafe { sys::rte_thread_unregister() }
+                }
+            }
+        }
+        thread_local! {
+            // SAFETY: EAL runs: there is an `Eal`.
+            static SEAT: Seat = Seat(match unsafe { sys::rte_thread_register() } {
+                0.. => Ok(()),
+                _ => Err(format!("DPDK takes no more threads: {}; use fewer cores", last_error())),
+            });
+        }
+        SEAT.with(|seat| seat.0.clone())
+    }
+
+    /// Adds the virtual device `name` and gives its DPDK port number.
+    pub(super) fn add_vdev(self, name: &CStr, args: &CStr) -> Result<u16, String> {
+        // SAFETY: EAL runs; three C strings that outlive the call.
+        let rc = unsafe { sys::rte_eal_hotplug_add(c"vdev".as_ptr(), name.as_ptr(), args.as_ptr()) };
+        if rc < 0 {
+            return Err(text(-rc));
+        }
+        let mut port = 0;
+        // A device can be taken and still have made no port. SAFETY: a C string, and a place for the number.
+        match unsafe { sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &raw mut port) } {
+            0 => Ok(port),
+            _ => Err("it was made without a port".to_owned()),
+        }
+    }
+
+    /// Removes it; its port must be closed.
+    pub(super) fn remove_vdev(self, name: &CStr) {
+        // SAFETY: EAL runs; two C strings that outlive the call.
+        unsafe { sys::rte_eal_hotplug_remove(c"vdev".as_ptr(), name.as_ptr()) };
+    }
+}
+
+fn start(config: &EalConfig) -> Result<Eal, String> {
+    let need_mib = (config.buffers_bytes + BASE_BYTES).div_ceil(1 << 20);
+    let free_mib = if config.pages == PagePolicy::NormalOnly { 0 } else { free_hugepages_mib() };
+    let hugepages = free_mib >= need_mib;
+    if config.pages == PagePolicy::HugeOnly && !hugepages {
+        return Err(format!(
+            "DPDK needs {need_mib} MiB of hugepages, and {free_mib} MiB are free; reserve more, as in \
+             sysctl vm.nr_hugepages={}",
+            need_mib.div_ceil(2)
+        ));
+    }
+    let arguments = arguments(need_mib, hugepages, &allowed_cpus(), &config.args);
+    let arguments: Result<Vec<_>, _> = arguments.into_iter().map(CString::new).collect();
+    let arguments = arguments.map_err(|_| "an argument for DPDK has a zero byte in it".to_owned())?;
+    let eal = std::thread::Builder::new().name("millrace-eal".to_owned());
+    let init = eal.spawn(move || {
+        // EAL keeps some of them.
+        let mut argv: Vec<_> = arguments.into_iter().map(CString::into_raw).collect();
+        // SAFETY: argc pointers to C strings that can be written to and live for ever.
+        let rc = unsafe { sys::rte_eal_init(argv.len() as c_int, argv.as_mut_ptr()) };
+        if rc < 0 { Err(last_error()) } else { Ok(()) }
+    });
+    let init = init.map_err(|e| format!("cannot start a thread for DPDK: {e}"))?;
+    match init.join() {
+        Ok(Ok(())) => Ok(Eal { hugepages }),
+        Ok(Err(e)) => Err(format!("DPDK does not start: {e}; its own message is above")),
+        Err(_) => Err("DPDK's start has panicked".to_owned()),
+    }
+}
+
+fn arguments(need_mib: u64, hugepages: bool, cpus: &[usize], more: &[String]) -> Vec<String> {
+    // The two are refused together.
+    let memory = if hugepages { "--in-memory" } else { "--no-huge" };
+    let cpus: Vec<String> = cpus.iter().map(usize::to_string).collect();
+    let mut all = vec!["millrace".to_owned(), memory.to_owned(), "-m".to_owned(), need_mib.to_string()];
+    // No other process is to find ours; what NICs there are is not looked at for virtual devices.
+    all.extend(["--no-pci", "--no-shconf", "--no-telemetry"].map(str::to_owned));
+    // One lcore of EAL's own, for the thread that starts it, on all CPUs that this process may use.
+    all.extend(["--lcores".to_owned(), format!("0@({})", cpus.join(","))]);
+    all.push("--log-level=error".to_owned());
+    all.extend(more.iter().cloned());
+    all
+}
+
+/// The CPUs that this process may run on.
+fn allowed_cpus() -> Vec<usize> {
+    // SAFETY: all zeroes is an empty set, and the call writes one set.
+    let set = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set);
+        set
+    };
+    // SAFETY: reads bits of the set.
+    let cpus: Vec<_> =
+        (0..libc::CPU_SETSIZE as usize).filter(|&n| unsafe { libc::CPU_ISSET(n, &set) }).collect();
+    if cpus.is_empty() { vec![0] } else { cpus }
+}
+
+/// Free hugepages of all sizes.
+fn free_hugepages_mib() -> u64 {
+    let Ok(sizes) = std::fs::read_dir("/sys/kernel/mm/hugepages") else { return 0 };
+    let free_kib = |size: std::fs::DirEntry| -> Option<u64> {
+        let name = size.file_name().into_string().ok()?;
+        let kib: u64 = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
+        let free: u64 =
+            std::fs::read_to_string(size.path().join("free_hugepages")).ok()?.trim().parse().ok()?;
+        Some(kib * free)
+    };
+    sizes.flatten().filter_map(free_kib).sum::<u64>() >> 10
+}
+
+/// What DPDK's last call on this thread failed with.
+pub(super) fn last_error() -> String {
+    // SAFETY: reads a thread-local.
+    text(unsafe { sys::mr_errno() })
+}
+
+/// DPDK's words for an error number.
+pub(super) fn text(errno: c_int) -> String {
+    // SAFETY: gives a C string that stays until this thread's next call; copied here.
+    unsafe { CStr::from_ptr(sys::rte_strerror(errno)) }.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_never_ask_for_no_hugepages_in_memory() {
+        let all = arguments(48, false, &[0, 3], &["--file-prefix=x".to_owned()]);
+        assert!(all.contains(&"--no-huge".to_owned()) && !all.contains(&"--in-memory".to_owned()));
+        assert!(all.windows(2).any(|w| w == ["-m", "48"]));
+        assert!(all.windows(2).any(|w| w == ["--lcores", "0@(0,3)"]));
+        assert_eq!(all.last().map(String::as_str), Some("--file-prefix=x"));
+        let all = arguments(48, true, &[0], &[]);
+        assert!(!all.contains(&"--no-huge".to_owned()) && all.contains(&"--in-memory".to_owned()));
+    }
+}

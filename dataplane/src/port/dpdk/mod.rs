@@ -1,0 +1,255 @@
+//! `dpdk`: a device of DPDK's, today any of its virtual ones, with one queue each way. Cargo's feature `dpdk`.
+//!
+//! ```text
+//!  driver ──► mbufs ── copy ──► our cells ──► core          a copy each way, for now: `mode` says so
+//!         ◄── mbufs ◄── copy ── head and tail ◄── TxQueue
+//! ```
+//!
+//! - `eal.rs`: DPDK's environment, once in a process, and threads known to it.
+//! - `device.rs`: one device, its mbufs, and all that is `unsafe` about them.
+//! - here: the port: what is counted, and what a device is called.
+//!
+//! A frame that is longer than the MTU allows is dropped and counted: some drivers (`net_af_packet`) cut what does not
+//! fit their ring without a word, and what is that long may have been cut. It is counted before a byte of it is read, as
+//! others (`net_null`) make up lengths beyond their buffers.
+
+mod device;
+mod eal;
+
+use self::device::{Device, MBUFS, Staged};
+pub use self::eal::{Eal, EalConfig};
+use super::{BURST_MAX, Burst, LinkFacts, Mac, Port, PortStats, TxQueue};
+use crate::{Pool, Time};
+
+/// Ethernet with a VLAN tag in front of the packet.
+const ETHERNET_BYTES: usize = 18;
+/// The device is asked this often what it missed: some ask the kernel, or a NIC's registers.
+const MISSED_EVERY_NS: u64 = 100_000_000;
+
+/// What a device is called: `net_ring0`, `net_tap0,iface=tap7`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VdevName<'a> {
+    /// Driver and number: unique in a process.
+    pub name: &'a str,
+    /// What follows the first comma.
+    pub args: &'a str,
+}
+
+impl VdevName<'_> {
+    /// Takes the words apart; `None` when they cannot be those of a virtual device.
+    pub fn parse(device: &str) -> Option<VdevName<'_>> {
+        let (name, args) = device.split_once(',').unwrap_or((device, ""));
+        let rest = name.strip_prefix("net_")?;
+        let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        // DPDK's own limit is 64 with the zero byte.
+        let named =
+            rest.starts_with(|c: char| c.is_ascii_lowercase()) && rest.bytes().all(good) && name.len() < 64;
+        let plain = args.bytes().all(|b| b.is_ascii_graphic());
+        (named && plain).then_some(VdevName { name, args })
+    }
+}
+
+/// What a port is made from.
+pub struct DpdkConfig<'a> {
+    /// The device.
+    pub device: &'a str,
+    /// Our address; `None`: the device's own, if it has a good one that is not the kernel's as well.
+    pub mac: Option<Mac>,
+    /// Our address where the device has none that will do.
+    pub fallback_mac: Mac,
+    /// Largest IP packet.
+    pub mtu: u16,
+}
+
+/// The one queue of a device.
+pub struct DpdkPort {
+    device: Device,
+    pool: Pool,
+    facts: LinkFacts,
+    stats: PortStats,
+    number: u8,
+    frame_bytes: usize,
+    /// Taken from the queue and written into mbufs, until the device has said how many it takes.
+    offered: Burst,
+    missed_next: Time,
+    missed_seen: u64,
+}
+
+impl DpdkPort {
+    /// Memory that DPDK needs for a port's mbufs: what to start [`Eal`] with.
+    pub fn buffers_bytes(mtu: u16) -> u64 {
+        device::mempool_bytes(frame_bytes(mtu))
+    }
+
+    /// Makes and starts the device, on the thread that will poll it; receives into `pool`.
+    ///
+    /// # Errors
+    /// One sentence, with the mend.
+    pub fn open(eal: Eal, config: &DpdkConfig<'_>, pool: Pool, number: u8) -> Result<DpdkPort, String> {
+        let name = config.device;
+        let Some(vdev) = VdevName::parse(name) else {
+            return Err(format!(
+                "\"{name}\" is not a virtual device of DPDK's; write one, as in net_tap0,iface=tap7"
+            ));
+        };
+        let explain = |e: String| format!("cannot open DPDK's {name}: {e}; {}", mend(vdev.name));
+        eal.register_thread().map_err(explain)?;
+        let frame_bytes = frame_bytes(config.mtu);
+        let mut device = Device::open(eal, vdev.name, vdev.args, config.mtu, frame_bytes).map_err(explain)?;
+        let own = device.mac();
+        // The kernel's side of a TAP has the address that DPDK says is the device's.
+        let usable = own != [0; 6] && own[0] & 1 == 0 && !vdev.name.starts_with("net_tap");
+        let mac = config.mac.unwrap_or(if usable { own } else { config.fallback_mac });
+        if mac != own {
+            // Virtual devices that cannot do this take every frame anyway.
+            device.be_promiscuous();
+        }
+        let facts = LinkFacts {
+            kind: "dpdk",
+            device: name.to_owned(),
+            mac,
+            mtu: config.mtu,
+            mode: format!(
+                "{}, 1 queue, copy, checksums in software, {MBUFS} mbufs in {}",
+                device.driver(),
+                if eal.hugepages() { "hugepages" } else { "normal pages" }
+            ),
+            rx_checksum_offload: false,
+            tx_checksum_offload: false,
+        };
+        let missed_seen = device.missed();
+        Ok(DpdkPort {
+            device,
+            pool,
+            facts,
+            stats: PortStats::default(),
+            number,
+            frame_bytes,
+            offered: Burst::new(),
+            missed_next: Time(0),
+            missed_seen,
+        })
+    }
+
+    /// Stops and removes the device; so does dropping the port. Gives the number of mbufs that did not come back,
+    /// which should be 0.
+    pub fn close(mut self) -> u32 {
+        self.device.close()
+    }
+
+    /// Frames that the device dropped because this core was too slow reached us as well.
+    #[cold]
+    fn count_missed(&mut self, now: Time) {
+        self.missed_next = Time(now.0 + MISSED_EVERY_NS);
+        let missed = self.device.missed();
+        let new = missed.saturating_sub(self.missed_seen);
+        self.missed_seen = missed;
+        self.stats.rx_packets += new;
+        self.stats.rx_missed += new;
+    }
+}
+
+fn frame_bytes(mtu: u16) -> usize {
+    usize::from(mtu) + ETHERNET_BYTES
+}
+
+/// What to do about a device that cannot be had.
+fn mend(name: &str) -> &'static str {
+    let needs = [
+        ("net_tap", "needs CAP_NET_ADMIN: run as root, or in `unshare -Urn`, and name a TAP that is free"),
+        ("net_af_packet", "needs root (CAP_NET_RAW, CAP_NET_ADMIN), and iface= an interface that is there"),
+        ("net_af_xdp", "needs root, and iface= an interface that is there"),
+        ("net_pcap", "needs rx_pcap=, tx_pcap= or iface=; look whether the file is there"),
+    ];
+    let known = needs.iter().find(|(driver, _)| name.starts_with(driver));
+    known.map_or("look at its arguments, and at DPDK's own message above", |(_, mend)| mend)
+}
+
+impl Port for DpdkPort {
+    fn rx_burst(&mut self, out: &mut Burst, now: Time) -> usize {
+        if now >= self.missed_next {
+            self.count_missed(now);
+        }
+        let before = out.len();
+        let (pool, stats, number, frame_bytes) = (&self.pool, &mut self.stats, self.number, self.frame_bytes);
+        self.device.receive(out.remaining_capacity(), |frame| {
+            stats.rx_packets += 1;
+            stats.rx_bytes += frame.len() as u64;
+            if frame.len() > frame_bytes {
+                stats.rx_too_long += 1;
+                return;
+            }
+            let Some(mut p) = pool.alloc() else {
+                stats.rx_no_buffer += 1;
+                return;
+            };
+            if !frame.parts(|bytes| p.append(bytes)) {
+                stats.rx_too_long += 1;
+                return;
+            }
+            let m = p.meta_mut();
+            m.arrival = now;
+            m.port = number;
+            out.push(p);
+        });
+        out.len() - before
+    }
+
+    fn tx_burst(&mut self, queue: &mut TxQueue, _now: Time) -> usize {
+        let mut refused = 0;
+        while self.offered.len() + refused < BURST_MAX {
+            let Some(p) = queue.pop() else { break };
+            match self.device.stage(|room| p.copy_to(room)) {
+                Staged::Done => self.offered.push(p),
+                Staged::TooLong => refused += 1,
+                Staged::NoBuffer => {
+                    queue.push_front(p);
+                    break;
+                }
+            }
+        }
+        self.stats.tx_errors += refused as u64;
+        if self.offered.is_empty() {
+            return refused;
+        }
+        let sent = self.device.send();
+        for p in self.offered.drain(sent..).rev() {
+            queue.push_front(p);
+        }
+        for p in self.offered.drain(..) {
+            self.stats.tx_packets += 1;
+            self.stats.tx_bytes += p.total_len() as u64;
+        }
+        sent + refused
+    }
+
+    fn facts(&self) -> &LinkFacts {
+        &self.facts
+    }
+
+    fn stats(&self) -> PortStats {
+        self.stats
+    }
+
+    fn rx_pool(&self) -> &Pool {
+        &self.pool
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_virtual_devices() {
+        let parse = |text| VdevName::parse(text).map(|v| (v.name, v.args));
+        assert_eq!(parse("net_ring0"), Some(("net_ring0", "")));
+        assert_eq!(parse("net_tap0,iface=tap7,mac=fixed"), Some(("net_tap0", "iface=tap7,mac=fixed")));
+        let long = format!("net_{}", "a".repeat(60));
+        for bad in
+            ["", "tap0", "net_", "net_0", "0000:3b:00.0", "net_Tap0", "net_tap0 ", "net_tap0,a b", &long]
+        {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+}

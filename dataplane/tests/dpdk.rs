@@ -1,0 +1,276 @@
+//! The `dpdk` port over virtual devices that need no privilege: what it counts, what it refuses, and that every mbuf
+//! comes back. EAL runs once in a process and devices are told apart by name, so these may share one or not.
+#![cfg(feature = "dpdk")]
+
+use std::path::{Path, PathBuf};
+
+use dataplane::core_loop::{Core, Pipeline};
+use dataplane::counters::{Segment, Snapshot};
+use dataplane::pcapng::{PcapReader, PcapWriter};
+use dataplane::port::PortStats;
+use dataplane::port::dpdk::{DpdkConfig, DpdkPort, Eal, EalConfig};
+use dataplane::{BURST_MAX, Burst, Counters, Ctr, Pool, Port, Time, TxQueue};
+use hugepages::PagePolicy;
+
+const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const MTU: u16 = 1500;
+
+/// Room for the ports of all tests at once.
+fn eal() -> Eal {
+    let buffers_bytes = 10 * DpdkPort::buffers_bytes(MTU);
+    Eal::start(&EalConfig { buffers_bytes, pages: PagePolicy::NormalOnly, args: Vec::new() }).expect("EAL")
+}
+
+fn cells(n: u32) -> Pool {
+    Pool::reserve("rx", n, 2048, PagePolicy::NormalOnly).expect("memory")
+}
+
+fn try_open(device: &str, pool: &Pool) -> Result<DpdkPort, String> {
+    let config = DpdkConfig { device, mac: None, fallback_mac: MAC, mtu: MTU };
+    DpdkPort::open(eal(), &config, pool.clone(), 0)
+}
+
+fn open(device: &str, pool: &Pool) -> DpdkPort {
+    try_open(device, pool).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// A frame of this length that can be told from others.
+fn frame(number: usize, len: usize) -> Vec<u8> {
+    (0..len).map(|i| (number * 31 + i) as u8).collect()
+}
+
+fn queue(pool: &Pool, frames: impl Iterator<Item = Vec<u8>>) -> TxQueue {
+    let mut queue = TxQueue::new(4096);
+    for f in frames {
+        let mut p = pool.alloc().expect("a cell");
+        assert!(p.append(&f));
+        queue.push(p);
+    }
+    queue
+}
+
+/// Sends every frame back.
+struct Echo(Counters);
+
+impl Pipeline for Echo {
+    fn burst(&mut self, rx: &mut Burst, tx: &mut [TxQueue], _now: Time) {
+        for p in rx.drain(..) {
+            self.0.inc(Ctr::RxForwarded);
+            tx[0].push(p);
+        }
+    }
+    fn timers(&mut self, _tx: &mut [TxQueue], _now: Time) -> bool {
+        false
+    }
+    fn next_deadline(&self) -> Option<Time> {
+        None
+    }
+}
+
+/// An echo over a port for so many passes; both laws hold after each.
+fn echo(port: DpdkPort, passes: u64) -> Snapshot {
+    let segment = Segment::in_memory(1);
+    let mut core = Core::new(vec![Box::new(port)], Echo(segment.writer(0)), segment.writer(0), 2 * BURST_MAX);
+    for pass in 0..passes {
+        core.pass(Time::from_ms(pass));
+        let s = segment.read();
+        assert_eq!((s.rx_imbalance(), s.tx_imbalance()), (0, 0), "pass {pass}");
+    }
+    segment.read()
+}
+
+/// A file of a test's own, gone when this is dropped.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn new(name: &str) -> Temporary {
+        Temporary(std::env::temp_dir().join(format!("millrace-dpdk-{}-{name}", std::process::id())))
+    }
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn null_gives_and_takes_whole_bursts() {
+    let pool = cells(512);
+    let port = open("net_null0", &pool);
+    assert_eq!((port.facts().kind, port.facts().mtu), ("dpdk", MTU));
+    assert!(port.facts().mode.contains("net_null, 1 queue, copy"), "{}", port.facts().mode);
+    let s = echo(port, 1000);
+    // The device always has a burst, of 64-byte frames, and takes all.
+    assert_eq!(s.get(Ctr::RxPackets), 1000 * BURST_MAX as u64);
+    assert_eq!(s.get(Ctr::RxBytes), 1000 * BURST_MAX as u64 * 64);
+    assert_eq!(s.get(Ctr::TxSent), s.get(Ctr::RxPackets));
+    assert_eq!(pool.free_count(), 512, "every cell is back");
+}
+
+#[test]
+fn what_goes_into_a_ring_comes_out_of_it() {
+    let pool = cells(1024);
+    let mut port = open("net_ring1", &pool);
+    let lengths: Vec<usize> = (14..=1518).step_by(16).collect();
+    let mut queue = queue(&pool, lengths.iter().enumerate().map(|(n, &len)| frame(n, len)));
+    while !queue.is_empty() {
+        assert!(port.tx_burst(&mut queue, Time(0)) > 0);
+    }
+    assert_eq!(pool.free_count(), 1024, "copied: nothing of ours is kept");
+    let (mut burst, mut got) = (Burst::new(), 0);
+    while port.rx_burst(&mut burst, Time(7)) > 0 {
+        for p in burst.drain(..) {
+            assert_eq!(p.head(), frame(got, lengths[got]));
+            assert_eq!((p.meta().arrival, p.meta().port), (Time(7), 0));
+            got += 1;
+        }
+    }
+    assert_eq!(got, lengths.len());
+    let bytes = lengths.iter().sum::<usize>() as u64;
+    let expected = PortStats {
+        rx_packets: got as u64,
+        rx_bytes: bytes,
+        tx_packets: got as u64,
+        tx_bytes: bytes,
+        ..PortStats::default()
+    };
+    assert_eq!(port.stats(), expected);
+    assert_eq!(port.close(), 0, "every mbuf is back");
+}
+
+#[test]
+fn heads_and_tails_leave_as_one_frame() {
+    let pool = cells(16);
+    let mut port = open("net_ring2", &pool);
+    let mut payload = pool.alloc().expect("a cell");
+    assert!(payload.append(b"..payload of two slices.."));
+    let payload = payload.into_slice(2, 21);
+    let mut p = pool.alloc().expect("a cell");
+    assert!(p.append(b"fourteen bytes "));
+    p.attach(payload.clone()).expect("room in the tail");
+    p.attach(payload).expect("room in the tail");
+    let mut queue = TxQueue::new(4);
+    queue.push(p);
+    assert_eq!(port.tx_burst(&mut queue, Time(0)), 1);
+    let mut burst = Burst::new();
+    assert_eq!(port.rx_burst(&mut burst, Time(0)), 1);
+    assert_eq!(burst[0].head(), b"fourteen bytes payload of two slicespayload of two slices");
+    burst.clear();
+    assert_eq!((pool.free_count(), port.close()), (16, 0));
+}
+
+#[test]
+fn a_full_ring_leaves_packets_in_the_queue_and_a_stop_empties_it() {
+    let pool = cells(2048);
+    let mut port = open("net_ring3", &pool);
+    let mut queue = queue(&pool, (0..1500).map(|n| frame(n, 60)));
+    while port.tx_burst(&mut queue, Time(0)) > 0 {}
+    let taken = port.stats().tx_packets;
+    assert!((512..1500).contains(&taken), "{taken}");
+    assert_eq!(queue.len() as u64 + taken, 1500);
+    assert_eq!(queue.front().expect("one more").head(), frame(taken as usize, 60), "still in order");
+    assert_eq!(port.close(), 0, "also those that lay in the ring");
+}
+
+#[test]
+fn a_file_is_replayed_with_exact_counts() {
+    let (from, to) = (Temporary::new("in.pcapng"), Temporary::new("out.pcap"));
+    let pool = cells(256);
+    // Every seventh is longer than the MTU allows; the longest do not fit an mbuf either.
+    let length = |n: usize| if n % 7 == 6 { 1519 + n * 20 } else { 60 + n };
+    let mut file = PcapWriter::create(from.path(), &["test"]).expect("a file");
+    for n in 0..100 {
+        file.write(Time(n as u64), 0, &[&frame(n, length(n))]).expect("written");
+    }
+    file.flush().expect("written");
+    let device = format!("net_pcap0,rx_pcap={},tx_pcap={}", from.path().display(), to.path().display());
+    let s = echo(open(&device, &pool), 50);
+    let (good, long): (Vec<usize>, Vec<usize>) = (0..100).partition(|n| n % 7 != 6);
+    assert_eq!(s.get(Ctr::RxPackets), 100);
+    assert_eq!(s.get(Ctr::RxBytes), (0..100).map(|n| length(n) as u64).sum::<u64>());
+    assert_eq!(s.get(Ctr::DropPortTooLong), long.len() as u64);
+    assert_eq!(s.get(Ctr::TxSent), good.len() as u64);
+    let mut reader = PcapReader::open(to.path()).expect("what it wrote");
+    let mut bytes = Vec::new();
+    for n in good {
+        assert!(reader.next_frame(&mut bytes).expect("readable").is_some(), "frame {n} is missing");
+        assert_eq!(bytes, frame(n, length(n)));
+    }
+    assert!(reader.next_frame(&mut bytes).expect("readable").is_none());
+}
+
+#[test]
+fn frames_beyond_the_mtu_are_counted_and_never_read() {
+    let pool = cells(64);
+    // This driver gives lengths beyond its buffers.
+    let mut port = open("net_null1,size=4000", &pool);
+    let mut burst = Burst::new();
+    for _ in 0..10 {
+        assert_eq!(port.rx_burst(&mut burst, Time(0)), 0);
+    }
+    let s = port.stats();
+    assert_eq!((s.rx_packets, s.rx_too_long), (10 * BURST_MAX as u64, 10 * BURST_MAX as u64));
+    assert_eq!((pool.stats().empty_count, port.close()), (0, 0));
+}
+
+#[test]
+fn frames_without_a_cell_are_counted_and_their_mbufs_go_back() {
+    let pool = cells(100);
+    let mut port = open("net_null2", &pool);
+    let mut held = Vec::new();
+    let mut burst = Burst::new();
+    for _ in 0..200 {
+        port.rx_burst(&mut burst, Time(0));
+        held.extend(burst.drain(..));
+    }
+    let s = port.stats();
+    assert_eq!((held.len() as u64, s.rx_packets), (100, 200 * BURST_MAX as u64));
+    assert_eq!(s.rx_no_buffer, s.rx_packets - 100);
+    assert_eq!(port.close(), 0);
+}
+
+#[test]
+fn a_packet_that_fits_no_mbuf_is_an_error_of_its_own() {
+    let large = Pool::reserve("large", 4, 16 << 10, PagePolicy::NormalOnly).expect("memory");
+    let mut port = open("net_ring4", &large);
+    let mut queue = queue(&large, [frame(1, 60), frame(2, 9000), frame(3, 60)].into_iter());
+    assert_eq!(port.tx_burst(&mut queue, Time(0)), 3);
+    let s = port.stats();
+    assert_eq!((s.tx_packets, s.tx_errors, s.tx_bytes), (2, 1, 120));
+    assert_eq!((large.free_count(), port.close()), (4, 0));
+}
+
+#[test]
+fn a_device_can_be_opened_again_and_again() {
+    let pool = cells(64);
+    for _ in 0..30 {
+        let mut port = open("net_ring5", &pool);
+        let mut queue = queue(&pool, (0..40).map(|n| frame(n, 100)));
+        assert_eq!(port.tx_burst(&mut queue, Time(0)), 40);
+        let mut burst = Burst::new();
+        assert_eq!(port.rx_burst(&mut burst, Time(0)), 40);
+        assert_eq!(port.close(), 0);
+    }
+}
+
+#[test]
+fn what_cannot_be_opened_says_why_and_harms_nothing() {
+    let pool = cells(16);
+    for (device, word) in [
+        ("net_nonesuch0", "cannot open DPDK's net_nonesuch0"),
+        ("net_pcap7,rx_pcap=/nowhere/at/all.pcap", "look whether the file is there"),
+        ("net_null7,colour=red", "look at its arguments"),
+        ("0000:3b:00.0", "not a virtual device"),
+    ] {
+        let e = try_open(device, &pool).err().unwrap_or_else(|| panic!("{device} was opened"));
+        assert!(e.contains(word), "{e}");
+    }
+    let first = open("net_ring6", &pool);
+    let e = try_open("net_ring6", &pool).err().expect("taken");
+    assert!(e.contains("net_ring6"), "{e}");
+    assert_eq!(first.close(), 0);
+}
