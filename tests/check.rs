@@ -1,7 +1,8 @@
 //! `millrace check` as operators see it: the real binary over files under tests/configs.
 //!
 //! Each file under bad/ states what is to be reported in its first lines, `# expect: LINE: cause; mend` for each
-//! error in order; the text given is the beginning of the line after the file's name.
+//! error in order; the text given is the beginning of the line after the file's name. with_dpdk/ and without_dpdk/
+//! hold those whose answer depends on cargo's feature `dpdk`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,8 +10,9 @@ use std::process::{Command, Output};
 
 #[test]
 fn every_bad_config_is_reported_as_it_says() {
-    let files = configs("bad");
+    let mut files = configs("bad");
     assert!(files.len() >= 20, "only {} bad configs", files.len());
+    files.extend(configs(if cfg!(feature = "dpdk") { "with_dpdk/bad" } else { "without_dpdk/bad" }));
     for file in files {
         let source = fs::read_to_string(&file).expect("a readable file");
         let expected: Vec<&str> = source.lines().map_while(|line| line.strip_prefix("# expect: ")).collect();
@@ -31,8 +33,11 @@ fn every_bad_config_is_reported_as_it_says() {
 
 #[test]
 fn every_good_config_is_good() {
-    let files = configs("good");
+    let mut files = configs("good");
     assert!(files.len() >= 3, "only {} good configs", files.len());
+    if cfg!(feature = "dpdk") {
+        files.extend(configs("with_dpdk/good"));
+    }
     for file in files {
         let output = check(&[file.to_str().expect("UTF-8")]);
         let stderr = String::from_utf8_lossy(&output.stderr);

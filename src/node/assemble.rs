@@ -20,6 +20,7 @@ use l7::proxy::{Cells, HEAD_CELL_BYTES, Program, Proxy};
 use stack::neigh::Neighbours;
 use stack::{Addr, Iface, Net, Stack, Steering, Tcp, TcpConfig, Udp};
 
+use super::dpdk;
 use super::orders::Orders;
 use super::pipeline::NodePipeline;
 use crate::access_log::RING_BYTES;
@@ -204,6 +205,11 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
                 let tap = TapPort::open(device, mac, p.mtu, rx.clone(), number, cores(&config))
                     .map_err(|e| e.to_string())?;
                 (Box::new(tap), None)
+            }
+            PortKind::Dpdk { device } => {
+                let (fallback_mac, pool) = (own_mac(device), rx.clone());
+                let opening = dpdk::Opening { port: p, device, fallback_mac, pool, number };
+                (dpdk::open(dpdk::start(&config, pages)?, opening)?, None)
             }
             PortKind::Host => {
                 let (end, mac, bridge) = wire.take().ok_or("only one host port can be had")?;

@@ -13,6 +13,7 @@
 
 mod assemble;
 mod demo;
+mod dpdk;
 mod names;
 mod orders;
 mod pipeline;
@@ -102,6 +103,8 @@ impl Node {
     /// One sentence, with the mend.
     pub fn start(mut config: Config) -> Result<Node, String> {
         let rundir = RunDir::create(&config.node.name).map_err(|e| e.to_string())?;
+        // Before the cores: what it starts may run wherever this thread may.
+        dpdk::start(&config, PagePolicy::Best)?;
         let cores = assemble::cores(&config);
         let segment = Segment::create(&rundir.counters(), cores)
             .map_err(|e| format!("cannot make {}: {e}", rundir.counters().display()))?;

@@ -18,11 +18,13 @@ pub mod link;
 pub mod mem;
 pub mod pcap;
 pub mod tap;
+mod vdev;
 
 use std::collections::VecDeque;
 
 use arrayvec::ArrayVec;
 
+pub use self::vdev::VdevName;
 use crate::{Packet, Pool, Time};
 
 /// The most packets that one rx or tx burst carries.

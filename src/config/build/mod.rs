@@ -85,7 +85,7 @@ pub fn config(
         }
     }
     top.finish();
-    reader.between_ports();
+    reader.between_ports(&node);
     reader.between_listeners();
     reader.between_sites();
     let cache = reader.cache(&cache_at, &node);

@@ -51,23 +51,10 @@ impl Reader<'_, '_> {
                 gateway.error("\"gateway\" means nothing for kind = \"host\"", mend);
             }
         }
-        let device = match kind {
-            Some(Kind::Tap) => match &device_value {
-                Some(value) => text(value, names::interface),
-                None => {
-                    let mend = "name the interface, as in device = \"tap0\"";
-                    self.context.report_absence(
-                        table.place(),
-                        "[[port]] of kind \"tap\" has no \"device\"",
-                        mend,
-                    );
-                    None
-                }
-            },
-            _ => None,
-        };
+        let device = kind.and_then(|kind| self.device(table, kind, device_value.as_ref()));
         let kind = match (kind, device) {
             (Some(Kind::Tap), Some(device)) => PortKind::Tap { device },
+            (Some(Kind::Dpdk), Some(device)) => PortKind::Dpdk { device },
             (Some(Kind::Host), _) => PortKind::Host,
             _ => {
                 self.whole = false;
@@ -93,6 +80,24 @@ impl Reader<'_, '_> {
             addresses,
             pcap: pcap_value.map(|v| v.place),
         });
+    }
+
+    /// The device of a kind that has one.
+    fn device(&self, table: &Table<'_, '_>, kind: Kind, value: Option<&Value<'_, '_>>) -> Option<String> {
+        let (word, mend) = match kind {
+            Kind::Host => return None,
+            Kind::Tap => ("tap", "name the interface, as in device = \"tap0\""),
+            Kind::Dpdk => ("dpdk", "name it, as in device = \"net_af_packet0,iface=eth1\""),
+        };
+        let Some(value) = value else {
+            let cause = format!("[[port]] of kind \"{word}\" has no \"device\"");
+            self.context.report_absence(table.place(), cause, mend);
+            return None;
+        };
+        match kind {
+            Kind::Dpdk => text(value, names::dpdk_device),
+            _ => text(value, names::interface),
+        }
     }
 
     /// The addresses that could be read, and whether these are all.
@@ -141,8 +146,13 @@ impl Reader<'_, '_> {
         gateways.into_iter().map(|g| g.value).collect()
     }
 
-    pub(super) fn between_ports(&self) {
+    pub(super) fn between_ports(&self, node: &Node) {
         let context = self.context;
+        let of_dpdk = self.ports.iter().find(|p| matches!(p.port.kind, PortKind::Dpdk { .. }));
+        if let (Some(at), true) = (of_dpdk, node.cores.len() > 1) {
+            let cause = "a port of kind \"dpdk\" for several cores is not yet in this version";
+            context.report(&at.device, cause, "list one core in \"cores\", or use kind = \"tap\"");
+        }
         let mut addresses: HashMap<IpAddr, &Place> = HashMap::new();
         for (i, at) in self.ports.iter().enumerate() {
             let before = &self.ports[..i];
@@ -152,10 +162,10 @@ impl Reader<'_, '_> {
                     format!("the port name {} is taken by line {}", quote(name), other.name.line(context));
                 context.report(&at.name, cause, "give each port a name of its own");
             }
-            if let Some(other) = before.iter().find(|p| p.port.kind == at.port.kind) {
+            if let Some(other) = before.iter().find(|p| p.port.kind.clashes(&at.port.kind)) {
                 let line = other.device.line(context);
                 let (cause, mend) = match &at.port.kind {
-                    PortKind::Tap { device } => (
+                    PortKind::Tap { device } | PortKind::Dpdk { device } => (
                         format!("the device {} is taken by the port of line {line}", quote(device)),
                         "give each port a device of its own",
                     ),
@@ -190,15 +200,24 @@ impl Reader<'_, '_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Tap,
+    Dpdk,
     Host,
 }
 
+/// What was left out of this build needs other words than what is not built yet.
+const NO_DPDK: (&str, &str) = (
+    "this millrace was built without DPDK",
+    "build it with `--features dpdk` (needs libdpdk-dev and libclang-dev), or use kind = \"tap\"",
+);
+
 fn port_kind(value: &Value<'_, '_>) -> Option<Kind> {
-    let mend = match value.string()? {
-        "dpdk" => "use kind = \"tap\" with a TAP device, or kind = \"host\"",
-        "af_xdp" => "use kind = \"tap\" with a TAP device bridged to the interface, or kind = \"host\"",
-        _ => return value.choice(&[("tap", Kind::Tap), ("host", Kind::Host)]),
-    };
-    value.error(format!("kind = {} is not yet in this version", quote(value.string()?)), mend);
+    match value.string()? {
+        "dpdk" if !cfg!(feature = "dpdk") => value.error(NO_DPDK.0, NO_DPDK.1),
+        "af_xdp" => {
+            let mend = "use kind = \"tap\" with a TAP device bridged to the interface, or kind = \"host\"";
+            value.error("kind = \"af_xdp\" is not yet in this version", mend);
+        }
+        _ => return value.choice(&[("tap", Kind::Tap), ("dpdk", Kind::Dpdk), ("host", Kind::Host)]),
+    }
     None
 }

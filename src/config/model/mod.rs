@@ -83,8 +83,26 @@ pub enum PortKind {
         /// Interface name, at most 15 bytes.
         device: String,
     },
+    /// A virtual device of DPDK's. Only where cargo's feature `dpdk` is on, and on one core.
+    Dpdk {
+        /// Name and arguments, as [`dataplane::port::VdevName`] takes them apart.
+        device: String,
+    },
     /// No device: ordinary kernel sockets, bridged in the process.
     Host,
+}
+
+impl PortKind {
+    /// Whether both would have the same device.
+    pub fn clashes(&self, other: &PortKind) -> bool {
+        match (self, other) {
+            (PortKind::Dpdk { device: a }, PortKind::Dpdk { device: b }) => {
+                // The rest are arguments: DPDK knows one device of a name.
+                a.split(',').next() == b.split(',').next()
+            }
+            _ => self == other,
+        }
+    }
 }
 
 /// An address with the length of its network's prefix.

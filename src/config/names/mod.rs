@@ -8,6 +8,8 @@ mod origin;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use dataplane::port::VdevName;
+
 use super::model::{Cidr, HostPattern};
 use super::report::quote;
 
@@ -238,6 +240,20 @@ pub fn interface(text: &str) -> Result<String, Wrong> {
         return wrong(format!("{} is not a name for an interface", quote(text)), mend);
     }
     Ok(text.to_string())
+}
+
+/// A device of DPDK's: today a virtual one.
+pub fn dpdk_device(text: &str) -> Result<String, Wrong> {
+    if VdevName::parse(text).is_some() {
+        return Ok(text.to_string());
+    }
+    let is_pci = text.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'));
+    if is_pci && text.contains(':') {
+        let mend = "use a virtual device on its interface, as in \"net_af_packet0,iface=eth1\"";
+        return wrong(format!("the PCI device {} is not yet in this version", quote(text)), mend);
+    }
+    let mend = "write a driver with a number, and its arguments, as in \"net_af_packet0,iface=eth1\"";
+    wrong(format!("{} is not a device of DPDK's", quote(text)), mend)
 }
 
 /// A name for a node or a port: it becomes a folder's name and a label in statistics.

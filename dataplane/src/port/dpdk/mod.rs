@@ -18,36 +18,13 @@ mod eal;
 
 use self::device::{Device, MBUFS, Staged};
 pub use self::eal::{Eal, EalConfig};
-use super::{BURST_MAX, Burst, LinkFacts, Mac, Port, PortStats, TxQueue};
+use super::{BURST_MAX, Burst, LinkFacts, Mac, Port, PortStats, TxQueue, VdevName};
 use crate::{Pool, Time};
 
 /// Ethernet with a VLAN tag in front of the packet.
 const ETHERNET_BYTES: usize = 18;
 /// The device is asked this often what it missed: some ask the kernel, or a NIC's registers.
 const MISSED_EVERY_NS: u64 = 100_000_000;
-
-/// What a device is called: `net_ring0`, `net_tap0,iface=tap7`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VdevName<'a> {
-    /// Driver and number: unique in a process.
-    pub name: &'a str,
-    /// What follows the first comma.
-    pub args: &'a str,
-}
-
-impl VdevName<'_> {
-    /// Takes the words apart; `None` when they cannot be those of a virtual device.
-    pub fn parse(device: &str) -> Option<VdevName<'_>> {
-        let (name, args) = device.split_once(',').unwrap_or((device, ""));
-        let rest = name.strip_prefix("net_")?;
-        let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-        // DPDK's own limit is 64 with the zero byte.
-        let named =
-            rest.starts_with(|c: char| c.is_ascii_lowercase()) && rest.bytes().all(good) && name.len() < 64;
-        let plain = args.bytes().all(|b| b.is_ascii_graphic());
-        (named && plain).then_some(VdevName { name, args })
-    }
-}
 
 /// What a port is made from.
 pub struct DpdkConfig<'a> {
@@ -110,8 +87,9 @@ impl DpdkPort {
             mac,
             mtu: config.mtu,
             mode: format!(
-                "{}, 1 queue, copy, checksums in software, {MBUFS} mbufs in {}",
+                "{}, 1 queue, copy, checksums in software, {} of {MBUFS} mbufs in {}",
                 device.driver(),
+                hugepages::human_bytes(DpdkPort::buffers_bytes(config.mtu) as usize),
                 if eal.hugepages() { "hugepages" } else { "normal pages" }
             ),
             rx_checksum_offload: false,
@@ -233,23 +211,5 @@ impl Port for DpdkPort {
 
     fn rx_pool(&self) -> &Pool {
         &self.pool
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_virtual_devices() {
-        let parse = |text| VdevName::parse(text).map(|v| (v.name, v.args));
-        assert_eq!(parse("net_ring0"), Some(("net_ring0", "")));
-        assert_eq!(parse("net_tap0,iface=tap7,mac=fixed"), Some(("net_tap0", "iface=tap7,mac=fixed")));
-        let long = format!("net_{}", "a".repeat(60));
-        for bad in
-            ["", "tap0", "net_", "net_0", "0000:3b:00.0", "net_Tap0", "net_tap0 ", "net_tap0,a b", &long]
-        {
-            assert_eq!(parse(bad), None, "{bad}");
-        }
     }
 }
