@@ -10,6 +10,8 @@ mod cache_cases;
 mod clients;
 mod conformance;
 mod cores;
+#[cfg(feature = "dpdk")]
+mod dpdk;
 mod edge;
 mod http;
 mod lab;
