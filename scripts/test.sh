@@ -154,5 +154,35 @@ else
     $quick || tests doctests count_cargo_test cargo test --locked --workspace --doc --no-fail-fast --color never
 fi
 
+# The feature `dpdk`, where there is a DPDK: its own tests, and all whose answer depends on it.
+dpdk_skip() {
+    if ! have pkg-config || ! pkg-config --atleast-version=22.11 libdpdk || ! pkg-config --max-version=22.12 libdpdk; then
+        echo "needs libdpdk 22.11; scripts/setup.sh installs it"
+    elif ! compgen -G "/usr/lib/llvm-*/lib/libclang*.so*" >/dev/null && [ -z "${LIBCLANG_PATH:-}" ]; then
+        echo "needs libclang; scripts/setup.sh installs it"
+    fi
+}
+
+dpdk_tests() {
+    local run=(cargo test --locked --features dpdk --no-fail-fast --color never) status=0
+    "${run[@]}" -p dataplane --lib dpdk || status=1
+    "${run[@]}" -p dataplane --test dpdk || status=1
+    "${run[@]}" -p millrace --lib dpdk || status=1
+    "${run[@]}" -p millrace --test check || status=1
+    "${run[@]}" -p millrace --test e2e dpdk || status=1
+    return "$status"
+}
+
+reason=$(dpdk_skip)
+if [ -n "$reason" ]; then
+    echo "dpdk $reason" >>"$MILLRACE_TEST_SKIPS"
+    # It is taken from those that passed, like a test that skipped itself.
+    passed=$((passed + 1))
+else
+    $quick || step dpdk-clippy cargo clippy --locked -p dpdk-sys -p dataplane -p millrace --features dpdk \
+        --all-targets -- -D warnings
+    tests dpdk count_cargo_test dpdk_tests
+fi
+
 $quick || RUSTDOCFLAGS="-D warnings" step doc cargo doc --locked --workspace --no-deps
 finish

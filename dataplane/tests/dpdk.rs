@@ -234,6 +234,35 @@ fn frames_without_a_cell_are_counted_and_their_mbufs_go_back() {
 }
 
 #[test]
+fn memif_carries_frames_between_two_ports() {
+    let socket = Temporary::new("memif.sock");
+    let pool = cells(512);
+    let name = |n: u8, role: &str| {
+        format!("net_memif{n},role={role},socket-abstract=no,socket={}", socket.path().display())
+    };
+    let mut server = open(&name(0, "server"), &pool);
+    let mut client = open(&name(1, "client"), &pool);
+    let mut queue = queue(&pool, (0..200).map(|n| frame(n, 60 + 7 * n)));
+    let (mut burst, mut got) = (Burst::new(), 0);
+    // They find each other on a thread of DPDK's; until then nothing is taken.
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while got < 200 {
+        client.tx_burst(&mut queue, Time(0));
+        if server.rx_burst(&mut burst, Time(0)) == 0 {
+            std::thread::yield_now();
+        }
+        for p in burst.drain(..) {
+            assert_eq!(p.head(), frame(got, 60 + 7 * got));
+            got += 1;
+        }
+        assert!(std::time::Instant::now() < until, "{got} of 200 came");
+    }
+    assert_eq!((client.stats().tx_packets, server.stats().rx_packets), (200, 200));
+    // Cells that it took and sent are free, whichever side goes first.
+    assert_eq!((pool.free_count(), client.close(), server.close()), (512, 0, 0));
+}
+
+#[test]
 fn a_packet_that_fits_no_mbuf_is_an_error_of_its_own() {
     let large = Pool::reserve("large", 4, 16 << 10, PagePolicy::NormalOnly).expect("memory");
     let mut port = open("net_ring4", &large);

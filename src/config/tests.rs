@@ -445,3 +445,15 @@ fn each_core_needs_memory() {
     let report = parse(Path::new("t.toml"), &source, &many).expect_err("too small").to_string();
     assert!(report.contains("t.toml:3: 1GiB of memory is too small for 64 cores; give it 32MiB"), "{report}");
 }
+
+#[cfg(feature = "dpdk")]
+#[test]
+fn a_port_of_kind_dpdk_is_for_one_core() {
+    let device = "net_af_packet0,iface=eth1";
+    let one = GOOD.replace("\"tap\"", "\"dpdk\"").replace("\"tap0\"", &format!("\"{device}\""));
+    assert_eq!(check(&one).expect("good").ports[0].kind, PortKind::Dpdk { device: device.into() });
+    let report = check(&one.replace("cores = [1]", "cores = [0, 1]")).expect_err("two cores");
+    let cause =
+        "t.toml:11: a port of kind \"dpdk\" for several cores is not yet in this version; list one core";
+    assert!(report.starts_with(cause), "{report}");
+}
