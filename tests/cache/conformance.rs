@@ -29,7 +29,7 @@ fn every_case_of_the_book_with_slices() {
     let mut n = 0;
     // Those that name the site's host; or where the origin answers with a part of its own choice, so that the request has
     // to be sent again without a range; or with Authorization, whose answers are not kept on such a route.
-    const OTHERS: [&str; 5] = [
+    const OTHERS: [&str; 6] = [
         "ocation of a URL",
         "a 206 nobody asked for",
         "a range of nothing",

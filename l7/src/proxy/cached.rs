@@ -313,7 +313,7 @@ impl Proxy {
         let progress = store.progress(object);
         let complete = progress.state.is_complete();
         let blob = Blob::read(&self.blob)?;
-        let is_slice = blob.facts().has(Flags::SLICE);
+        let is_slice = asked.rules.slice_bytes > 0 && blob.facts().has(Flags::SLICE);
         let total = (complete && !is_slice).then_some(progress.len);
         let reply = plan(&asked.facts, asked.head, &blob, total, asked.now_ms);
         if matches!(reply.content, Content::Range(..) | Content::Parts(..)) && !complete && !is_slice {
