@@ -282,11 +282,11 @@ pub fn put_head_end(
 ) -> Result<(), Full> {
     let keep_alive = keep_alive && body != BodyLength::UntilClose;
     put_framing(body, sink)?;
-    sink.put(match (keep_alive, version) {
-        (true, Version::Http11) => b"\r\n",
-        (true, Version::Http10) => b"Connection: keep-alive\r\n\r\n",
-        (false, _) => b"Connection: close\r\n\r\n",
-    })
+    match (keep_alive, version) {
+        (true, Version::Http11) => sink.put_text(b"\r\n"),
+        (true, Version::Http10) => sink.put(b"Connection: keep-alive\r\n\r\n"),
+        (false, _) => sink.put(b"Connection: close\r\n\r\n"),
+    }
 }
 
 /// Whether it answers HEAD and a body would have been possible.
@@ -343,17 +343,21 @@ fn put_framing(body: BodyLength, sink: &mut impl HeadSink) -> Result<(), Full> {
     }
 }
 
-pub(crate) fn put_number(name: &[u8], n: u64, sink: &mut impl HeadSink) -> Result<(), Full> {
-    let mut digits = [0; 20];
-    sink.put(name)?;
-    sink.put(bytes::format_decimal(n, &mut digits))?;
-    sink.put(b"\r\n")
+#[inline]
+pub(crate) fn put_number<const N: usize>(
+    name: &[u8; N],
+    n: u64,
+    sink: &mut impl HeadSink,
+) -> Result<(), Full> {
+    sink.put_text(name)?;
+    sink.put_decimal(n)?;
+    sink.put_text(b"\r\n")
 }
 
 /// Our own hop (RFC 9110 7.6.3), after those that were there: the version is that of the message received.
 #[inline]
 pub(crate) fn put_via(received: Version, sink: &mut impl HeadSink) -> Result<(), Full> {
-    sink.put(match received {
+    sink.put_text(match received {
         Version::Http10 => b"Via: 1.0 millrace\r\n",
         Version::Http11 => b"Via: 1.1 millrace\r\n",
     })

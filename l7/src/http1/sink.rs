@@ -1,5 +1,7 @@
 //! Where written heads go.
 
+use super::bytes::format_decimal;
+
 /// There is no room for the whole head; what was put so far is to be thrown away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
@@ -8,6 +10,39 @@ pub struct Full;
 pub trait HeadSink {
     /// Appends all of `piece`, or fails.
     fn put(&mut self, piece: &[u8]) -> Result<(), Full>;
+
+    /// The same, of a text whose length the compiler knows: it costs a few moves.
+    #[inline(always)]
+    fn put_text<const N: usize>(&mut self, text: &[u8; N]) -> Result<(), Full>
+    where
+        Self: Sized,
+    {
+        self.put(text)
+    }
+
+    /// Appends `n` in decimal.
+    #[inline]
+    fn put_decimal(&mut self, n: u64) -> Result<(), Full>
+    where
+        Self: Sized,
+    {
+        self.put(format_decimal(n, &mut [0; 20]))
+    }
+
+    /// Appends `text` in lower case.
+    fn put_lower(&mut self, text: &[u8]) -> Result<(), Full>
+    where
+        Self: Sized,
+    {
+        let mut room = [0; 64];
+        for piece in text.chunks(room.len()) {
+            let lower = &mut room[..piece.len()];
+            lower.copy_from_slice(piece);
+            lower.make_ascii_lowercase();
+            self.put(lower)?;
+        }
+        Ok(())
+    }
 }
 
 /// A sink over a slice that somebody else owns.
@@ -47,6 +82,81 @@ impl HeadSink for SliceSink<'_> {
         self.len = end;
         Ok(())
     }
+
+    #[inline(always)]
+    fn put_text<const N: usize>(&mut self, text: &[u8; N]) -> Result<(), Full> {
+        let room = self.room.get_mut(self.len..).and_then(|rest| rest.first_chunk_mut::<N>());
+        *room.ok_or(Full)? = *text;
+        self.len += N;
+        Ok(())
+    }
+
+    #[inline]
+    fn put_decimal(&mut self, n: u64) -> Result<(), Full> {
+        let Some(room) = self.room.get_mut(self.len..).and_then(|rest| rest.first_chunk_mut::<DIGITS_MAX>())
+        else {
+            return self.put(format_decimal(n, &mut [0; 20]));
+        };
+        match u32::try_from(n) {
+            Ok(n) => {
+                self.len += write_short(n, room);
+                Ok(())
+            }
+            Err(_) => self.put(format_decimal(n, &mut [0; 20])),
+        }
+    }
+
+    #[inline]
+    fn put_lower(&mut self, text: &[u8]) -> Result<(), Full> {
+        let end = self.len.checked_add(text.len()).ok_or(Full)?;
+        let room = self.room.get_mut(self.len..end).ok_or(Full)?;
+        lower(room, text);
+        self.len = end;
+        Ok(())
+    }
+}
+
+/// Digits of the greatest number of 32 bits.
+const DIGITS_MAX: usize = 10;
+
+/// `n` in decimal at the start of `room`. How many digits.
+#[inline]
+fn write_short(mut n: u32, room: &mut [u8; DIGITS_MAX]) -> usize {
+    let digits = 1 + n.checked_ilog10().unwrap_or(0) as usize;
+    for place in room[..digits.min(DIGITS_MAX)].iter_mut().rev() {
+        *place = b'0' + (n % 10) as u8;
+        n /= 10;
+    }
+    digits
+}
+
+/// Writes `text`, which is as long as `room`, in lower case: eight bytes at a time, the last eight once more where they
+/// do not come out even.
+#[inline]
+fn lower(room: &mut [u8], text: &[u8]) {
+    let (words, _) = text.as_chunks::<8>();
+    let (Some(last), true) = (text.last_chunk::<8>(), room.len() == text.len()) else {
+        for (to, from) in room.iter_mut().zip(text) {
+            *to = from.to_ascii_lowercase();
+        }
+        return;
+    };
+    for (to, word) in room.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+        *to = lower_word(*word);
+    }
+    if let Some(to) = room.last_chunk_mut::<8>() {
+        *to = lower_word(*last);
+    }
+}
+
+#[inline]
+fn lower_word(word: [u8; 8]) -> [u8; 8] {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let n = u64::from_le_bytes(word);
+    let low = n & (ONES * 0x7f);
+    // The high bit of each byte from `A` on, and of each beyond `Z`; of bytes that are ASCII.
+    let is_upper = (low + ONES * (0x80 - 0x41)) & !(low + ONES * (0x80 - 0x5b)) & !n & (ONES * 0x80);
+    (n | is_upper >> 2).to_le_bytes()
 }
 
 /// Copies `from` to `to`, which has the same length. What heads are made of is short: two moves that may overlap take
@@ -80,6 +190,33 @@ fn both_ends<const N: usize>(to: &mut [u8], from: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lower_case_is_that_of_ascii_at_every_length() {
+        let all: Vec<u8> = (0..=255).collect();
+        for len in 0..=all.len() {
+            let mut room = [0; 256];
+            let mut sink = SliceSink::new(&mut room);
+            sink.put_lower(&all[256 - len..]).unwrap();
+            assert_eq!(sink.written(), all[256 - len..].to_ascii_lowercase());
+            assert_eq!(SliceSink::new(&mut room[..len / 2]).put_lower(&all[..len]).is_err(), len > len / 2);
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_with_and_without_room_to_spare() {
+        for n in [0, 1, 9, 10, 99, 100, 12_345, 999_999_999, 4_294_967_295, 4_294_967_296, u64::MAX] {
+            let text = n.to_string();
+            let mut room = [0; 30];
+            let mut sink = SliceSink::new(&mut room);
+            sink.put_decimal(n).unwrap();
+            assert_eq!(sink.written(), text.as_bytes());
+            let mut sink = SliceSink::new(&mut room[..text.len()]);
+            sink.put_decimal(n).unwrap();
+            assert_eq!(sink.written(), text.as_bytes());
+            assert_eq!(SliceSink::new(&mut room[..text.len() - 1]).put_decimal(n), Err(Full));
+        }
+    }
 
     #[test]
     fn pieces_of_all_lengths_are_copied_and_nothing_beyond() {

@@ -46,8 +46,12 @@ impl<'a> UrlParts<'a> {
 
 /// Writes the key text of `url`.
 pub fn write_key(url: &UrlParts<'_>, rules: &KeyRules, sink: &mut impl HeadSink) -> Result<(), Full> {
-    sink.put(if url.https && !rules.any_scheme { b"https://" } else { b"http://" })?;
-    put_lower(url.host, sink)?;
+    if url.https && !rules.any_scheme {
+        sink.put_text(b"https://")?;
+    } else {
+        sink.put_text(b"http://")?;
+    }
+    sink.put_lower(url.host)?;
     match (url.port, url.https) {
         (None, _) | (Some(80), false) | (Some(443), true) => {}
         (Some(port), _) => {
@@ -59,7 +63,7 @@ pub fn write_key(url: &UrlParts<'_>, rules: &KeyRules, sink: &mut impl HeadSink)
     let Some(query) = url.query else { return Ok(()) };
     match &rules.query {
         QueryRule::All => {
-            sink.put(b"?")?;
+            sink.put_text(b"?")?;
             sink.put(query)
         }
         QueryRule::None => Ok(()),
@@ -107,16 +111,4 @@ fn is_among(names: &[Box<[u8]>], name: &[u8]) -> bool {
         Some(start) => name.starts_with(start),
         None => **n == *name,
     })
-}
-
-/// Puts `text` in lower case.
-pub(super) fn put_lower(text: &[u8], sink: &mut impl HeadSink) -> Result<(), Full> {
-    let mut room = [0; 64];
-    for piece in text.chunks(room.len()) {
-        let lower = &mut room[..piece.len()];
-        lower.copy_from_slice(piece);
-        lower.make_ascii_lowercase();
-        sink.put(lower)?;
-    }
-    Ok(())
 }

@@ -1,6 +1,5 @@
 //! Cache-Status (RFC 9211): what the cache did, in the response.
 
-use crate::http1::bytes::format_decimal;
 use crate::http1::{Full, HeadSink};
 
 /// Why a request went to the origin (RFC 9211 2.2).
@@ -78,21 +77,23 @@ pub fn write_cache_status(status: &CacheStatus<'_>, sink: &mut impl HeadSink) ->
     if status.is_hidden {
         return Ok(());
     }
-    let mut digits = [0; 20];
     match status.fwd {
-        None => sink.put(b"Cache-Status: millrace; hit")?,
+        None => sink.put_text(b"Cache-Status: millrace; hit")?,
         Some(fwd) => {
             sink.put(b"Cache-Status: millrace; fwd=")?;
             sink.put(fwd.as_bytes())?;
             if let Some(code) = status.fwd_status {
                 sink.put(b"; fwd-status=")?;
-                sink.put(format_decimal(u64::from(code), &mut digits))?;
+                sink.put_decimal(u64::from(code))?;
             }
         }
     }
     if let Some(ttl_s) = status.ttl_s {
-        sink.put(if ttl_s < 0 { b"; ttl=-" } else { b"; ttl=" })?;
-        sink.put(format_decimal(ttl_s.unsigned_abs(), &mut digits))?;
+        sink.put_text(b"; ttl=")?;
+        if ttl_s < 0 {
+            sink.put_text(b"-")?;
+        }
+        sink.put_decimal(ttl_s.unsigned_abs())?;
     }
     if status.stored {
         sink.put(b"; stored")?;
@@ -121,5 +122,5 @@ pub fn write_cache_status(status: &CacheStatus<'_>, sink: &mut impl HeadSink) ->
         sink.put(b"; detail=")?;
         sink.put(detail.as_bytes())?;
     }
-    sink.put(b"\r\n")
+    sink.put_text(b"\r\n")
 }

@@ -9,7 +9,6 @@ use core::hash::Hasher;
 
 use super::fields::Line;
 use super::hash::HashKeys;
-use super::key::put_lower;
 use super::rules::KeyRules;
 use crate::http1::bytes;
 use crate::http1::{FieldName, Full, HeadSink, Headers};
@@ -25,7 +24,7 @@ pub fn write_names<'a>(lines: impl Iterator<Item = Line<'a>>, sink: &mut impl He
     for line in lines.filter(|line| line.known == FieldName::Vary) {
         for name in bytes::list(line.value).filter(|name| !name.is_empty()) {
             sink.put(separator)?;
-            put_lower(name, sink)?;
+            sink.put_lower(name)?;
             separator = b",";
         }
     }
