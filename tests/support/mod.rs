@@ -74,6 +74,10 @@ pub struct Shared {
     pub store: Arc<OnceLock<Arc<Store>>>,
     /// The far ends of the cores' logs.
     pub lines: Arc<Mutex<Vec<LineReader>>>,
+    /// Memory of each core, from which the sizes of its pools follow.
+    pub core_bytes: u64,
+    /// The wire may damage frames: checksums are filled in, and verified.
+    pub has_checksums: bool,
 }
 
 impl Shared {
@@ -84,6 +88,8 @@ impl Shared {
             post: (cores > 1).then(|| Post::new(512, 1600, Arc::clone(&bells))),
             bells,
             lines: Arc::default(),
+            core_bytes: 256 << 20,
+            has_checksums: false,
             orders: (0..cores).map(|_| Arc::default()).collect(),
             store: Arc::default(),
         }
@@ -165,21 +171,25 @@ pub fn core_with(
     shared: &Shared,
     n: usize,
 ) -> Core<NodePipeline> {
-    let mut limits = Limits::for_core_memory(256 << 20);
+    let mut limits = Limits::for_core_memory(shared.core_bytes);
     limits.flows = flows.max(1024) * 2;
     limits.half_open = limits.flows / 2;
-    limits.send_records = limits.flows * 4;
+    // As in a node: cells run out before records of what they hold do.
+    limits.send_records = limits.send_records.max(limits.flows * 4);
     limits.time_wait = limits.flows;
     limits.http_contexts = limits.flows;
     let pages = PagePolicy::NormalOnly;
     let pool = |name, n, bytes| Pool::reserve(name, n, bytes, pages).unwrap();
     let c = shared.segment.writer(n);
     let rx = pool("rx", limits.rx_cells, 2048);
-    let port = MemPort::new(near, rx.clone(), NODE_MAC, 1500, 0).trust_wire("mem", "bench".to_owned());
+    let mut port = MemPort::new(near, rx.clone(), NODE_MAC, 1500, 0);
+    if !shared.has_checksums {
+        port = port.trust_wire("mem", "bench".to_owned());
+    }
     let mut iface = Iface::new(NODE_MAC, 1500);
     iface.add(std::net::Ipv4Addr::from(NODE_IP).into(), 24);
     iface.peer_mac = Some(PEER_MAC);
-    iface.tx_checksum_offload = true;
+    iface.tx_checksum_offload = !shared.has_checksums;
     let headers = pool("header", limits.header_cells, 256);
     let net = Net::new(vec![iface], Neighbours::new(64), headers, c.clone());
     let mut arena = Arena::reserve(Tcp::cost(&limits) + Proxy::cost(&limits), pages).unwrap();

@@ -124,6 +124,11 @@ impl WireEnd {
         !self.tx.empty.is_empty()
     }
 
+    /// Frames of ours for which the wire has room.
+    pub fn room(&self) -> usize {
+        self.tx.empty.len()
+    }
+
     /// Whether a frame waits for us.
     pub fn has_rx(&self) -> bool {
         !self.rx.full.is_empty()
