@@ -5,6 +5,8 @@
 mod cache_cases;
 mod collapsing;
 mod conformance;
+mod crowd;
+mod crowd_threads;
 mod down;
 mod rig;
 #[path = "../support/mod.rs"]
