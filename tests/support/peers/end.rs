@@ -100,7 +100,9 @@ impl End {
             self.owes_ack = false;
             room -= 1;
         }
-        if self.fin && self.out.is_empty() {
+        if room == 0 {
+            // It is owed until there is room.
+        } else if self.fin && self.out.is_empty() {
             send(self.segment(ACK | FIN, Vec::new()));
             (self.fin, self.owes_ack) = (false, false);
         } else if std::mem::take(&mut self.owes_ack) && !self.deaf {
