@@ -1,5 +1,7 @@
 //! Byte classes and the few scans that everything else is made of.
 
+use super::simd;
+
 /// `tchar` (RFC 9110 5.6.2): methods, field names, options.
 pub(crate) const TOKEN: u8 = 1;
 /// What a path may have: `pchar`, `/`, and `[` `]`, which browsers send as they are.
@@ -10,8 +12,12 @@ pub(crate) const QUERY: u8 = 4;
 pub(crate) const REG_NAME: u8 = 8;
 /// What may stand between the brackets of an `IP-literal`.
 pub(crate) const IP_LITERAL: u8 = 16;
+/// A path's bytes but `%`, which has to be followed by two digits.
+pub(crate) const PLAIN_PATH: u8 = 32;
+/// A name's bytes but `%`.
+pub(crate) const PLAIN_NAME: u8 = 64;
 
-const CLASS: [u8; 256] = classes();
+const CLASS_OF: [u8; 256] = classes();
 
 const fn classes() -> [u8; 256] {
     let mut table = [0u8; 256];
@@ -48,7 +54,9 @@ const fn classes() -> [u8; 256] {
             | when(path, PATH)
             | when(query, QUERY)
             | when(reg_name, REG_NAME)
-            | when(ip_literal, IP_LITERAL);
+            | when(ip_literal, IP_LITERAL)
+            | when(path && c != b'%', PLAIN_PATH)
+            | when(reg_name && c != b'%', PLAIN_NAME);
         b += 1;
     }
     table
@@ -61,7 +69,7 @@ const fn when(member: bool, class: u8) -> u8 {
 /// Whether `b` is of `class`.
 #[inline]
 pub(crate) fn is(b: u8, class: u8) -> bool {
-    CLASS[b as usize] & class != 0
+    CLASS_OF[b as usize] & class != 0
 }
 
 /// Whether all of `bytes`, of which there is at least one, are of `class`.
@@ -69,21 +77,25 @@ pub(crate) fn all(bytes: &[u8], class: u8) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&b| is(b, class))
 }
 
-/// The first position from `pos` on that is not of `class`; `buf.len()` when there is none.
+/// The first position from `pos` on that is not of `CLASS`; `buf.len()` when there is none.
 #[inline]
-pub(crate) fn skip(buf: &[u8], pos: usize, class: u8) -> usize {
-    let rest = buf.get(pos..).unwrap_or_default();
-    // Blocks of known length are unrolled without bounds checks.
-    let (blocks, tail) = rest.as_chunks::<8>();
-    for (index, block) in blocks.iter().enumerate() {
-        for (at, &b) in block.iter().enumerate() {
-            if !is(b, class) {
-                return pos + index * 8 + at;
-            }
+pub(crate) fn skip<const CLASS: u8>(buf: &[u8], pos: usize) -> usize {
+    first(buf, pos, |block| simd::outside(block, const { &simd::columns(CLASS, &CLASS_OF) }, |b| is(b, CLASS)))
+}
+
+/// The first position from `pos` on that a mask says of its block; `buf.len()` when there is none. The zeros behind the
+/// end have to be in every mask.
+#[inline]
+fn first(buf: &[u8], pos: usize, mask: impl Fn(&[u8; 16]) -> u32) -> usize {
+    let mut at = pos;
+    while at < buf.len() {
+        let found = mask(&simd::block(buf, at));
+        if found != 0 {
+            return at + found.trailing_zeros() as usize;
         }
+        at += 16;
     }
-    let tail_at = buf.len() - tail.len();
-    tail_at + tail.iter().position(|&b| !is(b, class)).unwrap_or(tail.len())
+    buf.len()
 }
 
 /// The first position from `pos` on that is neither space nor tab.
@@ -105,44 +117,10 @@ pub(crate) fn is_text(b: u8) -> bool {
     b == b'\t' || (b >= 0x20 && b != 0x7f)
 }
 
-/// The first position from `pos` on that is not text; sixteen bytes at a time while they are, then eight.
+/// The first position from `pos` on that is not text; `buf.len()` when there is none.
 #[inline]
 pub(crate) fn text_end(buf: &[u8], pos: usize) -> usize {
-    let mut at = pos;
-    while let Some(block) = buf.get(at..).and_then(|rest| rest.first_chunk::<16>()) {
-        // No early exit: it becomes a few vector instructions. A tab is left to the loop below.
-        if block.iter().fold(false, |found, &b| found | (b < 0x20) | (b == 0x7f)) {
-            break;
-        }
-        at += 16;
-    }
-    while let Some(word) = buf.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let mask = not_text_or_tab(u64::from_le_bytes(*word));
-        if mask == 0 {
-            at += 8;
-            continue;
-        }
-        at += mask.trailing_zeros() as usize / 8;
-        if buf[at] != b'\t' {
-            return at;
-        }
-        at += 1;
-    }
-    while at < buf.len() && is_text(buf[at]) {
-        at += 1;
-    }
-    at
-}
-
-/// The high bit of each byte that is below 0x20 or is 0x7f. A borrow may flag too much, but only above a byte
-/// that is flagged rightly, so the lowest flag, the only one used, is exact.
-#[inline]
-fn not_text_or_tab(word: u64) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let below_space = word.wrapping_sub(ONES * 0x20) & !word;
-    let delete = word ^ (ONES * 0x7f);
-    (below_space | (delete.wrapping_sub(ONES) & !delete)) & HIGH
+    first(buf, pos, |block| simd::not_text(block, is_text))
 }
 
 /// Without the blanks at both ends.
@@ -193,6 +171,31 @@ pub(crate) fn format_decimal(mut n: u64, out: &mut [u8; 20]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_class_is_skipped_as_its_table_says() {
+        fn check<const CLASS: u8>() {
+            for len in [1, 7, 15, 16, 17, 40] {
+                for at in 0..len {
+                    for b in 0..=255u8 {
+                        let mut line = vec![b'a'; len];
+                        line[at] = b;
+                        let end = if is(b, CLASS) { len } else { at };
+                        assert_eq!(skip::<CLASS>(&line, 0), end, "{b} of {CLASS} at {at} of {len}");
+                        assert_eq!(skip::<CLASS>(&line, at), end);
+                        assert_eq!(skip::<CLASS>(&line, at + 1), len);
+                    }
+                }
+            }
+        }
+        check::<TOKEN>();
+        check::<PATH>();
+        check::<QUERY>();
+        check::<REG_NAME>();
+        check::<PLAIN_PATH>();
+        check::<PLAIN_NAME>();
+        assert_eq!(skip::<TOKEN>(b"", 0), 0);
+    }
 
     #[test]
     fn text_end_agrees_with_the_byte_by_byte_scan_at_every_alignment() {

@@ -342,7 +342,7 @@ pub(crate) struct FieldLine {
 /// far. An empty line is for the caller to see first.
 #[inline]
 pub(crate) fn parse_line(buf: &[u8], pos: usize, side: Side) -> Result<Option<FieldLine>, RejectReason> {
-    let name_end = bytes::skip(buf, pos, TOKEN);
+    let name_end = bytes::skip::<TOKEN>(buf, pos);
     let colon = match buf.get(name_end) {
         None => return Ok(None),
         Some(b':') if name_end > pos => name_end,
@@ -351,7 +351,11 @@ pub(crate) fn parse_line(buf: &[u8], pos: usize, side: Side) -> Result<Option<Fi
             None => return Ok(None),
         },
     };
-    let start = bytes::skip_blanks(buf, colon + 1);
+    // One space, as nearly everybody writes it.
+    let start = match buf.get(colon + 1..colon + 3) {
+        Some([b' ', b]) if !bytes::is_blank(*b) => colon + 2,
+        _ => bytes::skip_blanks(buf, colon + 1),
+    };
     let line_end = bytes::text_end(buf, start);
     match (buf.get(line_end), buf.get(line_end + 1)) {
         (None, _) | (Some(b'\r'), None) => return Ok(None),

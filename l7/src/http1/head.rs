@@ -460,7 +460,7 @@ fn request_line(buf: &[u8], start: usize, limits: &HttpLimits) -> Result<Option<
 /// The method, and where the space after it is.
 #[inline]
 fn method_at(buf: &[u8], start: usize, limits: &HttpLimits) -> Result<Option<(Method, usize)>, RejectReason> {
-    let end = bytes::skip(buf, start, TOKEN);
+    let end = bytes::skip::<TOKEN>(buf, start);
     if end - start > limits.method_bytes_max {
         return Err(RejectReason::MethodTooLong);
     }

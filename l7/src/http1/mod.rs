@@ -31,6 +31,7 @@ pub mod reject;
 pub mod rewrite;
 pub mod scan;
 pub mod server;
+mod simd;
 pub mod sink;
 pub mod target;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The request-target (RFC 9112 3.2) and the authority (RFC 3986 3.2).
 
-use super::bytes::{self, IP_LITERAL, PATH, QUERY, REG_NAME};
+use super::bytes::{self, IP_LITERAL, PATH, PLAIN_NAME, PLAIN_PATH, QUERY, REG_NAME};
 use super::field::Span;
 use super::method::Method;
 use super::reject::RejectReason;
@@ -57,9 +57,12 @@ pub(crate) fn parse_authority(authority: &[u8]) -> Option<(&[u8], Option<u16>)> 
             authority.split_at(close + 2)
         }
         _ => {
-            let end = bytes::skip(authority, 0, REG_NAME);
-            if !percent_signs_are_good(&authority[..end]) {
-                return None;
+            let mut end = bytes::skip::<PLAIN_NAME>(authority, 0);
+            if authority.get(end) == Some(&b'%') {
+                end = bytes::skip::<REG_NAME>(authority, end);
+                if !percent_signs_are_good(&authority[..end]) {
+                    return None;
+                }
             }
             authority.split_at(end)
         }
@@ -129,10 +132,14 @@ fn path_and_query(
     scheme: Option<Scheme>,
     authority: Span,
 ) -> Result<Option<Target>, RejectReason> {
-    let path_end = bytes::skip(buf, pos, PATH);
+    let mut path_end = bytes::skip::<PLAIN_PATH>(buf, pos);
+    let has_percent = buf.get(path_end) == Some(&b'%');
+    if has_percent {
+        path_end = bytes::skip::<PATH>(buf, path_end);
+    }
     let (query, end) = match buf.get(path_end) {
         Some(b'?') => {
-            let end = bytes::skip(buf, path_end + 1, QUERY);
+            let end = bytes::skip::<QUERY>(buf, path_end + 1);
             (Some(Span::new(path_end + 1, end)), end)
         }
         _ => (None, path_end),
@@ -142,7 +149,7 @@ fn path_and_query(
         Some(b' ') => {}
         Some(&b) => return Err(fault_of(b)),
     }
-    if !percent_signs_are_good(&buf[pos..path_end]) {
+    if has_percent && !percent_signs_are_good(&buf[pos..path_end]) {
         return Err(RejectReason::TargetPercentInvalid);
     }
     Ok(Some(Target { form, scheme, authority, path: Span::new(pos, path_end), query, end }))

@@ -18,29 +18,26 @@ use super::config::Route;
 use super::exchange::ExchangeId;
 use super::fetch::Goal;
 use super::log::CacheWord;
-use super::pump::Step;
 use super::request::Act;
 use super::respond::count_status;
-use super::side::{Outcome, Parts, Side};
+use super::side::Parts;
 use super::{Io, Proxy};
 use crate::cache::policy::blob::{self, Blob};
 use crate::cache::policy::decide::{self, Decision, OriginFailure, decide, decide_on_failure};
 use crate::cache::policy::hash::HashKeys;
-use crate::cache::policy::invalidate::invalidated;
 use crate::cache::policy::key::{UrlParts, write_key};
 use crate::cache::policy::ranges::Boundary;
 use crate::cache::policy::request::RequestFacts;
 use crate::cache::policy::respond::{Cached, Content, plan, write_cached_head};
 use crate::cache::policy::rules::CacheRules;
 use crate::cache::policy::status::{CacheStatus, Fwd};
-use crate::cache::policy::validate::{AfterHead, after_head};
 use crate::cache::policy::vary;
-use crate::cache::store::{Claim, Cursor, Handle, ObjectId, ObjectView, Pick, State};
+use crate::cache::store::{Claim, Cursor, Handle, ObjectId, Pick, State};
 use crate::http1::{
-    BodyLength, HeadScan, HeadSink, Method, Parsed, RequestHead, ResponseHead, Scheme, SliceSink, Version,
-    parse_request, parse_response, put_head_end,
+    BodyLength, HeadScan, HeadSink, Method, Parsed, RequestHead, SliceSink, Version, parse_response,
+    put_head_end,
 };
-use crate::phases::{CleanPath, EditList, Mark, Phase, RequestView, ResponseView, apply_edits};
+use crate::phases::{EditList, Mark, Phase, RequestView, ResponseView, apply_edits};
 
 /// How often a request asks the cache before it goes to the origin by itself.
 const LOOKS_MAX: u8 = 3;
@@ -59,7 +56,7 @@ pub(super) struct Serving {
 
 /// How old a response is.
 #[derive(Clone, Copy)]
-enum Age {
+pub(super) enum Age {
     /// It was stored before the request.
     Stored(u64),
     /// It was fetched for the request. One that comes from the origin itself has no age.
@@ -76,12 +73,12 @@ impl Age {
 }
 
 /// A request, as the cache looks at it.
-struct Asked<'a> {
-    head: &'a RequestHead<'a>,
-    view: &'a RequestView<'a>,
-    facts: RequestFacts,
-    rules: &'a CacheRules,
-    now_ms: u64,
+pub(super) struct Asked<'a> {
+    pub head: &'a RequestHead<'a>,
+    pub view: &'a RequestView<'a>,
+    pub facts: RequestFacts,
+    pub rules: &'a CacheRules,
+    pub now_ms: u64,
 }
 
 /// What was found for a request.
@@ -254,7 +251,7 @@ impl Proxy {
     }
 
     /// A stale response in place of an error.
-    fn write_on_error(
+    pub(super) fn write_on_error(
         &mut self,
         io: &mut Io<'_>,
         x: ExchangeId,
@@ -358,7 +355,7 @@ impl Proxy {
 
 impl Proxy {
     /// Writes the head of a stored response, whose blob is in `self.blob`, into the scratch buffer.
-    fn write_stored(
+    pub(super) fn write_stored(
         &mut self,
         io: &mut Io<'_>,
         x: ExchangeId,
@@ -456,53 +453,6 @@ impl Proxy {
         Some(n)
     }
 
-    /// Makes stale what a 200 to HEAD from the origin does not agree with (RFC 9111 4.3.5).
-    fn doubt(&mut self, asked: &RequestHead<'_>, answer: &ResponseHead<'_>, rules: &CacheRules) {
-        let mut sink = SliceSink::new(&mut self.key);
-        if answer.status() != 200
-            || write_key(&UrlParts::of(asked, false, b""), &rules.key, &mut sink).is_err()
-        {
-            return;
-        }
-        let len = sink.len();
-        let (Some(store), key, keys) = (&mut self.store, &self.key[..len], &self.keys) else { return };
-        let headers = asked.headers();
-        let doubted = |b: Blob<'_>| {
-            b.key() == key
-                && !b.is_pending()
-                && vary::variant(b.vary(), &headers, &rules.key, keys) == b.facts().variant
-                && after_head(answer, &b) == AfterHead::Outdated
-        };
-        let matches =
-            |view: &ObjectView<'_>| !view.state.is_pass() && Blob::read(view.blob).is_some_and(doubted);
-        let n = store.purge_hash(keys.hash(key), &mut self.blob, matches, true);
-        self.counters.add(Ctr::CacheInvalidated, n);
-    }
-
-    /// Makes invalid what an unsafe request has changed (RFC 9111 4.4), and doubts what HEAD says otherwise about.
-    pub(super) fn invalidate(
-        &mut self,
-        asked: &RequestHead<'_>,
-        answer: &ResponseHead<'_>,
-        rules: &CacheRules,
-    ) {
-        if asked.method() == Method::Head {
-            self.doubt(asked, answer, rules);
-            return;
-        }
-        let Some(store) = &mut self.store else { return };
-        let (keys, blob, counters) = (&self.keys, &mut self.blob, &self.counters);
-        invalidated(asked, false, b"", answer, &rules.key, &mut self.key, |key| {
-            let n = store.purge_hash(
-                keys.hash(key),
-                blob,
-                |view| Blob::read(view.blob).is_some_and(|b| b.key() == key),
-                false,
-            );
-            counters.add(Ctr::CacheInvalidated, n);
-        });
-    }
-
     /// Sends a stored response, whose head is in the scratch buffer.
     pub(super) fn serve(&mut self, io: &mut Io<'_>, x: ExchangeId, s: Serving) {
         let Serving { len, object, status, from, left } = s;
@@ -570,109 +520,5 @@ impl Proxy {
         });
         self.counters.add(Ctr::CacheBytesServed, body);
         w.take()
-    }
-
-    /// Moves a client on that waits for an object.
-    pub(super) fn waits_step(&mut self, io: &mut Io<'_>, x: ExchangeId) -> Step {
-        let client = self.exchanges[x].client;
-        let (Side::Waits(w), Some(store)) = (&mut self.exchanges[x].side, &mut self.store) else {
-            return Step::Waits;
-        };
-        let (object, looks, outcome, fetch) = (w.object, w.looks, w.outcome, w.fetch);
-        let p = store.progress(object);
-        let state = p.state;
-        let ready = match outcome {
-            Outcome::Use(_) | Outcome::Failed(_) => true,
-            Outcome::Open if fetch.is_some() => false,
-            Outcome::Open if w.validates => !state.is_revalidating(),
-            Outcome::Open => state.is_pass() || state.is_failed() || state.is_gone() || state.has_head(),
-        };
-        if !ready {
-            w.seen = p;
-            if store.wait_for(object, p) {
-                self.waiting.enter(&mut self.exchanges, x, object);
-                return Step::Waits;
-            }
-            return Step::Moved;
-        }
-        let Some(request) = self.exchanges[x].request.clone() else {
-            self.fail(io, x, 500);
-            return self.gone_or_moved(x, client);
-        };
-        let Some(mut bench) = self.bench.take() else { return Step::Waits };
-        let http = self.current.program.config.http;
-        let act = match parse_request(&request, &mut HeadScan::new(), &http, &mut bench.slots) {
-            Ok(Parsed::Complete(head, _)) => {
-                let path = if head.path() == b"*" { b"/" } else { head.path() };
-                let clean = CleanPath::of(path, &mut bench.path).unwrap_or(path);
-                let view = RequestView::of(&head, Scheme::Http, self.exchanges[x].peer, clean);
-                self.look_again(io, x, &head, &view, outcome, looks + 1)
-            }
-            _ => Act::Error(500),
-        };
-        self.bench = Some(bench);
-        if !matches!(act, Act::Serve(_)) {
-            self.detach(io, x);
-        }
-        self.do_act(io, x, act, looks + 1);
-        self.gone_or_moved(x, client)
-    }
-
-    /// A request that has waited, with what its own fetch says.
-    fn look_again(
-        &mut self,
-        io: &mut Io<'_>,
-        x: ExchangeId,
-        head: &RequestHead<'_>,
-        view: &RequestView<'_>,
-        outcome: Outcome,
-        looks: u8,
-    ) -> Act {
-        let plan = self.plan(x);
-        let route = plan.route(self.exchanges[x].route);
-        let Some(rules) = &route.cache else { return self.forward_head(x, head, view) };
-        let facts = RequestFacts::of(head, rules);
-        let now_ms = self.now_ms(io);
-        let asked = Asked { head, view, facts, rules, now_ms };
-        let act = match outcome {
-            Outcome::Use(object) => {
-                self.store.as_ref().map(|s| s.view(object, &mut self.blob).len);
-                let fwd = self.exchanges[x].fwd;
-                Blob::read(&self.blob).map(|b| *b.facts()).and_then(|f| {
-                    let status = CacheStatus {
-                        fwd,
-                        stored: true,
-                        ttl_s: Some(f.ttl_s(now_ms)),
-                        ..CacheStatus::default()
-                    };
-                    // What was only confirmed has the age that it has.
-                    let validated = matches!(&self.exchanges[x].side, Side::Waits(w) if w.object == object && w.validates);
-                    let age_s = f.age_s(now_ms);
-                    let age_s = if validated { Age::Stored(age_s) } else { Age::First(age_s) };
-                    self.write_stored(io, x, &asked, object, age_s, status)
-                })
-            }
-            Outcome::Failed(status) => {
-                let waited = match &self.exchanges[x].side {
-                    Side::Waits(w) if w.validates => Some(w.object),
-                    _ => None,
-                };
-                waited
-                    .and_then(|object| {
-                        let stored = self.store.as_ref()?.view(object, &mut self.blob);
-                        let soft = stored.state.is_soft();
-                        let b = Blob::read(&self.blob)?;
-                        let failure = OriginFailure::NoResponse;
-                        let age_s = decide_on_failure(&facts, b.facts(), soft, failure, now_ms)?;
-                        self.write_on_error(io, x, &asked, object, age_s)
-                    })
-                    .or(Some(Act::Error(status)))
-            }
-            Outcome::Open => self.ask_cache(io, x, head, view, rules, looks),
-        };
-        match act {
-            Some(act) => act,
-            None => self.forward_head(x, head, view),
-        }
     }
 }

@@ -21,8 +21,11 @@ mod checking;
 mod config;
 mod events;
 mod exchange;
+mod failures;
 mod fetch;
+mod fetch_head;
 mod group;
+mod invalidate;
 mod log;
 mod peers;
 mod plan;
@@ -33,6 +36,7 @@ mod respond;
 mod side;
 mod upstream;
 mod waiting;
+mod waits;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -47,7 +51,7 @@ pub use config::{
     Answer, ClientTimeouts, HealthChecks, KeyOf, Origin, OriginTimeouts, ProxyConfig, Route, Site, Upstream,
 };
 use exchange::{Exchange, ExchangeId, Leg, Role};
-use fetch::Failures;
+use failures::Failures;
 use group::Group;
 pub use log::LogTo;
 use log::RequestLog;

@@ -76,7 +76,7 @@ impl<'a> Iterator for Directives<'a> {
         loop {
             let start = self.rest.iter().position(|&b| !bytes::is_blank(b) && b != b',')?;
             self.rest = &self.rest[start..];
-            let end = bytes::skip(self.rest, 0, TOKEN);
+            let end = bytes::skip::<TOKEN>(self.rest, 0);
             let name = &self.rest[..end];
             self.rest = &self.rest[end..];
             let argument = self.argument();

@@ -1,6 +1,6 @@
 //! The key text of an object: its URL, as far as the rules say that it counts.
 //!
-//! `http://host/path?query`, and `#n` after it for slice number n. Scheme, host and port are in the form that
+//! `http://host/path?query`, and a suffix after it for a slice ([`super::slices`]). Scheme, host and port are in the form that
 //! RFC 9110 4.2.3 lets everybody use (lower case, no default port); path and query are kept byte for byte, as any
 //! other normalisation could make one of two resources (RFC 9111 2). What else the rules have in the key (fields,
 //! cookies) is part of the variant: so one hash finds all variants of a URL, for lookups and for purges.
@@ -68,13 +68,7 @@ pub fn write_key(url: &UrlParts<'_>, rules: &KeyRules, sink: &mut impl HeadSink)
     }
 }
 
-/// Writes what is after the key text of the whole object for its slice `number`. `#` is in no URL that is sent.
-pub fn write_slice_suffix(number: u64, sink: &mut impl HeadSink) -> Result<(), Full> {
-    sink.put(b"#")?;
-    sink.put(format_decimal(number, &mut [0; 20]))
-}
-
-/// The key text without the number of a slice: what a purge by URL is about.
+/// The key text without the suffix of a slice: what a purge by URL is about.
 pub fn url_of_key(key: &[u8]) -> &[u8] {
     memchr::memchr(b'#', key).map_or(key, |at| &key[..at])
 }

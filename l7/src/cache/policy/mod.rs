@@ -36,6 +36,7 @@ pub mod ranges;
 pub mod request;
 pub mod respond;
 pub mod rules;
+pub mod slices;
 pub mod status;
 pub mod storable;
 pub mod tags;

@@ -73,6 +73,16 @@ fn fill(value: &[u8], total: u64, ranges: &mut Ranges) -> Option<Resolved> {
     }
 }
 
+/// How many ranges Range has in it, satisfiable or not; `None` where it is malformed or not in bytes.
+pub fn count(value: &[u8]) -> Option<usize> {
+    let mut count = 0;
+    for spec in specs(value)? {
+        spec?;
+        count += 1;
+    }
+    (count > 0).then_some(count)
+}
+
 /// The first byte that Range wants, where that does not depend on the length: which slice to fetch first.
 pub fn first_byte(value: &[u8]) -> Option<u64> {
     match specs(value)?.next()?? {

@@ -82,6 +82,8 @@ pub struct CacheRules {
     pub key: KeyRules,
     /// The size of the slices that large objects are stored in; 0: whole objects only.
     pub slice_bytes: u32,
+    /// From which request for it on, within a while, an object is stored.
+    pub admit_after: u8,
     /// What is done about Set-Cookie.
     pub set_cookie: SetCookieRule,
     /// Which directives of requests count.
@@ -127,6 +129,7 @@ impl Default for CacheRules {
             object_bytes_max: u64::MAX,
             key: KeyRules::default(),
             slice_bytes: 0,
+            admit_after: 1,
             set_cookie: SetCookieRule::default(),
             obey: Obey::default(),
             targeted: names(["CDN-Cache-Control"]),

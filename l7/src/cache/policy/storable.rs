@@ -6,9 +6,9 @@ use super::facts::{Facts, Flags};
 use super::fields::{self, Line};
 use super::freshness::{Survey, Times};
 use super::hash::HashKeys;
-use super::ranges::{self, ContentRange};
 use super::request::RequestFacts;
 use super::rules::{CacheRules, SetCookieRule};
+use super::slices::{self, SliceWanted};
 use super::{tags, vary};
 use crate::http1::{BodyLength, FieldName, Full, Headers, ResponseHead, Version};
 
@@ -38,15 +38,8 @@ pub enum NotStored {
     Useless,
     /// Longer than an object may be.
     TooLarge,
-}
-
-/// The slice that was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SliceWanted {
-    /// Its first byte.
-    pub start: u64,
-    /// The size of slices; the last of a representation may be shorter.
-    pub bytes: u32,
+    /// A slice without a strong validator: nothing tells what it may be put together with (RFC 9111 3.4).
+    Uncombinable,
 }
 
 /// Whether the response with this head may be stored, and the facts to store it with. `slice`: what Range asked
@@ -77,12 +70,20 @@ pub fn storable(
     }
     facts.flags.set(Flags::HTTP10, head.version() == Version::Http10);
     match head.status() {
-        206 => take_slice(&mut facts, head, &survey, slice).ok_or(NotStored::Status)?,
+        206 => slice
+            .and_then(|wanted| slices::take(&mut facts, survey.content_range, head.body(), wanted))
+            .ok_or(NotStored::Status)?,
         ..200 | 304 | 412 | 416 => return Err(NotStored::Status),
         _ => {}
     }
     may_be_kept(request, head.status(), lines, &survey, rules)?;
     settle(&mut facts, &survey, rules, times)?;
+    if let Some(wanted) = slice
+        && facts.has(Flags::SLICE)
+        && !slices::is_usable(&facts, wanted)
+    {
+        return Err(NotStored::Uncombinable);
+    }
     Ok(facts)
 }
 
@@ -232,30 +233,6 @@ fn assumed_lifetime_s(status: u16, survey: &Survey<'_>, rules: &CacheRules, time
         return Some(ttl_s);
     }
     Some(survey.heuristic_lifetime_s(times, rules).unwrap_or(0))
-}
-
-/// A 206 is stored when it is just the slice that was asked for: then it is as good as part of a 200.
-fn take_slice(
-    facts: &mut Facts,
-    head: &ResponseHead<'_>,
-    survey: &Survey<'_>,
-    slice: Option<SliceWanted>,
-) -> Option<()> {
-    let slice = slice?;
-    let ContentRange { range, total: Some(total) } = ranges::parse_content_range(survey.content_range?)?
-    else {
-        return None;
-    };
-    let range = range?;
-    let end = slice.start.saturating_add(u64::from(slice.bytes)).min(total);
-    if (range.start, range.end) != (slice.start, end) || head.body() != BodyLength::Length(range.len()) {
-        return None;
-    }
-    facts.status = 200;
-    facts.slice_start = range.start;
-    facts.body_total = total;
-    facts.flags.set(Flags::SLICE, true);
-    Some(())
 }
 
 /// RFC 9110 15.1.

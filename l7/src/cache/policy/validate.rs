@@ -8,7 +8,8 @@ use super::freshness::{Survey, Times};
 use super::hash::HashKeys;
 use super::request::RequestFacts;
 use super::rules::CacheRules;
-use super::storable::{self, NotStored, SliceWanted};
+use super::slices::SliceWanted;
+use super::storable::{self, NotStored};
 use super::tags;
 use crate::http1::bytes::{self, format_decimal};
 use crate::http1::rewrite::{self, ToOrigin};
@@ -44,7 +45,7 @@ pub fn write_fetch_head<'b>(
         sink.put(b"\r\n")?;
     }
     if let Some(slice) = slice {
-        let last = slice.start.saturating_add(u64::from(slice.bytes)).saturating_sub(1);
+        let last = slice.end().saturating_sub(1);
         sink.put(b"Range: bytes=")?;
         sink.put(format_decimal(slice.start, &mut [0; 20]))?;
         sink.put(b"-")?;
@@ -131,19 +132,6 @@ pub fn etags(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 pub fn weak_equal(a: &[u8], b: &[u8]) -> bool {
     let opaque = |etag| <[u8]>::strip_prefix(etag, b"W/").unwrap_or(etag);
     opaque(a) == opaque(b)
-}
-
-/// Whether two stored slices are of the same representation, so that they may be put together: same length, same
-/// strong validator (RFC 9111 3.4).
-pub fn is_same_representation(a: &Blob<'_>, b: &Blob<'_>) -> bool {
-    let (x, y) = (a.facts(), b.facts());
-    if x.body_total != y.body_total {
-        return false;
-    }
-    if x.has(Flags::ETAG) || y.has(Flags::ETAG) {
-        return x.has(Flags::STRONG_ETAG) && y.has(Flags::STRONG_ETAG) && a.etag() == b.etag();
-    }
-    x.has(Flags::STRONG_DATE) && y.has(Flags::STRONG_DATE) && x.last_modified_s == y.last_modified_s
 }
 
 /// Whether this 304 means this stored response (RFC 9111 4.3.4). `sole`: it was the only one whose validators our

@@ -70,13 +70,8 @@ fn queries_by_rule() {
 
 #[test]
 fn slices_belong_to_their_url() {
-    let suffixed = text(|sink| {
-        crate::http1::HeadSink::put(sink, b"http://a/b")?;
-        write_slice_suffix(12, sink)
-    });
-    assert_eq!(suffixed, "http://a/b#12");
-    assert_eq!(url_of_key(b"http://a/b#12"), b"http://a/b");
+    assert_eq!(url_of_key(b"http://a/b#0+12"), b"http://a/b");
     assert_eq!(url_of_key(b"http://a/b"), b"http://a/b");
-    assert!(has_prefix(b"http://a/b#12", b"http://a/") && !has_prefix(b"http://a/b#12", b"http://a/b#"));
+    assert!(has_prefix(b"http://a/b#0+12", b"http://a/") && !has_prefix(b"http://a/b#0+12", b"http://a/b#"));
     assert_eq!(host_of_key(b"https://a:81/b"), b"a:81");
 }

@@ -6,7 +6,8 @@ use super::freshness::Times;
 use super::hash::HashKeys;
 use super::request::RequestFacts;
 use super::rules::CacheRules;
-use super::storable::{self, NotStored, SliceWanted};
+use super::slices::SliceWanted;
+use super::storable::{self, NotStored};
 use crate::http1::*;
 
 mod blobs;
@@ -18,6 +19,7 @@ mod keys;
 mod properties;
 mod ranging;
 mod responding;
+mod slices;
 mod storing;
 mod targeting;
 mod validating;

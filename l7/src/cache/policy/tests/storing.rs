@@ -5,8 +5,8 @@ use crate::cache::policy::facts::Flags;
 use crate::cache::policy::request::RequestFacts;
 use crate::cache::policy::rules::{CacheRules, Obey, SetCookieRule};
 use crate::cache::policy::status::Fwd;
-use crate::cache::policy::storable::{NotStored, SliceWanted, storable};
-use crate::http1::{BodyLength, Method, http_date};
+use crate::cache::policy::storable::{NotStored, storable};
+use crate::http1::{Method, http_date};
 
 type Lifetime = Result<u32, NotStored>;
 
@@ -311,34 +311,4 @@ fn sizes() {
         let lines = format!("Cache-Control: max-age=1\n{lines}");
         assert_eq!(judge("", "200", &lines, None, &rules).map(|facts| facts.body_total), want, "{lines}");
     }
-}
-
-#[test]
-fn slices() {
-    // RFC 9111 3.3, 3.4: a 206 is stored when it is what was asked for.
-    let slice = Some(SliceWanted { start: 100, bytes: 100 });
-    for (range, length, want) in [
-        ("bytes 100-199/1000", 100, Ok((100, 1000))),
-        ("bytes 100-149/150", 50, Ok((100, 150))),
-        ("bytes 100-199/*", 100, Err(NotStored::Status)),
-        ("bytes 100-198/1000", 99, Err(NotStored::Status)),
-        ("bytes 0-99/1000", 100, Err(NotStored::Status)),
-        ("bytes 100-199/1000", 99, Err(NotStored::Status)),
-        ("lines 100-199/1000", 100, Err(NotStored::Status)),
-        ("bytes */1000", 0, Err(NotStored::Status)),
-        ("", 100, Err(NotStored::Status)),
-    ] {
-        let lines = format!("Content-Range: {range}\nContent-Length: {length}\nCache-Control: max-age=60\n");
-        let got = judge("", "206 Partial", &lines, slice, &CacheRules::default());
-        assert_eq!(got.map(|facts| (facts.slice_start, facts.body_total)), want, "{range}");
-        if let Ok(facts) = got {
-            assert_eq!((facts.status, facts.has(Flags::SLICE)), (200, true));
-        }
-    }
-    let whole =
-        judge("", "200", "Cache-Control: max-age=60\nContent-Length: 5\n", slice, &CacheRules::default());
-    assert!(whole.is_ok_and(|facts| !facts.has(Flags::SLICE) && facts.body_total == 5));
-    with_response_to(Method::Get, "206", "Content-Length: 1\n", |head| {
-        assert_eq!(head.body(), BodyLength::Length(1));
-    });
 }

@@ -279,21 +279,6 @@ fn a_304_changes_the_rules_of_caching() {
 }
 
 #[test]
-fn slices_of_one_representation() {
-    // RFC 9111 3.4.
-    let blob = |lines: &str| {
-        blob_of("", "200", &format!("Cache-Control: max-age=60\nContent-Length: 5\n{DATE}{lines}"))
-    };
-    let same = |a: &str, b: &str| is_same_representation(&read(&blob(a)), &read(&blob(b)));
-    assert!(same("ETag: \"a\"\n", "ETag: \"a\"\n"));
-    assert!(!same("ETag: \"a\"\n", "ETag: \"b\"\n"));
-    assert!(!same("ETag: W/\"a\"\n", "ETag: W/\"a\"\n"));
-    assert!(!same("ETag: \"a\"\n", ""));
-    assert!(same(LM, LM) && !same("", ""));
-    assert!(!same(LM, "Last-Modified: Sun, 06 Nov 1994 07:00:00 GMT\n"));
-}
-
-#[test]
 fn what_head_says_about_get() {
     // RFC 9111 4.3.5.
     let stored =
