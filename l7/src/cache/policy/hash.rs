@@ -1,8 +1,6 @@
 //! One keyed hash for keys, variants and tags: without the node's secret nobody can make two of them meet.
 
-use core::hash::Hasher;
-
-use siphasher::sip::SipHasher13;
+use dataplane::sip::{self, Sip13};
 
 /// The node's secret; random at start, the same on every core.
 #[derive(Clone, Copy, Debug)]
@@ -11,12 +9,10 @@ pub struct HashKeys(pub u64, pub u64);
 impl HashKeys {
     /// The hash of a key text or a tag.
     pub fn hash(&self, text: &[u8]) -> u64 {
-        let mut hasher = self.hasher();
-        hasher.write(text);
-        hasher.finish()
+        sip::bytes([self.0, self.1], text)
     }
 
-    pub(super) fn hasher(&self) -> SipHasher13 {
-        SipHasher13::new_with_keys(self.0, self.1)
+    pub(super) fn hasher(&self) -> Sip13 {
+        Sip13::new([self.0, self.1])
     }
 }

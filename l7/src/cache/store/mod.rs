@@ -59,7 +59,6 @@ mod evict;
 mod fill;
 mod ghost;
 mod handle;
-mod hash;
 mod header;
 mod lock;
 mod lookup;
@@ -78,6 +77,7 @@ use std::sync::{Arc, Mutex};
 
 use crossbeam_queue::ArrayQueue;
 use dataplane::epoch::Epochs;
+use dataplane::sip;
 use hugepages::{Arena, FixedVec, Footprint, PagePolicy, ReserveError, prefetch};
 
 pub use chain::Cursor;
@@ -225,7 +225,7 @@ impl Store {
     /// The keyed hash of a cache key.
     #[inline]
     pub fn hash(&self, key: &[u8]) -> u64 {
-        hash::sip13(self.config.hash_key, key)
+        sip::bytes(self.config.hash_key, key)
     }
 
     /// First step of a burst of look-ups: asks for the bucket.
