@@ -29,6 +29,7 @@ use l7::proxy::{
     ProxyConfig,
 };
 use millrace::node::{CoreAnswer, CoreOrder, Desk, NodePipeline, Orders};
+use peers::end::{ACK, FIN, SYN, Segment as Seg, write};
 use stack::neigh::Neighbours;
 use stack::{Iface, Net, Stack, Steering, Tcp, TcpConfig, Udp};
 
@@ -215,13 +216,6 @@ pub fn core_with(
     Core::new(vec![Box::new(port)], pipeline, c, 1024).with_bell(Arc::clone(&shared.bells), n)
 }
 
-const FIN: u8 = 1;
-const SYN: u8 = 2;
-const ACK: u8 = 16;
-/// The option of our SYNs: segments of up to 1,460 bytes, as on any Ethernet. Without it the default is 536
-/// (RFC 9293 3.7.1), and an answer of 1 KiB would be cut in three.
-const MSS: [u8; 4] = [2, 4, 5, 0xb4];
-
 #[derive(Clone, Copy, Default)]
 pub struct Conn {
     snd: u32,
@@ -267,33 +261,16 @@ impl Load {
 
     fn frame(&self, from_origin: bool, i: usize, bits: u8, payload: &[u8]) {
         let c = if from_origin { self.origin[i] } else { self.conns[i] };
-        let (src, sport, dport) = if from_origin {
-            (ORIGIN_IP, ORIGIN_PORT, i as u16)
-        } else {
-            (CLIENT_IP, FIRST_PORT + i as u16, NODE_PORT)
+        let (src, dst) = match from_origin {
+            true => ((ORIGIN_IP, ORIGIN_PORT), (NODE_IP, i as u16)),
+            false => ((CLIENT_IP, FIRST_PORT + i as u16), (NODE_IP, NODE_PORT)),
         };
         let end = &self.ends[(self.spread)(i, from_origin, self.ends.len())];
         let ok = end.send_with(|b| {
-            let options: &[u8] = if bits & SYN != 0 { &MSS } else { &[] };
-            let len = 40 + options.len() + payload.len();
             b[..6].copy_from_slice(&NODE_MAC);
             b[6..12].copy_from_slice(&PEER_MAC);
-            b[12..14].copy_from_slice(&[8, 0]);
-            let ip = &mut b[14..];
-            ip[..12].copy_from_slice(&[0x45, 0, (len >> 8) as u8, len as u8, 0, 0, 0x40, 0, 64, 6, 0, 0]);
-            ip[12..16].copy_from_slice(&src);
-            ip[16..20].copy_from_slice(&NODE_IP);
-            let t = &mut ip[20..];
-            t[..2].copy_from_slice(&sport.to_be_bytes());
-            t[2..4].copy_from_slice(&dport.to_be_bytes());
-            t[4..8].copy_from_slice(&c.snd.to_be_bytes());
-            t[8..12].copy_from_slice(&c.rcv.to_be_bytes());
-            t[12] = 0x50 + ((options.len() as u8) << 2);
-            t[13] = bits;
-            t[14..20].copy_from_slice(&[0xff, 0xff, 0, 0, 0, 0]);
-            t[20..20 + options.len()].copy_from_slice(options);
-            t[20 + options.len()..][..payload.len()].copy_from_slice(payload);
-            Some(14 + len)
+            let s = Seg { seq: c.snd, ack: c.rcv, bits, window: 0xffff, payload };
+            Some(write(b, src, dst, &s, false))
         });
         assert!(ok, "the wire is full");
     }

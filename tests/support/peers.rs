@@ -2,7 +2,7 @@
 //! Wires are perfect, or have links in them that are not ([`Peers::over`]). Several cores are turned one after the
 //! other.
 
-mod end;
+pub mod end;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -18,18 +18,18 @@ const AGAIN_SEGMENTS: usize = 4;
 
 /// A segment, as far as we look at it.
 #[derive(Clone, Default, Debug)]
-pub struct Segment {
+pub struct Segment<P = Vec<u8>> {
     pub seq: u32,
     pub ack: u32,
     pub bits: u8,
     pub window: u32,
-    pub payload: Vec<u8>,
+    pub payload: P,
 }
 
-impl Segment {
+impl<P: AsRef<[u8]>> Segment<P> {
     /// What it takes of the sequence space.
     pub fn room(&self) -> u32 {
-        self.payload.len() as u32 + u32::from(self.bits & FIN != 0) + u32::from(self.bits & SYN != 0)
+        self.payload.as_ref().len() as u32 + u32::from(self.bits & FIN != 0) + u32::from(self.bits & SYN != 0)
     }
 }
 
@@ -211,9 +211,11 @@ pub type At = ([u8; 4], u16);
 
 /// Writes an Ethernet frame's type and all that follows, with checksums where somebody looks at them. Gives the frame's
 /// length.
-pub fn write(b: &mut [u8], src: At, dst: At, s: &Segment, sums: bool) -> usize {
+pub fn write<P: AsRef<[u8]>>(b: &mut [u8], src: At, dst: At, s: &Segment<P>, sums: bool) -> usize {
+    let payload = s.payload.as_ref();
+    // Segments of up to 1,460 bytes, as on any Ethernet. Without it the default is 536 (RFC 9293 3.7.1).
     let options: &[u8] = if s.bits & SYN != 0 { &[2, 4, 5, 0xb4] } else { &[] };
-    let len = 40 + options.len() + s.payload.len();
+    let len = 40 + options.len() + payload.len();
     b[12..14].copy_from_slice(&[8, 0]);
     let ip = &mut b[14..14 + len];
     ip[..12].copy_from_slice(&[0x45, 0, (len >> 8) as u8, len as u8, 0, 0, 0x40, 0, 64, 6, 0, 0]);
@@ -229,7 +231,7 @@ pub fn write(b: &mut [u8], src: At, dst: At, s: &Segment, sums: bool) -> usize {
     t[14..16].copy_from_slice(&(s.window as u16).to_be_bytes());
     t[16..20].copy_from_slice(&[0; 4]);
     t[20..20 + options.len()].copy_from_slice(options);
-    t[20 + options.len()..].copy_from_slice(&s.payload);
+    t[20 + options.len()..].copy_from_slice(payload);
     if sums {
         let (of_ip, of_tcp) = (!ones_sum(0, &ip[..20]), !ones_sum(pseudo_sum(ip), &ip[20..]));
         ip[10..12].copy_from_slice(&of_ip.to_be_bytes());
