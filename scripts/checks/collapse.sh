@@ -9,4 +9,4 @@ export MILLRACE_COLLAPSE=full CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEAS
 CARGO_TARGET_DIR=$(realpath -m "${CARGO_TARGET_DIR:-target}")/checks
 export CARGO_TARGET_DIR
 # One after the other: each has a store, and a thousand connections, of its own.
-exec cargo test --locked --release --test cache crowd -- --test-threads=1 --nocapture "$@"
+exec cargo test --locked --release --test cache -- crowd --test-threads=1 --nocapture "$@"

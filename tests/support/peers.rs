@@ -257,7 +257,7 @@ impl Peers {
         let all = if origin { &mut self.origins } else { &mut self.clients };
         let mut frames: Vec<(u16, Seg)> = Vec::new();
         for (port, e) in all.iter_mut().filter(|(_, e)| !e.gone && !e.reset) {
-            e.flush(SEGMENT, room, |s| {
+            e.flush(SEGMENT, lossy, room, |s| {
                 room = room.saturating_sub(1);
                 frames.push((*port, s));
             });
