@@ -3,7 +3,8 @@
 //! ```text
 //!  core 0 ─► [ring] ─┐                      ┌─► file (appended to; opened anew when a reload is asked for)
 //!  core 1 ─► [ring] ─┴─► millrace-log, ─────┴─► standard output
-//!                        100 times a second, a write for each file that has lines
+//!                        100 times a second, a write for each file that has lines; what cores say of origins goes to
+//!                        the node's own log
 //! ```
 //!
 //! A file that takes its time makes its rings fill; the cores do not wait, and count what they lose
@@ -18,6 +19,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use dataplane::lines::{LineReader, LineWriter, ring};
+use l7::proxy::{NEWS_INFO, NEWS_WARN};
 
 use crate::config::LogTarget;
 use crate::log;
@@ -53,7 +55,8 @@ impl Targets {
         if let Some(n) = all.iter().position(|t| t.what == *what) {
             return Ok(n as u16);
         }
-        let n = u16::try_from(all.len()).map_err(|_| "too many access logs; restart the node".to_owned())?;
+        let n = u16::try_from(all.len()).ok().filter(|n| *n < NEWS_INFO);
+        let n = n.ok_or("too many access logs; restart the node")?;
         let opened = match what {
             LogTarget::Stdout => None,
             LogTarget::File(path) => {
@@ -155,6 +158,11 @@ impl Scribe {
         let Scribe { readers, targets, files, .. } = self;
         for reader in readers {
             reader.take(|tag, line| {
+                match tag {
+                    NEWS_WARN => return log::warn(String::from_utf8_lossy(line)),
+                    NEWS_INFO => return log::info(String::from_utf8_lossy(line)),
+                    _ => {}
+                }
                 if files.len() <= usize::from(tag) {
                     take_new(files, targets);
                 }

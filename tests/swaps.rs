@@ -304,7 +304,6 @@ fn a_thousand_swaps_and_two_hundred_purges_under_load() {
         let ticket = desk.tell_all(|_| CoreOrder::Config(Arc::clone(&next))).expect("room in the trays");
         programs.push(next);
         w.until("a swap", |_| desk.all_passed(&ticket));
-        assert!(desk.next_answer().is_none(), "a core refused swap {n}");
         for _ in 0..PASSES {
             w.turn();
         }

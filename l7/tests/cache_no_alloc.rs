@@ -72,7 +72,7 @@ fn exchanges(rules: &CacheRules, rooms: &mut Rooms) {
     // A hit, in two parts.
     let blob = Blob::read(&rooms.blob[..n]).expect("a blob");
     assert_eq!(blob.facts().variant, vary::variant(blob.vary(), &get.headers(), &rules.key, &keys));
-    assert!(matches!(decide(&facts, blob.facts(), false, NOW_MS), Decision::Serve { .. }));
+    assert!(matches!(decide(&facts, &blob.facts(), false, NOW_MS), Decision::Serve { .. }));
     let answer = plan(&facts, &get, &blob, None, NOW_MS);
     assert_eq!(answer.content, Content::Parts(10));
     let ctx = Cached {
@@ -105,7 +105,7 @@ fn exchanges(rules: &CacheRules, rooms: &mut Rooms) {
     let mut out = SliceSink::new(&mut rooms.head);
     let one = core::iter::once(blob);
     validate::write_fetch_head(&get, &to_origin, one, None, &mut out).expect("room");
-    decide_on_failure(&facts, blob.facts(), false, OriginFailure::NoResponse, NOW_MS + 61_000);
+    decide_on_failure(&facts, &blob.facts(), false, OriginFailure::NoResponse, NOW_MS + 61_000);
     let head = response(NOT_MODIFIED, Method::Get, &mut rooms.response);
     assert!(validate::is_selected_by(&head, &blob, true));
     let headers = get.headers();

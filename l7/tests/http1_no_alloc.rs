@@ -51,6 +51,7 @@ fn exchange(limits: &HttpLimits, slots: &mut HeaderSlots, room: &mut [u8]) {
         method,
         keep_alive: server.respond(outgoing_body(&head, version)),
         date: &date,
+        own: b"",
         edits: EditList::NONE,
     };
     write_response_to_client(&head, &to_client, &mut sink).expect("room");

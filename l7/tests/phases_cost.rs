@@ -172,7 +172,7 @@ fn exchange<const PHASES: bool>(node: &Node) {
         }
     }
     let edits = EditList { edits: &edits, vars };
-    let ctx = ToClient { version: Version::Http11, method, keep_alive: true, date: DATE, edits };
+    let ctx = ToClient { version: Version::Http11, method, keep_alive: true, date: DATE, own: b"", edits };
     write_response_to_client(&head, &ctx, &mut SliceSink::new(&mut down)).expect("room");
     let record = LogRecord {
         unix_us: 0,

@@ -81,8 +81,14 @@ fn exchange(node: &Node, slots: &mut [HeaderSlots; 2], room: &mut [u8]) {
     edits.extend(node.program.response(&view, &response));
     let edits = EditList { edits: &edits, vars: view.vars() };
     apply_edits(&head.headers(), &edits, &mut sink).expect("room");
-    let to_client =
-        ToClient { version: Version::Http11, method: view.method, keep_alive: true, date: &date, edits };
+    let to_client = ToClient {
+        version: Version::Http11,
+        method: view.method,
+        keep_alive: true,
+        date: &date,
+        own: b"",
+        edits,
+    };
     write_response_to_client(&head, &to_client, &mut sink).expect("room");
 
     let mut timings = Timings::start(0);

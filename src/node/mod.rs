@@ -42,7 +42,7 @@ use serde_json::json;
 pub use assemble::{CorePlan, SharedCache, core as build_core, limits_for};
 pub use demo::demo;
 pub use names::Names;
-pub use orders::{CoreAnswer, CoreOrder, Desk, Orders, Ticket, Tray};
+pub use orders::{CoreOrder, Desk, Orders, Ticket, Tray};
 pub use pipeline::NodePipeline;
 pub use program::compile;
 pub use reload::{Outcome, Reloader};
@@ -70,7 +70,7 @@ pub struct Node {
     /// What wakes the cores.
     pub bells: Arc<Bells>,
     /// What the cores are told.
-    pub desk: Arc<Desk<CoreOrder, CoreAnswer>>,
+    pub desk: Arc<Desk<CoreOrder>>,
     /// Who answers on the control socket: whoever has verbs adds them.
     pub control: Control,
     /// The config as the cores follow it from the start.

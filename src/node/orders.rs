@@ -5,7 +5,6 @@
 //!   Desk ── message ──► [bounded queue] ──────────►  taken at one point of each pass
 //!        ── asked += 1, bell ────────────────────►   asked ≠ passed? take all, then passed = asked
 //!        ◄── passed ≥ ticket: it has obeyed ──────
-//!        ◄── [bounded queue] ◄── answer ──────────
 //! ```
 //!
 //! A message costs its core what it does; a pass without one costs it a load. Where a core takes its messages it holds
@@ -33,12 +32,6 @@ pub enum CoreOrder {
     Config(Arc<Program>),
 }
 
-/// What a core has to say.
-pub enum CoreAnswer {
-    /// The config does not fit the core; it goes on with the one that it has.
-    Refused(Arc<Program>),
-}
-
 /// What the control side tells one core of a node, and what the core looks at once in a pass.
 pub struct Orders {
     /// End the loop.
@@ -48,7 +41,7 @@ pub struct Orders {
     /// The core's answer to `drain`: connections that would lose something if it ended now.
     pub unfinished: AtomicU64,
     /// Everything else.
-    pub tray: Arc<Tray<CoreOrder, CoreAnswer>>,
+    pub tray: Arc<Tray<CoreOrder>>,
 }
 
 impl Default for Orders {
@@ -58,30 +51,28 @@ impl Default for Orders {
     }
 }
 
-/// One core's messages and answers.
-pub struct Tray<M, A> {
+/// One core's messages.
+pub struct Tray<M> {
     /// Grows with each message and each barrier. Written by the control side.
     asked: CachePadded<AtomicU64>,
     /// What `asked` was when the core looked last. Written by the core.
     passed: CachePadded<AtomicU64>,
     messages: ArrayQueue<M>,
-    answers: ArrayQueue<A>,
 }
 
-impl<M, A> Default for Tray<M, A> {
-    fn default() -> Tray<M, A> {
+impl<M> Default for Tray<M> {
+    fn default() -> Tray<M> {
         Tray::new()
     }
 }
 
-impl<M, A> Tray<M, A> {
+impl<M> Tray<M> {
     /// An empty tray.
-    pub fn new() -> Tray<M, A> {
+    pub fn new() -> Tray<M> {
         Tray {
             asked: CachePadded::default(),
             passed: CachePadded::default(),
             messages: ArrayQueue::new(MESSAGES_MAX),
-            answers: ArrayQueue::new(MESSAGES_MAX),
         }
     }
 
@@ -114,22 +105,14 @@ impl<M, A> Tray<M, A> {
         self.passed.store(asked, Ordering::Release);
     }
 
-    /// The core's answer.
-    ///
-    /// # Errors
-    /// Gives it back when nobody has taken those before it, and no more fit.
-    pub fn answer(&self, a: A) -> Result<(), A> {
-        self.answers.push(a)
-    }
-
     fn ask(&self) -> u64 {
         self.asked.fetch_add(1, Ordering::Release) + 1
     }
 }
 
 /// The control side's end of all trays. Any thread may use it.
-pub struct Desk<M, A> {
-    trays: Box<[Arc<Tray<M, A>>]>,
+pub struct Desk<M> {
+    trays: Box<[Arc<Tray<M>>]>,
     bells: Arc<Bells>,
     /// One sender at a time, so that all cores get their messages in one order, or none.
     sending: Mutex<()>,
@@ -139,9 +122,9 @@ pub struct Desk<M, A> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ticket(Box<[u64]>);
 
-impl<M, A> Desk<M, A> {
+impl<M> Desk<M> {
     /// A desk over these trays, core 0's first, whose cores are woken by `bells`.
-    pub fn new(trays: Vec<Arc<Tray<M, A>>>, bells: Arc<Bells>) -> Desk<M, A> {
+    pub fn new(trays: Vec<Arc<Tray<M>>>, bells: Arc<Bells>) -> Desk<M> {
         Desk { trays: trays.into(), bells, sending: Mutex::new(()) }
     }
 
@@ -202,18 +185,13 @@ impl<M, A> Desk<M, A> {
         }
         true
     }
-
-    /// Takes the next answer, and says whose it is.
-    pub fn next_answer(&self) -> Option<(usize, A)> {
-        self.trays.iter().enumerate().find_map(|(core, t)| t.answers.pop().map(|a| (core, a)))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn desk(cores: usize) -> Desk<u32, u32> {
+    fn desk(cores: usize) -> Desk<u32> {
         let trays = (0..cores).map(|_| Arc::new(Tray::new())).collect();
         Desk::new(trays, Bells::new(cores).unwrap())
     }
@@ -228,13 +206,10 @@ mod tests {
         assert!(d.trays[0].look(|m| got.push(m)));
         assert_eq!(d.late(&first), Some(1), "core 1 has not looked");
         assert!(d.trays[1].waits() && !d.trays[0].waits());
-        assert!(d.trays[1].look(|m| {
-            got.push(m);
-            d.trays[1].answer(m * 2).unwrap();
-        }));
+        assert!(d.trays[1].look(|m| got.push(m)));
         assert!(d.all_passed(&first) && d.all_passed(&barrier));
         assert!(!d.trays[1].look(|_| panic!("said once")));
-        assert_eq!((got, d.next_answer(), d.next_answer()), (vec![10, 11], Some((1, 22)), None));
+        assert_eq!(got, [10, 11]);
         let later = d.barrier();
         assert!(d.all_passed(&first) && !d.all_passed(&later));
         assert!(!d.wait(&later, Duration::from_millis(1)));
@@ -263,7 +238,7 @@ mod tests {
                 let stop = &stop;
                 s.spawn(move || {
                     while !stop.load(Ordering::Relaxed) {
-                        t.look(|m| t.answer(m).unwrap());
+                        t.look(drop);
                         std::thread::yield_now();
                     }
                 });
@@ -281,7 +256,6 @@ mod tests {
                                 }
                             };
                             assert!(d.wait(&ticket, Duration::from_secs(60)));
-                            while d.next_answer().is_some() {}
                         }
                     })
                 })

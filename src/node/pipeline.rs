@@ -8,7 +8,7 @@ use dataplane::{Burst, Counters, Ctr, Time, TxQueue};
 use l7::proxy::{Io, Proxy};
 use stack::Stack;
 
-use super::orders::{CoreAnswer, CoreOrder, Orders};
+use super::orders::{CoreOrder, Orders};
 
 /// Between looks at all connections of a core that drains.
 const DRAIN_LOOK_NS: u64 = 50_000_000;
@@ -44,10 +44,7 @@ impl NodePipeline {
         match order {
             CoreOrder::Config(program) => {
                 let mut io = Io { tcp: &mut self.stack.tcp, net: &self.stack.net, now };
-                if !self.proxy.swap(Arc::clone(&program), &mut io) {
-                    // As many answers fit as there can be orders; the control side asks again if one is lost.
-                    let _ = self.orders.tray.answer(CoreAnswer::Refused(program));
-                }
+                self.proxy.swap(program, &mut io);
             }
         }
     }

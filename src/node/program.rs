@@ -169,6 +169,21 @@ fn by_turns(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     order
 }
 
+#[cfg(test)]
+#[test]
+fn families_by_turns() {
+    let order = |text: &str| {
+        let all = text.split(' ').filter(|t| !t.is_empty()).map(|t| t.parse().expect("an address"));
+        by_turns(all.collect()).iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(order("1.1.1.1 1.1.1.2 1.1.1.3 ::1 ::2"), "::1 1.1.1.1 ::2 1.1.1.2 1.1.1.3");
+    assert_eq!(order("::1 ::2 1.1.1.1"), "::1 1.1.1.1 ::2");
+    assert_eq!(order("1.1.1.1"), "1.1.1.1");
+    assert_eq!(order(""), "");
+    let many: String = (0..20).map(|n| format!("10.0.0.{n} ")).collect();
+    assert_eq!(order(&many).split(' ').count(), ADDRESSES_MAX);
+}
+
 fn route(r: &config::Route) -> Result<Route, String> {
     let answer = match r.upstream {
         Some(n) => Answer::Upstream(n as u16),

@@ -6,6 +6,9 @@
 //!  millrace reload ─┘         └─ FILE:LINE …             └─ the key             └─ freed here, when no core has it
 //! ```
 //!
+//! All that can fail does so before the first core is told, or the message reaches none ([`Desk::tell_all`]): a core has
+//! nothing to refuse. One that hangs takes the config when it goes on.
+//!
 //! Cores, ports, listeners, memory and what is cut from it are fixed when the node starts.
 
 use std::path::PathBuf;
@@ -15,7 +18,7 @@ use std::time::Duration;
 use l7::proxy::Program;
 
 use super::assemble::limits_for;
-use super::orders::{CoreAnswer, CoreOrder, Desk};
+use super::orders::{CoreOrder, Desk};
 use super::program;
 use super::{Names, Node};
 use crate::access_log::Targets;
@@ -44,7 +47,7 @@ pub enum Outcome {
 pub struct Reloader {
     /// `None`: the node was not started from a file.
     file: Option<PathBuf>,
-    desk: Arc<Desk<CoreOrder, CoreAnswer>>,
+    desk: Arc<Desk<CoreOrder>>,
     names: Arc<Names>,
     unix_ns_at_start: u64,
     logs: Arc<Targets>,
@@ -133,7 +136,6 @@ impl Reloader {
         let old = Some(&*state.current);
         let limits = limits_for(config);
         let program = program::compile(config, &limits, self.unix_ns_at_start, &known, old, &self.logs)?;
-        while self.desk.next_answer().is_some() {} // Of an earlier one.
         let Some(ticket) = self.desk.tell_all(|_| CoreOrder::Config(Arc::clone(&program))) else {
             // Some cores may have it.
             state.programs.push(program);
@@ -147,12 +149,7 @@ impl Reloader {
             let sentence = "a core did not obey in time; restart the node if it hangs";
             return Ok(Outcome::Failed(sentence.to_owned()));
         }
-        Ok(match self.desk.next_answer() {
-            None => Outcome::Taken,
-            Some((core, CoreAnswer::Refused(_))) => {
-                Outcome::Failed(format!("core {core} could not take the config; restart the node"))
-            }
-        })
+        Ok(Outcome::Taken)
     }
 
     /// Frees what no core uses any more. Now and then.

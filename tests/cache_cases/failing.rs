@@ -1,7 +1,7 @@
 //! Stale responses, while they are validated and when the origin fails (RFC 5861, RFC 9111 4.2.4), and what
 //! Cache-Status says (RFC 9211).
 
-use super::{Answer, Table, get, not_modified, ok, status};
+use super::{Answer, Table, ask, get, head, not_modified, ok, status};
 
 pub fn cases(t: &mut Table) {
     // While it is validated.
@@ -197,6 +197,54 @@ pub fn cases(t: &mut Table) {
             get().origin(ok("max-age=60").field("Cache-Status: inner; hit")),
             get().hit("a").has("cache-status", "inner; hit, millrace; hit; ttl=*"),
         ],
+    );
+    for (what, step, fwd) in [
+        ("an unsafe method", ask("POST"), "fwd=method"),
+        ("OPTIONS", ask("OPTIONS"), "fwd=method"),
+        ("a condition that only the origin can judge", get().with("If-Match: \"1\""), "fwd=bypass"),
+    ] {
+        t.add(
+            "9211 2.2",
+            format!("a request that goes past the cache says so: {what}"),
+            [get().origin(ok("max-age=60")), step.origin(ok("max-age=60").body("b")).says(fwd)],
+        );
+    }
+    t.add(
+        "9211 2.2",
+        "what is not to be stored says why it was asked for, and later that it is no use to wait",
+        [
+            get().origin(ok("no-store")).says("fwd=uri-miss"),
+            get().after(1.0).origin(ok("no-store").body("b")).says("fwd=bypass"),
+        ],
+    );
+    t.add(
+        "9211 2.2",
+        "HEAD and a range of what is not stored are misses",
+        [
+            head().origin(ok("max-age=60")).says("fwd=uri-miss"),
+            get().with("Range: bytes=0-0").origin(ok("max-age=60")).says("fwd=uri-miss"),
+        ],
+    );
+    t.add(
+        "9211 2",
+        "a response that is passed on keeps the members of caches before us",
+        [ask("POST")
+            .origin(ok("").field("Cache-Status: inner; fwd=bypass"))
+            .has("cache-status", "inner; fwd=bypass, millrace; fwd=method")],
+    );
+    t.add(
+        "9211 2",
+        "an error of ours comes from no cache, and says nothing of one",
+        [
+            get().if_fails(Answer::Close).status(502).any_body().has_not("cache-status"),
+            get().at("?2").with_cc("only-if-cached").asked(0).status(504).any_body().has_not("cache-status"),
+        ],
+    );
+    t.on(
+        "sober",
+        "9211 2",
+        "a site that does not say what its cache does says nothing of what goes past it either",
+        [ask("POST").origin(ok("")).has_not("cache-status")],
     );
     t.add(
         "9211 2.5",

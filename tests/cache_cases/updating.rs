@@ -185,6 +185,21 @@ pub fn cases(t: &mut Table) {
     );
     t.add(
         "9111 4.3.4",
+        "a 304 with a strong tag that is stored as a weak one (as by who compresses) must not update it: the whole is fetched",
+        [
+            get().origin(ok("max-age=1").field("ETag: W/\"1\"")),
+            get()
+                .after(1.5)
+                .if_asked(not_modified("max-age=60").field("ETag: \"1\""))
+                .then(ok("max-age=60").field("ETag: \"1\"").body("b"))
+                .asked(2)
+                .status(200)
+                .body("b"),
+            get().hit("b").has("etag", "\"1\""),
+        ],
+    );
+    t.add(
+        "9111 4.3.4",
         "a 304 without a validator is about what was asked",
         [
             get().origin(tagged("max-age=1")),

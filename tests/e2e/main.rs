@@ -13,6 +13,7 @@ mod cores;
 mod edge;
 mod http;
 mod lab;
+mod names;
 mod operations;
 mod origins;
 mod reloads;

@@ -188,6 +188,7 @@ fn several_origins() {
         assert_eq!(spread(&lab, "checked.lab", 20).len(), 2);
         c3.state.sick.store(true, Ordering::SeqCst);
         edge.wait_for("origin.down", 1);
+        until("a line about it", || edge.log().contains("is down, by its health checks: status 500"));
         assert!(edge.counter("origin.check_failures") >= 2);
         let alone = spread(&lab, "checked.lab", 20);
         assert_eq!(alone.get("9104"), Some(&20), "{alone:?}");

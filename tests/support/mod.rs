@@ -28,7 +28,7 @@ use l7::proxy::{
     Answer, Cells, ClientTimeouts, HEAD_CELL_BYTES, LogTo, Origin, OriginTimeouts, Program, Proxy,
     ProxyConfig,
 };
-use millrace::node::{CoreAnswer, CoreOrder, Desk, NodePipeline, Orders};
+use millrace::node::{CoreOrder, Desk, NodePipeline, Orders};
 use peers::end::{ACK, FIN, SYN, Segment as Seg, write};
 use stack::neigh::Neighbours;
 use stack::{Iface, Net, Stack, Steering, Tcp, TcpConfig, Udp};
@@ -38,10 +38,17 @@ pub const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 pub const NODE_IP: [u8; 4] = [10, 0, 0, 1];
 pub const CLIENT_IP: [u8; 4] = [10, 0, 0, 2];
 pub const ORIGIN_IP: [u8; 4] = [10, 0, 0, 3];
+/// The node's address, and an origin's, over IPv6.
+pub const NODE_IP6: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+pub const ORIGIN_IP6: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 3);
 pub const NODE_PORT: u16 = 80;
 pub const ORIGIN_PORT: u16 = 8000;
 /// Connection `i` comes from this port plus `i`.
 const FIRST_PORT: u16 = 10_000;
+
+/// Frames that the wire of a [`Rig`] holds each way. They are used in turn, so that a larger ring would cost a core
+/// cache misses that a device's DMA spares it.
+const RIG_FRAMES: usize = 256;
 
 /// Room of a core's log: for less than a thousand lines.
 const LOG_BYTES: usize = 128 << 10;
@@ -108,7 +115,7 @@ impl Shared {
     }
 
     /// The control side's end of the cores' trays.
-    pub fn desk(&self) -> Desk<CoreOrder, CoreAnswer> {
+    pub fn desk(&self) -> Desk<CoreOrder> {
         let trays = self.orders.iter().map(|o| Arc::clone(&o.tray)).collect();
         Desk::new(trays, Arc::clone(&self.bells))
     }
@@ -189,6 +196,7 @@ pub fn core_with(
     }
     let mut iface = Iface::new(NODE_MAC, 1500);
     iface.add(std::net::Ipv4Addr::from(NODE_IP).into(), 24);
+    iface.add(NODE_IP6.into(), 64);
     iface.peer_mac = Some(PEER_MAC);
     iface.tx_checksum_offload = !shared.has_checksums;
     let headers = pool("header", limits.header_cells, 256);
@@ -202,7 +210,8 @@ pub fn core_with(
         heads: pool("head", 64, HEAD_CELL_BYTES),
     };
     let is_logged = program.config.log.is_some();
-    let mut proxy = Proxy::new(program, &limits, &mut arena, cells, cache, c.clone()).unwrap();
+    let proxy = Proxy::new(program, &limits, &mut arena, cells, cache, c.clone()).unwrap();
+    let mut proxy = proxy.on_core(n, shared.orders.len());
     if is_logged {
         let (writer, reader) = lines::ring(LOG_BYTES);
         proxy.log_to(writer, 7);
@@ -262,8 +271,8 @@ impl Load {
     fn frame(&self, from_origin: bool, i: usize, bits: u8, payload: &[u8]) {
         let c = if from_origin { self.origin[i] } else { self.conns[i] };
         let (src, dst) = match from_origin {
-            true => ((ORIGIN_IP, ORIGIN_PORT), (NODE_IP, i as u16)),
-            false => ((CLIENT_IP, FIRST_PORT + i as u16), (NODE_IP, NODE_PORT)),
+            true => ((ORIGIN_IP.into(), ORIGIN_PORT), (NODE_IP.into(), i as u16)),
+            false => ((CLIENT_IP.into(), FIRST_PORT + i as u16), (NODE_IP.into(), NODE_PORT)),
         };
         let end = &self.ends[(self.spread)(i, from_origin, self.ends.len())];
         let ok = end.send_with(|b| {
@@ -367,7 +376,7 @@ impl Rig {
     /// A node of as many cores as `shared` is for, over a device that spreads frames like this.
     pub fn with_cores(who: Who, conns: usize, response: Vec<u8>, shared: &Shared, spread: Spread) -> Rig {
         let n = shared.orders.len();
-        let (near, far): (Vec<_>, Vec<_>) = (0..n).map(|_| wire(2048, 1600)).unzip();
+        let (near, far): (Vec<_>, Vec<_>) = (0..n).map(|_| wire(RIG_FRAMES, 1600)).unzip();
         let cores = near.into_iter().enumerate();
         let mut cores = cores.map(|(i, near)| core_of(&who, conns as u32, near, shared, i));
         let core = cores.next().expect("a core");

@@ -5,6 +5,7 @@
 pub mod end;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use dataplane::Time;
@@ -14,7 +15,9 @@ use dataplane::port::link::{Link, LinkStats};
 use dataplane::port::mem::WireEnd;
 use millrace::node::NodePipeline;
 
-use super::{CLIENT_IP, NODE_IP, NODE_MAC, NODE_PORT, ORIGIN_IP, ORIGIN_PORT, PEER_MAC, UNIX_NS_AT_START};
+use super::{
+    CLIENT_IP, NODE_IP, NODE_IP6, NODE_MAC, NODE_PORT, ORIGIN_IP, ORIGIN_PORT, PEER_MAC, UNIX_NS_AT_START,
+};
 use end::{ACK, End, RST, SYN, Segment as Seg};
 
 const FIRST_PORT: u16 = 10_000;
@@ -35,6 +38,15 @@ pub enum Act {
 /// What the origin saw: the node's port, and the head.
 pub type Asked = (u16, String);
 
+/// What an address of the origin does with a SYN.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    Refuses,
+    Silent,
+    /// Answers after so long.
+    Slow(u64),
+}
+
 /// A node and everyone around it.
 pub struct Peers {
     pub cores: Vec<Core<NodePipeline>>,
@@ -44,6 +56,12 @@ pub struct Peers {
     pub refuses: bool,
     /// The origin does not even do that.
     pub silent: bool,
+    /// The same for one of its addresses.
+    pub ways: BTreeMap<IpAddr, Way>,
+    /// The origin's addresses that SYNs came to, with the node's port, and when.
+    pub syns: Vec<(Time, IpAddr, u16)>,
+    /// SYNs that are answered later.
+    late: Vec<(Time, u16)>,
     wires: Vec<WireEnd>,
     /// One in each wire, or none.
     links: Vec<Link>,
@@ -60,6 +78,9 @@ impl Peers {
             now: Time(10_000_000),
             refuses: false,
             silent: false,
+            ways: BTreeMap::new(),
+            syns: Vec::new(),
+            late: Vec::new(),
             wires,
             links: Vec::new(),
             clients: BTreeMap::new(),
@@ -182,6 +203,13 @@ impl Peers {
                 self.take(&frame);
             }
         }
+        while let Some(i) = self.late.iter().position(|(due, _)| *due <= self.now) {
+            busy = true;
+            let (_, port) = self.late.swap_remove(i);
+            if !self.end(true, port).reset {
+                self.accept(port);
+            }
+        }
         busy |= self.serve(origin);
         busy |= self.flush(false);
         busy |= self.flush(true);
@@ -222,10 +250,11 @@ impl Peers {
 
     /// When the node, or somebody around it, has something to do next.
     pub fn deadline(&self) -> Option<Time> {
+        let late = self.late.iter().map(|(due, _)| *due);
         let node = self.cores.iter().filter_map(|c| c.pipeline.next_deadline());
         let links = self.links.iter().filter_map(Link::next_due);
         let ends = self.clients.values().chain(self.origins.values());
-        node.chain(links).chain(ends.filter_map(|e| e.due)).min()
+        node.chain(late).chain(links).chain(ends.filter_map(|e| e.due)).min()
     }
 
     /// The origin hears what has come.
@@ -275,24 +304,27 @@ impl Peers {
     fn take(&mut self, f: &[u8]) {
         let lossy = !self.links.is_empty();
         let Some((src, dst, s)) = end::read(f, lossy) else { return };
-        let origin = dst.0 == ORIGIN_IP;
+        let (to, origin) = (dst.0, dst.0 != IpAddr::from(CLIENT_IP));
         let port = if origin { src.1 } else { dst.1 };
         if origin && s.bits & SYN != 0 {
-            if self.silent {
+            let rcv = s.seq.wrapping_add(1);
+            if self.origins.get(&port).is_some_and(|e| e.at == Some(to) && e.rcv == rcv) {
+                // It is under way, or is answered already and the answer will be sent again.
                 return;
             }
-            let known = self.origins.get(&port).is_some_and(|e| e.rcv == s.seq.wrapping_add(1));
-            if !known {
-                let rcv = s.seq.wrapping_add(1);
-                let mut e = End::new(7000);
-                (e.rcv, e.window, e.open) = (rcv, s.window, true);
-                self.origins.insert(port, e);
-                if self.refuses {
-                    self.end(true, port).gone = true;
-                    self.frame(true, port, RST | ACK, &[]);
-                    return;
-                }
-                self.frame(true, port, SYN | ACK, &[]);
+            let way = self.ways.get(&to).copied();
+            self.syns.push((self.now, to, port));
+            if self.silent || way == Some(Way::Silent) {
+                return;
+            }
+            let mut e = End::new(7000);
+            (e.at, e.rcv, e.window) = (Some(to), rcv, s.window);
+            self.origins.insert(port, e);
+            match way {
+                _ if self.refuses => self.refuse(port),
+                Some(Way::Refuses) => self.refuse(port),
+                Some(Way::Slow(ns)) => self.late.push((self.now.plus_ns(ns), port)),
+                _ => self.accept(port),
             }
             return;
         }
@@ -312,6 +344,16 @@ impl Peers {
         }
     }
 
+    fn refuse(&mut self, port: u16) {
+        self.end(true, port).gone = true;
+        self.frame(true, port, RST | ACK, &[]);
+    }
+
+    fn accept(&mut self, port: u16) {
+        self.end(true, port).open = true;
+        self.frame(true, port, SYN | ACK, &[]);
+    }
+
     /// Sends a segment of this connection, at the place where it is.
     fn frame(&mut self, from_origin: bool, port: u16, bits: u8, payload: &[u8]) {
         let s = self.end(from_origin, port).segment(bits, payload.to_vec());
@@ -319,16 +361,17 @@ impl Peers {
     }
 
     fn put(&mut self, from_origin: bool, port: u16, s: &Seg) {
-        let (src, dst) = match from_origin {
-            true => ((ORIGIN_IP, ORIGIN_PORT), (NODE_IP, port)),
-            false => ((CLIENT_IP, port), (NODE_IP, NODE_PORT)),
+        let (from, sport, dport) = match from_origin {
+            true => (self.end(true, port).at.unwrap_or(ORIGIN_IP.into()), ORIGIN_PORT, port),
+            false => (CLIENT_IP.into(), port, NODE_PORT),
         };
+        let to = if from.is_ipv6() { NODE_IP6.into() } else { NODE_IP.into() };
         let wire = usize::from(port) % self.wires.len();
         let sums = !self.links.is_empty();
         let ok = self.wires[wire].send_with(|b| {
             b[..6].copy_from_slice(&NODE_MAC);
             b[6..12].copy_from_slice(&PEER_MAC);
-            Some(end::write(b, src, dst, s, sums))
+            Some(end::write(b, (from, sport), (to, dport), s, sums))
         });
         assert!(ok, "the wire is full");
     }

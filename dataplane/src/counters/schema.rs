@@ -195,6 +195,7 @@ counters! {
     HttpStub "http.stub" Events "Requests answered by the built-in stub (benches)";
     HttpProxyBad "http.proxy_protocol_bad" Events "Connections closed because their PROXY protocol header was malformed or missing";
     LogLines "log.lines" Events "Lines written to the access log";
+    LogNewsLeftOut "log.news_left_out" Events "Messages about origins that are down or up that were not logged, because there were too many";
     LogDropped "log.dropped" Events "Lines of the access log that were lost because it was not written out fast enough";
     CacheHits "cache.hits" Events "Requests answered from the cache, fresh";
     CacheHitsStale "cache.hits_stale" Events "Requests answered from the cache, stale: while it is validated, or because the origin failed";
@@ -212,6 +213,7 @@ counters! {
     CacheSlowReset "cache.slow_reset" Events "Readers reset because they held too many evicted bytes";
     CacheBytesServed "cache.bytes_served" Bytes "Bytes of bodies sent from the cache";
     OriginConnects "origin.connects" Events "Origin connections that we began to open";
+    OriginRaced "origin.raced" Events "Origin connections begun beside one that was not there yet, to another address";
     OriginReused "origin.reused" Events "Requests sent on a kept-alive origin connection";
     OriginRetries "origin.retries" Events "Requests sent again because a kept-alive connection had gone stale";
     OriginConnectFailed "origin.connect_failed" Events "Origin connections refused or unreachable";

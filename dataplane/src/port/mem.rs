@@ -5,18 +5,19 @@
 //!                   ◄── [empty ring] ◄──
 //! ```
 //!
-//! The boxes of a fixed set of frames circulate between two bounded lock-free rings, so that the wire can
-//! join two threads, allocates only when it is made, and drops (counted) when the reader falls behind.
+//! The boxes of a fixed set of frames circulate between two bounded wait-free rings, each with one writer and one
+//! reader, so that the wire can join two threads, allocates only when it is made, and drops (counted) when the reader
+//! falls behind.
 //!
 //! A reader that wants to sleep hangs a doorbell on its end ([`WireEnd::hang_doorbell`],
 //! [`MemPort::with_doorbell`]); without one, writers pay nothing for it.
 
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crossbeam_queue::ArrayQueue;
+use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::{BURST_MAX, Burst, LinkFacts, Mac, Port, PortStats, TxQueue};
 use crate::bell::Doorbell;
@@ -28,31 +29,49 @@ struct Frame {
     bytes: Box<[u8]>,
 }
 
-struct Direction {
-    full: ArrayQueue<Box<Frame>>,
-    empty: ArrayQueue<Box<Frame>>,
-    overflows: AtomicU64,
+/// The reader's bell of a direction, if it ever sleeps.
+type Bell = Arc<OnceLock<Doorbell>>;
+
+/// Where frames are put into a direction.
+struct Writer {
+    full: RefCell<Producer<Box<Frame>>>,
+    empty: RefCell<Consumer<Box<Frame>>>,
+    /// One that was taken out, and then not sent.
+    spare: RefCell<Option<Box<Frame>>>,
+    bell: Bell,
+    overflows: Cell<u64>,
     frame_bytes: usize,
-    /// The reader's, if it ever sleeps.
-    bell: OnceLock<Doorbell>,
 }
 
-impl Direction {
-    fn new(frames: usize, frame_bytes: usize) -> Arc<Direction> {
-        let d = Direction {
-            full: ArrayQueue::new(frames),
-            empty: ArrayQueue::new(frames),
-            overflows: AtomicU64::new(0),
-            frame_bytes,
-            bell: OnceLock::new(),
-        };
-        for _ in 0..frames {
-            // Cannot fail: the ring has room for exactly these.
-            let _ = d.empty.push(Box::new(Frame { len: 0, bytes: vec![0; frame_bytes].into() }));
-        }
-        Arc::new(d)
-    }
+/// Where they are taken out.
+struct Reader {
+    full: RefCell<Consumer<Box<Frame>>>,
+    empty: RefCell<Producer<Box<Frame>>>,
+    bell: Bell,
+}
 
+fn direction(frames: usize, frame_bytes: usize) -> (Writer, Reader) {
+    let (full_in, full_out) = RingBuffer::new(frames);
+    let (mut empty_in, empty_out) = RingBuffer::new(frames);
+    for _ in 0..frames {
+        // Cannot fail: the ring has room for exactly these.
+        let _ = empty_in.push(Box::new(Frame { len: 0, bytes: vec![0; frame_bytes].into() }));
+    }
+    let bell = Bell::default();
+    (
+        Writer {
+            full: RefCell::new(full_in),
+            empty: RefCell::new(empty_out),
+            spare: RefCell::default(),
+            bell: Arc::clone(&bell),
+            overflows: Cell::new(0),
+            frame_bytes,
+        },
+        Reader { full: RefCell::new(full_out), empty: RefCell::new(empty_in), bell },
+    )
+}
+
+impl Writer {
     /// Tells a sleeping reader that frames were put in.
     #[inline]
     fn ring(&self) {
@@ -62,16 +81,18 @@ impl Direction {
     }
 }
 
-/// One end of a wire, in raw frames: for what is not a core (the bridge, the link, the simulator's hosts).
+/// One end of a wire, in raw frames: for what is not a core (the bridge, the link, the simulator's hosts). It may
+/// move to another thread, but belongs to one at a time.
 pub struct WireEnd {
-    tx: Arc<Direction>,
-    rx: Arc<Direction>,
+    tx: Writer,
+    rx: Reader,
 }
 
 /// A wire that holds up to `frames` frames of up to `frame_bytes` in each direction.
 pub fn wire(frames: usize, frame_bytes: usize) -> (WireEnd, WireEnd) {
-    let (a, b) = (Direction::new(frames, frame_bytes), Direction::new(frames, frame_bytes));
-    (WireEnd { tx: Arc::clone(&a), rx: Arc::clone(&b) }, WireEnd { tx: b, rx: a })
+    let (to_right, from_left) = direction(frames, frame_bytes);
+    let (to_left, from_right) = direction(frames, frame_bytes);
+    (WireEnd { tx: to_right, rx: from_right }, WireEnd { tx: to_left, rx: from_left })
 }
 
 impl WireEnd {
@@ -87,17 +108,17 @@ impl WireEnd {
 
     /// As [`WireEnd::send_with`], but leaves the doorbell alone: for bursts, which ring once.
     fn put_with(&self, fill: impl FnOnce(&mut [u8]) -> Option<usize>) -> bool {
-        let Some(mut f) = self.tx.empty.pop() else {
-            self.tx.overflows.fetch_add(1, Ordering::Relaxed);
+        let Some(mut f) = self.tx.spare.take().or_else(|| self.tx.empty.borrow_mut().pop().ok()) else {
+            self.tx.overflows.set(self.tx.overflows.get() + 1);
             return false;
         };
         match fill(&mut f.bytes) {
             Some(len) => {
                 f.len = len.min(f.bytes.len());
-                self.tx.full.push(f).is_ok()
+                self.tx.full.borrow_mut().push(f).is_ok()
             }
             None => {
-                let _ = self.tx.empty.push(f);
+                self.tx.spare.replace(Some(f));
                 false
             }
         }
@@ -113,25 +134,26 @@ impl WireEnd {
 
     /// Receives a frame into `take`; `None` when none waits.
     pub fn recv_with<R>(&self, take: impl FnOnce(&[u8]) -> R) -> Option<R> {
-        let f = self.rx.full.pop()?;
+        let f = self.rx.full.borrow_mut().pop().ok()?;
         let r = take(&f.bytes[..f.len]);
-        let _ = self.rx.empty.push(f);
+        // There is room for every frame that there is.
+        let _ = self.rx.empty.borrow_mut().push(f);
         Some(r)
     }
 
     /// Whether the wire has room for another frame of ours.
     pub fn can_send(&self) -> bool {
-        !self.tx.empty.is_empty()
+        self.tx.spare.borrow().is_some() || !self.tx.empty.borrow().is_empty()
     }
 
     /// Frames of ours for which the wire has room.
     pub fn room(&self) -> usize {
-        self.tx.empty.len()
+        usize::from(self.tx.spare.borrow().is_some()) + self.tx.empty.borrow().slots()
     }
 
     /// Whether a frame waits for us.
     pub fn has_rx(&self) -> bool {
-        !self.rx.full.is_empty()
+        !self.rx.full.borrow().is_empty()
     }
 
     /// The longest frame that the wire carries.
@@ -177,7 +199,7 @@ impl WireEnd {
 
     /// Frames of ours that found the wire full.
     pub fn overflows(&self) -> u64 {
-        self.tx.overflows.load(Ordering::Relaxed)
+        self.tx.overflows.get()
     }
 }
 

@@ -80,7 +80,9 @@ pub(crate) fn all(bytes: &[u8], class: u8) -> bool {
 /// The first position from `pos` on that is not of `CLASS`; `buf.len()` when there is none.
 #[inline]
 pub(crate) fn skip<const CLASS: u8>(buf: &[u8], pos: usize) -> usize {
-    first(buf, pos, |block| simd::outside(block, const { &simd::columns(CLASS, &CLASS_OF) }, |b| is(b, CLASS)))
+    first(buf, pos, |block| {
+        simd::outside(block, const { &simd::columns(CLASS, &CLASS_OF) }, |b| is(b, CLASS))
+    })
 }
 
 /// The first position from `pos` on that a mask says of its block; `buf.len()` when there is none. The zeros behind the
@@ -156,7 +158,34 @@ pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// `n` in decimal, in the tail of `out`.
-pub(crate) fn format_decimal(mut n: u64, out: &mut [u8; 20]) -> &[u8] {
+#[inline]
+pub(crate) fn format_decimal(n: u64, out: &mut [u8; 20]) -> &[u8] {
+    // Division by a constant of 32 bits is one multiplication, and nearly all numbers fit.
+    match u32::try_from(n) {
+        Ok(n) => format_short(n, out),
+        Err(_) => format_long(n, out),
+    }
+}
+
+#[inline]
+fn format_short(mut n: u32, out: &mut [u8; 20]) -> &[u8] {
+    let mut at = out.len();
+    while n >= 10 && at > 2 {
+        let pair = n % 100;
+        n /= 100;
+        at -= 2;
+        out[at] = b'0' + (pair / 10) as u8;
+        out[at + 1] = b'0' + (pair % 10) as u8;
+    }
+    if n > 0 || at == out.len() {
+        at -= 1;
+        out[at] = b'0' + n as u8;
+    }
+    &out[at..]
+}
+
+#[cold]
+fn format_long(mut n: u64, out: &mut [u8; 20]) -> &[u8] {
     let mut at = out.len();
     loop {
         at -= 1;
@@ -220,7 +249,7 @@ mod tests {
             assert_eq!(decimal(bad.as_bytes()), None, "{bad:?}");
         }
         let mut out = [0; 20];
-        for n in [0, 7, 10, 511, u64::MAX] {
+        for n in [0, 7, 9, 10, 11, 99, 100, 511, 1000, 65_535, 4_294_967_295, 4_294_967_296, u64::MAX] {
             assert_eq!(format_decimal(n, &mut out), n.to_string().as_bytes());
         }
     }

@@ -71,7 +71,8 @@ pub fn response(input: &[u8]) {
 
     for version in [Version::Http10, Version::Http11] {
         let date = http_date::format(784_111_777);
-        let ctx = ToClient { version, method, keep_alive: true, date: &date, edits: EditList::NONE };
+        let ctx =
+            ToClient { version, method, keep_alive: true, date: &date, own: b"", edits: EditList::NONE };
         let written = if head.is_interim() {
             let mut some = false;
             let bytes = write(|sink| {

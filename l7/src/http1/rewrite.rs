@@ -47,6 +47,8 @@ pub struct ToClient<'a> {
     pub keep_alive: bool,
     /// For a response that has no Date (RFC 9110 6.6.1): [`super::http_date::format`].
     pub date: &'a [u8; 29],
+    /// Whole lines of the node's own, Cache-Status or none: behind those that came of that name (RFC 9211 2).
+    pub own: &'a [u8],
     /// What is set, added and removed besides.
     pub edits: EditList<'a>,
 }
@@ -234,6 +236,9 @@ fn response_to_client(
     if !edits.replaces(b"via") {
         put_via(head.version(), sink)?;
     }
+    if !ctx.own.is_empty() && !edits.drops(FieldName::Other, b"cache-status") {
+        sink.put(ctx.own)?;
+    }
     edits.append(sink)?;
     let upgrade = head.status() == 101;
     if upgrade {
@@ -277,9 +282,11 @@ pub fn put_head_end(
 ) -> Result<(), Full> {
     let keep_alive = keep_alive && body != BodyLength::UntilClose;
     put_framing(body, sink)?;
-    let keep_10 = keep_alive && version == Version::Http10;
-    put_connection(&[(!keep_alive, b"close"), (keep_10, b"keep-alive")], sink)?;
-    sink.put(b"\r\n")
+    sink.put(match (keep_alive, version) {
+        (true, Version::Http11) => b"\r\n",
+        (true, Version::Http10) => b"Connection: keep-alive\r\n\r\n",
+        (false, _) => b"Connection: close\r\n\r\n",
+    })
 }
 
 /// Whether it answers HEAD and a body would have been possible.
@@ -318,7 +325,7 @@ pub(crate) fn pass_on(
 }
 
 #[inline(always)]
-fn put_status_line(head: &ResponseHead<'_>, sink: &mut impl HeadSink) -> Result<(), Full> {
+pub(crate) fn put_status_line(head: &ResponseHead<'_>, sink: &mut impl HeadSink) -> Result<(), Full> {
     let mut digits = [0; 20];
     sink.put(b"HTTP/1.1 ")?;
     sink.put(bytes::format_decimal(u64::from(head.status()), &mut digits))?;

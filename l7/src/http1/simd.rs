@@ -14,7 +14,10 @@ pub(super) fn block(buf: &[u8], at: usize) -> [u8; 16] {
     }
     if let Some(last) = buf.last_chunk::<16>() {
         // In one load, as a copy of unknown length would be a call.
-        return u128::from_le_bytes(*last).checked_shr(128 - 8 * rest.len() as u32).unwrap_or(0).to_le_bytes();
+        return u128::from_le_bytes(*last)
+            .checked_shr(128 - 8 * rest.len() as u32)
+            .unwrap_or(0)
+            .to_le_bytes();
     }
     let mut block = [0; 16];
     block[..rest.len()].copy_from_slice(rest);
@@ -37,8 +40,8 @@ pub(super) const fn columns(class: u8, table: &[u8; 256]) -> [u8; 16] {
 #[cfg(target_feature = "ssse3")]
 mod vector {
     use core::arch::x86_64::{
-        __m128i, _mm_and_si128, _mm_andnot_si128, _mm_cmpeq_epi8, _mm_min_epu8, _mm_movemask_epi8, _mm_or_si128,
-        _mm_set_epi64x, _mm_set1_epi8, _mm_setzero_si128, _mm_shuffle_epi8, _mm_srli_epi16,
+        __m128i, _mm_and_si128, _mm_andnot_si128, _mm_cmpeq_epi8, _mm_min_epu8, _mm_movemask_epi8,
+        _mm_or_si128, _mm_set_epi64x, _mm_set1_epi8, _mm_setzero_si128, _mm_shuffle_epi8, _mm_srli_epi16,
     };
 
     /// The bit of each high half; ASCII has the first eight.

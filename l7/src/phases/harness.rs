@@ -74,8 +74,14 @@ pub fn edit(input: &[u8]) {
         let date = http_date::format(784_111_777);
         let vars = Vars { client_ip: CLIENT, scheme: Scheme::Http, host: input, path: input };
         let edits = EditList { edits: &[&first, &second], vars };
-        let ctx =
-            ToClient { version: Version::Http11, method: Method::Get, keep_alive: true, date: &date, edits };
+        let ctx = ToClient {
+            version: Version::Http11,
+            method: Method::Get,
+            keep_alive: true,
+            date: &date,
+            own: b"",
+            edits,
+        };
         if write_response_to_client(&head, &ctx, &mut sink).is_err() {
             return;
         }

@@ -10,6 +10,13 @@
 //! loaded, the modules of each route become a [`Program`]: one boxed slice for each phase. A phase without modules
 //! costs one length test, and a module that a route does not use is not there at all.
 //!
+//! **What runs.** The proxy runs the modules of the request, origin request, origin response and response phases. The other
+//! three have one piece of work each, which is the same for all routes and needs no list: who may announce a client
+//! (`listener.proxy_protocol_from`) at the connection; the cache key, made by `cache::policy::key` of the rules that
+//! `[site.cache] key` gives, as purges and invalidation have to make the same one without a request; and the log's
+//! line, by `proxy::log`. A route with a module in one of them is refused when it is put together, so that none
+//! is silently left out.
+//!
 //! Nothing here allocates once a config is compiled, and nothing reads a clock.
 //!
 //! Around the modules: [`route`] finds the site and the route of a request, [`edit`] is what header modules are

@@ -157,6 +157,7 @@ impl Proxy {
         let mut sink = SliceSink::new(&mut self.key);
         if write_key(&url, &rules.key, &mut sink).is_err() {
             self.counters.inc(Ctr::CacheBypassed);
+            self.exchanges[x].fwd = Some(Fwd::Bypass);
             return None;
         }
         let key_len = sink.len();
@@ -185,7 +186,7 @@ impl Proxy {
             }
         };
         let b = Blob::read(&self.blob)?;
-        match decide(&facts, b.facts(), state.is_soft(), now_ms) {
+        match decide(&facts, &b.facts(), state.is_soft(), now_ms) {
             Decision::GatewayTimeout => Some(Act::Error(504)),
             Decision::Serve { age_s } => {
                 self.counters.inc(Ctr::CacheHits);
@@ -218,7 +219,7 @@ impl Proxy {
                     // Somebody has just found out that the origin does not answer.
                     let failure = OriginFailure::NoResponse;
                     return Some(
-                        match decide_on_failure(&facts, b.facts(), state.is_soft(), failure, now_ms) {
+                        match decide_on_failure(&facts, &b.facts(), state.is_soft(), failure, now_ms) {
                             Some(age_s) => {
                                 let act = self.write_on_error(io, x, &asked, object, age_s);
                                 act.unwrap_or(Act::Error(status))
@@ -364,7 +365,6 @@ impl Proxy {
         age_s: Age,
         status: CacheStatus<'_>,
     ) -> Option<Act> {
-        let random = self.random(io);
         let store = self.store.as_ref()?;
         let progress = store.progress(object);
         let complete = progress.state.is_complete();
@@ -374,7 +374,11 @@ impl Proxy {
         if matches!(reply.content, Content::Range(..) | Content::Parts(..)) && !complete {
             return None; // What is not there yet may be far away: the origin has it.
         }
-        let boundary = Boundary::new(random);
+        let boundary = match reply.content {
+            Content::Parts(_) => Boundary::new(self.random(io)),
+            _ => Boundary::NONE,
+        };
+        let blob = Blob::read(&self.blob)?;
         let is_hidden = !self.plan(x).route(self.exchanges[x].route).cache_status;
         let e = &mut self.exchanges[x];
         let framing = reply.body(e.version, &boundary, &blob);

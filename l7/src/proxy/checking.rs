@@ -1,15 +1,16 @@
 //! Active health checks: connections of their own, on one core for each group.
 
+use std::fmt::Display;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dataplane::{Ctr, Time};
-use stack::{Events, FlowId};
+use stack::{CloseReason, Events, FlowId};
 
 use super::exchange::Role;
 use super::{Io, Proxy};
 use crate::phases::proxy_protocol::ProxyHeader;
 use crate::upstream::{CheckAction, CheckReply, CheckTarget, Checks, reply};
-use std::net::SocketAddr;
 
 /// Bytes of an answer that are looked at: its status line.
 const REPLY_BYTES: usize = 16;
@@ -30,6 +31,8 @@ struct Probe {
     len: u8,
     /// Which of its addresses is asked.
     address: u8,
+    /// Whether the origin was up when that was said last.
+    told_up: bool,
 }
 
 impl Proxy {
@@ -45,11 +48,14 @@ impl Proxy {
             };
             let targets: Vec<CheckTarget> = u.origins.iter().map(target).collect();
             let random = now.0 ^ (n as u64) << 32 ^ self.unix_ns_at_start;
-            let idle = Probe { flow: FlowId::NONE, seen: [0; REPLY_BYTES], len: 0, address: 0 };
+            let idle = |i| {
+                let told_up = u.health.get(i).up;
+                Probe { flow: FlowId::NONE, seen: [0; REPLY_BYTES], len: 0, address: 0, told_up }
+            };
             self.runs.push(Run {
                 upstream: n as u16,
                 checks: Checks::new(checks.settings.clone(), &targets, Arc::clone(&u.health), now, random),
-                origins: vec![idle; targets.len()],
+                origins: (0..targets.len()).map(idle).collect(),
             });
         }
         self.checks_at = if self.runs.is_empty() { Time::NEVER } else { now };
@@ -88,6 +94,7 @@ impl Proxy {
                     Some(CheckAction::TimedOut(i)) => {
                         self.counters.inc(Ctr::OriginCheckFailures);
                         self.end_probe(io, run, i, true);
+                        self.tell_check(io.now, run, i, &"no answer in time");
                     }
                     Some(CheckAction::Start(i)) => self.start_probe(io, run, i),
                 }
@@ -110,6 +117,7 @@ impl Proxy {
         let origin = &self.current.program.config.upstreams[r.upstream as usize].origins[i];
         let n = origin.addresses.len();
         let address = origin.addresses.get(usize::from(probe.address) % n.max(1));
+        let is_found = address.is_some();
         let flow =
             address.and_then(|a| io.tcp.connect(io.net, SocketAddr::new(*a, origin.port), io.now).ok());
         if let Some(flow) = flow {
@@ -123,15 +131,26 @@ impl Proxy {
                 return;
             }
         }
-        self.probe_failed(io, run, i);
+        let why = if is_found { "it cannot be connected to" } else { "it has no address" };
+        self.probe_failed(io, run, i, &why);
     }
 
-    fn probe_failed(&mut self, io: &mut Io<'_>, run: usize, i: usize) {
+    fn probe_failed(&mut self, io: &mut Io<'_>, run: usize, i: usize, why: &dyn Display) {
         self.counters.inc(Ctr::OriginCheckFailures);
         self.runs[run].checks.failed(i, io.now);
         self.end_probe(io, run, i, true);
+        self.tell_check(io.now, run, i, why);
         self.set_checks_at();
         self.set_down();
+    }
+
+    /// Tells the operator when the last check has changed what an origin is.
+    fn tell_check(&mut self, now: Time, run: usize, i: usize, why: &dyn Display) {
+        let upstream = self.runs[run].upstream;
+        let up = self.config().upstreams[upstream as usize].health.get(i).up;
+        if std::mem::replace(&mut self.runs[run].origins[i].told_up, up) != up {
+            self.say_checked(now, upstream, i, why);
+        }
     }
 
     fn end_probe(&mut self, io: &mut Io<'_>, run: usize, i: usize, failed: bool) {
@@ -170,12 +189,18 @@ impl Proxy {
                 self.runs[run].checks.status(i, status, io.now);
                 self.counters.add(Ctr::OriginCheckFailures, self.runs[run].checks.bad - bad);
                 self.end_probe(io, run, i, false);
+                self.tell_check(io.now, run, i, &format_args!("status {status}"));
                 self.set_checks_at();
                 self.set_down();
             }
-            CheckReply::Bad => self.probe_failed(io, run, i),
+            CheckReply::Bad => self.probe_failed(io, run, i, &"its answer is not HTTP"),
             CheckReply::More if events.has(Events::CLOSED) || io.tcp.at_end(flow) => {
-                self.probe_failed(io, run, i);
+                let why = match io.tcp.close_reason(flow) {
+                    _ if !events.has(Events::CLOSED) => "it has closed the connection without an answer",
+                    CloseReason::Refused => "the connection is refused",
+                    _ => "the connection broke",
+                };
+                self.probe_failed(io, run, i, &why);
             }
             CheckReply::More => {}
         }

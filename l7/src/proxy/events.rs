@@ -2,13 +2,12 @@
 
 use std::rc::Rc;
 
-use dataplane::{Ctr, Hist};
+use dataplane::Ctr;
 use stack::{CloseReason, Events, FlowId};
 
 use super::exchange::{ExchangeId, Role};
 use super::{Io, Proxy};
 use crate::http1::{ClientEof, ClientState, ServerState};
-use crate::phases::Mark;
 use crate::upstream::Sent;
 
 impl Proxy {
@@ -136,17 +135,8 @@ impl Proxy {
     }
 
     fn origin_event(&mut self, io: &mut Io<'_>, x: ExchangeId, flow: FlowId, events: Events) {
-        if events.has(Events::CONNECTED) {
-            let e = &mut self.exchanges[x];
-            e.connected = true;
-            e.timings.mark(Mark::Connected, io.now.0);
-            e.timings.mark(Mark::RequestSent, io.now.0);
-            self.note_address(x);
-            let e = &self.exchanges[x];
-            let (route, connect_started) = (e.route, e.connect_started);
-            self.counters.record(Hist::OriginConnect, io.now.since_ns(connect_started));
-            let first_byte = self.plan(x).route(route).timeouts.first_byte_ns;
-            io.tcp.set_timer(flow, io.now.plus_ns(first_byte));
+        if !self.exchanges[x].connected && !self.race_event(io, x, flow, events) {
+            return;
         }
         if events.has(Events::CLOSED) && !io.tcp.is_readable(flow) {
             self.origin_gone(io, x);
@@ -166,14 +156,6 @@ impl Proxy {
     fn origin_timeout(&mut self, io: &mut Io<'_>, x: ExchangeId) -> bool {
         let e = &self.exchanges[x];
         let timeouts = self.plan(x).route(e.route).timeouts;
-        if !e.connected {
-            self.counters.inc(Ctr::OriginConnectTimeout);
-            self.exchanges[x].blame = true;
-            if !self.try_another(io, x) {
-                self.fail(io, x, 504);
-            }
-            return false;
-        }
         match e.conn.state() {
             ClientState::AwaitingHead if e.server.is_request_complete() || self.up_is_full(io, x) => {
                 self.counters.inc(Ctr::OriginFirstByteTimeout);
@@ -198,17 +180,8 @@ impl Proxy {
 
     /// The connection to the origin is over, and nothing of it is left to read.
     fn origin_gone(&mut self, io: &mut Io<'_>, x: ExchangeId) {
-        let e = &mut self.exchanges[x];
+        let e = &self.exchanges[x];
         let reason = io.tcp.close_reason(e.origin);
-        if !e.connected {
-            self.counters.inc(Ctr::OriginConnectFailed);
-            e.blame = true;
-            if !self.try_another(io, x) {
-                let timed_out = reason == CloseReason::TimedOut;
-                self.fail(io, x, if timed_out { 504 } else { 502 });
-            }
-            return;
-        }
         if e.tunnel {
             if self.tunnel_is_done(io, x, self.exchanges[x].origin) {
                 self.pump(io, x);

@@ -15,7 +15,7 @@ use super::waiting::Links;
 use crate::cache::policy::status::Fwd;
 use crate::http1::{BodyLength, ClientConn, HttpLimits, Method, ServerConn, Version};
 use crate::phases::Timings;
-use crate::upstream::Ticket;
+use crate::upstream::{Race, Ticket};
 
 typed_index! {
     /// A request under way.
@@ -170,8 +170,10 @@ pub struct Exchange {
     pub tried: u64,
     /// Key of a balance by key.
     pub key: u64,
-    /// Addresses of the origin that were tried before this one.
-    pub addresses_tried: u8,
+    /// The race for a new connection to the origin, while there is one.
+    pub race: Race,
+    /// The newer of the two connections that race; `origin` is the older.
+    pub rival: FlowId,
     /// Origins that failed this request.
     pub attempts: u8,
     /// Whether the origin's connection is established.
@@ -190,10 +192,10 @@ pub struct Exchange {
     pub upgrade: bool,
     /// Whether the timer for the head runs (the first head's does from the start).
     pub head_timed: bool,
+    /// Whether nothing of a request has been noted since the last one was let go of.
+    is_reset: bool,
     /// When the head was complete.
     pub started: Time,
-    /// When the connection to the origin was begun.
-    pub connect_started: Time,
 }
 
 impl Exchange {
@@ -234,7 +236,8 @@ impl Exchange {
             ticket: None,
             tried: 0,
             key: 0,
-            addresses_tried: 0,
+            race: Race::OVER,
+            rival: FlowId::NONE,
             attempts: 0,
             connected: false,
             responding: false,
@@ -244,8 +247,8 @@ impl Exchange {
             request_body: BodyLength::None,
             upgrade: false,
             head_timed: true,
+            is_reset: false,
             started: Time(0),
-            connect_started: Time(0),
         }
     }
 
@@ -254,7 +257,9 @@ impl Exchange {
     /// the rest is written.
     pub(super) fn begin(&mut self, client: FlowId, plan: Rc<Plan>) {
         debug_assert!(self.client_in.is_none() && self.origin_in.is_none() && self.head.is_none());
-        debug_assert!(self.origin.is_none() && self.up.held == 0 && self.down.held == 0);
+        debug_assert!(
+            self.origin.is_none() && self.rival.is_none() && self.up.held == 0 && self.down.held == 0
+        );
         debug_assert!(!self.counted && self.ticket.is_none());
         debug_assert!(!self.connected && !self.responding && !self.tunnel && self.attempts == 0);
         self.client = client;
@@ -269,6 +274,12 @@ impl Exchange {
         self.head_timed = true;
         self.peer_id = PeerId::NONE;
         self.announces = false;
+        self.is_reset = false;
+    }
+
+    /// Something of a request is about to be noted.
+    pub(super) fn touch(&mut self) {
+        self.is_reset = false;
     }
 
     /// Whether it is a fetch: no client waits at its end.
@@ -283,9 +294,13 @@ impl Exchange {
 
     /// Lets go of everything that belongs to one request, for the next one on the same connection.
     pub fn reset_request(&mut self) {
+        if std::mem::replace(&mut self.is_reset, true) {
+            return;
+        }
         self.origin = FlowId::NONE;
         self.origin_in = None;
         debug_assert!(!self.counted && self.ticket.is_none(), "left without telling its origins");
+        debug_assert!(self.rival.is_none(), "left in the middle of a race");
         debug_assert!(matches!(self.side, Side::Direct), "left without letting go of the cache");
         self.head = None;
         self.request = None;

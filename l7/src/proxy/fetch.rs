@@ -212,7 +212,8 @@ impl Proxy {
         let e = &mut self.exchanges[from];
         let origin = std::mem::replace(&mut e.origin, FlowId::NONE);
         let (conn, slot, index) = (e.conn, e.slot, e.origin_index);
-        let (attempts, started, input) = (e.attempts, e.connect_started, e.origin_in.take());
+        debug_assert!(e.rival.is_none(), "a race is over when there is a response");
+        let (attempts, input) = (e.attempts, e.origin_in.take());
         e.connected = false;
         let (group, counted, blame) = (e.group, std::mem::take(&mut e.counted), e.blame);
         let t = &mut self.exchanges[to];
@@ -225,7 +226,6 @@ impl Proxy {
         t.slot = slot;
         t.origin_index = index;
         t.attempts = attempts;
-        t.connect_started = started;
         t.connected = true;
         t.origin_in = input;
         if origin.is_some() {
@@ -250,6 +250,7 @@ impl Proxy {
             let (step, used) = match e.conn.read_body(&input) {
                 Ok(ok) => ok,
                 Err(_) => {
+                    e.blame = true;
                     refused = true;
                     break;
                 }

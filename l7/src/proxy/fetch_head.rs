@@ -19,12 +19,13 @@ use crate::cache::store::{Claim, ObjectId, Pick};
 use crate::http1::{
     HeadScan, Parsed, RequestHead, ResponseHead, SliceSink, parse_request, write_interim_to_client,
 };
+use crate::phases::Phase;
 
 /// For how long requests for something that is not shared do not wait for each other, seconds.
 const PASS_S: u32 = 120;
 
 /// What became of a fetch's head.
-enum Kept {
+pub(super) enum Kept {
     /// It is this object's.
     Yes(ObjectId),
     /// Not for the store. `mark`: nor are those that come after it.
@@ -51,7 +52,8 @@ impl Proxy {
         }
         let plan = self.plan(f);
         let e = &self.exchanges[f];
-        let (Some(request), Some(rules)) = (e.request.clone(), plan.route(e.route).cache.as_ref()) else {
+        let route = plan.route(e.route);
+        let (Some(request), Some(rules)) = (e.request.clone(), route.cache.as_ref()) else {
             return Took::Refused;
         };
         if status == 101 {
@@ -63,7 +65,10 @@ impl Proxy {
         let Some(mut bench) = self.bench.take() else { return Took::Refused };
         let http = self.current.program.config.http;
         let took = match parse_request(&request, &mut HeadScan::new(), &http, &mut bench.slots) {
-            Ok(Parsed::Complete(asked, _)) => self.store_head(f, &asked, head, rules, times),
+            Ok(Parsed::Complete(asked, _)) if route.modules.is_empty(Phase::OriginResponse) => {
+                self.store_head(f, &asked, head, rules, times)
+            }
+            Ok(Parsed::Complete(asked, _)) => self.store_edited_head(f, &asked, head, route, times),
             _ => Kept::Not { mark: false },
         };
         self.bench = Some(bench);
@@ -85,7 +90,7 @@ impl Proxy {
     }
 
     /// Puts a response's head into the store, or confirms the stored one with it.
-    fn store_head(
+    pub(super) fn store_head(
         &mut self,
         f: ExchangeId,
         asked: &RequestHead<'_>,
@@ -124,7 +129,7 @@ impl Proxy {
                 };
             }
             let failure = OriginFailure::Status(head.status());
-            if decide_on_failure(&facts, old.facts(), soft, failure, times.response_ms).is_some() {
+            if decide_on_failure(&facts, &old.facts(), soft, failure, times.response_ms).is_some() {
                 return Kept::Failed;
             }
         }

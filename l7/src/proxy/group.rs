@@ -78,6 +78,7 @@ impl Proxy {
             && self.groups[e.group as usize].set.end(e.origin_index.into(), outcome, now)
         {
             self.counters.inc(Ctr::OriginEjections);
+            self.say_ejected(now, x);
         }
     }
 

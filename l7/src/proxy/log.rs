@@ -52,6 +52,13 @@ pub(super) struct RequestLog {
     seed: u64,
 }
 
+impl RequestLog {
+    /// Hands over a line that is no request's.
+    pub fn put(&mut self, tag: u16, line: &[u8]) -> bool {
+        self.lines.put(tag, line)
+    }
+}
+
 impl Proxy {
     /// Lines go here from now on. `seed`: another one for each core and run.
     pub fn log_to(&mut self, lines: LineWriter, seed: u64) {

@@ -27,9 +27,12 @@ mod fetch_head;
 mod group;
 mod invalidate;
 mod log;
+mod news;
+mod origin_edits;
 mod peers;
 mod plan;
 mod pump;
+mod race;
 mod reads;
 mod request;
 mod respond;
@@ -55,6 +58,8 @@ use failures::Failures;
 use group::Group;
 pub use log::LogTo;
 use log::RequestLog;
+use news::News;
+pub use news::{LINES_MAX, NEWS_INFO, NEWS_WARN};
 use peers::Peers;
 pub use peers::{Network, ProxyVersion};
 pub use plan::{OLD_PLANS_MAX, Program};
@@ -147,6 +152,8 @@ pub struct Proxy {
     peers: Peers,
     /// Where lines go, if anywhere.
     log: Option<RequestLog>,
+    /// What was said of origins.
+    news: News,
     /// Lines written, for the requests' numbers.
     logged: u64,
     waiting: Waiting,
@@ -160,6 +167,8 @@ pub struct Proxy {
     bench: Option<Box<Bench>>,
     /// The same for responses.
     response_bench: Option<Box<Bench>>,
+    /// And for those that modules have changed before they are stored.
+    edit_bench: Option<Box<Bench>>,
     /// Secrets of the cache's hashes.
     keys: HashKeys,
     nonce: u64,
@@ -185,7 +194,7 @@ impl Proxy {
     }
 
     /// A proxy with the pools of `limits`, cut from `arena`. `None` when the arena is smaller than
-    /// [`Proxy::cost`], or a stub's body larger than a cell.
+    /// [`Proxy::cost`].
     pub fn new(
         program: Arc<Program>,
         limits: &Limits,
@@ -220,6 +229,7 @@ impl Proxy {
             counters,
             peers: Peers::default(),
             log: None,
+            news: News::default(),
             logged: 0,
             waiting: Waiting::new(limits.http_contexts),
             failures: Failures::new(),
@@ -230,6 +240,7 @@ impl Proxy {
             is_offline: false,
             bench: Some(Bench::new()),
             response_bench: Some(Bench::new()),
+            edit_bench: Some(Bench::new()),
             keys,
             nonce: 0,
             scratch: vec![0; HEAD_CELL_BYTES as usize].into(),
@@ -240,7 +251,7 @@ impl Proxy {
             idle_origins: 0,
             unix_ns_at_start,
         };
-        proxy.current = Rc::new(proxy.plan_of(program)?);
+        proxy.current = Rc::new(proxy.plan_of(program));
         Some(proxy)
     }
 

@@ -21,7 +21,7 @@ use super::config::{Answer, Origin, ProxyConfig, Route};
 use super::exchange::ExchangeId;
 use super::{Io, Proxy};
 use crate::http1::ClientConn;
-use crate::phases::Router;
+use crate::phases::{Phase, Router};
 
 /// Old plans that a core keeps for requests that are still under way. A swap beyond that ends the requests
 /// of the oldest.
@@ -49,6 +49,11 @@ impl Program {
                 u.health = Arc::clone(&same.health);
             }
         }
+        for route in &config.routes {
+            // Those phases have no place for modules in this proxy: see `phases`.
+            let unused = [Phase::Connection, Phase::CacheKey, Phase::Log];
+            assert!(unused.iter().all(|p| route.modules.is_empty(*p)), "a module that would never run");
+        }
         let router = Router::new(config.sites.iter().map(|s| {
             (
                 s.hosts.iter().map(String::as_str).collect(),
@@ -64,7 +69,7 @@ pub(super) struct Plan {
     pub program: Arc<Program>,
     /// By upstream.
     pub places: Vec<Places>,
-    /// By route: the stub's body, in a cell of the core.
+    /// By route: the stub's body, in a cell of the core, if there was one for it.
     pub stubs: Vec<Option<Slice>>,
 }
 
@@ -109,16 +114,16 @@ impl Plan {
 pub(super) struct OriginSlot {
     /// Its addresses and port; `None`: free.
     pub place: Option<(Vec<IpAddr>, u16)>,
-    /// The address that a connection was made to last, as its place in the list: it is tried first.
+    /// The address that won the last race, as its place in the list: the next one begins with it.
     pub best: u8,
     /// Kept-alive connections.
     pub idle: Vec<(FlowId, ClientConn)>,
 }
 
 impl Proxy {
-    /// A plan of `program` on this core. Not for the hot path: it allocates. `None` when a stub's body is larger
-    /// than a cell.
-    pub(super) fn plan_of(&mut self, program: Arc<Program>) -> Option<Plan> {
+    /// A plan of `program` on this core. Not for the hot path: it allocates. It cannot fail, so that a reload is taken
+    /// by all cores or by none: what could is checked where the program is compiled, once for all of them.
+    pub(super) fn plan_of(&mut self, program: Arc<Program>) -> Plan {
         let (mut places, mut stubs) = (Vec::new(), Vec::new());
         for u in &program.config.upstreams {
             let group = self.group_of(u);
@@ -130,11 +135,11 @@ impl Proxy {
         }
         for r in &program.config.routes {
             stubs.push(match &r.answer {
-                Answer::Stub(body) => Some(self.cells.store(body)?),
+                Answer::Stub(body) => self.cells.store(body),
                 _ => None,
             });
         }
-        Some(Plan { program, places, stubs })
+        Plan { program, places, stubs }
     }
 
     fn slot_of(&mut self, origin: &Origin, idle_max: usize) -> u16 {
@@ -146,15 +151,30 @@ impl Proxy {
             self.origins.len() - 1
         });
         if same.is_none() {
-            self.origins[n].best = 0;
+            self.origins[n].best = self.best_of(origin);
             self.origins[n].place = place;
         }
         n as u16
     }
 
-    /// New requests follow `program` from now on; those under way keep theirs. Gives whether it was taken.
-    pub fn swap(&mut self, program: Arc<Program>, io: &mut Io<'_>) -> bool {
-        let Some(new) = self.plan_of(program) else { return false };
+    /// The address to begin with at an origin whose addresses are other ones than before: the one that won last, or
+    /// one of its family.
+    fn best_of(&self, origin: &Origin) -> u8 {
+        let new = &origin.addresses;
+        let won = self.origins.iter().find_map(|o| {
+            let (old, port) = o.place.as_ref()?;
+            let is_it = *port == origin.port && old.iter().any(|a| new.contains(a));
+            is_it.then(|| old.get(usize::from(o.best)))?
+        });
+        let Some(won) = won else { return 0 };
+        let at = new.iter().position(|a| a == won);
+        let at = at.or_else(|| new.iter().position(|a| a.is_ipv6() == won.is_ipv6()));
+        at.unwrap_or(0) as u8
+    }
+
+    /// New requests follow `program` from now on; those under way keep theirs.
+    pub fn swap(&mut self, program: Arc<Program>, io: &mut Io<'_>) {
+        let new = self.plan_of(program);
         let old = std::mem::replace(&mut self.current, Rc::new(new));
         self.old.push(old);
         self.old.retain(|v| Rc::strong_count(v) > 1);
@@ -179,7 +199,6 @@ impl Proxy {
         }
         self.forget_unused_origins(io);
         self.renew_checks(io);
-        true
     }
 
     /// Lets go of old plans whose last request has ended, and with them of their programs: there may be no swap for

@@ -5,7 +5,7 @@ use stack::{FlowId, State};
 
 use super::body::{Gathered, Moved, gather, move_body};
 use super::exchange::ExchangeId;
-use super::respond::count_status;
+use super::respond::{CACHE_STATUS_BYTES, count_status};
 use super::side::{Outcome, Side};
 use super::{Io, Proxy, settle};
 use crate::http1::{
@@ -387,6 +387,8 @@ impl Proxy {
         n: usize,
         edits: EditList<'_>,
     ) -> Took {
+        let mut own = [0; CACHE_STATUS_BYTES];
+        let own = self.cache_status_of(x, &mut own);
         let e = &mut self.exchanges[x];
         let status = head.status();
         let mut sink = SliceSink::new(&mut self.scratch);
@@ -408,7 +410,8 @@ impl Proxy {
                 e.server.respond(framing)
             };
             e.responding = true;
-            let ctx = ToClient { version: e.version, method: e.method, keep_alive, date: &self.date, edits };
+            let (version, method) = (e.version, e.method);
+            let ctx = ToClient { version, method, keep_alive, date: &self.date, own, edits };
             write_response_to_client(head, &ctx, &mut sink)
         };
         match written {
@@ -521,6 +524,7 @@ impl Proxy {
             if e.conn.on_eof(false) == ClientEof::Clean && e.conn.is_response_complete() {
                 return self.response_done(io, x);
             }
+            e.blame = true;
             self.counters.inc(Ctr::OriginClosedEarly);
             self.break_off(io, x);
             return Step::Gone;
@@ -543,6 +547,7 @@ impl Proxy {
             }
             Moved::Rest(rest) => gather(&self.cells, io.tcp, origin, rest),
             Moved::Refused(_) => {
+                e.blame = true;
                 self.counters.inc(Ctr::OriginBadResponse);
                 self.break_off(io, x);
                 return Step::Gone;

@@ -65,7 +65,15 @@ impl Proxy {
     }
 
     /// `x` has nothing to do with the cache any more: pins, lists and its fetch let go of it.
+    #[inline]
     pub(super) fn detach(&mut self, io: &mut Io<'_>, x: ExchangeId) {
+        let e = &self.exchanges[x];
+        if !matches!(e.side, Side::Direct) || e.links.object.is_some() {
+            self.let_go(io, x);
+        }
+    }
+
+    fn let_go(&mut self, io: &mut Io<'_>, x: ExchangeId) {
         self.waiting.leave(&mut self.exchanges, x);
         let (object, fetch) = match std::mem::take(&mut self.exchanges[x].side) {
             Side::Waits(w) => (w.object, w.fetch),

@@ -72,6 +72,7 @@ impl Proxy {
         if self.draining {
             e.server.close_soon_after();
         }
+        e.touch();
         if e.server.state() == ServerState::Idle {
             // The next request of the connection follows what is current now.
             e.plan = Some(Rc::clone(&self.current));
@@ -133,6 +134,7 @@ impl Proxy {
     pub(super) fn begin_unreadable(&mut self, io: &Io<'_>, x: ExchangeId) {
         let peer = self.client_address(io.tcp, x).ip();
         let e = &mut self.exchanges[x];
+        e.touch();
         e.site = NO_SITE;
         e.method = Method::Get;
         e.version = Version::Http11;
@@ -199,10 +201,16 @@ impl Proxy {
             return Act::Error(501);
         }
         match &route.answer {
-            Answer::Stub(_) => match &plan.stubs[number as usize] {
-                Some(body) => return Act::Stub(body.clone()),
-                None => return Act::Error(500),
-            },
+            Answer::Stub(body) => {
+                // Without a cell when the plan was made there may be one now; a body that fits in none has none ever.
+                return match plan.stubs[number as usize].clone().or_else(|| self.cells.store(body)) {
+                    Some(body) => Act::Stub(body),
+                    None => {
+                        self.counters.inc(Ctr::PoolPayloadEmpty);
+                        Act::Error(503)
+                    }
+                };
+            }
             Answer::Nobody => return Act::Error(404),
             Answer::Upstream(_) => {}
         }

@@ -6,12 +6,16 @@ use stack::{FlowId, State};
 use super::exchange::{ExchangeId, Role};
 use super::peers::PeerId;
 use super::{Io, Proxy};
+use crate::cache::policy::status::{CacheStatus, Fwd, write_cache_status};
 use crate::http1::bytes::format_decimal;
 use crate::http1::{
     AfterResponse, BodyLength, ErrorContext, HeadSink, Method, ServerState, SliceSink, Version, write_error,
     write_error_head,
 };
 use crate::phases::{EditList, Mark};
+
+/// Room for a Cache-Status line of a response that is passed on.
+pub(super) const CACHE_STATUS_BYTES: usize = 64;
 
 /// Counts a final response.
 pub(super) fn count_status(c: &Counters, status: u16) {
@@ -94,6 +98,29 @@ impl Proxy {
             e.down.body += piece.len() as u64;
         }
         true
+    }
+
+    /// What a response that is passed on says of the cache (RFC 9211): why the request went past it. Nothing where the
+    /// route has none, or does not say; and errors of ours have none either, as they come from no cache (section 2).
+    pub(super) fn cache_status_of<'b>(
+        &self,
+        x: ExchangeId,
+        line: &'b mut [u8; CACHE_STATUS_BYTES],
+    ) -> &'b [u8] {
+        let e = &self.exchanges[x];
+        let Some(plan) = &e.plan else { return b"" };
+        let route = plan.route(e.route);
+        if route.cache.is_none() || !route.cache_status {
+            return b"";
+        }
+        // Whatever has kept it from being served has left the reason, or has found nothing of use.
+        let status = CacheStatus::forwarded(e.fwd.unwrap_or(Fwd::Miss));
+        let mut sink = SliceSink::new(line);
+        let len = match write_cache_status(&status, &mut sink) {
+            Ok(()) => sink.len(),
+            Err(_) => 0,
+        };
+        &line[..len]
     }
 
     /// Answers a client for whom there is no context: 503, and the connection ends.

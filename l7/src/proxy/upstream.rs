@@ -1,17 +1,15 @@
 //! Origin connections: from the pool or new, given back or let go.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use dataplane::Ctr;
-use stack::{ConnectError, FlowId};
+use stack::FlowId;
 
-use super::config::Origin;
 use super::exchange::{ExchangeId, Role};
 use super::plan::Plan;
 use super::{Io, Proxy};
-use crate::http1::{BodyLength, ClientConn};
-use crate::upstream::{ATTEMPT_DELAY_NS, NoRetry, Outcome, Pick, Sent};
+use crate::http1::BodyLength;
+use crate::upstream::{NoRetry, Outcome, Pick, Sent};
 
 impl Proxy {
     /// The config that an exchange follows.
@@ -46,7 +44,13 @@ impl Proxy {
     fn pick(&mut self, io: &Io<'_>, x: ExchangeId) -> Pick {
         let e = &self.exchanges[x];
         let nowhere = e.plan.as_ref().and_then(|v| v.places_of(e.route)).map_or(0, |p| p.nowhere);
-        self.groups[e.group as usize].set.pick(io.now, e.key, e.tried | nowhere)
+        let set = &mut self.groups[e.group as usize].set;
+        let pick = set.pick(io.now, e.key, e.tried | nowhere);
+        let back = set.take_back();
+        if back != 0 {
+            self.say_taken_back(io.now, x, back);
+        }
+        pick
     }
 
     /// Sends the request to an origin: its own connection from now on.
@@ -57,7 +61,6 @@ impl Proxy {
         self.groups[e.group as usize].set.begin(origin);
         e.counted = true;
         e.blame = false;
-        e.addresses_tried = 0;
         e.origin_index = origin as u16;
         e.slot = plan.places_of(e.route).and_then(|p| p.slots.get(origin).copied()).unwrap_or_default();
         // Most recently used first: the one that the origin is least likely to have closed. (An address may be in
@@ -74,71 +77,20 @@ impl Proxy {
             e.connected = true;
             let first_byte = plan.route(e.route).timeouts.first_byte_ns;
             io.tcp.set_timer(flow, io.now.plus_ns(first_byte));
+            e.asks_origin(io, &self.counters);
             self.send_head(io, x);
         } else {
             self.connect(io, x);
         }
     }
 
-    /// Opens a new connection for the exchange: to the origin's address that is due.
-    fn connect(&mut self, io: &mut Io<'_>, x: ExchangeId) {
-        let plan = self.plan(x);
+    /// Sends the request's head on the connection that there is. Gives whether it could.
+    pub(super) fn send_head(&mut self, io: &mut Io<'_>, x: ExchangeId) -> bool {
         let e = &mut self.exchanges[x];
-        e.connected = false;
-        e.conn = ClientConn::new(&plan.program.config.http);
-        e.connect_started = io.now;
-        let origin = &plan.program.config.origins(e.route)[e.origin_index as usize];
-        let (n, best) = (origin.addresses.len(), self.origins[e.slot as usize].best);
-        let due = (usize::from(best) + usize::from(e.addresses_tried)) % n.max(1);
-        let Some(address) = origin.addresses.get(due) else {
-            self.fail(io, x, 503);
-            return;
+        let Some(head) = e.head.clone() else {
+            debug_assert!(false, "nothing of it is gone before there is a connection");
+            return false;
         };
-        let connect_ns = plan.route(e.route).timeouts.connect_ns;
-        let last = usize::from(e.addresses_tried) + 1 >= n;
-        self.counters.inc(Ctr::OriginConnects);
-        match io.tcp.connect(io.net, SocketAddr::new(*address, origin.port), io.now) {
-            Ok(flow) => {
-                e.origin = flow;
-                let patience = if last { connect_ns } else { connect_ns.min(ATTEMPT_DELAY_NS) };
-                io.tcp.set_timer(flow, io.now.plus_ns(patience));
-                if self.announce(io, x) {
-                    self.send_head(io, x);
-                } else {
-                    self.fail(io, x, 503);
-                }
-            }
-            Err(why) => {
-                e.origin = FlowId::NONE;
-                // Without a port or a flow of ours, the next one would fare no better.
-                e.blame = matches!(why, ConnectError::NoRoute);
-                self.counters.inc(Ctr::OriginConnectFailed);
-                if !self.exchanges[x].blame || !self.try_another(io, x) {
-                    self.fail(io, x, 503);
-                }
-            }
-        }
-    }
-
-    /// A connection has been made: the next one tries its address first.
-    pub(super) fn note_address(&mut self, x: ExchangeId) {
-        let e = &self.exchanges[x];
-        if e.addresses_tried > 0 {
-            let n = self.config_of(x).map_or(1, |o| o.addresses.len().max(1));
-            let slot = &mut self.origins[e.slot as usize];
-            slot.best = ((usize::from(slot.best) + usize::from(e.addresses_tried)) % n) as u8;
-        }
-    }
-
-    fn config_of(&self, x: ExchangeId) -> Option<&Origin> {
-        let e = &self.exchanges[x];
-        e.plan.as_ref()?.program.config.origins(e.route).get(e.origin_index as usize)
-    }
-
-    fn send_head(&mut self, io: &mut Io<'_>, x: ExchangeId) {
-        let e = &mut self.exchanges[x];
-        let Some(head) = e.head.clone() else { return };
-        e.asks_origin(io, &self.counters);
         io.tcp.set_user(e.origin, Role::Origin(x).encode());
         e.conn.begin(e.method, e.request_body != BodyLength::None, e.upgrade);
         if e.server.is_request_complete() {
@@ -146,27 +98,9 @@ impl Proxy {
         }
         if io.tcp.send(e.origin, head).is_err() {
             self.fail(io, x, 503);
-        }
-    }
-
-    /// A connection could not be made: takes the origin's next address, or another origin, while there is one and
-    /// nothing of the request's body is gone. Gives whether it did.
-    pub(super) fn try_another(&mut self, io: &mut Io<'_>, x: ExchangeId) -> bool {
-        if self.exchanges[x].head.is_none() {
             return false;
         }
-        let addresses = self.config_of(x).map_or(0, |o| o.addresses.len());
-        let e = &mut self.exchanges[x];
-        if usize::from(e.addresses_tried) + 1 < addresses {
-            e.addresses_tried += 1;
-            if e.origin.is_some() {
-                io.tcp.abort(e.origin);
-                e.origin = FlowId::NONE;
-            }
-            self.connect(io, x);
-            return true;
-        }
-        self.retry(io, x, Sent::Nothing)
+        true
     }
 
     /// The origin has failed the request without a byte of a response: tries another origin, where there is one and
@@ -210,7 +144,6 @@ impl Proxy {
         e.origin = FlowId::NONE;
         e.origin_in = None;
         e.up.held = 0;
-        e.addresses_tried = 0;
         if e.head.is_none() {
             self.fail(io, x, 502);
             return;
@@ -261,6 +194,7 @@ impl Proxy {
         if flow.is_some() {
             io.tcp.abort(flow);
         }
+        self.end_race(io, x);
     }
 
     /// Takes a connection out of its pool.

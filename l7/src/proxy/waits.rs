@@ -80,7 +80,7 @@ impl Proxy {
             Outcome::Use(object) => {
                 self.store.as_ref().map(|s| s.view(object, &mut self.blob).len);
                 let fwd = self.exchanges[x].fwd;
-                Blob::read(&self.blob).map(|b| *b.facts()).and_then(|f| {
+                Blob::read(&self.blob).map(|b| b.facts()).and_then(|f| {
                     let status = CacheStatus {
                         fwd,
                         stored: true,
@@ -105,7 +105,7 @@ impl Proxy {
                         let soft = stored.state.is_soft();
                         let b = Blob::read(&self.blob)?;
                         let failure = OriginFailure::NoResponse;
-                        let age_s = decide_on_failure(&facts, b.facts(), soft, failure, now_ms)?;
+                        let age_s = decide_on_failure(&facts, &b.facts(), soft, failure, now_ms)?;
                         self.write_on_error(io, x, &asked, object, age_s)
                     })
                     .or(Some(Act::Error(status)))

@@ -13,7 +13,7 @@
 //! - [`Outlier`]: what requests show, on each core by itself.
 //! - [`WaitQueue`]: requests for which no origin has room.
 //! - [`RetryBudget`]: whether a failed request may be tried again.
-//! - [`HappyEyeballs`]: which of an origin's addresses to try, and when.
+//! - [`Race`]: which of an origin's addresses to try, and when.
 //!
 //! **All down.** When every origin is down or ejected, health is no longer believed: requests go to those that
 //! are merely ejected, else to all. A wrong check or a path lost between this node and all of them must not turn
@@ -31,7 +31,7 @@ mod shared;
 
 pub use balance::{Balancer, Masks, Method, Pick};
 pub use check::{CheckAction, CheckReply, CheckSettings, CheckTarget, Checks, reply};
-pub use happy_eyeballs::{ADDRESSES_MAX, ATTEMPT_DELAY_NS, Attempt, HappyEyeballs};
+pub use happy_eyeballs::{ADDRESSES_MAX, ATTEMPT_DELAY_NS, Attempt, Lane, Race};
 pub use outlier::{Outlier, OutlierSettings};
 pub use queue::{Ticket, WaitQueue};
 pub use retry::{NoRetry, RetryBudget, Sent};

@@ -78,6 +78,11 @@ impl Outlier {
         back
     }
 
+    /// The end of an origin's current ejection, or of its last.
+    pub fn until(&self, origin: usize) -> Time {
+        self.origins[origin].until
+    }
+
     /// A request went well.
     #[inline]
     pub fn success(&mut self, origin: usize) {

@@ -75,6 +75,8 @@ pub struct OriginSet {
     version: u64,
     down: u64,
     full: u64,
+    /// Origins taken back after an ejection, that nobody has been told of.
+    back: u64,
     connections_max: u32,
     /// What happened.
     pub counts: Counts,
@@ -125,6 +127,7 @@ impl OriginSet {
             shared,
             down: 0,
             full: 0,
+            back: 0,
             connections_max: settings.connections_max.unwrap_or(u32::MAX),
             counts: Counts::default(),
         };
@@ -186,6 +189,17 @@ impl OriginSet {
             }
         }
         false
+    }
+
+    /// Until when an origin is, or was, left out for the requests that it failed.
+    pub fn ejected_until(&self, origin: usize) -> Time {
+        self.outlier.until(origin)
+    }
+
+    /// Origins whose ejection is over, as a mask: each once.
+    #[inline]
+    pub fn take_back(&mut self) -> u64 {
+        std::mem::take(&mut self.back)
     }
 
     /// A request waits for room, after [`Pick::Full`]; `None`: answer 503.
@@ -274,6 +288,7 @@ impl OriginSet {
         }
         let back = self.outlier.readmit(now);
         if back != 0 {
+            self.back |= back;
             self.counts.readmitted += u64::from(back.count_ones());
             for i in members(back) {
                 self.balancer.recovered(i, now);

@@ -49,6 +49,15 @@ impl Tcp {
             for id in first.iter().filter(|id| id.is_some()) {
                 self.records.prefetch(self.table.flows[*id].send_head, 1);
             }
+            // And whose cell is given back with it.
+            for id in first.iter().filter(|id| id.is_some()) {
+                let head = self.table.flows[*id].send_head;
+                if head.is_some()
+                    && let Some(slice) = &self.records[head].slice
+                {
+                    slice.prefetch();
+                }
+            }
         }
         for (p, (hash, tuple)) in burst.drain(..).zip(keys) {
             let c = match self.segment(net, p, tuple, hash, tx, now) {

@@ -2,6 +2,7 @@
 //! lose something, what is not acknowledged is sent again after a while, from the oldest byte on.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use dataplane::Time;
 
@@ -35,6 +36,8 @@ impl<P: AsRef<[u8]>> Segment<P> {
 
 #[derive(Default)]
 pub struct End {
+    /// The origin's address; `None`: the one that all have.
+    pub at: Option<IpAddr>,
     pub snd: u32,
     pub una: u32,
     pub window: u32,
@@ -213,7 +216,7 @@ impl End {
 }
 
 /// An address and a port.
-pub type At = ([u8; 4], u16);
+pub type At = (IpAddr, u16);
 
 /// Writes an Ethernet frame's type and all that follows, with checksums where somebody looks at them. Gives the frame's
 /// length.
@@ -221,13 +224,32 @@ pub fn write<P: AsRef<[u8]>>(b: &mut [u8], src: At, dst: At, s: &Segment<P>, sum
     let payload = s.payload.as_ref();
     // Segments of up to 1,460 bytes, as on any Ethernet. Without it the default is 536 (RFC 9293 3.7.1).
     let options: &[u8] = if s.bits & SYN != 0 { &[2, 4, 5, 0xb4] } else { &[] };
-    let len = 40 + options.len() + payload.len();
-    b[12..14].copy_from_slice(&[8, 0]);
-    let ip = &mut b[14..14 + len];
-    ip[..12].copy_from_slice(&[0x45, 0, (len >> 8) as u8, len as u8, 0, 0, 0x40, 0, 64, 6, 0, 0]);
-    ip[12..16].copy_from_slice(&src.0);
-    ip[16..20].copy_from_slice(&dst.0);
-    let t = &mut ip[20..];
+    let tcp = 20 + options.len() + payload.len();
+    let before = match (src.0, dst.0) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            let len = 20 + tcp;
+            b[12..14].copy_from_slice(&[8, 0]);
+            let ip = &mut b[14..34];
+            ip[..12].copy_from_slice(&[0x45, 0, (len >> 8) as u8, len as u8, 0, 0, 0x40, 0, 64, 6, 0, 0]);
+            ip[12..16].copy_from_slice(&from.octets());
+            ip[16..20].copy_from_slice(&to.octets());
+            if sums {
+                let sum = !ones_sum(0, ip);
+                ip[10..12].copy_from_slice(&sum.to_be_bytes());
+            }
+            34
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            b[12..14].copy_from_slice(&[0x86, 0xdd]);
+            let ip = &mut b[14..54];
+            ip[..8].copy_from_slice(&[0x60, 0, 0, 0, (tcp >> 8) as u8, tcp as u8, 6, 64]);
+            ip[8..24].copy_from_slice(&from.octets());
+            ip[24..40].copy_from_slice(&to.octets());
+            54
+        }
+        _ => panic!("from {} to {}", src.0, dst.0),
+    };
+    let (ip, t) = b[14..before + tcp].split_at_mut(before - 14);
     t[..2].copy_from_slice(&src.1.to_be_bytes());
     t[2..4].copy_from_slice(&dst.1.to_be_bytes());
     t[4..8].copy_from_slice(&s.seq.to_be_bytes());
@@ -239,24 +261,24 @@ pub fn write<P: AsRef<[u8]>>(b: &mut [u8], src: At, dst: At, s: &Segment<P>, sum
     t[20..20 + options.len()].copy_from_slice(options);
     t[20 + options.len()..].copy_from_slice(payload);
     if sums {
-        let (of_ip, of_tcp) = (!ones_sum(0, &ip[..20]), !ones_sum(pseudo_sum(ip), &ip[20..]));
-        ip[10..12].copy_from_slice(&of_ip.to_be_bytes());
-        ip[36..38].copy_from_slice(&of_tcp.to_be_bytes());
+        let sum = !ones_sum(pseudo_sum(ip, tcp), t);
+        t[16..18].copy_from_slice(&sum.to_be_bytes());
     }
-    14 + len
+    before + tcp
 }
 
 /// Reads a frame; `None`: it is damaged, or not for us. Checksums are looked at where frames may be damaged.
 pub fn read(f: &[u8], verify: bool) -> Option<(At, At, Segment)> {
     let ip = f.get(14..)?;
-    let total = usize::from(u16::from_be_bytes([*ip.get(2)?, ip[3]]));
-    let ip = ip.get(..total)?;
-    if ip.len() < 40
-        || verify && (ones_sum(0, &ip[..20]) != 0xffff || ones_sum(pseudo_sum(ip), &ip[20..]) != 0xffff)
-    {
+    let number = |at: usize| Some(usize::from(u16::from_be_bytes([*ip.get(at)?, *ip.get(at + 1)?])));
+    let is_v6 = ip.first()? >> 4 == 6;
+    let (head, total) = if is_v6 { (40, 40 + number(4)?) } else { (20, number(2)?) };
+    let (ip, t) = ip.get(..total)?.split_at_checked(head)?;
+    let is_damaged =
+        |ip: &[u8]| !is_v6 && ones_sum(0, ip) != 0xffff || ones_sum(pseudo_sum(ip, t.len()), t) != 0xffff;
+    if t.len() < 20 || verify && is_damaged(ip) {
         return None;
     }
-    let t = &ip[20..];
     let word = |at: usize| u16::from_be_bytes([t[at], t[at + 1]]);
     let long = |at: usize| u32::from(word(at)) << 16 | u32::from(word(at + 2));
     let s = Segment {
@@ -266,14 +288,16 @@ pub fn read(f: &[u8], verify: bool) -> Option<(At, At, Segment)> {
         window: word(14).into(),
         payload: t.get(usize::from(t[12] >> 4) * 4..)?.to_vec(),
     };
-    let at = |ip: &[u8], port| ([ip[0], ip[1], ip[2], ip[3]], port);
-    Some((at(&ip[12..16], word(0)), at(&ip[16..20], word(2)), s))
+    let six = |at: usize| Some(IpAddr::from(<[u8; 16]>::try_from(ip.get(at..at + 16)?).ok()?));
+    let four = |at: usize| Some(IpAddr::from(<[u8; 4]>::try_from(ip.get(at..at + 4)?).ok()?));
+    let (from, to) = if is_v6 { (six(8)?, six(24)?) } else { (four(12)?, four(16)?) };
+    Some(((from, word(0)), (to, word(2)), s))
 }
 
 /// What the checksum says of the addresses, the protocol and the length.
-fn pseudo_sum(ip: &[u8]) -> u16 {
-    let n = (ip.len() - 20) as u16;
-    ones_sum(ones_sum(6, &n.to_be_bytes()), &ip[12..20])
+fn pseudo_sum(ip: &[u8], tcp: usize) -> u16 {
+    let addresses = if ip.len() == 40 { &ip[8..40] } else { &ip[12..20] };
+    ones_sum(ones_sum(6, &(tcp as u16).to_be_bytes()), addresses)
 }
 
 fn ones_sum(start: u16, bytes: &[u8]) -> u16 {

@@ -32,50 +32,69 @@ const PARTS_AT: usize = Facts::BYTES + 2 * LENGTHS;
 /// A head blob, looked at. Nothing is copied.
 #[derive(Clone, Copy, Debug)]
 pub struct Blob<'b> {
-    facts: Facts,
+    /// Facts and lengths: decoded where they are asked for, as most are not.
+    prefix: &'b [u8; PARTS_AT],
     tags: &'b [u8],
     key: &'b [u8],
     vary: &'b [u8],
     /// From the status line to the end.
     head: &'b [u8],
-    /// Where in `head` the parts end: status line, guide, Content-Type, rest.
-    ends: [usize; 4],
+}
+
+/// The parts, in the order of their lengths in the prefix.
+#[derive(Clone, Copy)]
+enum Part {
+    Tags,
+    Key,
+    Vary,
+    StatusLine,
+    Guide,
+    ContentType,
+    Rest,
+    First,
 }
 
 impl<'b> Blob<'b> {
     /// Of bytes that [`write_blob`] or [`write_pending`] wrote; more may follow them. `None` where they cannot be
     /// that.
+    #[inline]
     pub fn read(bytes: &'b [u8]) -> Option<Self> {
-        let facts = Facts::decode(bytes.first_chunk()?);
-        let lengths = bytes.get(Facts::BYTES..PARTS_AT)?.as_chunks::<2>().0;
-        let length = |at: usize| lengths.get(at).map_or(0, |n| usize::from(u16::from_le_bytes(*n)));
-        let mut rest = bytes.get(PARTS_AT..)?;
-        let mut take = |n: usize| {
-            let (part, after) = rest.split_at_checked(n)?;
-            rest = after;
-            Some(part)
-        };
-        let tags = take(length(0) * 8)?;
-        let key = take(length(1))?;
-        let vary = take(length(2))?;
-        let mut ends = [0; 4];
-        let mut end = 0;
-        for (at, room) in ends.iter_mut().enumerate() {
-            end += length(3 + at);
-            *room = end;
-        }
-        let head = take(end + length(7))?;
-        Some(Self { facts, tags, key, vary, head, ends })
+        let (prefix, rest) = bytes.split_first_chunk()?;
+        let mut blob = Self { prefix, tags: &[], key: &[], vary: &[], head: &[] };
+        let (tags, rest) = rest.split_at_checked(blob.length(Part::Tags) * 8)?;
+        let (key, rest) = rest.split_at_checked(blob.length(Part::Key))?;
+        let (vary, rest) = rest.split_at_checked(blob.length(Part::Vary))?;
+        let head = rest.get(..blob.end(Part::Rest) + blob.length(Part::First))?;
+        (blob.tags, blob.key, blob.vary, blob.head) = (tags, key, vary, head);
+        Some(blob)
+    }
+
+    #[inline]
+    fn length(&self, part: Part) -> usize {
+        let at = Facts::BYTES + 2 * part as usize;
+        usize::from(u16::from_le_bytes([self.prefix[at], self.prefix[at + 1]]))
+    }
+
+    /// Where in `head` a part of it ends.
+    #[inline]
+    fn end(&self, part: Part) -> usize {
+        [Part::StatusLine, Part::Guide, Part::ContentType, Part::Rest]
+            .into_iter()
+            .filter(|before| *before as usize <= part as usize)
+            .map(|before| self.length(before))
+            .sum()
     }
 
     /// What has to be known.
-    pub fn facts(&self) -> &Facts {
-        &self.facts
+    #[inline]
+    pub fn facts(&self) -> Facts {
+        Facts::decode(self.prefix.first_chunk().unwrap_or(&[0; Facts::BYTES]))
     }
 
     /// Whether there is only a key so far: the response is not there yet.
+    #[inline]
     pub fn is_pending(&self) -> bool {
-        self.facts.status == 0
+        self.facts().status == 0
     }
 
     /// The key text.
@@ -95,39 +114,40 @@ impl<'b> Blob<'b> {
 
     /// ETag, as the origin wrote it.
     pub fn etag(&self) -> Option<&'b [u8]> {
-        let (start, end) = self.facts.etag;
+        let facts = self.facts();
+        let (start, end) = facts.etag;
         let etag = self.head.get(usize::from(start)..usize::from(end))?;
-        self.facts.has(Flags::ETAG).then_some(etag)
+        facts.has(Flags::ETAG).then_some(etag)
     }
 
     /// Status line and lines, all that everybody may get.
     pub fn head(&self) -> &'b [u8] {
-        self.part(0, self.ends[3])
+        self.part(0, self.end(Part::Rest))
     }
 
     /// The status line.
     pub fn status_line(&self) -> &'b [u8] {
-        self.part(0, self.ends[0])
+        self.part(0, self.end(Part::StatusLine))
     }
 
     /// The lines that a 304 or a 206 repeats.
     pub fn guide(&self) -> &'b [u8] {
-        self.part(self.ends[0], self.ends[1])
+        self.part(self.end(Part::StatusLine), self.end(Part::Guide))
     }
 
     /// The line of Content-Type, or nothing.
     pub fn content_type_line(&self) -> &'b [u8] {
-        self.part(self.ends[1], self.ends[2])
+        self.part(self.end(Part::Guide), self.end(Part::ContentType))
     }
 
     /// The other lines.
     pub fn rest(&self) -> &'b [u8] {
-        self.part(self.ends[2], self.ends[3])
+        self.part(self.end(Part::ContentType), self.end(Part::Rest))
     }
 
     /// The lines that only the request that fetched it may get.
     pub fn first_only(&self) -> &'b [u8] {
-        self.head.get(self.ends[3]..).unwrap_or_default()
+        self.head.get(self.end(Part::Rest)..).unwrap_or_default()
     }
 
     /// The value of Content-Type.
@@ -137,7 +157,7 @@ impl<'b> Blob<'b> {
 
     /// All lines that everybody may get.
     pub fn lines(&self) -> Lines<'b> {
-        Lines::new(self.part(self.ends[0], self.ends[3]))
+        Lines::new(self.part(self.end(Part::StatusLine), self.end(Part::Rest)))
     }
 
     fn part(&self, start: usize, end: usize) -> &'b [u8] {

@@ -148,6 +148,7 @@ impl Facts {
     }
 
     /// From bytes.
+    #[inline]
     pub fn decode(bytes: &[u8; Self::BYTES]) -> Self {
         let long = |at: usize| u64::from_le_bytes(*bytes[at * 8..].first_chunk().unwrap_or(&[0; 8]));
         let word = |at: usize| u32::from_le_bytes(*bytes[at..].first_chunk().unwrap_or(&[0; 4]));

@@ -123,7 +123,7 @@ fn store(name: &[u8], input: &[u8]) {
     let len = storable::store(b"k", &get.headers(), &head, facts, &rules, &HashKeys(1, 2), &mut out);
     let Ok(len) = len else { return };
     let blob = blob::Blob::read(&out[..len]).expect("what is written is read");
-    assert_eq!(Facts { variant: 0, etag: (0, 0), ..*blob.facts() }, facts);
+    assert_eq!(Facts { variant: 0, etag: (0, 0), ..blob.facts() }, facts);
     assert_eq!(blob.key(), b"k");
     assert_eq!(blob.etag(), Some(&b"\"a\""[..]));
     let stored = blob.lines().filter(|line| line.name == name).count();

@@ -8,6 +8,7 @@ pub struct HashKeys(pub u64, pub u64);
 
 impl HashKeys {
     /// The hash of a key text or a tag.
+    #[inline]
     pub fn hash(&self, text: &[u8]) -> u64 {
         sip::bytes([self.0, self.1], text)
     }

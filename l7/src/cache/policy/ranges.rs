@@ -205,6 +205,9 @@ pub fn put_unsatisfied_range(total: u64, sink: &mut impl HeadSink) -> Result<(),
 pub struct Boundary([u8; 16]);
 
 impl Boundary {
+    /// For a response that needs none.
+    pub const NONE: Boundary = Boundary([b'0'; 16]);
+
     /// From a random number.
     pub fn new(random: u64) -> Self {
         let mut text = [0; 16];

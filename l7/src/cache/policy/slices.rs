@@ -107,7 +107,7 @@ impl Representation {
     /// Of a stored slice; `None` where it has no strong validator: it can be put together with nothing.
     pub fn of(blob: &Blob<'_>, keys: &HashKeys) -> Option<Self> {
         let facts = blob.facts();
-        if !has_strong_validator(facts) {
+        if !has_strong_validator(&facts) {
             return None;
         }
         let validator = match blob.etag() {

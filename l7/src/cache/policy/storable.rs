@@ -115,7 +115,7 @@ pub(super) fn set_variant(
 ) -> Result<(), Full> {
     let blob = Blob::read(out).ok_or(Full)?;
     let variant = vary::variant(blob.vary(), request_headers, &rules.key, keys);
-    let facts = Facts { variant, ..*blob.facts() };
+    let facts = Facts { variant, ..blob.facts() };
     out.first_chunk_mut::<{ Facts::BYTES }>().ok_or(Full)?.copy_from_slice(&facts.encode());
     Ok(())
 }

@@ -185,7 +185,7 @@ pub fn freshen(
     let mut survey = Survey::of(lines.clone(), rules, times);
     let answer = Survey::of(fields::of_headers(&not_modified.headers()), rules, times);
     survey.age_s = answer.age_s;
-    let mut facts = *stored.facts();
+    let mut facts = stored.facts();
     let allowed = storable::may_be_kept(request, facts.status, lines.clone(), &survey, rules);
     let settled = storable::settle(&mut facts, &survey, rules, times);
     let kept = allowed.and(settled);

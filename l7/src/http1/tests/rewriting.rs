@@ -24,7 +24,7 @@ fn to_origin(request: &str, ctx: &ToOrigin<'_>) -> String {
 }
 
 fn to_client(response: &str, method: Method, version: Version, keep_alive: bool) -> String {
-    let ctx = ToClient { version, method, keep_alive, date: DATE, edits: EditList::NONE };
+    let ctx = ToClient { version, method, keep_alive, date: DATE, own: b"", edits: EditList::NONE };
     with_response(response.as_bytes(), method, |head| {
         written(|sink| write_response_to_client(&head, &ctx, sink))
     })

@@ -34,8 +34,14 @@ fn to_client(response: &str, specs: &[EditSpec]) -> String {
     let edits: Vec<&HeadEdit> = edits.iter().collect();
     let edits = EditList { edits: &edits, vars: VARS };
     with_response(response, |head| {
-        let ctx =
-            ToClient { version: Version::Http11, method: Method::Get, keep_alive: true, date: DATE, edits };
+        let ctx = ToClient {
+            version: Version::Http11,
+            method: Method::Get,
+            keep_alive: true,
+            date: DATE,
+            own: b"",
+            edits,
+        };
         written(|sink| write_response_to_client(&head, &ctx, sink))
     })
 }

@@ -239,7 +239,7 @@ fn a_304_updates_what_is_stored() {
         has("Date: Sun, 06 Nov 1994 08:51:17 GMT") && !has("Date: Sun, 06 Nov 1994 08:49:00 GMT"),
         "{head}"
     );
-    let facts = *read(&new).facts();
+    let facts = read(&new).facts();
     assert_eq!(
         (facts.age_s(later), facts.fresh_s, facts.body_total),
         (0, 60, 5),

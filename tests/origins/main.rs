@@ -1,0 +1,10 @@
+//! Origins with several addresses, and origins that fail, in the real node in memory under a virtual clock.
+
+mod blame;
+mod edits;
+mod news;
+mod race;
+mod reload;
+mod rig;
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,30 @@
+//! A config that takes more than a core has is taken nevertheless: no core refuses what another has taken.
+
+use dataplane::Ctr;
+use l7::proxy::{Answer, HEAD_CELL_BYTES, Io, OriginTimeouts, Program};
+
+use crate::rig::{MS, at_rest, count, get, hello, node, origin, site, statuses, v4};
+
+#[test]
+fn a_core_takes_what_it_has_no_cell_for() {
+    let mut p = node(site(vec![origin(&[v4()])], false));
+    let mut asked = 0;
+    let client = p.connect(&get("/1"));
+    p.settle(&mut hello(&mut asked));
+    let mut config = site(vec![origin(&[v4()])], false);
+    let ns = 1_000 * MS;
+    let timeouts = OriginTimeouts { connect_ns: ns, first_byte_ns: ns, idle_ns: ns };
+    config.add_site(&["large.lab"], Answer::Stub(vec![b'x'; HEAD_CELL_BYTES as usize + 1]), timeouts);
+    config.add_site(&["small.lab"], Answer::Stub(vec![b'x'; 100]), timeouts);
+    let (now, pipeline) = (p.now, &mut p.cores[0].pipeline);
+    pipeline
+        .proxy
+        .swap(Program::new(config), &mut Io { tcp: &mut pipeline.stack.tcp, net: &pipeline.stack.net, now });
+    for host in ["large.lab", "small.lab", "site.lab"] {
+        p.client_sends(client, format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
+        p.settle(&mut hello(&mut asked));
+    }
+    assert_eq!(statuses(&mut p, client), [200, 503, 200, 200]);
+    assert_eq!(count(&p, Ctr::PoolPayloadEmpty), 1);
+    at_rest(&mut p, client);
+}
