@@ -161,6 +161,50 @@ fn requests_with_a_cache() {
     }
 }
 
+/// An answer of the origin for a slice of `total` bytes.
+fn slice(from: usize, end: usize, total: usize, control: &str) -> Vec<u8> {
+    let head = format!(
+        "HTTP/1.1 206 Partial Content\r\nCache-Control: {control}\r\nETag: \"a\"\r\n\
+         Content-Range: bytes {from}-{}/{total}\r\nContent-Length: {}\r\n\r\n",
+        end - 1,
+        end - from
+    );
+    [head.into_bytes(), vec![b'y'; end - from]].concat()
+}
+
+/// Bodies from two stored slices, ranges of one; and a slice that is validated and replaced every time.
+#[test]
+fn slices_of_a_cache() {
+    const FIRST: &[u8] = b"GET /object?id=1 HTTP/1.1\r\nHost: example.com\r\nRange: bytes=0-9\r\n\r\n";
+    const SECOND: &[u8] = b"GET /object?id=1 HTTP/1.1\r\nHost: example.com\r\nRange: bytes=1100-1109\r\n\r\n";
+    let mut rig = Rig::new(Who::Sliced(1024), 64, slice(0, 1024, 1500, "max-age=3600"));
+    rig.open_all();
+    requests(&mut rig, 64, FIRST);
+    rig.load.response = slice(1024, 1500, 1500, "max-age=3600");
+    requests(&mut rig, 64, SECOND);
+    requests(&mut rig, 2_000, GET);
+    let served = rig.segment.read().get(Ctr::CacheSlicesServed);
+    COUNT.set(0);
+    requests(&mut rig, 10_000, GET);
+    requests(&mut rig, 10_000, SECOND);
+    assert_eq!(COUNT.get(), 0, "allocations over 20,000 requests");
+    let s = rig.segment.read();
+    assert_eq!((s.get(Ctr::CacheSlicesFetched), s.get(Ctr::CacheSlicesRefused)), (2, 0));
+    assert!(s.get(Ctr::CacheSlicesServed) - served >= 30_000, "{}", s.get(Ctr::CacheSlicesServed));
+    assert_eq!(s.get(Ctr::Http2xx), s.get(Ctr::HttpRequests));
+    assert_eq!((s.rx_imbalance(), s.tx_imbalance()), (0, 0));
+
+    let mut rig = Rig::new(Who::Sliced(1024), 64, slice(0, 1000, 1000, "max-age=0"));
+    rig.open_all();
+    requests(&mut rig, 2_000, GET);
+    COUNT.set(0);
+    requests(&mut rig, 10_000, GET);
+    assert_eq!(COUNT.get(), 0, "allocations over 10,000 requests");
+    let s = rig.segment.read();
+    assert!(s.get(Ctr::CacheSlicesFetched) > 100, "{}", s.get(Ctr::CacheSlicesFetched));
+    assert_eq!(s.get(Ctr::Http2xx), s.get(Ctr::HttpRequests));
+}
+
 #[test]
 fn logged_requests() {
     for format in [LogFormat::Json, LogFormat::Text] {

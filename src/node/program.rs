@@ -277,6 +277,8 @@ fn cache_rules(c: &config::CacheRules) -> CacheRules {
         swr_s: seconds(c.stale_while_revalidate),
         sie_s: seconds(c.stale_if_error),
         object_bytes_max: c.object_bytes_max,
+        slice_bytes: c.slice_bytes,
+        admit_after: c.admit_after,
         key: KeyRules {
             query: query_rule(&c.key),
             headers: boxed(&c.key.headers),

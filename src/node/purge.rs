@@ -135,7 +135,6 @@ fn purge_url(
     let parts = parse(url).ok_or_else(|| format!("\"{url}\" is no URL; write http://HOST/PATH"))?;
     let program = reloader.program();
     let rules = program.config.routes.iter().filter_map(|r| r.cache.as_ref());
-    let sliced = rules.clone().any(|r| r.slice_bytes > 0);
     let mut keys: Vec<Vec<u8>> = Vec::new();
     for rules in rules.map(|r| &r.key).chain([&KeyRules::default()]) {
         let mut room = [0; KEY_BYTES_MAX];
@@ -144,7 +143,7 @@ fn purge_url(
             keys.push(sink.written().to_vec());
         }
     }
-    if sliced {
+    if cache.store.has_parts() {
         // Slices have keys of their own, however many there are.
         return Ok(matching(handle, soft, |b| keys.iter().any(|k| k == url_of_key(b.key()))));
     }

@@ -240,6 +240,35 @@ fn a_validation_is_one_request_as_well() {
 }
 
 #[test]
+fn a_validation_of_what_is_invalidated_meanwhile() {
+    let mut p = node(2, 1024, 8 << 20);
+    let first = crowd(&mut p, 1, "/put", "");
+    p.settle(&mut sends(ok("max-age=1").field("ETag: \"1\"")));
+    leave(&mut p, &first);
+    let then = later(&p, 2000);
+    p.until(then, &mut |_, _| Act::Hold);
+    let clients = crowd(&mut p, 20, "/put", "");
+    let seen = hold(&mut p);
+    assert_eq!(seen.len(), 1);
+    let put = p.connect(b"PUT /put HTTP/1.1\r\nHost: book.lab\r\nContent-Length: 0\r\n\r\n");
+    p.settle(&mut sends(status(200)));
+    assert_eq!(got(&mut p, put).status, 200);
+    // The 304 confirms what is not there any more: they look again, and somebody fetches.
+    let unix_s = p.unix_s();
+    p.origin_sends(seen[0].0, &not_modified("max-age=60").bytes(false, "", unix_s).0);
+    let mut asked = 0;
+    p.settle(&mut |a: &Asked, unix_s| {
+        asked += 1;
+        assert!(!a.1.contains("If-None-Match"));
+        sends(ok("max-age=60").body("b"))(a, unix_s)
+    });
+    assert_eq!(asked, 1);
+    for g in all_got(&mut p, &clients) {
+        assert!(g.whole && g.status == 200 && g.body == b"b", "{g:?}");
+    }
+}
+
+#[test]
 fn what_outgrows_the_store_is_whole_for_the_first() {
     let mut p = node(2, 1024, 256 << 10);
     let first = crowd(&mut p, 1, "/endless", "");

@@ -81,7 +81,12 @@ impl Parts {
 
 /// A node of so many cores, for so many connections a core, turned one core after the other.
 pub fn node(cores: usize, flows: u32, object_bytes_max: u64) -> Peers {
-    let parts = parts(cores, CACHE_BYTES, object_bytes_max);
+    node_of(cores, flows, CACHE_BYTES, object_bytes_max)
+}
+
+/// The same with a cache of this size.
+pub fn node_of(cores: usize, flows: u32, cache_bytes: u64, object_bytes_max: u64) -> Peers {
+    let parts = parts(cores, cache_bytes, object_bytes_max);
     let (near, far): (Vec<_>, Vec<_>) = (0..cores).map(|_| wire(4096, 1600)).unzip();
     let near = near.into_iter().enumerate();
     let all = near.map(|(n, near)| parts.core(n, flows, near)).collect();

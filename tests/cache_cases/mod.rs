@@ -477,6 +477,10 @@ pub const SITES: &[(&str, &str)] = &[
     ("ids", "{ key = { query = [\"id\"], cookies = [\"lang\"], headers = [\"X-Kind\"] } }"),
     ("bare", "{ key = { query = \"none\" } }"),
     ("small", "{ object_max = \"1KiB\" }"),
+    ("slices", "{ slice = \"16KiB\" }"),
+    ("slices-small", "{ slice = \"16KiB\", object_max = \"64KiB\" }"),
+    ("rare", "{ admit_after = 3 }"),
+    ("rare-slices", "{ slice = \"16KiB\", admit_after = 2 }"),
 ];
 
 /// All cases; each has a name of its own.

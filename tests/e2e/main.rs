@@ -18,5 +18,6 @@ mod operations;
 mod origins;
 mod reloads;
 mod script;
+mod slices;
 mod traffic;
 mod upstreams;

@@ -63,6 +63,8 @@ pub enum Who {
     Proxy,
     /// As `Proxy`, with a cache.
     Cached,
+    /// As `Cached`, in slices of this size.
+    Sliced(u32),
     /// As `Proxy`; and every request is logged, in this format.
     Logged(LogFormat),
 }
@@ -133,7 +135,7 @@ pub fn core_of(who: &Who, flows: u32, near: WireEnd, shared: &Shared, n: usize) 
     let mut config = config(HOUR_NS);
     let answer = match who {
         Who::Stub(n) => Answer::Stub(vec![b'x'; *n]),
-        Who::Proxy | Who::Cached | Who::Logged(_) => config.add_upstream(vec![origin()]),
+        Who::Proxy | Who::Cached | Who::Sliced(_) | Who::Logged(_) => config.add_upstream(vec![origin()]),
     };
     let timeouts = OriginTimeouts { connect_ns: HOUR_NS, first_byte_ns: HOUR_NS, idle_ns: HOUR_NS };
     if let Who::Logged(format) = who {
@@ -141,8 +143,9 @@ pub fn core_of(who: &Who, flows: u32, near: WireEnd, shared: &Shared, n: usize) 
     }
     let route = config.add_site(&["*"], answer, timeouts);
     let mut cache = None;
-    if matches!(who, Who::Cached) {
-        route.cache = Some(CacheRules::default());
+    if let Who::Cached | Who::Sliced(_) = who {
+        let slice_bytes = if let Who::Sliced(n) = who { *n } else { 0 };
+        route.cache = Some(CacheRules { slice_bytes, ..CacheRules::default() });
         cache = Some((shared.store(64 << 20).handle(n), HashKeys(3, 4)));
     }
     core_with(Program::new(config), cache, flows, near, shared, n)

@@ -211,6 +211,11 @@ counters! {
     CacheOutgrown "cache.outgrown" Events "Fetches that the store had no room for, or that grew beyond their bound";
     CacheInvalidated "cache.invalidated" Events "Stored responses invalidated by an unsafe request (RFC 9111 4.4)";
     CacheSlowReset "cache.slow_reset" Events "Readers reset because they held too many evicted bytes";
+    CacheNotAdmitted "cache.not_admitted" Events "Cacheable requests sent past the cache because their URL had not been asked for often enough (admit_after)";
+    CacheSlicesServed "cache.slices_served" Events "Slices that bodies were sent from, stored ones and those just fetched";
+    CacheSlicesFetched "cache.slices_fetched" Events "Requests to the origin for one slice";
+    CacheSlicesRefused "cache.slices_refused" Events "Of those, answered with something else: the whole, another range, or without total or strong validator";
+    CacheSlicesMismatched "cache.slices_mismatched" Events "Slices that were of another version than the body they were wanted for: the old ones are dropped";
     CacheBytesServed "cache.bytes_served" Bytes "Bytes of bodies sent from the cache";
     OriginConnects "origin.connects" Events "Origin connections that we began to open";
     OriginRaced "origin.raced" Events "Origin connections begun beside one that was not there yet, to another address";

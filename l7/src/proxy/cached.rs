@@ -16,14 +16,14 @@ use dataplane::{CellWriter, Ctr, Hist, Slice};
 
 use super::config::Route;
 use super::exchange::ExchangeId;
-use super::fetch::Goal;
 use super::log::CacheWord;
 use super::request::Act;
 use super::respond::count_status;
-use super::side::Parts;
+use super::side::{Parts, SliceOf};
 use super::{Io, Proxy};
-use crate::cache::policy::blob::{self, Blob};
+use crate::cache::policy::blob::Blob;
 use crate::cache::policy::decide::{self, Decision, OriginFailure, decide, decide_on_failure};
+use crate::cache::policy::facts::Flags;
 use crate::cache::policy::hash::HashKeys;
 use crate::cache::policy::key::{UrlParts, write_key};
 use crate::cache::policy::ranges::Boundary;
@@ -32,7 +32,7 @@ use crate::cache::policy::respond::{Cached, Content, plan, write_cached_head};
 use crate::cache::policy::rules::CacheRules;
 use crate::cache::policy::status::{CacheStatus, Fwd};
 use crate::cache::policy::vary;
-use crate::cache::store::{Claim, Cursor, Handle, ObjectId, Pick, State};
+use crate::cache::store::{Cursor, Handle, ObjectId, Pick, State};
 use crate::http1::{
     BodyLength, HeadScan, HeadSink, Method, Parsed, RequestHead, SliceSink, Version, parse_response,
     put_head_end,
@@ -40,7 +40,7 @@ use crate::http1::{
 use crate::phases::{EditList, Mark, Phase, RequestView, ResponseView, apply_edits};
 
 /// How often a request asks the cache before it goes to the origin by itself.
-const LOOKS_MAX: u8 = 3;
+pub(super) const LOOKS_MAX: u8 = 3;
 
 /// A stored response that is about to be sent: its head is written in the scratch buffer.
 pub(super) struct Serving {
@@ -79,10 +79,14 @@ pub(super) struct Asked<'a> {
     pub facts: RequestFacts,
     pub rules: &'a CacheRules,
     pub now_ms: u64,
+    /// Of the URL's key.
+    pub url_hash: u64,
+    /// The slice that it is about now, if it is one.
+    pub slice: Option<SliceOf>,
 }
 
 /// What was found for a request.
-enum Found {
+pub(super) enum Found {
     Nothing { vary_miss: bool },
     Pass,
     Pending(ObjectId),
@@ -90,7 +94,7 @@ enum Found {
 }
 
 /// Looks a key up. What it finds last lies in `blob`.
-fn find(
+pub(super) fn find(
     store: &mut Handle,
     keys: &HashKeys,
     (key, hash): (&[u8], u64),
@@ -151,7 +155,6 @@ impl Proxy {
             return None;
         }
         let now_ms = self.now_ms(io);
-        let asked = Asked { head, view, facts, rules, now_ms };
         let keys = self.keys;
         let url = UrlParts::of(head, false, b"");
         let mut sink = SliceSink::new(&mut self.key);
@@ -160,22 +163,28 @@ impl Proxy {
             self.exchanges[x].fwd = Some(Fwd::Bypass);
             return None;
         }
-        let key_len = sink.len();
+        let mut key_len = sink.len();
         let store = self.store.as_mut()?;
         let key = &self.key[..key_len];
-        let hash = keys.hash(key);
-        let found = find(store, &keys, (key, hash), head, rules, &mut self.blob, now_ms);
+        let mut hash = keys.hash(key);
+        let mut asked = Asked { head, view, facts, rules, now_ms, url_hash: hash, slice: None };
+        let mut found = find(store, &keys, (key, hash), head, rules, &mut self.blob, now_ms);
+        if rules.slice_bytes > 0 && matches!(found, Found::Nothing { .. }) {
+            (found, key_len, hash) = self.ask_slices(x, &mut asked, (found, key_len, hash))?;
+        }
         let (object, state) = match found {
             Found::Stored { object, state } => (object, state),
+            Found::Pass | Found::Pending(_) | Found::Nothing { .. }
+                if decide::decide_miss(&facts).is_some() =>
+            {
+                return Some(Act::Error(504));
+            }
             Found::Pass => {
                 self.counters.inc(Ctr::CacheBypassed);
                 self.exchanges[x].fwd = Some(Fwd::Bypass);
                 return None;
             }
-            Found::Pending(_) | Found::Nothing { .. } if decide::decide_miss(&facts).is_some() => {
-                return Some(Act::Error(504));
-            }
-            Found::Pending(object) if looks < LOOKS_MAX && !facts.range => {
+            Found::Pending(object) if looks < LOOKS_MAX && (!facts.range || asked.slice.is_some()) => {
                 return Some(Act::Wait { object, validates: false });
             }
             Found::Pending(_) => return None,
@@ -239,8 +248,8 @@ impl Proxy {
                 if !store.begin_revalidation(object) {
                     return Some(Act::Wait { object, validates: true });
                 }
-                match self.validating_head(x, asked.head, asked.view) {
-                    Some(head) => Some(Act::Validate { head, hash, object }),
+                match self.validating_head(x, &asked) {
+                    Some(head) => Some(Act::Validate { head, hash, object, slice: asked.slice }),
                     None => {
                         self.store.as_mut()?.end_revalidation(object);
                         self.counters.inc(Ctr::PoolPayloadEmpty);
@@ -271,87 +280,6 @@ impl Proxy {
         };
         self.write_stored(io, x, asked, object, Age::Stored(age_s), status)
     }
-
-    /// Claims the key of a request, so that it alone fetches; or finds that somebody has been faster.
-    fn claim(
-        &mut self,
-        io: &mut Io<'_>,
-        x: ExchangeId,
-        asked: &Asked<'_>,
-        (key_len, hash): (usize, u64),
-        looks: u8,
-    ) -> Option<Act> {
-        let Asked { head, view, rules, .. } = *asked;
-        if !asked.facts.may_store() || asked.facts.range {
-            return None;
-        }
-        if let Some(status) = self.failures.find(hash, io.now) {
-            return Some(Act::Error(status));
-        }
-        let Some(origin_head) = self.fetch_request(x, head, view, None) else {
-            self.counters.inc(Ctr::PoolPayloadEmpty);
-            return Some(Act::Error(503));
-        };
-        let key = &self.key[..key_len];
-        let n = blob::write_pending(key, &mut self.blob2).ok()?;
-        let alone = looks >= LOOKS_MAX;
-        let (keys, headers) = (self.keys, head.headers());
-        let store = self.store.as_mut()?;
-        let claim = store.claim(hash, &self.blob2[..n], &mut self.blob, |view| {
-            let Some(b) = Blob::read(view.blob) else { return Pick::Next };
-            if alone || view.state.is_pass() || b.key() != key || !view.state.is_filling() {
-                return Pick::Next;
-            }
-            let fits =
-                b.is_pending() || vary::variant(b.vary(), &headers, &rules.key, &keys) == b.facts().variant;
-            if fits { Pick::Take } else { Pick::Next }
-        });
-        match claim {
-            Claim::New(fill) => Some(Act::Fetch { head: origin_head, hash, fill }),
-            Claim::Existing(object) => Some(Act::Wait { object, validates: false }),
-            Claim::Busy | Claim::Full | Claim::Purged => {
-                self.counters.inc(Ctr::CacheBypassed);
-                None
-            }
-        }
-    }
-
-    /// The head that asks the origin whether the response in `self.blob` is still good (RFC 9111 4.3.1).
-    fn validating_head(
-        &mut self,
-        x: ExchangeId,
-        head: &RequestHead<'_>,
-        view: &RequestView<'_>,
-    ) -> Option<Slice> {
-        let blob = std::mem::take(&mut self.blob);
-        let stored = Blob::read(&blob);
-        let s = self.fetch_request(x, head, view, stored.as_ref());
-        self.blob = blob;
-        s
-    }
-
-    /// Has the origin asked about a response that is being served meanwhile.
-    fn validate_behind(
-        &mut self,
-        io: &mut Io<'_>,
-        x: ExchangeId,
-        asked: &Asked<'_>,
-        object: ObjectId,
-        hash: u64,
-    ) {
-        let Some(store) = &mut self.store else { return };
-        if !store.begin_revalidation(object) {
-            return;
-        }
-        match self.validating_head(x, asked.head, asked.view) {
-            Some(head) => self.start_fetch(io, x, ExchangeId::NONE, head, hash, Goal::Validate(object)),
-            None => {
-                if let Some(store) = &mut self.store {
-                    store.end_revalidation(object);
-                }
-            }
-        }
-    }
 }
 
 impl Proxy {
@@ -365,13 +293,30 @@ impl Proxy {
         age_s: Age,
         status: CacheStatus<'_>,
     ) -> Option<Act> {
+        if asked.rules.slice_bytes > 0 && Blob::read(&self.blob)?.facts().has(Flags::SLICE) {
+            return self.write_slice(io, x, asked, object, age_s, status);
+        }
+        self.write_object(io, x, asked, object, age_s, status)
+    }
+
+    /// The same, of an object that has been looked at.
+    pub(super) fn write_object(
+        &mut self,
+        io: &mut Io<'_>,
+        x: ExchangeId,
+        asked: &Asked<'_>,
+        object: ObjectId,
+        age_s: Age,
+        status: CacheStatus<'_>,
+    ) -> Option<Act> {
         let store = self.store.as_ref()?;
         let progress = store.progress(object);
         let complete = progress.state.is_complete();
         let blob = Blob::read(&self.blob)?;
-        let total = complete.then_some(progress.len);
+        let is_slice = blob.facts().has(Flags::SLICE);
+        let total = (complete && !is_slice).then_some(progress.len);
         let reply = plan(&asked.facts, asked.head, &blob, total, asked.now_ms);
-        if matches!(reply.content, Content::Range(..) | Content::Parts(..)) && !complete {
+        if matches!(reply.content, Content::Range(..) | Content::Parts(..)) && !complete && !is_slice {
             return None; // What is not there yet may be far away: the origin has it.
         }
         let boundary = match reply.content {

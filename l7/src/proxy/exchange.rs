@@ -10,7 +10,7 @@ use stack::FlowId;
 use super::log::{CacheWord, Logged};
 use super::peers::PeerId;
 use super::plan::Plan;
-use super::side::{Parts, Side};
+use super::side::{Parts, Side, Slicing};
 use super::waiting::Links;
 use crate::cache::policy::status::Fwd;
 use crate::http1::{BodyLength, ClientConn, HttpLimits, Method, ServerConn, Version};
@@ -126,6 +126,10 @@ pub struct Exchange {
     pub(super) links: Links,
     /// The parts of a response with several ranges.
     pub(super) parts: Option<Parts>,
+    /// What it has to keep of a large object in slices.
+    pub(super) slicing: Slicing,
+    /// Nothing will happen that could move it on: it is to look again by itself, soon.
+    pub soon: bool,
     /// Why the cache did not have it.
     pub(super) fwd: Option<Fwd>,
     /// Who asks: for the origin to know.
@@ -214,6 +218,8 @@ impl Exchange {
             side: Side::Direct,
             links: Links::default(),
             parts: None,
+            slicing: Slicing::default(),
+            soon: false,
             fwd: None,
             peer: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             peer_id: PeerId::NONE,
@@ -306,6 +312,8 @@ impl Exchange {
         self.request = None;
         self.spill = None;
         self.parts = None;
+        self.slicing = Slicing::default();
+        self.soon = false;
         self.fwd = None;
         self.logged = Logged::default();
         self.site = NO_SITE;

@@ -15,7 +15,7 @@ use dataplane::{Ctr, Slice};
 use stack::{FlowId, State};
 
 use super::exchange::{ExchangeId, Role};
-use super::side::{Fetches, Outcome, Side};
+use super::side::{Fetches, Outcome, Side, SliceOf};
 use super::{Io, Proxy};
 use crate::cache::store::{AppendError, Fill, ObjectId};
 use crate::http1::{BodyStep, Method, Version};
@@ -29,15 +29,15 @@ pub(super) enum Goal {
 }
 
 impl Proxy {
-    /// Begins a fetch by the request of `x`. `first` waits for it (`x`, or
-    /// nobody). Where no context is left, what was claimed is given back.
+    /// Begins a fetch by the request of `x`, of the key with this hash, and of this slice if it is one. `first` waits for
+    /// it (`x`, or nobody). Where no context is left, what was claimed is given back.
     pub(super) fn start_fetch(
         &mut self,
         io: &mut Io<'_>,
         x: ExchangeId,
         first: ExchangeId,
         head: Slice,
-        hash: u64,
+        (hash, slice): (u64, Option<SliceOf>),
         goal: Goal,
     ) {
         let Some(store) = &mut self.store else { return };
@@ -46,6 +46,7 @@ impl Proxy {
             Goal::Validate(stale) => (None, Some(stale)),
         };
         let purges = store.purge_epoch(hash);
+        let slice = slice.map(|s| (s, store.purge_epoch(s.url_hash)));
         let plan = self.exchanges[x].plan.clone();
         let (Some(f), Some(plan)) = (self.exchanges.alloc(), plan) else {
             self.counters.inc(Ctr::HttpNoContext);
@@ -62,6 +63,10 @@ impl Proxy {
             store.pin(stale);
         }
         self.counters.inc(if stale.is_some() { Ctr::CacheValidations } else { Ctr::CacheFetches });
+        if slice.is_some() {
+            self.counters.inc(Ctr::CacheSlicesFetched);
+            store.note_parts();
+        }
         let (site, route, request, client, key) = {
             let e = &self.exchanges[x];
             (e.site, e.route, e.request.clone(), e.peer, e.key)
@@ -85,6 +90,7 @@ impl Proxy {
             first,
             purges,
             hash,
+            slice,
             is_parked: false,
             confirmed: false,
             validates,
@@ -138,8 +144,12 @@ impl Proxy {
     /// The way to the origin that a fetch has gone counts for the client whose request began it.
     fn tell_way(&mut self, f: ExchangeId, first: ExchangeId) {
         let (asked, timings) = (self.exchanges[f].asked, self.exchanges[f].timings);
-        if first.is_some() && matches!(self.exchanges[first].side, Side::Waits(_)) {
-            self.exchanges[first].takes_way_of(asked, &timings);
+        if first.is_none() {
+            return;
+        }
+        let e = &mut self.exchanges[first];
+        if matches!(e.side, Side::Waits(_)) && !e.responding {
+            e.takes_way_of(asked, &timings);
         }
     }
 
@@ -188,7 +198,9 @@ impl Proxy {
     ) {
         let Side::Fetches(s) = &self.exchanges[f].side else { return };
         let first = s.first;
-        let waits = first.is_some() && matches!(self.exchanges[first].side, Side::Waits(_));
+        let waits = first.is_some()
+            && matches!(self.exchanges[first].side, Side::Waits(_))
+            && !self.exchanges[first].responding;
         if !waits {
             self.drop_origin(io, f);
             self.end_fetch(io, f, Outcome::Open);
@@ -335,7 +347,11 @@ impl Proxy {
         self.counters.inc(Ctr::CacheOutgrown);
         let (Side::Fetches(s), Some(store)) = (&mut self.exchanges[f].side, &mut self.store) else { return };
         let first = s.first;
-        if first.is_none() || !matches!(self.exchanges[first].side, Side::Waits(_) | Side::Reads(_)) {
+        // What of a slice a client wants may end before the slice does.
+        if s.slice.is_some()
+            || first.is_none()
+            || !matches!(self.exchanges[first].side, Side::Waits(_) | Side::Reads(_))
+        {
             self.abandon_fetch(io, f);
             return;
         }

@@ -2,7 +2,7 @@
 
 use dataplane::Ctr;
 
-use super::Proxy;
+use super::{Io, Proxy};
 use crate::cache::policy::blob::Blob;
 use crate::cache::policy::invalidate::invalidated;
 use crate::cache::policy::key::{UrlParts, write_key};
@@ -39,6 +39,7 @@ impl Proxy {
     /// Makes invalid what an unsafe request has changed (RFC 9111 4.4), and doubts what HEAD says otherwise about.
     pub(super) fn invalidate(
         &mut self,
+        io: &Io<'_>,
         asked: &RequestHead<'_>,
         answer: &ResponseHead<'_>,
         rules: &CacheRules,
@@ -47,6 +48,7 @@ impl Proxy {
             self.doubt(asked, answer, rules);
             return;
         }
+        let now_ms = self.now_ms(io);
         let Some(store) = &mut self.store else { return };
         let (keys, blob, counters) = (&self.keys, &mut self.blob, &self.counters);
         invalidated(asked, false, b"", answer, &rules.key, &mut self.key, |key| {
@@ -57,6 +59,9 @@ impl Proxy {
                 false,
             );
             counters.add(Ctr::CacheInvalidated, n);
+            if store.store().has_parts() {
+                store.drop_parts(keys.hash(key), now_ms);
+            }
         });
     }
 }

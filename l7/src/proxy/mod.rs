@@ -18,6 +18,7 @@
 mod body;
 mod cached;
 mod checking;
+mod claim;
 mod config;
 mod events;
 mod exchange;
@@ -37,6 +38,7 @@ mod reads;
 mod request;
 mod respond;
 mod side;
+mod slices;
 mod upstream;
 mod waiting;
 mod waits;

@@ -17,6 +17,8 @@ use crate::phases::{CleanPath, EditList, RequestView, ResponseView};
 
 /// Steps of one exchange in a row: pieces, heads, requests. Then the others get their turn.
 const STEPS_MAX: usize = 64;
+/// An exchange that nothing will wake looks again after this.
+const SOON_NS: u64 = 5_000_000;
 
 /// What came of a response's head.
 pub(super) enum Took {
@@ -26,8 +28,8 @@ pub(super) enum Took {
     NotForStore,
     /// A fetch's: as good as no answer.
     Failed(u16),
-    /// A fetch's: those who wait have to look again.
-    Anew,
+    /// A fetch's: it is over, with this for the client whose it is.
+    Ends(Outcome),
     /// Its bytes, its status, and the bytes in the scratch buffer that go to the client.
     Head { n: usize, status: u16, len: usize },
 }
@@ -77,8 +79,8 @@ impl Proxy {
             settle(&mut e.down, io.tcp, e.origin, e.client);
         }
         if e.server.state() == ServerState::Exchange || e.tunnel {
-            let idle = e.idle_ns();
-            io.tcp.set_timer(e.client, io.now.plus_ns(idle));
+            let patience = if std::mem::take(&mut e.soon) { SOON_NS } else { e.idle_ns() };
+            io.tcp.set_timer(e.client, io.now.plus_ns(patience));
         }
     }
 
@@ -316,9 +318,9 @@ impl Proxy {
                 self.fetch_failed(io, x, status);
                 Step::Gone
             }
-            Some(Took::Anew) => {
+            Some(Took::Ends(outcome)) => {
                 self.drop_origin(io, x);
-                self.end_fetch(io, x, Outcome::Open);
+                self.end_fetch(io, x, outcome);
                 Step::Gone
             }
             Some(Took::NotForStore) => {
@@ -339,7 +341,7 @@ impl Proxy {
         if let Some(request) = self.exchanges[x].request.clone()
             && !head.is_interim()
         {
-            return self.take_with_request(x, &request, head, n);
+            return self.take_with_request(io, x, &request, head, n);
         }
         self.write_response(x, head, n, EditList::NONE)
     }
@@ -347,6 +349,7 @@ impl Proxy {
     /// Takes a response whose request has to be read once more: modules look at it, or it made something invalid.
     fn take_with_request(
         &mut self,
+        io: &Io<'_>,
         x: ExchangeId,
         request: &Slice,
         head: &ResponseHead<'_>,
@@ -360,7 +363,7 @@ impl Proxy {
                 let e = &self.exchanges[x];
                 let route = plan.route(e.route);
                 if let Some(rules) = &route.cache {
-                    self.invalidate(&asked, head, rules);
+                    self.invalidate(io, &asked, head, rules);
                 }
                 let path = if asked.path() == b"*" { b"/" } else { asked.path() };
                 let clean = CleanPath::of(path, &mut bench.path).unwrap_or(path);

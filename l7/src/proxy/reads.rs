@@ -13,8 +13,6 @@ use crate::http1::SliceSink;
 
 /// Bytes that a client's queue is filled to at least, and at most: between them, twice what TCP may have in flight.
 const QUEUE_BYTES_MIN: u32 = 32 << 10;
-/// A client that could not be given a cell looks again after this.
-const NO_CELL_RETRY_NS: u64 = 5_000_000;
 
 impl Proxy {
     /// Wakes the clients whose objects have moved on.
@@ -120,10 +118,8 @@ impl Proxy {
             }
             let Some(piece) = copy_out(store, r, n as usize, &self.cells.payload) else {
                 self.counters.inc(Ctr::PoolPayloadEmpty);
-                if io.tcp.queued(client) == 0 {
-                    // Nothing will be acknowledged that could wake it.
-                    io.tcp.set_timer(client, io.now.plus_ns(NO_CELL_RETRY_NS));
-                }
+                // If nothing will be acknowledged that could wake it.
+                self.exchanges[x].soon = io.tcp.queued(client) == 0;
                 return Step::Waits;
             };
             if let Some(left) = &mut r.left {
@@ -147,6 +143,9 @@ impl Proxy {
             Some(left) => left == 0,
             None => progress.state.is_complete(),
         };
+        if at_end && self.exchanges[x].slicing.rest.is_some() {
+            return self.next_slice(io, x);
+        }
         if at_end {
             return match self.next_part(io, x) {
                 Some(true) => None,

@@ -5,13 +5,14 @@ use std::rc::Rc;
 use dataplane::{Ctr, Slice};
 use stack::FlowId;
 
-use super::cached::Serving;
+use super::cached::{Asked, Serving};
 use super::config::Answer;
 use super::exchange::{Exchange, ExchangeId, NO_SITE};
 use super::fetch::Goal;
 use super::log::{LogTo, Logged};
 use super::plan::Plan;
 use super::pump::Step;
+use super::side::SliceOf;
 use super::{Io, Proxy};
 use crate::cache::policy::blob::Blob;
 use crate::cache::policy::validate::write_fetch_head;
@@ -48,12 +49,14 @@ pub(super) enum Act {
     Forward,
     /// A stored response.
     Serve(Serving),
+    /// The beginning of a stored response, whose rest is in other slices.
+    ServeSlices(Serving),
     /// Wait for this object: it is being filled, or validated by somebody.
     Wait { object: ObjectId, validates: bool },
     /// Fetch it.
-    Fetch { head: Slice, hash: u64, fill: Fill },
+    Fetch { head: Slice, hash: u64, fill: Fill, slice: Option<SliceOf> },
     /// Ask the origin whether this one is still good.
-    Validate { head: Slice, hash: u64, object: ObjectId },
+    Validate { head: Slice, hash: u64, object: ObjectId, slice: Option<SliceOf> },
 }
 
 impl Proxy {
@@ -101,7 +104,10 @@ impl Proxy {
                 if to.is_some() {
                     e.logged = Logged { to, head: e.request.clone() };
                 }
-                let again = matches!(act, Act::Wait { .. } | Act::Fetch { .. } | Act::Validate { .. });
+                let again = matches!(
+                    act,
+                    Act::Wait { .. } | Act::Fetch { .. } | Act::Validate { .. } | Act::ServeSlices(_)
+                );
                 if !again && !e.plan.as_ref().is_some_and(|p| p.route(e.route).reads_request_later(e.method))
                 {
                     e.request = None;
@@ -261,16 +267,16 @@ impl Proxy {
     pub(super) fn fetch_request(
         &mut self,
         x: ExchangeId,
-        head: &RequestHead<'_>,
-        view: &RequestView<'_>,
+        asked: &Asked<'_>,
         stored: Option<&Blob<'_>>,
     ) -> Option<Slice> {
         let plan = self.plan(x);
         let e = &self.exchanges[x];
-        let edits = plan.route(e.route).modules.origin_request(view);
-        let ctx = to_origin(&plan, e, head, &edits);
+        let edits = plan.route(e.route).modules.origin_request(asked.view);
+        let ctx = to_origin(&plan, e, asked.head, &edits);
         let mut sink = SliceSink::new(&mut self.scratch);
-        write_fetch_head(head, &ctx, stored.copied().into_iter(), None, &mut sink).ok()?;
+        let slice = asked.slice.map(|s| s.wanted);
+        write_fetch_head(asked.head, &ctx, stored.copied().into_iter(), slice, &mut sink).ok()?;
         self.cells.store(sink.written())
     }
 
@@ -283,25 +289,26 @@ impl Proxy {
             Act::Stub(body) => self.respond_stub(io, x, body),
             Act::Forward => self.forward(io, x),
             Act::Serve(serving) => self.serve(io, x, serving),
+            Act::ServeSlices(serving) => self.serve_slices(io, x, serving),
             Act::Wait { object, validates } => {
                 self.counters.inc(Ctr::CacheCollapsed);
                 self.wait_on(x, object, ExchangeId::NONE, validates, looks);
             }
-            Act::Fetch { head, hash, fill } => {
+            Act::Fetch { head, hash, fill, slice } => {
                 let object = fill.id();
                 self.wait_on(x, object, ExchangeId::NONE, false, looks);
-                self.tie(io, x, head, hash, Goal::Fill(fill));
+                self.tie(io, x, head, (hash, slice), Goal::Fill(fill));
             }
-            Act::Validate { head, hash, object } => {
+            Act::Validate { head, hash, object, slice } => {
                 self.wait_on(x, object, ExchangeId::NONE, true, looks);
-                self.tie(io, x, head, hash, Goal::Validate(object));
+                self.tie(io, x, head, (hash, slice), Goal::Validate(object));
             }
         }
     }
 
     /// Begins the fetch that `x` waits for.
-    fn tie(&mut self, io: &mut Io<'_>, x: ExchangeId, head: Slice, hash: u64, goal: Goal) {
-        self.start_fetch(io, x, x, head, hash, goal);
+    fn tie(&mut self, io: &mut Io<'_>, x: ExchangeId, head: Slice, of: (u64, Option<SliceOf>), goal: Goal) {
+        self.start_fetch(io, x, x, head, of, goal);
         // However that went, there may be something to see already.
         let client = self.exchanges[x].client;
         if client != FlowId::NONE {

@@ -16,6 +16,7 @@ use dataplane::Time;
 
 use super::exchange::ExchangeId;
 use crate::cache::policy::ranges::{Boundary, Ranges};
+use crate::cache::policy::slices::{Representation, SliceWanted};
 use crate::cache::store::{Cursor, Fill, ObjectId, Progress, PurgeEpoch};
 
 /// See the module.
@@ -42,6 +43,8 @@ pub(super) enum Outcome {
     Use(ObjectId),
     /// No answer from the origin: this is what the client gets, if nothing stale may be had.
     Failed(u16),
+    /// The origin answers, but not with the slice that it was asked for.
+    NoSlice,
 }
 
 /// A client that waits. The object is pinned.
@@ -70,6 +73,40 @@ pub(super) struct Reads {
     pub moved: Time,
 }
 
+/// A slice, and the hash of its URL's key.
+#[derive(Clone, Copy)]
+pub(super) struct SliceOf {
+    pub wanted: SliceWanted,
+    pub url_hash: u64,
+}
+
+/// What an exchange on a route with slices has to keep.
+#[derive(Default)]
+pub(super) struct Slicing {
+    /// Where the body begins, where a stored slice has told otherwise than Range.
+    pub begins_at: Option<u64>,
+    /// How often that has changed.
+    pub moves: u8,
+    /// A body that goes on in other slices than the one that is read.
+    pub rest: Option<Rest>,
+}
+
+/// What of a body is in other slices than the one that is read.
+#[derive(Clone, Copy)]
+pub(super) struct Rest {
+    /// What they have to be parts of.
+    pub of: Representation,
+    /// When the slice before came or was confirmed, unix milliseconds.
+    pub came_ms: u64,
+    /// From where to where, in the representation.
+    pub at: u64,
+    pub end: u64,
+    /// Tries to get the next one.
+    pub tries: u8,
+    /// Times that there was no room for it.
+    pub later: u8,
+}
+
 /// What is left of a `multipart/byteranges`.
 pub(super) struct Parts {
     pub ranges: Ranges,
@@ -91,6 +128,8 @@ pub(super) struct Fetches {
     pub purges: PurgeEpoch,
     /// Hash of the key.
     pub hash: u64,
+    /// The slice that the origin was asked for, if it was one, and the purges of its URL until then.
+    pub slice: Option<(SliceOf, PurgeEpoch)>,
     /// Others wait for the end of the validation.
     pub validates: bool,
     /// The origin has confirmed the stored one.

@@ -24,7 +24,7 @@ impl Proxy {
         let p = store.progress(object);
         let state = p.state;
         let ready = match outcome {
-            Outcome::Use(_) | Outcome::Failed(_) => true,
+            Outcome::Use(_) | Outcome::Failed(_) | Outcome::NoSlice => true,
             Outcome::Open if fetch.is_some() => false,
             Outcome::Open if w.validates => !state.is_revalidating(),
             Outcome::Open => state.is_pass() || state.is_failed() || state.is_gone() || state.has_head(),
@@ -36,6 +36,9 @@ impl Proxy {
                 return Step::Waits;
             }
             return Step::Moved;
+        }
+        if self.exchanges[x].slicing.rest.is_some() {
+            return self.slice_came(io, x, outcome);
         }
         let Some(request) = self.exchanges[x].request.clone() else {
             self.fail(io, x, 500);
@@ -53,7 +56,7 @@ impl Proxy {
             _ => Act::Error(500),
         };
         self.bench = Some(bench);
-        if !matches!(act, Act::Serve(_)) {
+        if !matches!(act, Act::Serve(_) | Act::ServeSlices(_)) {
             self.detach(io, x);
         }
         self.do_act(io, x, act, looks + 1);
@@ -75,7 +78,7 @@ impl Proxy {
         let Some(rules) = &route.cache else { return self.forward_head(x, head, view) };
         let facts = RequestFacts::of(head, rules);
         let now_ms = self.now_ms(io);
-        let asked = Asked { head, view, facts, rules, now_ms };
+        let asked = Asked { head, view, facts, rules, now_ms, url_hash: 0, slice: None };
         let act = match outcome {
             Outcome::Use(object) => {
                 self.store.as_ref().map(|s| s.view(object, &mut self.blob).len);
@@ -110,6 +113,7 @@ impl Proxy {
                     })
                     .or(Some(Act::Error(status)))
             }
+            Outcome::NoSlice => None,
             Outcome::Open => self.ask_cache(io, x, head, view, rules, looks),
         };
         match act {

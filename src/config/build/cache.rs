@@ -16,6 +16,11 @@ use crate::config::{CACHE_BYTES_MIN, POOLS_BYTES_MIN};
 const TTL: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10 * 365 * 24 * 3600);
 /// Fields, cookies and parameters of a key, and fields with tags: each is looked for in every request.
 const NAMES_MAX: usize = 32;
+/// Smaller slices would be more heads than bodies; larger ones no slices.
+const SLICE: RangeInclusive<u64> = (16 << 10)..=(1 << 30);
+const SLICE_STEP: u64 = 4096;
+/// What is counted of requests for what is not kept.
+const ADMIT_AFTER_MAX: u64 = 100;
 
 /// What `[cache]` says, before the defaults are known.
 pub(super) struct CacheAt {
@@ -124,8 +129,21 @@ impl Reader<'_, '_> {
             rules.object_bytes_max = bytes;
             self.object_maxima.push((At { value: bytes, place: value.place }, "object_max"));
         }
-        table.later("slice", "remove it: objects are kept whole, up to object_max");
-        table.later("admit_after", "remove it: the store itself decides what is worth keeping");
+        if let Some(value) = table.get("slice") {
+            rules.slice_bytes = self.slice(&value).unwrap_or(rules.slice_bytes);
+        }
+        if u64::from(rules.slice_bytes) > rules.object_bytes_max
+            && let Some(value) = table.get("object_max").or_else(|| table.get("slice"))
+        {
+            let slice = show_size(u64::from(rules.slice_bytes));
+            let cause = format!("\"object_max\" is less than the \"slice\" of {slice}");
+            value.error(cause, format!("write {slice} at least: each slice is kept as an object"));
+        }
+        if let Some(value) = table.get("admit_after")
+            && let Some(n) = value.integer(1..=ADMIT_AFTER_MAX)
+        {
+            rules.admit_after = n as u8;
+        }
         rules.key = key(&table.table("key"), &rules.key);
         if let Some(value) = table.get("tags") {
             rules.tags = field_names(&value);
@@ -137,6 +155,31 @@ impl Reader<'_, '_> {
         rules.status = flag("status", rules.status);
         table.finish();
         switch_on(switch, base, rules)
+    }
+}
+
+impl Reader<'_, '_> {
+    /// A size of slices, or `false` for none.
+    fn slice(&mut self, value: &Value<'_, '_>) -> Option<u32> {
+        match value.if_boolean() {
+            Some(false) => return Some(0),
+            Some(true) => {
+                value.error("\"slice\" needs a size", "write one, as in \"1MiB\", or false");
+                return None;
+            }
+            None => {}
+        }
+        let bytes = value.size(SLICE)?;
+        if !bytes.is_multiple_of(SLICE_STEP) {
+            let below = show_size(bytes - bytes % SLICE_STEP);
+            value.error(
+                format!("{} is not a multiple of {}", quote(value.string()?), show_size(SLICE_STEP)),
+                format!("write \"{below}\""),
+            );
+            return None;
+        }
+        self.object_maxima.push((At { value: bytes, place: value.place.clone() }, "slice"));
+        u32::try_from(bytes).ok()
     }
 }
 

@@ -36,6 +36,10 @@ pub struct CacheRules {
     pub stale_if_error: Duration,
     /// Largest body that is kept; not more than [`Cache::object_bytes_max`].
     pub object_bytes_max: u64,
+    /// The size of the slices in which large objects are kept; 0: whole.
+    pub slice_bytes: u32,
+    /// The request from which on an object is kept.
+    pub admit_after: u8,
     /// What tells two objects apart, beside host and path.
     pub key: CacheKey,
     /// Response fields that hold an object's tags; as in the config.
@@ -91,6 +95,8 @@ impl CacheRules {
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,
             object_bytes_max: cache.object_bytes_max,
+            slice_bytes: 0,
+            admit_after: 1,
             key: CacheKey::default(),
             tags: vec!["Cache-Tag".to_string(), "Surrogate-Key".to_string()],
             targeted: vec!["CDN-Cache-Control".to_string()],

@@ -5,9 +5,9 @@ use std::fmt;
 use dataplane::epoch::PARTICIPANTS_MAX;
 use hugepages::Footprint;
 
-use super::ghost;
 use super::header::Header;
 use super::memory::CHUNK_BYTES;
+use super::{frequency, ghost};
 
 /// The store's bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +44,8 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Memory per object that is not a chunk: header, bucket, ghost entry.
-const OBJECT_COST: u64 = size_of::<Header>() as u64 + 8 + 8;
+/// Memory per object that is not a chunk: header, bucket, ghost entry, a quarter of an entry of who was asked for.
+const OBJECT_COST: u64 = size_of::<Header>() as u64 + 8 + 8 + 2;
 /// What an object takes in all, at least on average: fewer objects than that leave headers unused.
 const OBJECT_MEAN: u64 = 1536;
 /// A chunk and its link.
@@ -106,6 +106,10 @@ impl StoreConfig {
         ghost::entries_for(self.objects_max / self.shards.max(1)) * self.shards as usize
     }
 
+    pub(super) fn asked(&self) -> usize {
+        frequency::entries_for(self.objects_max)
+    }
+
     /// The memory, pool by pool.
     pub fn footprint(&self) -> Footprint {
         let mut f = Footprint::default();
@@ -115,6 +119,7 @@ impl StoreConfig {
         f.add("cache objects", objects, size_of::<Header>() as u64, "headers");
         f.add("cache buckets", u64::from(self.buckets()), 4, "one an object, to the next power of two");
         f.add("cache ghosts", self.ghosts() as u64, 8, "keys evicted lately");
+        f.add("cache requests", self.asked() as u64, 8, "how often keys were asked for");
         f.add(
             "cache mailboxes",
             u64::from(self.participants) * u64::from(self.wakes_max),
@@ -125,13 +130,14 @@ impl StoreConfig {
     }
 
     /// Bytes that an object of `head` and `body` bytes takes beyond them, slack of the last chunks not counted:
-    /// header, bucket, ghost entry, links, and the head's length.
+    /// header, bucket, ghost and request entries, links, and the head's length.
     pub fn overhead_bytes(&self, head: usize, body: usize) -> u64 {
         let chunks = (head + 4).div_ceil(CHUNK_BYTES) + body.div_ceil(CHUNK_BYTES);
         let index =
             (body / CHUNK_BYTES / super::chain::INDEX_STEP).div_ceil(super::chain::INDEX_SLOTS) * CHUNK_BYTES;
         let buckets = u64::from(self.buckets()) * 4;
-        let shared = (buckets + self.ghosts() as u64 * 8).div_ceil(u64::from(self.objects_max));
+        let shared =
+            (buckets + (self.ghosts() + self.asked()) as u64 * 8).div_ceil(u64::from(self.objects_max));
         size_of::<Header>() as u64 + shared + 4 * chunks as u64 + 4 + index as u64
     }
 }

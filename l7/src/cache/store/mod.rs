@@ -57,12 +57,14 @@ mod chain;
 mod config;
 mod evict;
 mod fill;
+mod frequency;
 mod ghost;
 mod handle;
 mod header;
 mod lock;
 mod lookup;
 mod memory;
+mod parts;
 mod pool;
 mod purge;
 mod read;
@@ -138,6 +140,8 @@ pub struct Store {
     headers: FixedVec<Header>,
     buckets: FixedVec<AtomicU32>,
     ghosts: FixedVec<AtomicU64>,
+    /// How often keys have been asked for.
+    asked: FixedVec<AtomicU64>,
     chunks: Chunks,
     free_chunks: FreePool,
     free_headers: FreePool,
@@ -148,6 +152,9 @@ pub struct Store {
     purges: AtomicU64,
     /// Purges by hash, by a part of that: one URL's do not concern the late claims of all others.
     url_purges: Box<[AtomicU64; URL_PURGES]>,
+    /// See `parts`.
+    parts_gone: Box<[AtomicU64; URL_PURGES]>,
+    has_parts: AtomicBool,
     /// One purge at a time: control threads only.
     purging: Mutex<()>,
     epochs: Arc<Epochs>,
@@ -182,12 +189,14 @@ impl Store {
         let cost = Arena::cost::<Header>(objects)
             + Arena::cost::<AtomicU32>(config.buckets() as usize)
             + Arena::cost::<AtomicU64>(config.ghosts())
+            + Arena::cost::<AtomicU64>(config.asked())
             + Chunks::links_cost(chunks as usize);
         let mut arena = Arena::reserve(cost, policy).map_err(StoreError::Reserve)?;
         let small = || StoreError::Config(ConfigError("the arena is smaller than its arrays"));
         let headers = arena.array(objects, |_| Header::free()).ok_or_else(small)?;
         let buckets = arena.array(config.buckets() as usize, |_| AtomicU32::new(NONE)).ok_or_else(small)?;
         let ghosts = arena.array(config.ghosts(), |_| AtomicU64::new(0)).ok_or_else(small)?;
+        let asked = arena.array(config.asked(), |_| AtomicU64::new(0)).ok_or_else(small)?;
         let chunks = Chunks::reserve(chunks, &mut arena, policy).map_err(StoreError::Reserve)?;
         let chunks = chunks.ok_or_else(small)?;
         let seats = config.participants as usize;
@@ -201,6 +210,8 @@ impl Store {
             stamp: AtomicU32::new(0),
             purges: AtomicU64::new(0),
             url_purges: Box::new([const { AtomicU64::new(0) }; URL_PURGES]),
+            parts_gone: Box::new([const { AtomicU64::new(0) }; URL_PURGES]),
+            has_parts: AtomicBool::new(false),
             purging: Mutex::new(()),
             epochs: Epochs::new(seats),
             seats: (0..seats).map(|_| Seat::new(config.wakes_max as usize)).collect(),
@@ -209,6 +220,7 @@ impl Store {
             headers,
             buckets,
             ghosts,
+            asked,
             chunks,
             config,
         }))
