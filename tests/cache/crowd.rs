@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::rig::{later, node};
+use crate::rig::{CACHE_BYTES, later, node_of};
 use crate::support::peers::{Act, Asked, Peers};
 
 pub const CLIENTS: usize = 1000;
@@ -28,6 +28,11 @@ pub fn size() -> usize {
         Ok(other) => panic!("MILLRACE_COLLAPSE is \"full\" or not there, not {other:?}"),
         Err(_) => 300_000,
     }
+}
+
+/// A cache that keeps such an object: one of its shards has to hold it.
+pub fn cache_bytes() -> u64 {
+    CACHE_BYTES.max(size() as u64 * 32)
 }
 
 pub fn get(path: &str, more: &str) -> Vec<u8> {
@@ -141,7 +146,7 @@ impl Crowd {
         let bodies = Bodies::new(size());
         let (given, asked, clients) = (Vec::new(), Vec::new(), Vec::new());
         // Room for the object and a little more; 1,000 clients may want connections of their own to the origin.
-        let p = node(2, 2048, 12 << 20);
+        let p = node_of(2, 2048, cache_bytes(), 12 << 20);
         Crowd { p, bodies, clients, head: head.to_owned(), given, asked, looks: 0 }
     }
 

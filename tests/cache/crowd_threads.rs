@@ -11,8 +11,8 @@ use dataplane::mail::Post;
 use dataplane::port::mem::wire;
 use dataplane::{Clock, Ctr};
 
-use crate::crowd::{Bodies, CLIENTS, Client, LAG, get, size};
-use crate::rig::{CACHE_BYTES, parts};
+use crate::crowd::{Bodies, CLIENTS, Client, LAG, cache_bytes, get, size};
+use crate::rig::parts;
 use crate::support::peers::{Act, Asked, Peers};
 
 const CORES: usize = 2;
@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The node's threads run while `drive` does.
 fn with_node(drive: impl FnOnce(&mut Peers)) {
-    let mut parts = parts(CORES, CACHE_BYTES, 12 << 20);
+    let mut parts = parts(CORES, cache_bytes(), 12 << 20);
     // The load sends nothing twice: mail has room for all of it, however long a core does not get its turn.
     parts.shared.post = Some(Post::new(8192, 1600, Arc::clone(&parts.shared.bells)));
     let (near, far): (Vec<_>, Vec<_>) = (0..CORES).map(|_| wire(8192, 1600)).unzip();
