@@ -351,7 +351,7 @@ impl Proxy {
             _ if reply.is_head => (0, Some(0)),
             Content::NotModified | Content::Unsatisfiable(_) => (0, Some(0)),
             Content::Whole(total) => (0, if reply.status == 204 { Some(0) } else { *total }),
-            Content::Range(range, _) => (range.start, Some(range.len())),
+            Content::Range(range, _) => (range.start, Some(range.count())),
             Content::Parts(total) => {
                 e.parts = Some(Parts { ranges: reply.parts.clone(), total: *total, boundary, next: 0 });
                 (0, Some(0))
