@@ -11,7 +11,7 @@ set -uo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 usage() {
-    echo "usage: scripts/test.sh [--quick]     --quick leaves out clippy and the docs"
+    echo "usage: scripts/test.sh [--quick]     --quick leaves out clippy, the docs and scripts/checks"
 }
 
 quick=false
@@ -127,6 +127,24 @@ check_scripts() {
     return "$ok"
 }
 
+# The model checker is a crate that nothing else needs, with a lock file of its own.
+check_loom() {
+    if ! cargo fetch --locked --manifest-path dataplane/loom/Cargo.toml; then
+        echo "loom its crates cannot be had" >>"$MILLRACE_TEST_SKIPS"
+        return 0
+    fi
+    scripts/checks/loom.sh
+}
+
+check_asan() {
+    if ! echo 'fn main() {}' | RUSTC_BOOTSTRAP=1 rustc -Zsanitizer=address -o "$logs/asan-probe" - ||
+        ! "$logs/asan-probe"; then
+        echo "asan this toolchain has no AddressSanitizer" >>"$MILLRACE_TEST_SKIPS"
+        return 0
+    fi
+    scripts/checks/asan.sh
+}
+
 echo "setup"
 if scripts/setup.sh; then
     passed=$((passed + 1))
@@ -185,4 +203,6 @@ else
 fi
 
 $quick || RUSTDOCFLAGS="-D warnings" step doc cargo doc --locked --workspace --no-deps
+$quick || step loom check_loom
+$quick || step asan check_asan
 finish

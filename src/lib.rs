@@ -9,6 +9,7 @@ pub mod access_log;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod cpu;
 pub mod demo;
 pub mod exit;
 pub mod host;

@@ -1,78 +1,17 @@
 //! The PROXY protocol on a host port: the real binary, kernel sockets, no privilege. What it does on a device is shown by
 //! `tests/e2e/edge.rs`; here the connection comes over the bridge, whose client is the one that the kernel accepted.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use l7::http1::SliceSink;
 use l7::phases::proxy_protocol::{ProxyHeader, write_v2};
 
-/// What takes longer has hung.
-const PATIENCE: Duration = Duration::from_secs(30);
+use running::{Node, PATIENCE};
 
-struct Node {
-    child: Child,
-    dir: PathBuf,
-}
-
-impl Node {
-    fn start(name: &str, config: &str) -> Node {
-        let dir = std::env::temp_dir().join(format!("mr-host-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        fs::create_dir_all(&dir).expect("a folder");
-        fs::write(dir.join("edge.toml"), config).expect("written");
-        let child = Command::new(env!("CARGO_BIN_EXE_millrace"))
-            .args(["run", "--config", "edge.toml"])
-            .current_dir(&dir)
-            .env("MILLRACE_RUN", dir.join("run"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(dir.join("log")).expect("a log"))
-            .spawn()
-            .expect("millrace");
-        let node = Node { child, dir };
-        node.until("it runs", || node.log().contains(" serves http://"));
-        node
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
-    }
-
-    fn until(&self, what: &str, done: impl Fn() -> bool) {
-        let until = Instant::now() + PATIENCE;
-        while !done() {
-            assert!(Instant::now() < until, "not in time: {what}\n{}", self.log());
-            thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    fn counter(&self, name: &str) -> Option<u64> {
-        let out = Command::new(env!("CARGO_BIN_EXE_millrace"))
-            .args(["stats", "--json"])
-            .env("MILLRACE_RUN", self.dir.join("run"))
-            .output()
-            .expect("millrace");
-        let stats: serde_json::Value = serde_json::from_slice(&out.stdout).ok()?;
-        stats["counters"][name].as_u64()
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            eprintln!("the node's log:\n{}", self.log());
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = fs::remove_dir_all(&self.dir);
-    }
-}
+mod running;
 
 /// An origin whose bodies are the X-Forwarded-For of the requests. It ends with the process.
 fn origin() -> SocketAddr {

@@ -1,5 +1,5 @@
 //! A config is swapped a thousand times, and everything is purged every few of them, on two cores with threads of their
-//! own, while clients ask for what is cached, and slow ones hold what is gone for everybody else.
+//! own, while clients ask for more than the cache can hold, and slow ones hold what is gone for everybody else.
 //!
 //! Every word of a body says which version of which object it is, and where in it: memory that has been given to
 //! another object too early shows, and so does a body that is sewn together of two.
@@ -40,6 +40,8 @@ const HELD: usize = 1000;
 /// Swaps from one such request to the next.
 const HOLD_EVERY: usize = 7;
 const PINNED_MAX: u64 = 3 << 19;
+/// Less than all objects together, with what is pinned: some are evicted all the time.
+const STORE_BYTES: u64 = 5 << 20;
 /// What takes longer has hung.
 const PATIENCE: Duration = Duration::from_secs(60);
 const HOUR_NS: u64 = 3_600_000_000_000;
@@ -261,8 +263,9 @@ fn a_thousand_swaps_and_two_hundred_purges_under_load() {
     let mut shared = Shared::new(CORES);
     // The load sends nothing twice: mail has room for all of it, however long a core does not get its turn.
     shared.post = Some(Post::new(8192, 1600, Arc::clone(&shared.bells)));
-    let mut sizes = StoreConfig::for_bytes(16 << 20, CORES as u32 + 1, [5, 6]);
+    let mut sizes = StoreConfig::for_bytes(STORE_BYTES, CORES as u32 + 1, [5, 6]);
     sizes.pinned_bytes_max = PINNED_MAX;
+    sizes.object_bytes_max = LARGE as u64;
     let bells = Arc::clone(&shared.bells);
     let store = Store::reserve(sizes, PagePolicy::NormalOnly, Box::new(move |core| bells.ring(core)))
         .expect("a store");
@@ -373,6 +376,7 @@ fn a_thousand_swaps_and_two_hundred_purges_under_load() {
         s.get(Ctr::CacheSlowReset),
         s.get(Ctr::HttpPlanEnded),
     );
+    assert!(stats.evictions > 100, "{stats:?}");
     assert!(s.get(Ctr::CacheSlowReset) > 0 && s.get(Ctr::HttpPlanEnded) > 0);
     assert!(w.seen.whole > 2000 && w.seen.slow_whole > 0 && w.seen.slow_broken > 0, "{:?}", w.seen);
     assert_eq!(

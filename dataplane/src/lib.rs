@@ -11,7 +11,7 @@
 //! This crate knows frames and bursts, not what is in them: the pipeline is the caller's. `buf` holds the
 //! buffers of D11, `port` the kinds of port, `mail` and `bell` what joins cores, `counters` the one schema of
 //! everything that is counted. `epoch` and `pins` say when memory that cores share may be used again, and wake who
-//! waits for it to grow.
+//! waits for it to grow. `sip` is the keyed hash of all tables whose keys others choose.
 
 pub mod bell;
 pub mod buf;
@@ -24,6 +24,7 @@ pub mod pcapng;
 pub mod pins;
 pub mod port;
 pub mod rng;
+pub mod sip;
 mod sync;
 pub mod time;
 

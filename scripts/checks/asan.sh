@@ -1,6 +1,11 @@
 #!/usr/bin/env bash
-# The cache store's tests under AddressSanitizer. Free chunks are poisoned (--cfg asan), so that a read of memory
-# that has gone back to the pool is caught at once. MILLRACE_STRESS_TURNS=N makes the threads work longer.
+# The node under AddressSanitizer: the cache store's own tests, configs swapped and everything purged on two threads
+# while objects are evicted, the caching tests, cores on threads, and some of the simulator's seeds. Free chunks of the
+# store are poisoned (--cfg asan), so that a read of memory that has gone back to the pool is caught at once.
+#
+# usage: scripts/checks/asan.sh [build|store|node]     all three by default
+# MILLRACE_STRESS_TURNS=N makes the store's threads work longer, MILLRACE_SIM_SEEDS=N (20) is for the simulator.
+# tests/no_alloc.rs is not among them: it replaces malloc, as the sanitizer does.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
@@ -9,4 +14,21 @@ target=$(realpath -m "${CARGO_TARGET_DIR:-target}")/asan
 # The sanitizer's runtime comes with the stable toolchain too, but not the permission to ask for it.
 export RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$target
 export RUSTFLAGS="-Zsanitizer=address --cfg asan"
-exec cargo test --locked -p l7 --target "$host" --lib cache::store "$@"
+export MILLRACE_SIM_SEEDS=${MILLRACE_SIM_SEEDS:-20}
+
+what=${1:-all}
+node=(--test swaps --test threads --test cache --test sim)
+case "$what" in
+build)
+    cargo test --locked -p l7 --target "$host" --lib --no-run
+    cargo test --locked --target "$host" "${node[@]}" --no-run
+    ;;
+all | store | node) ;;
+*) die "usage: scripts/checks/asan.sh [build|store|node]" ;;
+esac
+if [ "$what" = all ] || [ "$what" = store ]; then
+    cargo test --locked -p l7 --target "$host" --lib cache::store
+fi
+if [ "$what" = all ] || [ "$what" = node ]; then
+    cargo test --locked --target "$host" "${node[@]}"
+fi

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The shared protocols (epochs, pins, growth) under loom: every interleaving of small models. Options go to the tests.
+# The shared protocols (epochs, pins, growth) under loom: all interleavings of small models with up to three
+# preemptions, or MILLRACE_LOOM_PREEMPTIONS. Options go to the tests.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 

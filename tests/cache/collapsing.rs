@@ -1,15 +1,13 @@
 //! Many clients that want one object at once, on two cores: the origin is asked once, and everyone gets what it sends
-//! as it sends it; or, where that cannot be, each gets an answer of its own or is told visibly that there is none.
+//! as it sends it; or, where that cannot be, each gets an answer of its own or is told visibly that there is none. Small
+//! objects, in all framings; `crowd.rs` has the large ones.
 
 use std::collections::HashSet;
 
 use crate::cache_cases::{Got, Reply, not_modified, ok, status};
+use crate::crowd::get;
 use crate::rig::{later, node, response};
 use crate::support::peers::{Act, Asked, Peers};
-
-fn get(path: &str, more: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nHost: book.lab\r\n{more}\r\n").into_bytes()
-}
 
 /// So many clients that ask for a path at once.
 fn crowd(p: &mut Peers, n: usize, path: &str, more: &str) -> Vec<u16> {
@@ -63,52 +61,6 @@ fn pace(p: &mut Peers, port: u16, bytes: &[u8], mut also: impl FnMut(&mut Peers,
         let then = later(p, 10);
         p.until(then, &mut |a: &Asked, _| panic!("asked again: {}", a.1));
         also(p, sent);
-    }
-}
-
-#[test]
-fn a_thousand_clients_are_one_request() {
-    let mut p = node(2, 2048, 8 << 20);
-    let clients = crowd(&mut p, 1000, "/small", "");
-    let seen = hold(&mut p);
-    assert_eq!(seen.len(), 1);
-    let whole = body(20_000);
-    p.origin_sends(
-        seen[0].0,
-        b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 20000\r\n\r\n",
-    );
-    pace(&mut p, seen[0].0, &whole, |_, _| ());
-    for g in all_got(&mut p, &clients) {
-        assert!(g.whole && g.status == 200 && g.body == whole, "{:?}", g.head);
-    }
-    leave(&mut p, &clients);
-    // Those who come later are served from the store.
-    let later = crowd(&mut p, 100, "/small", "");
-    assert!(hold(&mut p).is_empty());
-    assert!(all_got(&mut p, &later).iter().all(|g| g.whole && g.body == whole));
-}
-
-#[test]
-fn everyone_streams_at_the_origins_pace() {
-    let mut p = node(2, 1024, 8 << 20);
-    let clients = crowd(&mut p, 200, "/large", "");
-    let seen = hold(&mut p);
-    assert_eq!(seen.len(), 1);
-    let whole = body(1_000_000);
-    p.origin_sends(
-        seen[0].0,
-        b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 1000000\r\n\r\n",
-    );
-    let all = clients.clone();
-    pace(&mut p, seen[0].0, &whole, |p, sent| {
-        for c in &all {
-            let there = p.client_got(*c).0.len();
-            // The last piece may be in a window that is still closed.
-            assert!(there + 20_000 > sent, "the origin has sent {sent}, a client got {there}");
-        }
-    });
-    for g in all_got(&mut p, &clients) {
-        assert!(g.whole && g.body == whole);
     }
 }
 

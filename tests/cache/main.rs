@@ -6,6 +6,8 @@ mod admission;
 mod cache_cases;
 mod collapsing;
 mod conformance;
+mod crowd;
+mod crowd_threads;
 mod down;
 mod rig;
 mod slices;

@@ -4,27 +4,32 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dataplane::Time;
-use dataplane::port::mem::wire;
+use dataplane::core_loop::Core;
+use dataplane::port::link::{Faults, Link};
+use dataplane::port::mem::{WireEnd, wire};
 use hugepages::{Limits, PagePolicy};
 use l7::cache::policy::hash::HashKeys;
 use l7::cache::store::{Store, StoreConfig};
+use l7::proxy::Program;
 use millrace::access_log::Targets;
 use millrace::config::{self, Machine};
+use millrace::node::NodePipeline;
 
 use crate::cache_cases::{Got, SITES};
 use crate::support::peers::{Act, Asked, Peers};
 use crate::support::{NODE_IP, ORIGIN_IP, ORIGIN_PORT, Shared, UNIX_NS_AT_START, core_with};
 
-const CACHE_BYTES: u64 = 64 << 20;
+pub const CACHE_BYTES: u64 = 64 << 20;
 const MS: u64 = 1_000_000;
 
-/// A node of so many cores, with the sites of the cases, for so many connections a core.
-pub fn node(cores: usize, flows: u32, object_bytes_max: u64) -> Peers {
-    node_of(cores, flows, CACHE_BYTES, object_bytes_max)
+/// What the cores of a node are made of, with the sites of the cases.
+pub struct Parts {
+    pub program: Arc<Program>,
+    pub store: Arc<Store>,
+    pub shared: Shared,
 }
 
-/// The same with a cache of this size.
-pub fn node_of(cores: usize, flows: u32, cache_bytes: u64, object_bytes_max: u64) -> Peers {
+pub fn parts(cores: usize, cache_bytes: u64, object_bytes_max: u64) -> Parts {
     let dotted = |ip: [u8; 4]| std::net::Ipv4Addr::from(ip).to_string();
     let mut text = format!(
         "[node]\nname = \"table\"\nmemory = \"256MiB\"\n[cache]\nmemory = \"64MiB\"\n\
@@ -63,14 +68,39 @@ pub fn node_of(cores: usize, flows: u32, cache_bytes: u64, object_bytes_max: u64
     let bells = Arc::clone(&shared.bells);
     let wake = Box::new(move |core: usize| bells.ring(core));
     let store = Store::reserve(store, PagePolicy::NormalOnly, wake).expect("a store");
-    let (mut all, mut far) = (Vec::new(), Vec::new());
-    for n in 0..cores {
-        let (near, end) = wire(4096, 1600);
-        far.push(end);
-        let cache = Some((store.handle(n), HashKeys(7, 8)));
-        all.push(core_with(Arc::clone(&program), cache, flows, near, &shared, n));
+    Parts { program, store, shared }
+}
+
+impl Parts {
+    /// A core of it, made where it will run.
+    pub fn core(&self, n: usize, flows: u32, near: WireEnd) -> Core<NodePipeline> {
+        let cache = Some((self.store.handle(n), HashKeys(7, 8)));
+        core_with(Arc::clone(&self.program), cache, flows, near, &self.shared, n)
     }
-    Peers::new(all, far, shared.segment)
+}
+
+/// A node of so many cores, for so many connections a core, turned one core after the other.
+pub fn node(cores: usize, flows: u32, object_bytes_max: u64) -> Peers {
+    node_of(cores, flows, CACHE_BYTES, object_bytes_max)
+}
+
+/// The same with a cache of this size.
+pub fn node_of(cores: usize, flows: u32, cache_bytes: u64, object_bytes_max: u64) -> Peers {
+    let parts = parts(cores, cache_bytes, object_bytes_max);
+    let (near, far): (Vec<_>, Vec<_>) = (0..cores).map(|_| wire(4096, 1600)).unzip();
+    let near = near.into_iter().enumerate();
+    let all = near.map(|(n, near)| parts.core(n, flows, near)).collect();
+    Peers::new(all, far, parts.shared.segment)
+}
+
+/// A node of one core, for few connections, with a link to everyone around it that does this to frames.
+pub fn faulty_node(faults: &Faults, seed: u64) -> Peers {
+    let mut parts = parts(1, 4 << 20, 1 << 20);
+    (parts.shared.core_bytes, parts.shared.has_checksums) = (16 << 20, true);
+    let ((near, left), (right, far)) = (wire(512, 1600), wire(1024, 1600));
+    let core = parts.core(0, 64, near);
+    let link = Link::new(left, right, faults.clone(), seed);
+    Peers::new(vec![core], vec![far], parts.shared.segment).over(vec![link])
 }
 
 /// Turns the node until this client has its response, or can have none any more.

@@ -29,6 +29,7 @@ use l7::proxy::{
     ProxyConfig,
 };
 use millrace::node::{CoreOrder, Desk, NodePipeline, Orders};
+use peers::end::{ACK, FIN, SYN, Segment as Seg, write};
 use stack::neigh::Neighbours;
 use stack::{Iface, Net, Stack, Steering, Tcp, TcpConfig, Udp};
 
@@ -83,6 +84,10 @@ pub struct Shared {
     pub store: Arc<OnceLock<Arc<Store>>>,
     /// The far ends of the cores' logs.
     pub lines: Arc<Mutex<Vec<LineReader>>>,
+    /// Memory of each core, from which the sizes of its pools follow.
+    pub core_bytes: u64,
+    /// The wire may damage frames: checksums are filled in, and verified.
+    pub has_checksums: bool,
 }
 
 impl Shared {
@@ -93,6 +98,8 @@ impl Shared {
             post: (cores > 1).then(|| Post::new(512, 1600, Arc::clone(&bells))),
             bells,
             lines: Arc::default(),
+            core_bytes: 256 << 20,
+            has_checksums: false,
             orders: (0..cores).map(|_| Arc::default()).collect(),
             store: Arc::default(),
         }
@@ -175,22 +182,26 @@ pub fn core_with(
     shared: &Shared,
     n: usize,
 ) -> Core<NodePipeline> {
-    let mut limits = Limits::for_core_memory(256 << 20);
+    let mut limits = Limits::for_core_memory(shared.core_bytes);
     limits.flows = flows.max(1024) * 2;
     limits.half_open = limits.flows / 2;
-    limits.send_records = limits.flows * 4;
+    // As in a node: cells run out before records of what they hold do.
+    limits.send_records = limits.send_records.max(limits.flows * 4);
     limits.time_wait = limits.flows;
     limits.http_contexts = limits.flows;
     let pages = PagePolicy::NormalOnly;
     let pool = |name, n, bytes| Pool::reserve(name, n, bytes, pages).unwrap();
     let c = shared.segment.writer(n);
     let rx = pool("rx", limits.rx_cells, 2048);
-    let port = MemPort::new(near, rx.clone(), NODE_MAC, 1500, 0).trust_wire("mem", "bench".to_owned());
+    let mut port = MemPort::new(near, rx.clone(), NODE_MAC, 1500, 0);
+    if !shared.has_checksums {
+        port = port.trust_wire("mem", "bench".to_owned());
+    }
     let mut iface = Iface::new(NODE_MAC, 1500);
     iface.add(std::net::Ipv4Addr::from(NODE_IP).into(), 24);
     iface.add(NODE_IP6.into(), 64);
     iface.peer_mac = Some(PEER_MAC);
-    iface.tx_checksum_offload = true;
+    iface.tx_checksum_offload = !shared.has_checksums;
     let headers = pool("header", limits.header_cells, 256);
     let net = Net::new(vec![iface], Neighbours::new(64), headers, c.clone());
     let mut arena = Arena::reserve(Tcp::cost(&limits) + Proxy::cost(&limits), pages).unwrap();
@@ -216,13 +227,6 @@ pub fn core_with(
     let pipeline = NodePipeline::new(stack, proxy, Arc::clone(&shared.orders[n]), c.clone());
     Core::new(vec![Box::new(port)], pipeline, c, 1024).with_bell(Arc::clone(&shared.bells), n)
 }
-
-const FIN: u8 = 1;
-const SYN: u8 = 2;
-const ACK: u8 = 16;
-/// The option of our SYNs: segments of up to 1,460 bytes, as on any Ethernet. Without it the default is 536
-/// (RFC 9293 3.7.1), and an answer of 1 KiB would be cut in three.
-const MSS: [u8; 4] = [2, 4, 5, 0xb4];
 
 #[derive(Clone, Copy, Default)]
 pub struct Conn {
@@ -269,33 +273,16 @@ impl Load {
 
     fn frame(&self, from_origin: bool, i: usize, bits: u8, payload: &[u8]) {
         let c = if from_origin { self.origin[i] } else { self.conns[i] };
-        let (src, sport, dport) = if from_origin {
-            (ORIGIN_IP, ORIGIN_PORT, i as u16)
-        } else {
-            (CLIENT_IP, FIRST_PORT + i as u16, NODE_PORT)
+        let (src, dst) = match from_origin {
+            true => ((ORIGIN_IP.into(), ORIGIN_PORT), (NODE_IP.into(), i as u16)),
+            false => ((CLIENT_IP.into(), FIRST_PORT + i as u16), (NODE_IP.into(), NODE_PORT)),
         };
         let end = &self.ends[(self.spread)(i, from_origin, self.ends.len())];
         let ok = end.send_with(|b| {
-            let options: &[u8] = if bits & SYN != 0 { &MSS } else { &[] };
-            let len = 40 + options.len() + payload.len();
             b[..6].copy_from_slice(&NODE_MAC);
             b[6..12].copy_from_slice(&PEER_MAC);
-            b[12..14].copy_from_slice(&[8, 0]);
-            let ip = &mut b[14..];
-            ip[..12].copy_from_slice(&[0x45, 0, (len >> 8) as u8, len as u8, 0, 0, 0x40, 0, 64, 6, 0, 0]);
-            ip[12..16].copy_from_slice(&src);
-            ip[16..20].copy_from_slice(&NODE_IP);
-            let t = &mut ip[20..];
-            t[..2].copy_from_slice(&sport.to_be_bytes());
-            t[2..4].copy_from_slice(&dport.to_be_bytes());
-            t[4..8].copy_from_slice(&c.snd.to_be_bytes());
-            t[8..12].copy_from_slice(&c.rcv.to_be_bytes());
-            t[12] = 0x50 + ((options.len() as u8) << 2);
-            t[13] = bits;
-            t[14..20].copy_from_slice(&[0xff, 0xff, 0, 0, 0, 0]);
-            t[20..20 + options.len()].copy_from_slice(options);
-            t[20 + options.len()..][..payload.len()].copy_from_slice(payload);
-            Some(14 + len)
+            let s = Seg { seq: c.snd, ack: c.rcv, bits, window: 0xffff, payload };
+            Some(write(b, src, dst, &s, false))
         });
         assert!(ok, "the wire is full");
     }

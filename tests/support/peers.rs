@@ -1,28 +1,30 @@
-//! Clients and an origin for a node in memory, byte streams under a virtual clock: enough of TCP for a wire that loses
-//! and reorders nothing. Several cores are turned one after the other.
+//! Clients and an origin for a node in memory, byte streams under a virtual clock, with just enough of TCP ([`End`]).
+//! Wires are perfect, or have links in them that are not ([`Peers::over`]). Several cores are turned one after the
+//! other.
 
-use std::collections::{BTreeMap, VecDeque};
+pub mod end;
+
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use dataplane::Time;
 use dataplane::core_loop::{Core, Pipeline};
 use dataplane::counters::Segment;
+use dataplane::port::link::{Link, LinkStats};
 use dataplane::port::mem::WireEnd;
 use millrace::node::NodePipeline;
 
 use super::{
     CLIENT_IP, NODE_IP, NODE_IP6, NODE_MAC, NODE_PORT, ORIGIN_IP, ORIGIN_PORT, PEER_MAC, UNIX_NS_AT_START,
 };
+use end::{ACK, End, RST, SYN, Segment as Seg};
 
 const FIRST_PORT: u16 = 10_000;
 const PORTS: usize = 50_000;
 const SEGMENT: usize = 1460;
-const FIN: u8 = 1;
-const SYN: u8 = 2;
-const RST: u8 = 4;
-const ACK: u8 = 16;
-
+/// Frames that a wire keeps free for SYN, ACK and RST.
+const WIRE_RESERVE: usize = 512;
 /// What the origin does about a request.
 pub enum Act {
     /// Sends this, and then ends the connection or does not.
@@ -45,32 +47,6 @@ pub enum Way {
     Slow(u64),
 }
 
-/// One end of a connection.
-#[derive(Default)]
-struct End {
-    /// The origin's address; `None`: the one that all have.
-    at: Option<IpAddr>,
-    snd: u32,
-    una: u32,
-    window: u32,
-    rcv: u32,
-    open: bool,
-    out: VecDeque<u8>,
-    /// To be sent when `out` is empty.
-    fin: bool,
-    owes_ack: bool,
-    /// What has come and was not taken.
-    input: Vec<u8>,
-    ended: bool,
-    reset: bool,
-    /// We have nothing to do with it any more.
-    gone: bool,
-    /// Acknowledges nothing that comes: a client that has stopped reading.
-    deaf: bool,
-    /// Bytes for which there is room, of a client that reads slowly; of others, there is always room.
-    room: Option<u32>,
-}
-
 /// A node and everyone around it.
 pub struct Peers {
     pub cores: Vec<Core<NodePipeline>>,
@@ -87,6 +63,8 @@ pub struct Peers {
     /// SYNs that are answered later.
     late: Vec<(Time, u16)>,
     wires: Vec<WireEnd>,
+    /// One in each wire, or none.
+    links: Vec<Link>,
     clients: BTreeMap<u16, End>,
     origins: BTreeMap<u16, End>,
     next: usize,
@@ -104,10 +82,18 @@ impl Peers {
             syns: Vec::new(),
             late: Vec::new(),
             wires,
+            links: Vec::new(),
             clients: BTreeMap::new(),
             origins: BTreeMap::new(),
             next: 0,
         }
+    }
+
+    /// The same, with a link in each wire. What these lose is sent again.
+    pub fn over(mut self, links: Vec<Link>) -> Peers {
+        assert_eq!(links.len(), self.wires.len());
+        self.links = links;
+        self
     }
 
     pub fn unix_s(&self) -> u64 {
@@ -119,10 +105,10 @@ impl Peers {
         let port = FIRST_PORT + (self.next % PORTS) as u16;
         let snd = (self.next as u32).wrapping_mul(100_000) + 77;
         self.next += 1;
-        let end = End { snd, una: snd, out: bytes.iter().copied().collect(), ..End::default() };
+        let mut end = End::new(snd);
+        end.out.extend(bytes);
         self.clients.insert(port, end);
         self.frame(false, port, SYN, &[]);
-        self.end(false, port).snd = snd.wrapping_add(1);
         port
     }
 
@@ -204,9 +190,11 @@ impl Peers {
     pub fn pass(&mut self, origin: &mut dyn FnMut(&Asked, u64) -> Act) -> bool {
         self.now = self.now.plus_ns(1_000);
         let mut busy = false;
+        self.carry();
         for c in &mut self.cores {
             busy |= c.pass(self.now);
         }
+        self.carry();
         for w in 0..self.wires.len() {
             // Less than the wire holds, so that it has room for the answers.
             for _ in 0..512 {
@@ -226,6 +214,15 @@ impl Peers {
         busy |= self.flush(false);
         busy |= self.flush(true);
         busy
+    }
+
+    /// What the first link has done to frames, towards the node and away from it.
+    pub fn link_stats(&self) -> (LinkStats, LinkStats) {
+        self.links.first().map(Link::stats).unwrap_or_default()
+    }
+
+    fn carry(&mut self) {
+        self.links.iter_mut().for_each(|l| l.step(self.now));
     }
 
     /// Until nothing happens any more without time going by.
@@ -251,10 +248,13 @@ impl Peers {
         self.settle(origin);
     }
 
-    /// When the node has something to do next.
+    /// When the node, or somebody around it, has something to do next.
     pub fn deadline(&self) -> Option<Time> {
         let late = self.late.iter().map(|(due, _)| *due);
-        self.cores.iter().filter_map(|c| c.pipeline.next_deadline()).chain(late).min()
+        let node = self.cores.iter().filter_map(|c| c.pipeline.next_deadline());
+        let links = self.links.iter().filter_map(Link::next_due);
+        let ends = self.clients.values().chain(self.origins.values());
+        node.chain(late).chain(links).chain(ends.filter_map(|e| e.due)).min()
     }
 
     /// The origin hears what has come.
@@ -280,61 +280,45 @@ impl Peers {
 
     /// Sends what may be sent.
     fn flush(&mut self, origin: bool) -> bool {
+        let (now, lossy) = (self.now, !self.links.is_empty());
+        let mut room = self.wires.iter().map(WireEnd::room).min().unwrap_or(0).saturating_sub(WIRE_RESERVE);
+        room = room.min(512);
         let all = if origin { &mut self.origins } else { &mut self.clients };
-        let mut frames: Vec<(u16, u8, Vec<u8>)> = Vec::new();
-        for (port, e) in all.iter_mut().filter(|(_, e)| e.open && !e.gone && !e.reset) {
-            let mut in_flight = e.snd.wrapping_sub(e.una);
-            while !e.out.is_empty() && frames.len() < 512 {
-                let n = e.out.len().min(SEGMENT).min(e.window.saturating_sub(in_flight) as usize);
-                if n == 0 {
-                    break;
-                }
-                frames.push((*port, ACK | 8, e.out.drain(..n).collect()));
-                in_flight += n as u32;
-                e.owes_ack = false;
-            }
-            if e.fin && e.out.is_empty() {
-                frames.push((*port, ACK | FIN, Vec::new()));
-                (e.fin, e.gone, e.owes_ack) = (false, true, false);
-            } else if std::mem::take(&mut e.owes_ack) && !e.deaf {
-                frames.push((*port, ACK, Vec::new()));
+        let mut frames: Vec<(u16, Seg)> = Vec::new();
+        for (port, e) in all.iter_mut().filter(|(_, e)| !e.gone && !e.reset) {
+            e.flush(SEGMENT, lossy, room, |s| {
+                room = room.saturating_sub(1);
+                frames.push((*port, s));
+            });
+            if lossy {
+                e.again(now, SEGMENT, origin, |s| frames.push((*port, s)));
             }
         }
         let busy = !frames.is_empty();
-        for (port, bits, payload) in frames {
-            self.frame(origin, port, bits, &payload);
-            let e = self.end(origin, port);
-            e.snd = e.snd.wrapping_add(payload.len() as u32 + u32::from(bits & FIN));
+        for (port, s) in frames {
+            self.put(origin, port, &s);
         }
         busy
     }
 
     fn take(&mut self, f: &[u8]) {
-        let ip = &f[14..];
-        let number = |at: usize| usize::from(u16::from_be_bytes([ip[at], ip[at + 1]]));
-        let is_v6 = ip[0] >> 4 == 6;
-        let (to, t): (IpAddr, &[u8]) = if is_v6 {
-            let to: [u8; 16] = ip[24..40].try_into().expect("an address");
-            (to.into(), &ip[40..40 + number(4)])
-        } else {
-            let to: [u8; 4] = ip[16..20].try_into().expect("an address");
-            (to.into(), &ip[20..number(2)])
-        };
-        let (sport, dport) = (u16::from_be_bytes([t[0], t[1]]), u16::from_be_bytes([t[2], t[3]]));
-        let seq = u32::from_be_bytes([t[4], t[5], t[6], t[7]]);
-        let ack = u32::from_be_bytes([t[8], t[9], t[10], t[11]]);
-        let window = u32::from(u16::from_be_bytes([t[14], t[15]]));
-        let (bits, payload) = (t[13], &t[usize::from(t[12] >> 4) * 4..]);
-        let origin = to != IpAddr::from(CLIENT_IP);
-        let port = if origin { sport } else { dport };
-        if origin && bits & SYN != 0 {
+        let lossy = !self.links.is_empty();
+        let Some((src, dst, s)) = end::read(f, lossy) else { return };
+        let (to, origin) = (dst.0, dst.0 != IpAddr::from(CLIENT_IP));
+        let port = if origin { src.1 } else { dst.1 };
+        if origin && s.bits & SYN != 0 {
+            let rcv = s.seq.wrapping_add(1);
+            if self.origins.get(&port).is_some_and(|e| e.at == Some(to) && e.rcv == rcv) {
+                // It is under way, or is answered already and the answer will be sent again.
+                return;
+            }
             let way = self.ways.get(&to).copied();
             self.syns.push((self.now, to, port));
             if self.silent || way == Some(Way::Silent) {
                 return;
             }
-            let rcv = seq.wrapping_add(1);
-            let e = End { at: Some(to), snd: 7000, una: 7000, rcv, window, ..End::default() };
+            let mut e = End::new(7000);
+            (e.at, e.rcv, e.window) = (Some(to), rcv, s.window);
             self.origins.insert(port, e);
             match way {
                 _ if self.refuses => self.refuse(port),
@@ -345,33 +329,19 @@ impl Peers {
             return;
         }
         let all = if origin { &mut self.origins } else { &mut self.clients };
-        let Some(e) = all.get_mut(&port) else { return };
-        if bits & RST != 0 {
-            e.reset = true;
-            return;
-        }
-        if bits & SYN != 0 {
-            e.rcv = seq.wrapping_add(1);
-            (e.open, e.una, e.window, e.owes_ack) = (true, ack, window, true);
-            return;
-        }
-        if bits & ACK != 0 {
-            (e.una, e.window) = (ack, window);
-        }
-        if e.deaf {
-            return;
-        }
-        if seq == e.rcv {
-            e.input.extend(payload);
-            e.room = e.room.map(|r| r.saturating_sub(payload.len() as u32));
-            e.rcv = seq.wrapping_add(payload.len() as u32 + u32::from(bits & FIN));
-            if bits & FIN != 0 {
-                e.ended = true;
-                // The origin ends its half as well; clients decide for themselves.
-                e.fin |= origin;
+        let Some(e) = all.get_mut(&port) else {
+            if lossy && s.bits & RST == 0 {
+                // Our farewell was lost.
+                let reset =
+                    Seg { seq: s.ack, ack: s.seq.wrapping_add(s.room()), bits: RST | ACK, ..Seg::default() };
+                self.put(origin, port, &reset);
             }
+            return;
+        };
+        let refused = e.take(&s, origin, lossy);
+        if refused {
+            self.frame(origin, port, RST | ACK, &[]);
         }
-        e.owes_ack |= !payload.is_empty() || bits & FIN != 0;
     }
 
     fn refuse(&mut self, port: u16) {
@@ -382,50 +352,26 @@ impl Peers {
     fn accept(&mut self, port: u16) {
         self.end(true, port).open = true;
         self.frame(true, port, SYN | ACK, &[]);
-        self.end(true, port).snd += 1;
     }
 
+    /// Sends a segment of this connection, at the place where it is.
     fn frame(&mut self, from_origin: bool, port: u16, bits: u8, payload: &[u8]) {
-        let (sport, dport) = if from_origin { (ORIGIN_PORT, port) } else { (port, NODE_PORT) };
-        let wire = usize::from(port) % self.wires.len();
-        let e = self.end(from_origin, port);
-        let (snd, rcv) = (e.snd, e.rcv);
-        let window = e.room.map_or(u16::MAX, |r| r.min(0xffff) as u16);
-        let (src, six) = match e.at {
-            Some(IpAddr::V6(at)) => ([0; 4], Some(at)),
-            Some(IpAddr::V4(at)) => (at.octets(), None),
-            None => (if from_origin { ORIGIN_IP } else { CLIENT_IP }, None),
+        let s = self.end(from_origin, port).segment(bits, payload.to_vec());
+        self.put(from_origin, port, &s);
+    }
+
+    fn put(&mut self, from_origin: bool, port: u16, s: &Seg) {
+        let (from, sport, dport) = match from_origin {
+            true => (self.end(true, port).at.unwrap_or(ORIGIN_IP.into()), ORIGIN_PORT, port),
+            false => (CLIENT_IP.into(), port, NODE_PORT),
         };
-        let options: &[u8] = if bits & SYN != 0 { &[2, 4, 5, 0xb4] } else { &[] };
+        let to = if from.is_ipv6() { NODE_IP6.into() } else { NODE_IP.into() };
+        let wire = usize::from(port) % self.wires.len();
+        let sums = !self.links.is_empty();
         let ok = self.wires[wire].send_with(|b| {
-            let tcp_len = 20 + options.len() + payload.len();
-            let ip_len = if six.is_some() { 40 } else { 20 };
-            let len = ip_len + tcp_len;
             b[..6].copy_from_slice(&NODE_MAC);
             b[6..12].copy_from_slice(&PEER_MAC);
-            let ip = &mut b[14..];
-            if let Some(at) = six {
-                ip[..8].copy_from_slice(&[0x60, 0, 0, 0, (tcp_len >> 8) as u8, tcp_len as u8, 6, 64]);
-                ip[8..24].copy_from_slice(&at.octets());
-                ip[24..40].copy_from_slice(&NODE_IP6.octets());
-            } else {
-                ip[..12].copy_from_slice(&[0x45, 0, (len >> 8) as u8, len as u8, 0, 0, 0x40, 0, 64, 6, 0, 0]);
-                ip[12..16].copy_from_slice(&src);
-                ip[16..20].copy_from_slice(&NODE_IP);
-            }
-            b[12..14].copy_from_slice(if six.is_some() { &[0x86, 0xdd] } else { &[8, 0] });
-            let t = &mut b[14 + ip_len..];
-            t[..2].copy_from_slice(&sport.to_be_bytes());
-            t[2..4].copy_from_slice(&dport.to_be_bytes());
-            t[4..8].copy_from_slice(&snd.to_be_bytes());
-            t[8..12].copy_from_slice(&rcv.to_be_bytes());
-            t[12] = 0x50 + ((options.len() as u8) << 2);
-            t[13] = bits;
-            t[14..16].copy_from_slice(&window.to_be_bytes());
-            t[16..20].copy_from_slice(&[0; 4]);
-            t[20..20 + options.len()].copy_from_slice(options);
-            t[20 + options.len()..][..payload.len()].copy_from_slice(payload);
-            Some(14 + len)
+            Some(end::write(b, (from, sport), (to, dport), s, sums))
         });
         assert!(ok, "the wire is full");
     }

@@ -1,4 +1,8 @@
-//! Models of what the cache does with epochs, pins and growth: small enough for every interleaving to be tried.
+//! Models of what the cache does with epochs, pins and growth, tried in all interleavings in which no more than
+//! [`PREEMPTIONS`] times a thread is interrupted where it could have gone on. That is not every interleaving: those with
+//! more interruptions are not looked at. Most known faults of this kind need one or two.
+//!
+//! `MILLRACE_LOOM_PREEMPTIONS=N` tries others; each more takes several times as long.
 //!
 //! Memory is a loom `UnsafeCell`: a read that is not ordered with a write of it fails the model, as does any path
 //! that loses a wake-up or frees twice.
@@ -13,8 +17,10 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use loom::thread;
 
-use millrace_loom::epoch::Epochs;
+use millrace_loom::epoch::{Epochs, Participant};
 use millrace_loom::pins::{Growth, Pins};
+
+const PREEMPTIONS: usize = 3;
 
 /// An object as the store has it: found through a link, with memory that is used again once it is free.
 struct Object {
@@ -44,11 +50,39 @@ impl Object {
         self.memory.with_mut(|p| unsafe { *p = 2 });
         self.freed.fetch_add(1, Ordering::Relaxed);
     }
+    /// What a pass does that finds it or does not.
+    fn read_if_found(&self) {
+        if self.find() {
+            self.read();
+        }
+    }
+    /// Takes it out of the index. Gives the tag under which it may be freed.
+    fn unlink(&self, writer: &mut Participant) -> u64 {
+        self.linked.store(false, Ordering::Release);
+        let tag = writer.tag();
+        writer.quiescent();
+        tag
+    }
+    /// Takes it out, and frees it if that may be done at once.
+    fn retire(&self, writer: &mut Participant) -> u64 {
+        let tag = self.unlink(writer);
+        if writer.is_passed(tag) {
+            self.free();
+        }
+        tag
+    }
+}
+
+/// A writer, a reader, and an object that the reader may see as well.
+fn two() -> (Participant, Participant, Arc<Object>, Arc<Object>) {
+    let (epochs, o) = (Epochs::new(2), Arc::new(Object::new()));
+    (epochs.join(0), epochs.join(1), Arc::clone(&o), o)
 }
 
 fn model(f: impl Fn() + Sync + Send + 'static) {
     let mut b = loom::model::Builder::new();
-    b.preemption_bound = Some(3);
+    let bound = std::env::var("MILLRACE_LOOM_PREEMPTIONS").ok();
+    b.preemption_bound = Some(bound.map_or(PREEMPTIONS, |n| n.parse().expect("a number")));
     b.check(f);
 }
 
@@ -56,26 +90,16 @@ fn model(f: impl Fn() + Sync + Send + 'static) {
 #[test]
 fn an_epoch_protects_a_pass() {
     model(|| {
-        let (epochs, o) = (Epochs::new(2), Arc::new(Object::new()));
-        let mut writer = epochs.join(0);
-        let mut reader = epochs.join(1);
-        let seen = Arc::clone(&o);
+        let (mut writer, mut reader, seen, o) = two();
         let t = thread::spawn(move || {
             for _ in 0..2 {
-                if seen.find() {
-                    seen.read();
-                }
+                seen.read_if_found();
                 reader.quiescent();
             }
             // The seat stays: dropping it would count as offline.
             std::mem::forget(reader);
         });
-        o.linked.store(false, Ordering::Release);
-        let tag = writer.tag();
-        writer.quiescent();
-        if writer.is_passed(tag) {
-            o.free();
-        }
+        o.retire(&mut writer);
         t.join().unwrap();
         std::mem::forget(writer);
     });
@@ -85,27 +109,15 @@ fn an_epoch_protects_a_pass() {
 #[test]
 fn a_sleeper_that_wakes_finds_nothing_freed() {
     model(|| {
-        let (epochs, o) = (Epochs::new(2), Arc::new(Object::new()));
-        let mut writer = epochs.join(0);
-        let mut reader = epochs.join(1);
-        let seen = Arc::clone(&o);
+        let (mut writer, mut reader, seen, o) = two();
         let t = thread::spawn(move || {
-            if seen.find() {
-                seen.read();
-            }
+            seen.read_if_found();
             reader.offline();
             reader.online();
-            if seen.find() {
-                seen.read();
-            }
+            seen.read_if_found();
             reader.offline();
         });
-        o.linked.store(false, Ordering::Release);
-        let tag = writer.tag();
-        writer.quiescent();
-        if writer.is_passed(tag) {
-            o.free();
-        }
+        let tag = o.retire(&mut writer);
         t.join().unwrap();
         assert!(writer.is_passed(tag), "everybody is offline");
     });
@@ -122,31 +134,17 @@ fn two_writers_and_a_reader() {
         let mut reader = epochs.join(2);
         let other = Arc::clone(&b);
         let t = thread::spawn(move || {
-            other.linked.store(false, Ordering::Release);
-            let tag = second.tag();
-            second.quiescent();
-            if second.is_passed(tag) {
-                other.free();
-            }
+            other.retire(&mut second);
             std::mem::forget(second);
         });
         let (x, y) = (Arc::clone(&a), Arc::clone(&b));
         let r = thread::spawn(move || {
-            if x.find() {
-                x.read();
-            }
+            x.read_if_found();
             reader.quiescent();
-            if y.find() {
-                y.read();
-            }
+            y.read_if_found();
             std::mem::forget(reader);
         });
-        a.linked.store(false, Ordering::Release);
-        let tag = first.tag();
-        first.quiescent();
-        if first.is_passed(tag) {
-            a.free();
-        }
+        a.retire(&mut first);
         t.join().unwrap();
         r.join().unwrap();
         std::mem::forget(first);
@@ -157,10 +155,7 @@ fn two_writers_and_a_reader() {
 #[test]
 fn a_pin_outlives_the_epoch_and_one_frees() {
     model(|| {
-        let (epochs, o) = (Epochs::new(2), Arc::new(Object::new()));
-        let mut writer = epochs.join(0);
-        let mut reader = epochs.join(1);
-        let seen = Arc::clone(&o);
+        let (mut writer, mut reader, seen, o) = two();
         let t = thread::spawn(move || {
             let pinned = seen.find();
             if pinned {
@@ -175,9 +170,7 @@ fn a_pin_outlives_the_epoch_and_one_frees() {
             }
             reader.offline();
         });
-        o.linked.store(false, Ordering::Release);
-        let tag = writer.tag();
-        writer.quiescent();
+        let tag = o.unlink(&mut writer);
         let early = writer.is_passed(tag);
         if early && o.pins.orphan() {
             o.free();

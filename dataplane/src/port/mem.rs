@@ -146,6 +146,11 @@ impl WireEnd {
         self.tx.spare.borrow().is_some() || !self.tx.empty.borrow().is_empty()
     }
 
+    /// Frames of ours for which the wire has room.
+    pub fn room(&self) -> usize {
+        usize::from(self.tx.spare.borrow().is_some()) + self.tx.empty.borrow().slots()
+    }
+
     /// Whether a frame waits for us.
     pub fn has_rx(&self) -> bool {
         !self.rx.full.borrow().is_empty()

@@ -162,13 +162,17 @@ pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 pub(crate) fn format_decimal(n: u64, out: &mut [u8; 20]) -> &[u8] {
     // Division by a constant of 32 bits is one multiplication, and nearly all numbers fit.
     match u32::try_from(n) {
-        Ok(n) => format_short(n, out),
+        Ok(n) => {
+            let at = format_short(n, out);
+            &out[at..]
+        }
         Err(_) => format_long(n, out),
     }
 }
 
+/// As [`format_decimal`]; where it begins.
 #[inline]
-fn format_short(mut n: u32, out: &mut [u8; 20]) -> &[u8] {
+fn format_short(mut n: u32, out: &mut [u8; 20]) -> usize {
     let mut at = out.len();
     while n >= 10 && at > 2 {
         let pair = n % 100;
@@ -181,7 +185,7 @@ fn format_short(mut n: u32, out: &mut [u8; 20]) -> &[u8] {
         at -= 1;
         out[at] = b'0' + n as u8;
     }
-    &out[at..]
+    at
 }
 
 #[cold]

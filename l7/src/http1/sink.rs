@@ -92,21 +92,6 @@ impl HeadSink for SliceSink<'_> {
     }
 
     #[inline]
-    fn put_decimal(&mut self, n: u64) -> Result<(), Full> {
-        let Some(room) = self.room.get_mut(self.len..).and_then(|rest| rest.first_chunk_mut::<DIGITS_MAX>())
-        else {
-            return self.put(format_decimal(n, &mut [0; 20]));
-        };
-        match u32::try_from(n) {
-            Ok(n) => {
-                self.len += write_short(n, room);
-                Ok(())
-            }
-            Err(_) => self.put(format_decimal(n, &mut [0; 20])),
-        }
-    }
-
-    #[inline]
     fn put_lower(&mut self, text: &[u8]) -> Result<(), Full> {
         let end = self.len.checked_add(text.len()).ok_or(Full)?;
         let room = self.room.get_mut(self.len..end).ok_or(Full)?;
@@ -114,20 +99,6 @@ impl HeadSink for SliceSink<'_> {
         self.len = end;
         Ok(())
     }
-}
-
-/// Digits of the greatest number of 32 bits.
-const DIGITS_MAX: usize = 10;
-
-/// `n` in decimal at the start of `room`. How many digits.
-#[inline]
-fn write_short(mut n: u32, room: &mut [u8; DIGITS_MAX]) -> usize {
-    let digits = 1 + n.checked_ilog10().unwrap_or(0) as usize;
-    for place in room[..digits.min(DIGITS_MAX)].iter_mut().rev() {
-        *place = b'0' + (n % 10) as u8;
-        n /= 10;
-    }
-    digits
 }
 
 /// Writes `text`, which is as long as `room`, in lower case: eight bytes at a time, the last eight once more where they

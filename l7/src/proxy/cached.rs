@@ -72,6 +72,15 @@ impl Age {
     }
 }
 
+/// A stored response that was chosen for a request.
+#[derive(Clone, Copy)]
+pub(super) struct Chosen<'s> {
+    pub object: ObjectId,
+    pub age: Age,
+    /// What Cache-Status says of it.
+    pub status: CacheStatus<'s>,
+}
+
 /// A request, as the cache looks at it.
 pub(super) struct Asked<'a> {
     pub head: &'a RequestHead<'a>,
@@ -201,13 +210,13 @@ impl Proxy {
                 self.counters.inc(Ctr::CacheHits);
                 self.exchanges[x].cache_word = CacheWord::Hit;
                 let status = CacheStatus::hit(b.facts().ttl_s(now_ms));
-                self.write_stored(io, x, &asked, object, Age::Stored(age_s), status)
+                self.write_stored(io, x, &asked, Chosen { object, age: Age::Stored(age_s), status })
             }
             Decision::ServeStale { age_s } => {
                 self.counters.inc(Ctr::CacheHitsStale);
                 self.exchanges[x].cache_word = CacheWord::Stale;
                 let status = CacheStatus::hit(b.facts().ttl_s(now_ms));
-                self.write_stored(io, x, &asked, object, Age::Stored(age_s), status)
+                self.write_stored(io, x, &asked, Chosen { object, age: Age::Stored(age_s), status })
             }
             Decision::ServeWhileRevalidating { age_s } => {
                 self.counters.inc(Ctr::CacheHitsStale);
@@ -220,7 +229,7 @@ impl Proxy {
                 if self.failures.find(hash, io.now).is_none() {
                     self.validate_behind(io, x, &asked, object, hash);
                 }
-                self.write_stored(io, x, &asked, object, Age::Stored(age_s), status)
+                self.write_stored(io, x, &asked, Chosen { object, age: Age::Stored(age_s), status })
             }
             Decision::Revalidate { why } => {
                 self.exchanges[x].fwd = Some(why);
@@ -278,7 +287,7 @@ impl Proxy {
             detail: Some("stale-if-error"),
             ..CacheStatus::default()
         };
-        self.write_stored(io, x, asked, object, Age::Stored(age_s), status)
+        self.write_stored(io, x, asked, Chosen { object, age: Age::Stored(age_s), status })
     }
 }
 
@@ -289,14 +298,12 @@ impl Proxy {
         io: &mut Io<'_>,
         x: ExchangeId,
         asked: &Asked<'_>,
-        object: ObjectId,
-        age_s: Age,
-        status: CacheStatus<'_>,
+        chosen: Chosen<'_>,
     ) -> Option<Act> {
         if asked.rules.slice_bytes > 0 && Blob::read(&self.blob)?.facts().has(Flags::SLICE) {
-            return self.write_slice(io, x, asked, object, age_s, status);
+            return self.write_slice(io, x, asked, chosen);
         }
-        self.write_object(io, x, asked, object, age_s, status)
+        self.write_object(io, x, asked, chosen)
     }
 
     /// The same, of an object that has been looked at.
@@ -305,15 +312,14 @@ impl Proxy {
         io: &mut Io<'_>,
         x: ExchangeId,
         asked: &Asked<'_>,
-        object: ObjectId,
-        age_s: Age,
-        status: CacheStatus<'_>,
+        chosen: Chosen<'_>,
     ) -> Option<Act> {
+        let Chosen { object, age, status } = chosen;
         let store = self.store.as_ref()?;
         let progress = store.progress(object);
         let complete = progress.state.is_complete();
         let blob = Blob::read(&self.blob)?;
-        let is_slice = blob.facts().has(Flags::SLICE);
+        let is_slice = asked.rules.slice_bytes > 0 && blob.facts().has(Flags::SLICE);
         let total = (complete && !is_slice).then_some(progress.len);
         let reply = plan(&asked.facts, asked.head, &blob, total, asked.now_ms);
         if matches!(reply.content, Content::Range(..) | Content::Parts(..)) && !complete && !is_slice {
@@ -334,9 +340,9 @@ impl Proxy {
         let cached = Cached {
             version: e.version,
             keep_alive,
-            age_s: age_s.shown(),
+            age_s: age.shown(),
             status: CacheStatus { is_hidden, ..status },
-            is_first: matches!(age_s, Age::First(_)),
+            is_first: matches!(age, Age::First(_)),
             boundary: &boundary,
             date: &self.date,
         };
@@ -351,7 +357,7 @@ impl Proxy {
             _ if reply.is_head => (0, Some(0)),
             Content::NotModified | Content::Unsatisfiable(_) => (0, Some(0)),
             Content::Whole(total) => (0, if reply.status == 204 { Some(0) } else { *total }),
-            Content::Range(range, _) => (range.start, Some(range.len())),
+            Content::Range(range, _) => (range.start, Some(range.count())),
             Content::Parts(total) => {
                 e.parts = Some(Parts { ranges: reply.parts.clone(), total: *total, boundary, next: 0 });
                 (0, Some(0))

@@ -126,7 +126,7 @@ impl Proxy {
             if head.status() == 304 {
                 let new = &mut self.blob2;
                 let keys = &self.keys;
-                let fresh = freshen(&old, &facts, &asked.headers(), head, rules, times, keys, new);
+                let fresh = freshen(&old, (&facts, &asked.headers()), head, rules, times, keys, new);
                 return match fresh {
                     Ok(fresh) if store.replace_head(stale, &new[..fresh.len]).is_ok() => {
                         self.counters.inc(Ctr::CacheValidated);

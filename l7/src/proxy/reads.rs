@@ -190,7 +190,7 @@ impl Proxy {
                 write_part_head(first, &parts.boundary, line, *range, parts.total, &mut sink).ok()?;
                 parts.next += 1;
                 r.cursor = Cursor::at(range.start);
-                r.left = Some(range.len());
+                r.left = Some(range.count());
                 true
             }
             None => {

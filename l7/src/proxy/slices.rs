@@ -18,7 +18,7 @@
 
 use dataplane::{Ctr, Hist};
 
-use super::cached::{Age, Asked, Found, Serving, find};
+use super::cached::{Asked, Chosen, Found, Serving, find};
 use super::exchange::ExchangeId;
 use super::log::CacheWord;
 use super::pump::Step;
@@ -33,7 +33,7 @@ use crate::cache::policy::key::{UrlParts, write_key};
 use crate::cache::policy::request::RequestFacts;
 use crate::cache::policy::respond::{Content, plan};
 use crate::cache::policy::slices::{Representation, SliceWanted, body_of, first_position};
-use crate::cache::policy::status::{CacheStatus, Fwd};
+use crate::cache::policy::status::Fwd;
 use crate::cache::store::ObjectId;
 use crate::http1::{HeadScan, Parsed, Scheme, SliceSink, parse_request};
 use crate::phases::{CleanPath, RequestView};
@@ -122,9 +122,7 @@ impl Proxy {
         io: &mut Io<'_>,
         x: ExchangeId,
         asked: &Asked<'_>,
-        object: ObjectId,
-        age_s: Age,
-        status: CacheStatus<'_>,
+        chosen: Chosen<'_>,
     ) -> Option<Act> {
         let blob = Blob::read(&self.blob)?;
         let facts = blob.facts();
@@ -134,7 +132,7 @@ impl Proxy {
             return None;
         }
         let Some(body) = body_of(&reply) else {
-            return self.write_object(io, x, asked, object, age_s, status);
+            return self.write_object(io, x, asked, chosen);
         };
         if !here.has(body.start) {
             return self.begin_elsewhere(io, x, asked, body.start);
@@ -152,7 +150,7 @@ impl Proxy {
                 Some(Rest { of, came_ms, at, end, tries: 0, later: 0 })
             }
         };
-        let act = self.write_object(io, x, asked, object, age_s, status)?;
+        let act = self.write_object(io, x, asked, chosen)?;
         let Act::Serve(serving) = act else { return Some(act) };
         let left = body.end.min(here.end()) - body.start;
         let serving = Serving { from: body.start - here.start, left: Some(left), ..serving };

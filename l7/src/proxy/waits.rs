@@ -1,6 +1,6 @@
 //! Clients that wait for a fetch, their own or another one's.
 
-use super::cached::{Age, Asked};
+use super::cached::{Age, Asked, Chosen};
 use super::exchange::ExchangeId;
 use super::pump::Step;
 use super::request::Act;
@@ -93,8 +93,8 @@ impl Proxy {
                     // What was only confirmed has the age that it has.
                     let validated = matches!(&self.exchanges[x].side, Side::Waits(w) if w.object == object && w.validates);
                     let age_s = f.age_s(now_ms);
-                    let age_s = if validated { Age::Stored(age_s) } else { Age::First(age_s) };
-                    self.write_stored(io, x, &asked, object, age_s, status)
+                    let age = if validated { Age::Stored(age_s) } else { Age::First(age_s) };
+                    self.write_stored(io, x, &asked, Chosen { object, age, status })
                 })
             }
             Outcome::Failed(status) => {

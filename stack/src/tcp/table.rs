@@ -1,5 +1,6 @@
 //! The flow table: buckets of control blocks, chained through the blocks, found by a keyed hash.
 
+use dataplane::sip;
 use hugepages::{Arena, FixedVec, Slab, prefetch};
 
 use super::tcb::{FlowId, Tcb};
@@ -39,11 +40,11 @@ impl Table {
         if t.local.is_v4() && t.remote.is_v4() {
             // A shorter message, and so never the same as one of IPv6: the hash takes in its length.
             let addresses = u64::from(word(&t.local.0[12..])) | u64::from(word(&t.remote.0[12..])) << 32;
-            return sip13(self.key, [addresses, ports | 12 << 56]);
+            return sip::words(self.key, [addresses, ports | 12 << 56]);
         }
         let half = |a: &[u8]| u64::from(word(a)) | u64::from(word(&a[4..])) << 32;
         let (l, r) = (&t.local.0, &t.remote.0);
-        sip13(self.key, [half(l), half(&l[8..]), half(r), half(&r[8..]), ports | 36 << 56])
+        sip::words(self.key, [half(l), half(&l[8..]), half(r), half(&r[8..]), ports | 36 << 56])
     }
 
     #[inline]
@@ -111,42 +112,6 @@ impl Table {
 #[inline]
 fn word(b: &[u8]) -> u32 {
     u32::from_le_bytes([b[0], b[1], b[2], b[3]])
-}
-
-/// SipHash-1-3 (Aumasson and Bernstein 2012) of a message that the caller has put into words: the last one
-/// holds what is left of it and, in its top byte, its length. The general ones copy their way to the words.
-#[inline]
-fn sip13<const N: usize>(key: [u64; 2], message: [u64; N]) -> u64 {
-    let mut v = [
-        key[0] ^ 0x736f_6d65_7073_6575,
-        key[1] ^ 0x646f_7261_6e64_6f6d,
-        key[0] ^ 0x6c79_6765_6e65_7261,
-        key[1] ^ 0x7465_6462_7974_6573,
-    ];
-    for m in message {
-        v[3] ^= m;
-        sip_round(&mut v);
-        v[0] ^= m;
-    }
-    v[2] ^= 0xff;
-    for _ in 0..3 {
-        sip_round(&mut v);
-    }
-    v[0] ^ v[1] ^ v[2] ^ v[3]
-}
-
-#[inline(always)]
-fn sip_round(v: &mut [u64; 4]) {
-    v[0] = v[0].wrapping_add(v[1]);
-    v[1] = v[1].rotate_left(13) ^ v[0];
-    v[0] = v[0].rotate_left(32);
-    v[2] = v[2].wrapping_add(v[3]);
-    v[3] = v[3].rotate_left(16) ^ v[2];
-    v[0] = v[0].wrapping_add(v[3]);
-    v[3] = v[3].rotate_left(21) ^ v[0];
-    v[2] = v[2].wrapping_add(v[1]);
-    v[1] = v[1].rotate_left(17) ^ v[2];
-    v[2] = v[2].rotate_left(32);
 }
 
 #[cfg(test)]

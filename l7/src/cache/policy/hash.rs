@@ -1,8 +1,6 @@
 //! One keyed hash for keys, variants and tags: without the node's secret nobody can make two of them meet.
 
-use siphasher::sip::SipHasher13;
-
-use crate::cache::store::hash::sip13;
+use dataplane::sip::{self, Sip13};
 
 /// The node's secret; random at start, the same on every core.
 #[derive(Clone, Copy, Debug)]
@@ -12,10 +10,10 @@ impl HashKeys {
     /// The hash of a key text or a tag.
     #[inline]
     pub fn hash(&self, text: &[u8]) -> u64 {
-        sip13([self.0, self.1], text)
+        sip::bytes([self.0, self.1], text)
     }
 
-    pub(super) fn hasher(&self) -> SipHasher13 {
-        SipHasher13::new_with_keys(self.0, self.1)
+    pub(super) fn hasher(&self) -> Sip13 {
+        Sip13::new([self.0, self.1])
     }
 }

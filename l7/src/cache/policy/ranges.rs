@@ -18,9 +18,8 @@ pub struct ByteRange {
 }
 
 impl ByteRange {
-    /// How many.
-    #[allow(clippy::len_without_is_empty)] // It never is.
-    pub fn len(&self) -> u64 {
+    /// How many; one at least.
+    pub fn count(&self) -> u64 {
         self.end - self.start
     }
 }
@@ -254,7 +253,7 @@ pub fn parts_len(ranges: &[ByteRange], boundary: &Boundary, content_type_line: &
     for (at, range) in ranges.iter().enumerate() {
         let counted = write_part_head(at == 0, boundary, content_type_line, *range, total, &mut counter);
         debug_assert!(counted.is_ok(), "counting needs no room");
-        counter.0 += range.len();
+        counter.0 += range.count();
     }
     let counted = write_parts_end(boundary, &mut counter);
     debug_assert!(counted.is_ok(), "counting needs no room");

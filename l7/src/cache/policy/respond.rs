@@ -92,7 +92,7 @@ impl Plan {
             Content::Whole(Some(total)) => BodyLength::Length(*total),
             Content::Whole(None) if version == Version::Http10 => BodyLength::UntilClose,
             Content::Whole(None) => BodyLength::Chunked,
-            Content::Range(range, _) => BodyLength::Length(range.len()),
+            Content::Range(range, _) => BodyLength::Length(range.count()),
             Content::Parts(total) => {
                 BodyLength::Length(ranges::parts_len(&self.parts, boundary, blob.content_type_line(), *total))
             }

@@ -138,7 +138,7 @@ pub(super) fn take(
         return None;
     };
     let range = range?;
-    if wanted.of_total(total) != Some(range) || body != BodyLength::Length(range.len()) {
+    if wanted.of_total(total) != Some(range) || body != BodyLength::Length(range.count()) {
         return None;
     }
     facts.status = 200;

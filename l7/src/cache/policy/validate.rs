@@ -166,13 +166,10 @@ pub struct Freshened {
 }
 
 /// Writes the blob that a 304 makes of a stored one: its fields in place of those of the same name, lifetime and
-/// age counted anew (RFC 9111 3.2, 4.3.4). `request` and `request_headers` are those of the client whose request
-/// revalidated it.
-#[allow(clippy::too_many_arguments)] // All of them are what the section is about.
+/// age counted anew (RFC 9111 3.2, 4.3.4). `request` is that of the client whose request revalidated it.
 pub fn freshen(
     stored: &Blob<'_>,
-    request: &RequestFacts,
-    request_headers: &Headers<'_>,
+    (request, request_headers): (&RequestFacts, &Headers<'_>),
     not_modified: &ResponseHead<'_>,
     rules: &CacheRules,
     times: Times,

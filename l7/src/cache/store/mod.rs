@@ -60,7 +60,6 @@ mod fill;
 mod frequency;
 mod ghost;
 mod handle;
-pub(super) mod hash;
 mod header;
 mod lock;
 mod lookup;
@@ -80,6 +79,7 @@ use std::sync::{Arc, Mutex};
 
 use crossbeam_queue::ArrayQueue;
 use dataplane::epoch::Epochs;
+use dataplane::sip;
 use hugepages::{Arena, FixedVec, Footprint, PagePolicy, ReserveError, prefetch};
 
 pub use chain::Cursor;
@@ -237,7 +237,7 @@ impl Store {
     /// The keyed hash of a cache key.
     #[inline]
     pub fn hash(&self, key: &[u8]) -> u64 {
-        hash::sip13(self.config.hash_key, key)
+        sip::bytes(self.config.hash_key, key)
     }
 
     /// First step of a burst of look-ups: asks for the bucket.

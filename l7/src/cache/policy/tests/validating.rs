@@ -196,7 +196,7 @@ fn freshened(stored: &[u8], lines: &str, now_ms: u64) -> (Vec<u8>, Option<NotSto
     let got = with_get("", |get| {
         let request = RequestFacts::of(get, &rules);
         with_response("304 Not Modified", lines, |head| {
-            freshen(&read(stored), &request, &get.headers(), head, &rules, times, &KEYS, &mut out)
+            freshen(&read(stored), (&request, &get.headers()), head, &rules, times, &KEYS, &mut out)
         })
     })
     .expect("room");
