@@ -1,5 +1,7 @@
 //! The `dpdk` port over virtual devices that need no privilege: what it counts, what it refuses, and that every mbuf
 //! comes back. EAL runs once in a process and devices are told apart by name, so these may share one or not.
+//!
+//! With `MILLRACE_DPDK_HUGEPAGES=1` the mbufs must be in hugepages (150 MiB of free ones), else they are in normal pages.
 #![cfg(feature = "dpdk")]
 
 use std::path::{Path, PathBuf};
@@ -17,8 +19,10 @@ const MTU: u16 = 1500;
 
 /// Room for the ports of all tests at once.
 fn eal() -> Eal {
-    let buffers_bytes = 10 * DpdkPort::buffers_bytes(MTU);
-    Eal::start(&EalConfig { buffers_bytes, pages: PagePolicy::NormalOnly, args: Vec::new() }).expect("EAL")
+    let buffers_bytes = 12 * DpdkPort::buffers_bytes(MTU);
+    let huge = std::env::var("MILLRACE_DPDK_HUGEPAGES").is_ok_and(|v| v == "1");
+    let pages = if huge { PagePolicy::HugeOnly } else { PagePolicy::NormalOnly };
+    Eal::start(&EalConfig { buffers_bytes, pages, args: Vec::new() }).expect("EAL")
 }
 
 fn cells(n: u32) -> Pool {
@@ -103,6 +107,7 @@ fn null_gives_and_takes_whole_bursts() {
     let port = open("net_null0", &pool);
     assert_eq!((port.facts().kind, port.facts().mtu), ("dpdk", MTU));
     assert!(port.facts().mode.contains("net_null, 1 queue, copy"), "{}", port.facts().mode);
+    assert!(port.facts().mode.ends_with(if eal().hugepages() { "hugepages" } else { "normal pages" }));
     let s = echo(port, 1000);
     // The device always has a burst, of 64-byte frames, and takes all.
     assert_eq!(s.get(Ctr::RxPackets), 1000 * BURST_MAX as u64);
@@ -298,6 +303,10 @@ fn what_cannot_be_opened_says_why_and_harms_nothing() {
         let e = try_open(device, &pool).err().unwrap_or_else(|| panic!("{device} was opened"));
         assert!(e.contains(word), "{e}");
     }
+    let device = "net_memif7,socket-abstract=no,socket=/tmp/millrace-never.sock";
+    let config = DpdkConfig { device, mac: None, fallback_mac: MAC, mtu: 1800 };
+    let e = DpdkPort::open(eal(), &config, pool.clone(), 0).err().expect("more than it carries");
+    assert!(e.contains("MTU"), "{e}");
     let first = open("net_ring6", &pool);
     let e = try_open("net_ring6", &pool).err().expect("taken");
     assert!(e.contains("net_ring6"), "{e}");

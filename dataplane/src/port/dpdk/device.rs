@@ -38,6 +38,7 @@ pub(super) struct Device {
     spare: ArrayVec<Mbuf, BURST_MAX>,
     /// Written, not yet sent.
     staged: ArrayVec<Mbuf, BURST_MAX>,
+    started: bool,
     promiscuous: bool,
     open: bool,
 }
@@ -121,9 +122,19 @@ impl Device {
             }
         };
         // From here on its Drop cleans up.
-        let (spare, staged) = (ArrayVec::new(), ArrayVec::new());
-        let device = Device { eal, name, port, mempool, spare, staged, promiscuous: false, open: true };
+        let mut device = Device {
+            eal,
+            name,
+            port,
+            mempool,
+            spare: ArrayVec::new(),
+            staged: ArrayVec::new(),
+            started: false,
+            promiscuous: false,
+            open: true,
+        };
         device.start(mtu)?;
+        device.started = true;
         Ok(device)
     }
 
@@ -281,7 +292,7 @@ impl Device {
         let n = mine.iter_mut().zip(all).map(|(to, mbuf)| *to = mbuf.as_ptr()).count();
         free(&mut mine[..n]);
         // Some drivers forget what lies in their rings. A device that makes frames up never runs dry: bounded.
-        let mut left = 2 * MBUFS as usize / BURST_MAX;
+        let mut left = if self.started { 2 * MBUFS as usize / BURST_MAX } else { 0 };
         while left > 0 && self.receive(BURST_MAX, |_| ()) > 0 {
             left -= 1;
         }
