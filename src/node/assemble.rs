@@ -207,9 +207,8 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
                 (Box::new(tap), None)
             }
             PortKind::Dpdk { device } => {
-                let (fallback_mac, pool) = (own_mac(device), rx.clone());
-                let opening = dpdk::Opening { port: p, device, fallback_mac, pool, number };
-                (dpdk::open(dpdk::start(&config, pages)?, opening)?, None)
+                let eal = dpdk::start(&config, pages)?;
+                (dpdk::open(eal, p, device, own_mac(device), rx.clone(), number)?, None)
             }
             PortKind::Host => {
                 let (end, mac, bridge) = wire.take().ok_or("only one host port can be had")?;
