@@ -208,7 +208,7 @@ impl Crowd {
     /// Everybody has all of the same answer, and it was the only one.
     fn all_have_one(&self) {
         let size = self.bodies.size;
-        assert_eq!(self.asked.len(), 1, "{:?}", self.asked);
+        assert_eq!(self.asked.len(), 1, "the last one: {:?}", self.asked.last());
         assert!(self.clients.iter().all(|c| c.is_whole(200, size) && c.answer == Some(0)));
     }
 

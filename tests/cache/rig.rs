@@ -32,10 +32,12 @@ pub struct Parts {
 pub fn parts(cores: usize, cache_bytes: u64, object_bytes_max: u64) -> Parts {
     let dotted = |ip: [u8; 4]| std::net::Ipv4Addr::from(ip).to_string();
     let mut text = format!(
-        "[node]\nname = \"table\"\nmemory = \"256MiB\"\n[cache]\nmemory = \"64MiB\"\n\
+        "[node]\nname = \"table\"\nmemory = \"256MiB\"\n[cache]\nmemory = \"64MiB\"\nobject_max = \"{1}KiB\"\n\
          [[port]]\nname = \"lan\"\nkind = \"tap\"\ndevice = \"mr0\"\naddresses = [\"{0}/24\"]\n\
          [[listener]]\naddress = \"{0}\"\nhttp = 80\n",
-        dotted(NODE_IP)
+        dotted(NODE_IP),
+        // What outgrows the store only is for the store to find out.
+        object_bytes_max.max(8 << 20) >> 10
     );
     for (name, cache) in SITES {
         text.push_str(&format!(
