@@ -142,7 +142,7 @@ check_asan() {
         echo "asan this toolchain has no AddressSanitizer" >>"$MILLRACE_TEST_SKIPS"
         return 0
     fi
-    scripts/checks/asan.sh
+    scripts/checks/asan.sh store && scripts/checks/asan.sh node
 }
 
 echo "setup"

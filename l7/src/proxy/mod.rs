@@ -148,6 +148,8 @@ pub struct Proxy {
     counters: Counters,
     /// The shared cache, if any site of this node uses one.
     store: Option<Handle>,
+    /// Requests under way, as the gauge says.
+    shown_active: u32,
     /// Whether the store does not wait for this core, as it sleeps.
     is_offline: bool,
     /// Whom connections have announced.
@@ -239,6 +241,7 @@ impl Proxy {
             blob2: vec![0; store.as_ref().map_or(0, |s| s.store().head_bytes_max())].into(),
             key: vec![0; KEY_BYTES_MAX].into(),
             store,
+            shown_active: 0,
             is_offline: false,
             bench: Some(Bench::new()),
             response_bench: Some(Bench::new()),
@@ -281,6 +284,9 @@ impl Proxy {
         }
         if n > 0 {
             self.counters.stage(dataplane::Stage::Http, n, dataplane::time::cycles() - t0);
+        }
+        // A request may also end without an event: the slowest reader's, one that waited too long.
+        if n > 0 || self.exchanges.in_use() != self.shown_active {
             self.set_gauges();
         }
         n > 0 || looked
@@ -320,7 +326,8 @@ impl Proxy {
         self.keys.hash(&text)
     }
 
-    fn set_gauges(&self) {
+    fn set_gauges(&mut self) {
+        self.shown_active = self.exchanges.in_use();
         let c = &self.counters;
         c.set(Ctr::HttpOpen, self.clients);
         c.set(Ctr::HttpActive, self.exchanges.in_use().into());
