@@ -287,7 +287,7 @@ fn plans(shared: &Shared, from: &mpsc::Receiver<usize>) -> Vec<usize> {
 fn a_thousand_swaps_and_two_hundred_purges_under_load() {
     let mut shared = Shared::new(CORES);
     // The load sends nothing twice: mail has room for all of it, however long a core does not get its turn.
-    shared.post = Some(Post::new(8192, 1600, Arc::clone(&shared.bells)));
+    shared.post = Some(Post::new(16384, 1600, Arc::clone(&shared.bells)));
     let mut sizes = StoreConfig::for_bytes(STORE_BYTES, CORES as u32 + 1, [5, 6]);
     sizes.pinned_bytes_max = PINNED_MAX;
     sizes.object_bytes_max = LARGE as u64;
