@@ -11,7 +11,17 @@ const MIB: u64 = 1 << 20;
 
 /// Statuses of nginx's answers for a path, and how many of each.
 fn answers(lab: &Lab, path: &str) -> Vec<(u16, usize)> {
-    let log = fs::read_to_string(lab.dir().join("access.log")).unwrap_or_default();
+    let read = || fs::read_to_string(lab.dir().join("access.log")).unwrap_or_default();
+    // nginx writes a line after the last byte is out: until nothing more comes.
+    let mut log = read();
+    for _ in 0..50 {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let now = read();
+        if now == log {
+            break;
+        }
+        log = now;
+    }
     let mut all: Vec<(u16, usize)> = Vec::new();
     for line in log.lines().filter(|l| l.contains(&format!("GET {path} "))) {
         let status = line.split("\" ").nth(1).and_then(|l| l.split(' ').next()?.parse().ok()).unwrap_or(0);
