@@ -1,0 +1,124 @@
+//! A rig whose node has a port of kind `dpdk`: one end of a `net_memif`, whose other end carries the load's frames. All
+//! in one thread, but for the two finding each other.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use dataplane::buf::RxFlags;
+use dataplane::port::dpdk::{DpdkConfig, DpdkPort, Eal, EalConfig};
+use dataplane::port::mem::{WireEnd, wire};
+use dataplane::port::{LinkFacts, PortStats};
+use dataplane::{Burst, Pool, Port, Time, TxQueue};
+use hugepages::PagePolicy;
+
+use super::{Load, NODE_MAC, PEER_MAC, RIG_FRAMES, Rig, Shared, Who, core_over, program_of};
+
+const MTU: u16 = 1500;
+
+/// Room for the ports of all tests at once.
+fn eal() -> Eal {
+    let huge = std::env::var("MILLRACE_DPDK_HUGEPAGES").is_ok_and(|v| v == "1");
+    let pages = if huge { PagePolicy::HugeOnly } else { PagePolicy::NormalOnly };
+    Eal::start(&EalConfig { buffers_bytes: 256 << 20, pages, args: Vec::new() }).expect("EAL")
+}
+
+/// A port whose frames are not verified: the load leaves their checksums blank.
+struct Trusting(DpdkPort);
+
+impl Port for Trusting {
+    fn rx_burst(&mut self, out: &mut Burst, now: Time) -> usize {
+        let before = out.len();
+        let n = self.0.rx_burst(out, now);
+        for p in &mut out[before..] {
+            p.meta_mut().flags.set(RxFlags::L3_CHECKSUM_OK | RxFlags::L4_CHECKSUM_OK);
+        }
+        n
+    }
+    fn tx_burst(&mut self, queue: &mut TxQueue, now: Time) -> usize {
+        self.0.tx_burst(queue, now)
+    }
+    fn facts(&self) -> &LinkFacts {
+        self.0.facts()
+    }
+    fn stats(&self) -> PortStats {
+        self.0.stats()
+    }
+    fn rx_pool(&self) -> &Pool {
+        self.0.rx_pool()
+    }
+}
+
+/// The load's end: what its wire carries goes over the memif, and back.
+pub struct Pump {
+    port: DpdkPort,
+    wire: WireEnd,
+    queue: TxQueue,
+    burst: Burst,
+    socket: PathBuf,
+}
+
+impl Pump {
+    /// Carries what is there, a burst each way.
+    pub fn turn(&mut self, now: Time) {
+        let (pool, queue) = (self.port.rx_pool().clone(), &mut self.queue);
+        while queue.room() > 0 {
+            let into = |frame: &[u8]| {
+                let mut p = pool.alloc().expect("a cell");
+                assert!(p.append(frame));
+                queue.push(p);
+            };
+            if self.wire.recv_with(into).is_none() {
+                break;
+            }
+        }
+        self.port.tx_burst(&mut self.queue, now);
+        self.port.rx_burst(&mut self.burst, now);
+        for p in self.burst.drain(..) {
+            assert!(self.wire.send(p.head()), "the load's wire is full");
+        }
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+impl Rig {
+    /// A node of one core over a memif, and what turns its other end between two passes.
+    pub fn over_memif(who: Who, conns: usize, response: Vec<u8>, shared: &Shared) -> (Rig, Pump) {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(2, Ordering::Relaxed);
+        let socket = std::env::temp_dir().join(format!("millrace-rig-{}-{number}.sock", std::process::id()));
+        let open = |n: u32, role: &str, cells: u32, mac| {
+            let path = socket.display();
+            let device = format!("net_memif{n},role={role},socket-abstract=no,socket={path}");
+            let pool = DpdkPort::rx_buffers(eal(), cells, MTU, &[&device]).expect("memory").into_pool("rx");
+            let config = DpdkConfig { device: &device, mac: Some(mac), fallback_mac: mac, mtu: MTU };
+            (DpdkPort::open(eal(), &config, pool.clone(), 0).unwrap_or_else(|e| panic!("{e}")), pool)
+        };
+        let (program, cache) = program_of(&who, shared, 0);
+        let core = core_over(program, cache, conns as u32, shared, 0, |cells| {
+            let (port, pool) = open(number, "server", cells, NODE_MAC);
+            (Box::new(Trusting(port)), pool)
+        });
+        let (near, far) = wire(2 * RIG_FRAMES, 1600);
+        let (port, _) = open(number + 1, "client", 1024, PEER_MAC);
+        let mut pump = Pump { port, wire: near, queue: TxQueue::new(64), burst: Burst::new(), socket };
+        let load = Load::new(far, conns, response);
+        let segment = std::sync::Arc::clone(&shared.segment);
+        let mut rig = Rig { core, others: Vec::new(), load, segment, now: Time(1_000_000) };
+        // A connection that is not opened by a SYN is reset: then both ends are there.
+        let until = Instant::now() + Duration::from_secs(60);
+        rig.load.request(0, b"hello");
+        while rig.load.poll() == 0 {
+            rig.pass();
+            pump.turn(rig.now);
+            std::thread::yield_now();
+            assert!(Instant::now() < until, "the two ends do not find each other");
+        }
+        (rig, pump)
+    }
+}
