@@ -4,7 +4,7 @@
 mod support;
 
 use dataplane::Ctr;
-use support::memif::Pump;
+use support::rings::Pump;
 use support::{Rig, Shared, Who};
 
 const IDLE: usize = 10_000;
@@ -28,7 +28,7 @@ fn idle_flows_unread_responses_and_one_byte_segments_leave_mbufs_to_receive_into
     let mut shared = Shared::new(1);
     shared.core_bytes = 32 << 20;
     let response = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nfirst bytes".to_vec();
-    let (mut rig, mut pump) = Rig::over_memif(Who::Proxy, IDLE + BAD + 1, response, &shared);
+    let (_rings, mut rig, mut pump) = Rig::over_rings(Who::Proxy, IDLE + BAD + 1, response, &shared);
     let pool = rig.core.ports().next().expect("a port").rx_pool().clone();
     assert!((pool.capacity() as usize) < IDLE.min(BAD * PIECES / 4), "{}", pool.capacity());
 
@@ -76,6 +76,6 @@ fn idle_flows_unread_responses_and_one_byte_segments_leave_mbufs_to_receive_into
     let s = rig.segment.read();
     assert_eq!((s.rx_imbalance(), s.tx_imbalance()), (0, 0));
     // The ports assert that every mbuf comes back.
-    drop(rig);
+    drop((rig, pump));
     assert_eq!(pool.out(), 0);
 }

@@ -264,12 +264,12 @@ fn frames_that_come_to_the_wrong_core() {
 /// A port of DPDK's: neither ours nor DPDK's own allocate.
 #[cfg(feature = "dpdk")]
 #[test]
-fn requests_over_a_memif() {
+fn requests_over_dpdks_rings() {
     // Heads that are copied into mbufs, and bodies that are attached to them.
     let response = [b"HTTP/1.1 200 OK\r\nContent-Length: 1024\r\n\r\n".to_vec(), vec![b'y'; 1024]].concat();
     for who in [Who::Stub(1024), Who::Proxy] {
-        let (mut rig, mut pump) = Rig::over_memif(who, 64, response.clone(), &Shared::new(1));
-        let turns = |rig: &mut Rig, pump: &mut support::memif::Pump, n: usize| {
+        let (_rings, mut rig, mut pump) = Rig::over_rings(who, 64, response.clone(), &Shared::new(1));
+        let turns = |rig: &mut Rig, pump: &mut support::rings::Pump, n: usize| {
             for _ in 0..n {
                 pass(rig);
                 pump.turn(rig.now);

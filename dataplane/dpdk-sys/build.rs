@@ -19,7 +19,7 @@ mod dpdk {
     const OLDEST: &str = "22.11";
     const TOO_NEW: &str = "22.12";
     /// What our own code calls; drivers are loaded by EAL.
-    const LIBRARIES: [&str; 4] = ["rte_ethdev", "rte_mbuf", "rte_mempool", "rte_eal"];
+    const LIBRARIES: [&str; 5] = ["rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_eal"];
 
     /// What the bindings hold.
     const FUNCTIONS: &[&str] = &[
@@ -31,6 +31,7 @@ mod dpdk {
         "rte_eth_tx_done_cleanup",
         "rte_mempool_(avail_count|create_empty|free|obj_iter|populate_default|set_ops_byname)",
         "rte_pktmbuf_(free_bulk|init|pool_init)",
+        "rte_ring_(create|free)",
         "rte_strerror",
         "rte_thread_(register|unregister)",
         "rte_version",
@@ -42,6 +43,7 @@ mod dpdk {
         "rte_mbuf_ext_shared_info",
         "rte_mempool",
         "rte_pktmbuf_pool_private",
+        "rte_ring",
     ];
     const CONSTANTS: &[&str] = &[
         "RTE_ETH_(RX|TX)_OFFLOAD_.*",

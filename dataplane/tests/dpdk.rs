@@ -10,7 +10,7 @@ use dataplane::core_loop::{Core, Pipeline};
 use dataplane::counters::{Segment, Snapshot};
 use dataplane::pcapng::{PcapReader, PcapWriter};
 use dataplane::port::PortStats;
-use dataplane::port::dpdk::{DpdkConfig, DpdkPort, Eal, EalConfig};
+use dataplane::port::dpdk::{CrossedRings, DpdkConfig, DpdkPort, Eal, EalConfig};
 use dataplane::{BURST_MAX, Burst, Counters, Ctr, Pool, Port, Time, TxQueue};
 use hugepages::PagePolicy;
 
@@ -342,6 +342,49 @@ fn a_full_ring_leaves_packets_in_the_queue_and_a_stop_empties_it() {
     assert_eq!(port.close(), 0, "also those that lay in the ring");
 }
 
+/// What a port sends another one reads and frees, on a thread of its own: cells are let go where they belong.
+#[test]
+fn cells_that_another_thread_frees_come_back_to_their_own() {
+    const FRAMES: usize = 20_000;
+    let rings = CrossedRings::new(eal(), "threads", 1).expect("memory");
+    let (near, far) = (rings.device(0), rings.device(1));
+    let (rx, large) = (mbufs(512), cells(512));
+    let mut port = open(&near, &rx);
+    let reader = std::thread::spawn(move || {
+        let rx = mbufs(512);
+        let mut port = open(&far, &rx);
+        let (mut burst, mut got) = (Burst::new(), 0);
+        while got < FRAMES {
+            port.rx_burst(&mut burst, Time(0));
+            for p in burst.drain(..) {
+                assert_eq!(p.head(), frame(got, 60 + got % 1400), "frame {got}");
+                got += 1;
+            }
+        }
+        assert_eq!((port.rx_copied(), port.stats().rx_no_buffer), (FRAMES as u64, 0));
+        assert_eq!((rx.free_count(), port.close()), (512, 0));
+    });
+    let (mut tx, mut next, mut burst) = (TxQueue::new(64), 0, Burst::new());
+    while next < FRAMES || !tx.is_empty() {
+        while next < FRAMES && tx.room() > 0 {
+            // By turns: the mbuf itself goes, or a short copy, or a cell is attached.
+            let Some(mut p) = [&rx, &large][next % 2].alloc() else { break };
+            assert!(p.append(&frame(next, 60 + next % 1400)));
+            tx.push(p);
+            next += 1;
+        }
+        if port.tx_burst(&mut tx, Time(0)) == 0 {
+            std::thread::yield_now();
+        }
+        // Nothing comes this way; but what was freed there is looked for.
+        assert_eq!(port.rx_burst(&mut burst, Time(0)), 0);
+    }
+    reader.join().expect("no panic");
+    port.rx_burst(&mut burst, Time(0));
+    assert_eq!((port.tx_attached(), large.free_count(), rx.free_count()), (0, 512, 512));
+    assert_eq!(port.close(), 0);
+}
+
 #[test]
 fn a_file_is_replayed_with_exact_counts() {
     let (from, to) = (Temporary::new("in.pcapng"), Temporary::new("out.pcap"));
@@ -428,8 +471,10 @@ fn memif_carries_frames_between_two_ports() {
         assert!(std::time::Instant::now() < until, "{got} of 200 came");
     }
     assert_eq!((client.stats().tx_packets, server.stats().rx_packets), (200, 200));
-    // Cells that it took and sent are free, whichever side goes first.
-    assert_eq!((pool.free_count(), client.close(), server.close()), (512, 0, 0));
+    assert_eq!((pool.free_count(), client.close()), (512, 0));
+    // DPDK's own thread takes the server's end down meanwhile; the driver does not bear both at once.
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert_eq!(server.close(), 0);
 }
 
 #[test]

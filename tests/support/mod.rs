@@ -6,9 +6,9 @@
 
 #![allow(dead_code)] // Each of the targets that include this uses its part of it.
 
-#[cfg(feature = "dpdk")]
-pub mod memif;
 pub mod peers;
+#[cfg(feature = "dpdk")]
+pub mod rings;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};

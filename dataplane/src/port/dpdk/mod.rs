@@ -9,6 +9,7 @@
 //! - `device.rs`: one device, from its making to its end.
 //! - `mbufs.rs`: a mempool, and the pool whose cells are its mbufs.
 //! - `rx.rs`, `tx.rs`: a queue each way; `ledger.rs`: cells that a device reads.
+//! - `rings.rs`: two `net_ring` that face each other, for tests.
 //! - here: the port: what is counted, and what a device is called.
 //!
 //! A frame that is longer than the MTU allows is dropped and counted: some drivers (`net_af_packet`) cut what does not
@@ -19,6 +20,7 @@ mod device;
 mod eal;
 mod ledger;
 mod mbufs;
+mod rings;
 mod rx;
 mod tx;
 
@@ -26,6 +28,7 @@ use self::device::{Device, mbufs_held};
 pub use self::eal::{Eal, EalConfig};
 use self::mbufs::MbufSource;
 pub use self::mbufs::Mbufs;
+pub use self::rings::CrossedRings;
 use self::rx::Rx;
 use self::tx::Tx;
 use super::{Burst, LinkFacts, Mac, Port, PortStats, TxQueue, VdevName};

@@ -1,12 +1,10 @@
-//! A rig whose node has a port of kind `dpdk`: one end of a `net_memif`, whose other end carries the load's frames. All
-//! in one thread, but for the two finding each other.
+//! A rig whose node has a port of kind `dpdk`: a `net_ring`, on whose far end the load's frames go in and out, in the same
+//! thread. They come in mbufs of the node's own mempool, as from any device.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
 
 use dataplane::buf::RxFlags;
-use dataplane::port::dpdk::{DpdkConfig, DpdkPort, Eal, EalConfig};
+use dataplane::port::dpdk::{CrossedRings, DpdkConfig, DpdkPort, Eal, EalConfig};
 use dataplane::port::mem::{WireEnd, wire};
 use dataplane::port::{LinkFacts, PortStats};
 use dataplane::{Burst, Pool, Port, Time, TxQueue};
@@ -55,7 +53,6 @@ pub struct Pump {
     wire: WireEnd,
     queue: TxQueue,
     burst: Burst,
-    socket: PathBuf,
 }
 
 impl Pump {
@@ -80,45 +77,36 @@ impl Pump {
     }
 }
 
-impl Drop for Pump {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.socket);
-    }
-}
-
 impl Rig {
-    /// A node of one core over a memif, and what turns its other end between two passes.
-    pub fn over_memif(who: Who, conns: usize, response: Vec<u8>, shared: &Shared) -> (Rig, Pump) {
+    /// A node of one core over a pair of rings, what turns its other end between two passes, and the rings, which must go
+    /// last.
+    pub fn over_rings(
+        who: Who,
+        conns: usize,
+        response: Vec<u8>,
+        shared: &Shared,
+    ) -> (CrossedRings, Rig, Pump) {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(2, Ordering::Relaxed);
-        let socket = std::env::temp_dir().join(format!("millrace-rig-{}-{number}.sock", std::process::id()));
-        let open = |n: u32, role: &str, cells: u32, mac| {
-            let path = socket.display();
-            let device = format!("net_memif{n},role={role},socket-abstract=no,socket={path}");
-            let pool = DpdkPort::rx_buffers(eal(), cells, MTU, &[&device]).expect("memory").into_pool("rx");
-            let config = DpdkConfig { device: &device, mac: Some(mac), fallback_mac: mac, mtu: MTU };
-            (DpdkPort::open(eal(), &config, pool.clone(), 0).unwrap_or_else(|e| panic!("{e}")), pool)
+        let name = format!("rig{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let rings = CrossedRings::new(eal(), &name, 1).expect("memory");
+        let devices = [rings.device(0), rings.device(1)];
+        let open = |side: usize, pool: &Pool, mac| {
+            let config = DpdkConfig { device: &devices[side], mac: Some(mac), fallback_mac: mac, mtu: MTU };
+            DpdkPort::open(eal(), &config, pool.clone(), 0).unwrap_or_else(|e| panic!("{e}"))
         };
         let (program, cache) = program_of(&who, shared, 0);
         let core = core_over(program, cache, conns as u32, shared, 0, |cells| {
-            let (port, pool) = open(number, "server", cells, NODE_MAC);
-            (Box::new(Trusting(port)), pool)
+            let names = devices.each_ref().map(String::as_str);
+            let pool = DpdkPort::rx_buffers(eal(), cells, MTU, &names).expect("memory").into_pool("rx");
+            (Box::new(Trusting(open(0, &pool, NODE_MAC))), pool)
         });
+        let pool = core.ports().next().expect("a port").rx_pool().clone();
         let (near, far) = wire(2 * RIG_FRAMES, 1600);
-        let (port, _) = open(number + 1, "client", 1024, PEER_MAC);
-        let mut pump = Pump { port, wire: near, queue: TxQueue::new(64), burst: Burst::new(), socket };
+        let port = open(1, &pool, PEER_MAC);
+        let pump = Pump { port, wire: near, queue: TxQueue::new(64), burst: Burst::new() };
         let load = Load::new(far, conns, response);
         let segment = std::sync::Arc::clone(&shared.segment);
-        let mut rig = Rig { core, others: Vec::new(), load, segment, now: Time(1_000_000) };
-        // A connection that is not opened by a SYN is reset: then both ends are there.
-        let until = Instant::now() + Duration::from_secs(60);
-        rig.load.request(0, b"hello");
-        while rig.load.poll() == 0 {
-            rig.pass();
-            pump.turn(rig.now);
-            std::thread::yield_now();
-            assert!(Instant::now() < until, "the two ends do not find each other");
-        }
-        (rig, pump)
+        let rig = Rig { core, others: Vec::new(), load, segment, now: Time(1_000_000) };
+        (rings, rig, pump)
     }
 }
