@@ -74,6 +74,7 @@ mod dpdk {
         "rte_eal_(init|hotplug_add|hotplug_remove)",
         "rte_eth_dev_(adjust_nb_rx_tx_desc|close|configure|get_port_by_name|info_get|set_mtu|start|stop)",
         "rte_eth_(macaddr_get|promiscuous_disable|promiscuous_enable|stats_get)",
+        "rte_eth_dev_(socket_id|rss_hash_conf_get|rss_reta_query|rss_reta_update)",
         "rte_eth_(rx|tx)_queue_setup",
         "rte_mempool_(avail_count|create_empty|free|obj_iter|populate_default|set_ops_byname)",
         "rte_pktmbuf_(free_bulk|init|pool_init)",
@@ -82,13 +83,18 @@ mod dpdk {
         "rte_version",
     ];
     const TYPES: &[&str] = &[
-        "rte_eth_(conf|dev_info|stats)",
+        "rte_eth_(conf|dev_info|rss_conf|rss_reta_entry64|stats)",
         "rte_ether_addr",
         "rte_mbuf",
         "rte_mempool",
         "rte_pktmbuf_pool_private",
     ];
-    const CONSTANTS: &[&str] = &["RTE_MEMPOOL_F_NO_IOVA_CONTIG", "RTE_PKTMBUF_HEADROOM"];
+    const CONSTANTS: &[&str] = &[
+        "RTE_ETH_MQ_RX_RSS",
+        "RTE_ETH_RSS_NONFRAG_IPV[46]_TCP",
+        "RTE_MEMPOOL_F_NO_IOVA_CONTIG",
+        "RTE_PKTMBUF_HEADROOM",
+    ];
 
     /// Why there are no bindings.
     pub struct Failure {

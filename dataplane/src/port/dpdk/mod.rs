@@ -17,6 +17,8 @@
 mod device;
 mod eal;
 mod nic;
+#[allow(dead_code)]
+mod rss;
 
 use self::device::{Device, MBUFS, Staged};
 use self::eal::Bus;
