@@ -201,7 +201,7 @@ fn over_a_device_with_rss(device: Device) -> Node {
         node.cores[i % 3].connect(to.parse().unwrap(), ours.clone(), now).unwrap();
         let id = node.cores[i % 3].tcp().flows().last().unwrap();
         let tuple = node.cores[i % 3].tcp().tuple(id);
-        assert_eq!(stack::steer::owner(&tuple, Some(rss()), 3), i % 3);
+        assert_eq!(stack::steer::owner(tuple, Some(rss()), 3), i % 3);
         node.peer.connect(from.parse().unwrap(), theirs.clone(), now).unwrap();
     }
     node.finish();
