@@ -56,6 +56,7 @@ mod dpdk {
         "rte_hash",
         "rte_kvargs",
         "rte_mbuf",
+        "rte_mbuf_ext_shared_info",
         "rte_mempool",
         "rte_net",
         "rte_pci",
@@ -76,6 +77,7 @@ mod dpdk {
         "rte_eth_(macaddr_get|promiscuous_disable|promiscuous_enable|stats_get)",
         "rte_eth_dev_(socket_id|rss_hash_conf_get|rss_reta_query|rss_reta_update)",
         "rte_eth_(rx|tx)_queue_setup",
+        "rte_eth_tx_done_cleanup",
         "rte_mempool_(avail_count|create_empty|free|obj_iter|populate_default|set_ops_byname)",
         "rte_pktmbuf_(free_bulk|init|pool_init)",
         "rte_strerror",
@@ -92,6 +94,8 @@ mod dpdk {
     const CONSTANTS: &[&str] = &[
         "RTE_ETH_MQ_RX_RSS",
         "RTE_ETH_RSS_NONFRAG_IPV[46]_TCP",
+        "RTE_ETH_(RX|TX)_OFFLOAD_.*",
+        "RTE_MBUF_F_(EXTERNAL|INDIRECT|RX_.*|TX_.*)",
         "RTE_MEMPOOL_F_NO_IOVA_CONTIG",
         "RTE_PKTMBUF_HEADROOM",
     ];
