@@ -91,6 +91,13 @@ fn step(what: &str, rc: c_int) -> Result<(), String> {
     }
 }
 
+fn too_few_queues(room: u16, cores: u16) -> String {
+    let (n, s) = if room == 1 { ("one".to_owned(), "") } else { (room.to_string(), "s") };
+    format!(
+        "it has {n} queue{s} each way, and the node has {cores} cores; list {n} in \"cores\", or take another device"
+    )
+}
+
 impl Device {
     /// Takes the device `name` with `args` and configures it for `queues` queues each way and IP packets of up to `mtu`.
     /// `secret`: random bytes for its RSS.
@@ -125,10 +132,7 @@ impl Device {
         }
         let room = device.abilities.queues_max;
         if room < queues {
-            let (n, s) = if room == 1 { ("one".to_owned(), "") } else { (room.to_string(), "s") };
-            return Err(format!(
-                "it has {n} queue{s} each way, and the node has {queues} cores; list {n} in \"cores\", or take another device"
-            ));
+            return Err(too_few_queues(room, queues));
         }
         device.rss = rss::plan(device.abilities.spreads, queues, secret);
         device.configure(mtu, queues)?;
@@ -306,5 +310,15 @@ pub(super) fn missed(port: u16) -> u64 {
 impl Drop for Device {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn too_few_queues() {
+        let expected = "it has one queue each way, and the node has 2 cores; list one in \"cores\", or take another device";
+        assert_eq!(super::too_few_queues(1, 2), expected);
+        assert!(super::too_few_queues(4, 8).starts_with("it has 4 queues each way"));
     }
 }
