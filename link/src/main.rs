@@ -22,7 +22,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
-use dataplane::port::link::Faults;
 
 use end::Place;
 
@@ -43,14 +42,14 @@ Ends on SIGTERM, SIGINT or after --for, with a report. Exit code: 0; 1 when the 
 of the round trip's delay, or frames lost outside of the model); 2 usage; 3 an end cannot be opened.";
 
 #[derive(Parser)]
-#[command(name = "millrace-link", about = "A link with faults between two network interfaces", after_help = AFTER)]
+#[command(name = "millrace-link", version, about = "A link with faults between two network interfaces", after_help = AFTER)]
 #[command(override_usage = "millrace-link [OPTIONS] A B [WORD]...", after_long_help = format!("{}\n\n{AFTER}", words::HELP))]
 struct Cli {
     /// One end: [NAMESPACE/]INTERFACE or [NAMESPACE/]tap:NAME
     a: String,
     /// The other
     b: String,
-    /// What both directions do, like `rate 100mbit delay 10ms` (--help tells all words)
+    /// What the link does, like `rate 100mbit delay 10ms` (--help tells all words)
     words: Vec<String>,
     /// What the direction from A to B does, on top of that
     #[arg(long, value_name = "WORDS", default_value = "")]
@@ -104,16 +103,10 @@ fn say(text: &str) {
     let _ = out.flush();
 }
 
-fn faults(cli: &Cli, own: &str) -> Result<Faults, String> {
-    let mut faults = Faults::default();
-    words::read(&mut faults, &cli.words.join(" "))?;
-    words::read(&mut faults, own)?;
-    Ok(words::with_default_limit(faults))
-}
-
 fn run(cli: &Cli) -> Result<u8, (u8, String)> {
     let usage = |e| (USAGE, e);
-    let (up, down) = (faults(cli, &cli.up).map_err(usage)?, faults(cli, &cli.down).map_err(usage)?);
+    let words = format!("{} up {} down {}", cli.words.join(" "), cli.up, cli.down);
+    let (up, down) = words::read_both(&words).map_err(usage)?;
     let places = (Place::parse(&cli.a).map_err(usage)?, Place::parse(&cli.b).map_err(usage)?);
     if cli.every_ns == 0 {
         return Err(usage(

@@ -20,14 +20,37 @@ What a direction does, in any order, later words override earlier ones:
   corrupt 0.1%          one to three bits of a 16-bit word flip behind the Ethernet header, which checksums must find;
                         a frame that is not IP is dropped instead, as its check sequence would have been wrong
   mtu 1400              longer packets (without the Ethernet header) are dropped silently
+Words behind `up` are for the direction from A to B alone, those behind `down` for the other, behind `both` for both
+again: delay 10ms up rate 10mbit down rate 100mbit loss 0.1%
 Whether a frame is lost, held back, sent twice or damaged depends on the seed and on how many came before it, on
 nothing else.";
 
-/// Reads words on top of `faults`.
+/// Reads words for both directions; those behind `up` or `down` are for one.
 ///
 /// # Errors
 /// Says which word is wrong, and what would be right.
-pub fn read(faults: &mut Faults, words: &str) -> Result<(), String> {
+pub fn read_both(words: &str) -> Result<(Faults, Faults), String> {
+    let (mut up, mut down, mut to) = (String::new(), String::new(), "both");
+    for word in words.split_whitespace() {
+        if ["up", "down", "both"].contains(&word) {
+            to = word;
+            continue;
+        }
+        for (direction, list) in [("up", &mut up), ("down", &mut down)] {
+            if to == "both" || to == direction {
+                list.push_str(word);
+                list.push(' ');
+            }
+        }
+    }
+    let mut faults = (Faults::default(), Faults::default());
+    read(&mut faults.0, &up)?;
+    read(&mut faults.1, &down)?;
+    Ok((with_default_limit(faults.0), with_default_limit(faults.1)))
+}
+
+/// Reads words on top of `faults`; says which word is wrong, and what would be right.
+fn read(faults: &mut Faults, words: &str) -> Result<(), String> {
     let mut words = words.split_whitespace().peekable();
     while let Some(word) = words.next() {
         let mut value = |what: &str| words.next().ok_or_else(|| format!("\"{word}\" needs {what} behind it"));
@@ -89,7 +112,7 @@ pub fn read(faults: &mut Faults, words: &str) -> Result<(), String> {
 }
 
 /// A rate without a limit fills the sender's memory instead of its queue.
-pub fn with_default_limit(mut faults: Faults) -> Faults {
+fn with_default_limit(mut faults: Faults) -> Faults {
     if faults.rate_bps != 0 && faults.queue_bytes == 0 && faults.queue_ns == 0 {
         faults.queue_ns = 100_000_000;
     }
@@ -295,6 +318,22 @@ mod tests {
         assert_eq!(limit("rate 1mbit"), (0, 100_000_000));
         assert_eq!(limit("rate 1mbit limit 9kb"), (9216, 0));
         assert_eq!(limit("delay 1ms"), (0, 0));
+    }
+
+    #[test]
+    fn directions_have_words_of_their_own() {
+        let told = |words| {
+            let (up, down) = read_both(words).expect(words);
+            (tell(&up), tell(&down))
+        };
+        let both = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(told(""), both("unimpaired", "unimpaired"));
+        assert_eq!(told("delay 1ms"), both("delay 1ms", "delay 1ms"));
+        assert_eq!(
+            told("delay 1ms up rate 1mbit limit 9kb down rate 2mbit both loss 1%"),
+            both("rate 1mbit limit 9kb delay 1ms loss 1%", "rate 2mbit limit 100ms delay 1ms loss 1%")
+        );
+        assert!(read_both("up delay").is_err());
     }
 
     #[test]
