@@ -31,8 +31,10 @@ gone() {
 start() {
     local ns=$1 pidfile=$2 log=$3
     shift 3
+    # Here, not when the shell in the background gets to it: nobody shall read what an earlier one said.
+    : >"$log"
     # shellcheck disable=SC2016
-    setsid ip netns exec "$ns" sh -c 'echo $$ >"$1"; shift; exec "$@"' - "$pidfile" "$@" </dev/null >"$log" 2>&1 &
+    setsid ip netns exec "$ns" sh -c 'echo $$ >"$1"; shift; exec "$@"' - "$pidfile" "$@" </dev/null >>"$log" 2>&1 &
 }
 
 stop() { # NAME PIDFILE NAMESPACE SIGNAL SECONDS
