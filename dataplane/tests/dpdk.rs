@@ -10,7 +10,7 @@ use dataplane::core_loop::{Core, Pipeline};
 use dataplane::counters::{Segment, Snapshot};
 use dataplane::pcapng::{PcapReader, PcapWriter};
 use dataplane::port::PortStats;
-use dataplane::port::dpdk::{CrossedRings, DpdkConfig, DpdkPort, Eal, EalConfig};
+use dataplane::port::dpdk::{CrossedRings, DpdkConfig, DpdkPort, DpdkSeat, Eal, EalConfig, KEY_BYTES_MAX};
 use dataplane::{BURST_MAX, Burst, Counters, Ctr, Pool, Port, Time, TxQueue};
 use hugepages::PagePolicy;
 
@@ -19,10 +19,10 @@ const MTU: u16 = 1500;
 
 /// Room for the ports of all tests at once.
 fn eal() -> Eal {
-    let buffers_bytes = 10 * DpdkPort::buffers_bytes(2048, MTU, &["net_null"]);
+    let buffers_bytes = 14 * DpdkPort::buffers_bytes(2048, MTU, &["net_null"]);
     let huge = std::env::var("MILLRACE_DPDK_HUGEPAGES").is_ok_and(|v| v == "1");
     let pages = if huge { PagePolicy::HugeOnly } else { PagePolicy::NormalOnly };
-    Eal::start(&EalConfig { buffers_bytes, pages, args: Vec::new() }).expect("EAL")
+    Eal::start(&EalConfig { buffers_bytes, pages, nics: Vec::new(), args: Vec::new() }).expect("EAL")
 }
 
 /// Cells of ours.
@@ -32,7 +32,7 @@ fn cells(n: u32) -> Pool {
 
 /// Cells that are mbufs, for one device.
 fn mbufs(n: u32) -> Pool {
-    DpdkPort::rx_buffers(eal(), n, MTU, &["net_null"]).expect("memory").into_pool("rx")
+    DpdkPort::rx_buffers(eal(), n, MTU, &["net_null"], None).expect("memory").into_pool("rx")
 }
 
 fn try_open(device: &str, pool: &Pool) -> Result<DpdkPort, String> {
@@ -285,7 +285,7 @@ fn a_chain_to_a_driver_that_takes_none_is_one_copy() {
 #[test]
 fn jumbo_frames_are_one_segment_each_way() {
     const JUMBO: u16 = 9198;
-    let rx = DpdkPort::rx_buffers(eal(), 64, JUMBO, &["net_ring9"]).expect("memory").into_pool("rx");
+    let rx = DpdkPort::rx_buffers(eal(), 64, JUMBO, &["net_ring9"], None).expect("memory").into_pool("rx");
     let large = Pool::reserve("large", 16, 16 << 10, PagePolicy::NormalOnly).expect("memory");
     let config = DpdkConfig { device: "net_ring9", mac: None, fallback_mac: MAC, mtu: JUMBO };
     let mut port = DpdkPort::open(eal(), &config, rx.clone(), 0).expect("a port");
@@ -489,16 +489,21 @@ fn a_packet_that_fits_no_mbuf_is_an_error_of_its_own() {
 }
 
 #[test]
-fn a_device_can_be_opened_again_and_again() {
-    let (rx, pool) = (mbufs(64), cells(64));
-    for _ in 0..30 {
-        let mut port = open("net_ring5", &rx);
-        let mut queue = queue(&pool, (0..40).map(|n| frame(n, 100)));
-        assert_eq!(port.tx_burst(&mut queue, Time(0)), 40);
-        let mut burst = Burst::new();
-        assert_eq!(port.rx_burst(&mut burst, Time(0)), 40);
-        assert_eq!(port.close(), 0);
-    }
+fn a_device_with_too_few_queues_or_cores_is_not_started() {
+    let config = |device| DpdkConfig { device, mac: None, fallback_mac: MAC, mtu: MTU };
+    let e =
+        DpdkSeat::take(eal(), &config("net_null8"), 2000, &[0; KEY_BYTES_MAX]).err().expect("not so many");
+    assert!(
+        e.contains("it has 1024 queues each way, and the node has 2000 cores; list 1024 in \"cores\""),
+        "{e}"
+    );
+    // A core that fails before it takes its queue must not leave the others waiting.
+    let mut seats = DpdkSeat::take(eal(), &config("net_null9"), 2, &[0; KEY_BYTES_MAX]).expect("two");
+    drop(seats.pop());
+    let e = seats.pop().expect("the other").open(mbufs(64), 0).err().expect("never started");
+    assert!(e.contains("another core did not take its queue"), "{e}");
+    // And the device is free again.
+    assert_eq!(open("net_null9", &mbufs(64)).close(), 0);
 }
 
 #[test]
@@ -508,7 +513,9 @@ fn what_cannot_be_opened_says_why_and_harms_nothing() {
         ("net_nonesuch0", "cannot open DPDK's net_nonesuch0"),
         ("net_pcap7,rx_pcap=/nowhere/at/all.pcap", "look whether the file is there"),
         ("net_null7,colour=red", "look at its arguments"),
-        ("0000:3b:00.0", "not a virtual device"),
+        ("ffff:ff:1f.7", "cannot open DPDK's ffff:ff:1f.7"),
+        ("nosuchif0", "there is no interface nosuchif0"),
+        ("net_Tap0", "not a device of DPDK's"),
     ] {
         let e = try_open(device, &pool).err().unwrap_or_else(|| panic!("{device} was opened"));
         assert!(e.contains(word), "{e}");

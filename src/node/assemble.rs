@@ -53,6 +53,8 @@ pub struct CorePlan {
     pub limits: Limits,
     /// Where the core's lines of the access log go.
     pub lines: LineWriter,
+    /// Its queues of DPDK's devices.
+    pub seats: dpdk::Seats,
     /// For a `host` port: the wire to its bridge, and the bridge's and our MAC.
     pub host_wire: Option<(WireEnd, Mac, Mac)>,
     /// Orders from the control side.
@@ -191,9 +193,10 @@ fn announced(config: &Config) -> bool {
 /// One sentence, with the mend.
 pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> {
     let CorePlan { core, bells, post, config, limits, host_wire, orders, counters, keys, pages, .. } = plan;
+    let mut seats = plan.seats;
     let mtu = mtu(&config);
     let pool = |name, n, bytes| Pool::reserve(name, n, bytes, pages).map_err(|e| e.to_string());
-    let rx = match dpdk::rx_pool(&config, &limits, pages)? {
+    let rx = match dpdk::rx_pool(&config, &limits, &seats)? {
         Some(pool) => pool,
         None => pool("rx", limits.rx_cells, rx_cell_bytes(mtu))?,
     };
@@ -217,9 +220,7 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
                     .map_err(|e| e.to_string())?;
                 (Box::new(tap), None)
             }
-            PortKind::Dpdk { device } => {
-                (dpdk::open(&config, pages, p, device, own_mac(device), rx.clone(), number)?, None)
-            }
+            PortKind::Dpdk { .. } => (dpdk::open(&mut seats, p, rx.clone(), number)?, None),
             PortKind::Host => {
                 let (end, mac, bridge) = wire.take().ok_or("only one host port can be had")?;
                 let port = MemPort::new(end, rx.clone(), mac, p.mtu, number)
@@ -241,6 +242,7 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
         }
         iface.peer_mac = peer_mac;
         iface.tx_checksum_offload = facts.tx_checksum_offload;
+        iface.rss = facts.rss.clone();
         iface.vlan = p.vlan.unwrap_or(dataplane::buf::NO_VLAN);
         for a in &p.addresses {
             if !iface.add(a.address, a.prefix_len) {
@@ -327,7 +329,7 @@ fn describe_pages(r: &Region) -> String {
 }
 
 /// A locally administered address that stays the same for a device name.
-fn own_mac(device: &str) -> Mac {
+pub(super) fn own_mac(device: &str) -> Mac {
     let mut h = 0xcbf2_9ce4_8422_2325u64;
     for b in device.bytes() {
         h = (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3);

@@ -34,7 +34,7 @@ use dataplane::counters::{NodeState, Segment};
 use dataplane::mail::Post;
 use dataplane::port::mem;
 use dataplane::{Bells, Clock, Ctr};
-use hugepages::{PagePolicy, human_bytes};
+use hugepages::human_bytes;
 use l7::cache::policy::hash::HashKeys;
 use l7::cache::store::{Store, StoreConfig};
 use l7::proxy::Program;
@@ -104,7 +104,7 @@ impl Node {
     pub fn start(mut config: Config) -> Result<Node, String> {
         let rundir = RunDir::create(&config.node.name).map_err(|e| e.to_string())?;
         // Before the cores: what it starts may run wherever this thread may.
-        dpdk::start(&config, PagePolicy::Best)?;
+        let eal = dpdk::start(&config)?;
         let cores = assemble::cores(&config);
         let segment = Segment::create(&rundir.counters(), cores)
             .map_err(|e| format!("cannot make {}: {e}", rundir.counters().display()))?;
@@ -148,8 +148,10 @@ impl Node {
             .then(|| Post::new(assemble::MAIL_LETTERS, assemble::frame_bytes(&config), Arc::clone(&bells)));
         // The same on all cores: a connection's hash, and with it its ISN, do not depend on where it lands.
         let keys = secrets()?;
+        // After the node, which waits for cores that wait for those without a seat: dropped before it.
+        let seats = dpdk::take(&config, eal, assemble::own_mac)?;
         let mut reports = Vec::new();
-        for ((core, orders), lines) in all_orders.into_iter().enumerate().zip(lines) {
+        for (((core, orders), lines), seats) in all_orders.into_iter().enumerate().zip(lines).zip(seats) {
             let plan = CorePlan {
                 core,
                 bells: Arc::clone(&bells),
@@ -160,11 +162,12 @@ impl Node {
                 limits: limits.clone(),
                 lines,
                 log_seed: log_seed.wrapping_add((core as u64) << 48),
+                seats,
                 host_wire: wires.next().map(|wire| (wire, NODE_MAC, BRIDGE_MAC)),
                 orders,
                 counters: segment.writer(core),
                 keys,
-                pages: PagePolicy::Best,
+                pages: config.node.pages,
             };
             reports.push(node.start_core(plan, &clock)?);
         }
@@ -293,7 +296,7 @@ fn shared_cache(config: &Config, cores: usize, bells: &Arc<Bells>) -> Result<Opt
     store.pinned_bytes_max = c.pinned_bytes_max;
     let bells = Arc::clone(bells);
     let wake = Box::new(move |core: usize| bells.ring(core));
-    let store = Store::reserve(store, PagePolicy::Best, wake)
+    let store = Store::reserve(store, config.node.pages, wake)
         .map_err(|e| format!("{e}; lower [cache] memory, or [node] memory"))?;
     Ok(Some(SharedCache { store, keys: HashKeys(d, e) }))
 }
@@ -310,7 +313,7 @@ fn take_chosen_ports(config: &mut Config, chosen: &[SocketAddr]) {
     }
 }
 
-fn secrets() -> Result<[u64; 4], String> {
+pub(crate) fn secrets() -> Result<[u64; 4], String> {
     let mut bytes = [0u8; 32];
     let mut at = 0;
     while at < bytes.len() {

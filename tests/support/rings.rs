@@ -18,7 +18,8 @@ const MTU: u16 = 1500;
 fn eal() -> Eal {
     let huge = std::env::var("MILLRACE_DPDK_HUGEPAGES").is_ok_and(|v| v == "1");
     let pages = if huge { PagePolicy::HugeOnly } else { PagePolicy::NormalOnly };
-    Eal::start(&EalConfig { buffers_bytes: 256 << 20, pages, args: Vec::new() }).expect("EAL")
+    Eal::start(&EalConfig { buffers_bytes: 256 << 20, pages, nics: Vec::new(), args: Vec::new() })
+        .expect("EAL")
 }
 
 /// A port whose frames are not verified: the load leaves their checksums blank.
@@ -97,7 +98,7 @@ impl Rig {
         let (program, cache) = program_of(&who, shared, 0);
         let core = core_over(program, cache, conns as u32, shared, 0, |cells| {
             let names = devices.each_ref().map(String::as_str);
-            let pool = DpdkPort::rx_buffers(eal(), cells, MTU, &names).expect("memory").into_pool("rx");
+            let pool = DpdkPort::rx_buffers(eal(), cells, MTU, &names, None).expect("memory").into_pool("rx");
             (Box::new(Trusting(open(0, &pool, NODE_MAC))), pool)
         });
         let pool = core.ports().next().expect("a port").rx_pool().clone();

@@ -1,4 +1,5 @@
-//! A device of DPDK's: made, set up, started, asked, stopped and removed. What it carries goes by `rx.rs` and `tx.rs`.
+//! A device of DPDK's: made, set up with a queue each way for each core, started, asked, stopped and removed. What it
+//! carries goes by `rx.rs` and `tx.rs`.
 #![allow(unsafe_code)] // Calls of libdpdk; each says what it rests on.
 
 use std::ffi::{CStr, CString, c_int};
@@ -6,9 +7,11 @@ use std::ptr::NonNull;
 
 use dpdk_sys as sys;
 
-use super::eal::{Eal, text};
+use super::eal::{Bus, Eal, text};
+use super::rss::{self, GROUP, HASHED, KEY_BYTES_MAX, Offered, Plan, TABLE_MAX};
 use super::rx::{HASH, L3_MASK, L4_MASK};
 use crate::port::Mac;
+use crate::rss::Rss;
 
 /// What is asked for; a driver may have less.
 const RING_SLOTS: u16 = 1024;
@@ -22,12 +25,17 @@ const RX_CHECKSUMS: u64 = (sys::RTE_ETH_RX_OFFLOAD_IPV4_CKSUM
 const RX_HASH: u64 = sys::RTE_ETH_RX_OFFLOAD_RSS_HASH as u64;
 const TX_CHAINS: u64 = sys::RTE_ETH_TX_OFFLOAD_MULTI_SEGS as u64;
 
-/// One device with a queue each way.
+/// One device with a queue each way for each core.
 pub(super) struct Device {
     eal: Eal,
+    bus: Bus,
     name: CString,
     port: u16,
     abilities: Abilities,
+    rx_slots: u16,
+    tx_slots: u16,
+    /// How it is to spread frames over its queues.
+    rss: Option<Plan>,
     started: bool,
     promiscuous: bool,
     open: bool,
@@ -40,6 +48,9 @@ pub(super) struct Abilities {
     pub(super) driver: String,
     rx_offloads: u64,
     tx_offloads: u64,
+    /// Queues each way.
+    queues_max: u16,
+    spreads: Offered,
 }
 
 impl Abilities {
@@ -72,25 +83,44 @@ pub(super) fn mbufs_held(device: &str) -> u32 {
     if device.starts_with("net_af_xdp") { 4 * 2048 } else { 2 * u32::from(RING_SLOTS) }
 }
 
+/// What a call of libdpdk gave, as a sentence when it failed.
+fn step(what: &str, rc: c_int) -> Result<(), String> {
+    match rc {
+        0.. => Ok(()),
+        _ => Err(format!("{what}: {}", text(-rc))),
+    }
+}
+
+fn too_few_queues(room: u16, cores: u16) -> String {
+    let (n, s) = if room == 1 { ("one".to_owned(), "") } else { (room.to_string(), "s") };
+    format!(
+        "it has {n} queue{s} each way, and the node has {cores} cores; list {n} in \"cores\", or take another device"
+    )
+}
+
 impl Device {
-    /// Makes the virtual device `name` with `args` and starts it, to receive into mbufs of `mempool` and for IP packets of
-    /// up to `mtu`.
+    /// Takes the device `name` with `args` and configures it for `queues` queues each way and IP packets of up to `mtu`.
+    /// `secret`: random bytes for its RSS.
     pub(super) fn open(
         eal: Eal,
-        name: &str,
-        args: &str,
+        (bus, name, args): (Bus, &str, &str),
         mtu: u16,
-        mempool: NonNull<sys::rte_mempool>,
+        queues: u16,
+        secret: &[u8; KEY_BYTES_MAX],
     ) -> Result<Device, String> {
         let c_string = |s: &str| CString::new(s).map_err(|_| "it has a zero byte in it".to_owned());
         let (c_name, c_args) = (c_string(name)?, c_string(args)?);
-        let port = eal.add_vdev(&c_name, &c_args)?;
+        let port = eal.add(bus, &c_name, &c_args)?;
         // From here on its Drop cleans up.
         let mut device = Device {
             eal,
+            bus,
             name: c_name,
             port,
             abilities: Abilities::default(),
+            rx_slots: RING_SLOTS,
+            tx_slots: RING_SLOTS,
+            rss: None,
             started: false,
             promiscuous: false,
             open: true,
@@ -100,8 +130,12 @@ impl Device {
             // It says that it takes any, and gives its peer offsets within EAL's memory.
             device.abilities.tx_offloads &= !TX_CHAINS;
         }
-        device.start(mtu, mempool)?;
-        device.started = true;
+        let room = device.abilities.queues_max;
+        if room < queues {
+            return Err(too_few_queues(room, queues));
+        }
+        device.rss = rss::plan(device.abilities.spreads, queues, secret);
+        device.configure(mtu, queues)?;
         Ok(device)
     }
 
@@ -117,16 +151,22 @@ impl Device {
                 true => "unknown driver".to_owned(),
                 false => CStr::from_ptr(info.driver_name).to_string_lossy().into_owned(),
             };
-            Ok(Abilities { driver, rx_offloads: info.rx_offload_capa, tx_offloads: info.tx_offload_capa })
+            Ok(Abilities {
+                driver,
+                rx_offloads: info.rx_offload_capa,
+                tx_offloads: info.tx_offload_capa,
+                queues_max: info.max_rx_queues.min(info.max_tx_queues),
+                spreads: Offered {
+                    hashes: info.flow_type_rss_offloads,
+                    key_bytes: info.hash_key_size.into(),
+                    table: info.reta_size.into(),
+                },
+            })
         }
     }
 
-    fn start(&self, mtu: u16, mempool: NonNull<sys::rte_mempool>) -> Result<(), String> {
+    fn configure(&mut self, mtu: u16, queues: u16) -> Result<(), String> {
         let port = self.port;
-        let step = |what: &str, rc: c_int| match rc {
-            0.. => Ok(()),
-            _ => Err(format!("{what}: {}", text(-rc))),
-        };
         let mut conf = sys::rte_eth_conf::default();
         conf.rxmode.mtu = mtu.into();
         if self.abilities.rx_checksums() {
@@ -134,30 +174,90 @@ impl Device {
         }
         conf.rxmode.offloads |= self.abilities.rx_offloads & RX_HASH;
         conf.txmode.offloads |= self.abilities.tx_offloads & TX_CHAINS;
-        let (mut rx_slots, mut tx_slots) = (RING_SLOTS, RING_SLOTS);
-        // SAFETY: EAL runs, the port is ours and not started; `conf` and the numbers outlive the calls; the queues' own
-        // settings are left to the driver (null); the mempool outlives the port.
+        if let Some(plan) = &mut self.rss {
+            conf.rxmode.mq_mode = sys::rte_eth_rx_mq_mode_RTE_ETH_MQ_RX_RSS;
+            let rss = &mut conf.rx_adv_conf.rss_conf;
+            (rss.rss_key, rss.rss_key_len) = (plan.key.as_mut_ptr(), plan.key.len() as u8);
+            rss.rss_hf = HASHED;
+        }
+        // SAFETY: EAL runs, the port is ours and not started; `conf`, the key that it points to and the numbers outlive the
+        // calls.
         unsafe {
             step(
-                "it takes no queue, or no such MTU",
-                sys::rte_eth_dev_configure(port, 1, 1, &raw const conf),
+                "it does not take these queues, or no such MTU",
+                sys::rte_eth_dev_configure(port, queues, queues, &raw const conf),
             )?;
             step(
                 "its queues",
-                sys::rte_eth_dev_adjust_nb_rx_tx_desc(port, &raw mut rx_slots, &raw mut tx_slots),
+                sys::rte_eth_dev_adjust_nb_rx_tx_desc(port, &raw mut self.rx_slots, &raw mut self.tx_slots),
             )?;
-            let any = SOCKET_ANY as u32;
-            let rc = sys::rte_eth_rx_queue_setup(port, 0, rx_slots, any, std::ptr::null(), mempool.as_ptr());
-            step("its rx queue", rc)?;
-            let rc = sys::rte_eth_tx_queue_setup(port, 0, tx_slots, any, std::ptr::null());
-            step("its tx queue", rc)?;
             // Devices without an MTU of their own say so (ENOTSUP); the frames' length is looked at in any case.
             let rc = sys::rte_eth_dev_set_mtu(port, mtu);
             if rc != -libc::ENOTSUP {
                 step("its MTU", rc)?;
             }
-            step("it does not start", sys::rte_eth_dev_start(port))
+            Ok(())
         }
+    }
+
+    /// Sets up one of its queues each way, to receive into mbufs of `mempool`, which must outlive the device.
+    pub(super) fn set_up(&self, queue: u16, mempool: NonNull<sys::rte_mempool>) -> Result<(), String> {
+        let (port, node) = (self.port, self.node().unwrap_or(SOCKET_ANY) as u32);
+        // SAFETY: EAL runs, the port is ours and not started; the queues' own settings are left to the driver (null); the
+        // mempool is as the caller says.
+        unsafe {
+            let pool = mempool.as_ptr();
+            let rc = sys::rte_eth_rx_queue_setup(port, queue, self.rx_slots, node, std::ptr::null(), pool);
+            step("its rx queue", rc)?;
+            let rc = sys::rte_eth_tx_queue_setup(port, queue, self.tx_slots, node, std::ptr::null());
+            step("its tx queue", rc)
+        }
+    }
+
+    /// Starts it, all of its queues being set up. Gives its RSS, where that can be relied on.
+    pub(super) fn start(&mut self, promiscuous: bool) -> Result<Option<Rss>, String> {
+        // SAFETY: the port is ours.
+        step("it does not start", unsafe { sys::rte_eth_dev_start(self.port) })?;
+        self.started = true;
+        if promiscuous {
+            // Virtual devices that cannot do this take every frame anyway. SAFETY: the port is ours.
+            self.promiscuous = unsafe { sys::rte_eth_promiscuous_enable(self.port) } == 0;
+        }
+        Ok(self.rss.as_ref().and_then(|plan| self.write_table(plan)))
+    }
+
+    /// Writes the indirection table, and reads it and the key back.
+    fn write_table(&self, plan: &Plan) -> Option<Rss> {
+        let mut groups = [sys::rte_eth_rss_reta_entry64::default(); TABLE_MAX / GROUP];
+        let groups = &mut groups[..plan.table.len().div_ceil(GROUP)];
+        for (group, entries) in groups.iter_mut().zip(plan.table.chunks(GROUP)) {
+            group.mask = u64::MAX >> (GROUP - entries.len());
+            group.reta[..entries.len()].copy_from_slice(entries);
+        }
+        let size = plan.table.len() as u16;
+        let mut key = [0; KEY_BYTES_MAX];
+        let mut conf = sys::rte_eth_rss_conf::default();
+        (conf.rss_key, conf.rss_key_len) = (key.as_mut_ptr(), plan.key.len() as u8);
+        // SAFETY: the port is ours; the groups have `size` entries, the key has room for as much as the device has.
+        let done = unsafe {
+            sys::rte_eth_dev_rss_reta_update(self.port, groups.as_mut_ptr(), size) == 0 && {
+                groups.iter_mut().for_each(|group| group.reta.fill(u16::MAX));
+                sys::rte_eth_dev_rss_reta_query(self.port, groups.as_mut_ptr(), size) == 0
+                    && sys::rte_eth_dev_rss_hash_conf_get(self.port, &raw mut conf) == 0
+            }
+        };
+        let table: Vec<u16> = groups.iter().flat_map(|g| g.reta).take(plan.table.len()).collect();
+        if !done || conf.rss_hf & HASHED != HASHED {
+            return None;
+        }
+        rss::confirm(plan, key.get(..conf.rss_key_len.into())?, &table)
+    }
+
+    /// The NUMA node that it is on, where there are several.
+    pub(super) fn node(&self) -> Option<c_int> {
+        // SAFETY: the port is ours.
+        let node = unsafe { sys::rte_eth_dev_socket_id(self.port) };
+        (node >= 0 && self.eal.hugepages()).then_some(node)
     }
 
     /// DPDK's number for it.
@@ -178,48 +278,47 @@ impl Device {
         mac.addr_bytes
     }
 
-    /// Takes frames to any address. Gives `false` where the device does not filter by address anyway (or cannot say).
-    pub(super) fn be_promiscuous(&mut self) -> bool {
-        // SAFETY: the port is ours.
-        self.promiscuous = unsafe { sys::rte_eth_promiscuous_enable(self.port) } == 0;
-        self.promiscuous
-    }
-
-    /// Frames that the device had to drop because nobody fetched them in time.
-    pub(super) fn missed(&self) -> u64 {
-        let mut stats = sys::rte_eth_stats::default();
-        // SAFETY: the port is ours; a place for the counts.
-        match unsafe { sys::rte_eth_stats_get(self.port, &raw mut stats) } {
-            0 => stats.imissed,
-            _ => 0,
-        }
-    }
-
-    /// Whether it runs.
-    pub(super) fn is_started(&self) -> bool {
-        self.started
-    }
-
     /// Stops and removes the device.
     pub(super) fn close(&mut self) {
         if !std::mem::take(&mut self.open) {
             return;
         }
-        self.started = false;
         // SAFETY: the port is ours, and nobody polls it any more.
         unsafe {
             if self.promiscuous {
                 sys::rte_eth_promiscuous_disable(self.port);
             }
-            sys::rte_eth_dev_stop(self.port);
+            if std::mem::take(&mut self.started) {
+                sys::rte_eth_dev_stop(self.port);
+            }
             sys::rte_eth_dev_close(self.port);
         }
-        self.eal.remove_vdev(&self.name);
+        self.eal.remove(self.bus, &self.name);
+    }
+}
+
+/// Frames that the device with this number had to drop because nobody fetched them in time. It must be open.
+pub(super) fn missed(port: u16) -> u64 {
+    let mut stats = sys::rte_eth_stats::default();
+    // SAFETY: the port is open; a place for the counts. Whoever polls a queue may ask.
+    match unsafe { sys::rte_eth_stats_get(port, &raw mut stats) } {
+        0 => stats.imissed,
+        _ => 0,
     }
 }
 
 impl Drop for Device {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn too_few_queues() {
+        let expected = "it has one queue each way, and the node has 2 cores; list one in \"cores\", or take another device";
+        assert_eq!(super::too_few_queues(1, 2), expected);
+        assert!(super::too_few_queues(4, 8).starts_with("it has 4 queues each way"));
     }
 }

@@ -59,13 +59,20 @@ impl Mbufs {
         u64::from(cells + in_devices + IN_CACHES) * (each as u64 + 64)
     }
 
-    /// Makes a mempool of mbufs with `room` bytes of buffer, for `cells` cells and what devices hold.
+    /// Makes a mempool of mbufs with `room` bytes of buffer, for `cells` cells and what devices hold; on a NUMA node, if it
+    /// is given.
     ///
     /// # Errors
     /// One sentence.
-    pub fn reserve(_eal: Eal, cells: u32, in_devices: u32, room: u16) -> Result<Mbufs, String> {
+    pub fn reserve(
+        _eal: Eal,
+        cells: u32,
+        in_devices: u32,
+        room: u16,
+        node: Option<i32>,
+    ) -> Result<Mbufs, String> {
         let total = cells + in_devices + IN_CACHES;
-        Ok(Mbufs { mempool: mempool(total, HEADER_BYTES as u16, room)?, cells, total, room })
+        Ok(Mbufs { mempool: mempool(total, HEADER_BYTES as u16, room, node)?, cells, total, room })
     }
 
     /// The pool of this thread's core over it.
@@ -233,7 +240,12 @@ pub(super) fn free(mbufs: &mut [*mut sys::rte_mbuf]) {
 
 /// As `rte_pktmbuf_pool_create`, but without asking for buffers that are whole in physical memory: with normal pages
 /// that would put each on a page of its own and halve the throughput.
-pub(super) fn mempool(count: u32, private_area: u16, room: u16) -> Result<NonNull<sys::rte_mempool>, String> {
+pub(super) fn mempool(
+    count: u32,
+    private_area: u16,
+    room: u16,
+    node: Option<c_int>,
+) -> Result<NonNull<sys::rte_mempool>, String> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let failed = |what: &str| format!("no mbufs ({what}): {}", last_error());
     let name = format!("millrace-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -254,7 +266,7 @@ pub(super) fn mempool(count: u32, private_area: u16, room: u16) -> Result<NonNul
             element,
             CACHE,
             private_bytes,
-            SOCKET_ANY,
+            node.unwrap_or(SOCKET_ANY),
             sys::RTE_MEMPOOL_F_NO_IOVA_CONTIG,
         );
         let pool = NonNull::new(pool).ok_or_else(|| failed("made"))?;

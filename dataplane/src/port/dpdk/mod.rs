@@ -1,4 +1,4 @@
-//! `dpdk`: a device of DPDK's, today any of its virtual ones, with one queue each way. Cargo's feature `dpdk`.
+//! `dpdk`: a device of DPDK's, a NIC or a virtual one, with a queue each way for each core. Cargo's feature `dpdk`.
 //!
 //! ```text
 //!  driver ──► mbufs ══ are our cells ══► core          no copy: `mbufs.rs`, `rx.rs`
@@ -6,6 +6,8 @@
 //! ```
 //!
 //! - `eal.rs`: DPDK's environment, once in a process, and threads known to it.
+//! - `nic.rs`: what keeps a NIC of this host from being ours.
+//! - `seat.rs`, `gate.rs`: a device that several cores share: how it starts and ends; `rss.rs`: how it spreads frames.
 //! - `device.rs`: one device, from its making to its end.
 //! - `mbufs.rs`: a mempool, and the pool whose cells are its mbufs.
 //! - `rx.rs`, `tx.rs`: a queue each way; `ledger.rs`: cells that a device reads.
@@ -18,20 +20,31 @@
 
 mod device;
 mod eal;
+mod gate;
 mod ledger;
 mod mbufs;
+mod nic;
 mod rings;
+mod rss;
 mod rx;
+mod seat;
 mod tx;
 
-use self::device::{Device, mbufs_held};
+use std::sync::Arc;
+
+use self::device::{mbufs_held, missed};
+use self::eal::Bus;
 pub use self::eal::{Eal, EalConfig};
 use self::mbufs::MbufSource;
 pub use self::mbufs::Mbufs;
+pub use self::nic::Host;
 pub use self::rings::CrossedRings;
+pub use self::rss::KEY_BYTES_MAX;
 use self::rx::Rx;
+use self::seat::Shared;
+pub use self::seat::{DpdkSeat, far_from};
 use self::tx::Tx;
-use super::{Burst, LinkFacts, Mac, Port, PortStats, TxQueue, VdevName};
+use super::{Burst, DeviceName, LinkFacts, Mac, Port, PortStats, TxQueue};
 use crate::{Pool, Time};
 
 /// Ethernet with a VLAN tag in front of the packet.
@@ -56,9 +69,13 @@ pub struct DpdkConfig<'a> {
     pub mtu: u16,
 }
 
-/// The one queue of a device.
+/// One queue each way of a device.
 pub struct DpdkPort {
-    device: Device,
+    shared: Arc<Shared>,
+    /// The first of them counts what is counted for the whole device.
+    is_first: bool,
+    /// Whether the core has ever looked for frames.
+    polled: bool,
     rx: Rx,
     tx: Tx,
     facts: LinkFacts,
@@ -82,75 +99,53 @@ impl DpdkPort {
     }
 
     /// Mbufs for what the ports of a core receive: `cells` that the core may hold, with room for a frame of any port, and
-    /// those that its DPDK devices have themselves.
+    /// those that its DPDK devices have themselves; on a NUMA node, if it is given.
     ///
     /// # Errors
     /// One sentence.
-    pub fn rx_buffers(eal: Eal, cells: u32, mtu: u16, devices: &[&str]) -> Result<Mbufs, String> {
+    pub fn rx_buffers(
+        eal: Eal,
+        cells: u32,
+        mtu: u16,
+        devices: &[&str],
+        node: Option<i32>,
+    ) -> Result<Mbufs, String> {
         eal.register_thread()?;
-        Mbufs::reserve(eal, cells, devices.iter().map(|d| mbufs_held(d)).sum(), rx_room(mtu))
+        Mbufs::reserve(eal, cells, devices.iter().map(|d| mbufs_held(d)).sum(), rx_room(mtu), node)
     }
 
-    /// Makes and starts the device, on the thread that will poll it; receives into `pool`, which must be one of mbufs.
+    /// Takes and starts a device for one core, on the thread that will poll it; receives into `pool`, which must be one of
+    /// mbufs.
     ///
     /// # Errors
     /// One sentence, with the mend.
     pub fn open(eal: Eal, config: &DpdkConfig<'_>, pool: Pool, number: u8) -> Result<DpdkPort, String> {
-        let name = config.device;
-        let Some(vdev) = VdevName::parse(name) else {
-            return Err(format!(
-                "\"{name}\" is not a virtual device of DPDK's; write one, as in net_tap0,iface=tap7"
-            ));
-        };
-        let explain = |e: String| format!("cannot open DPDK's {name}: {e}; {}", mend(vdev.name));
-        eal.register_thread().map_err(explain)?;
-        let frame_bytes = frame_bytes(config.mtu);
-        let source =
-            pool.source::<MbufSource>().ok_or_else(|| explain("no pool of mbufs was made".to_owned()))?;
-        if usize::from(source.room()) < frame_bytes {
-            return Err(explain("the pool's mbufs are shorter than a frame".to_owned()));
+        // One queue needs no key.
+        let mut seats = DpdkSeat::take(eal, config, 1, &[0; KEY_BYTES_MAX])?;
+        seats.pop().ok_or("a device without a queue; this is a defect")?.open(pool, number)
+    }
+
+    /// A queue of a device that has been started.
+    fn new(shared: Arc<Shared>, queue: u16, tx: Tx, pool: Pool, number: u8) -> DpdkPort {
+        let source = pool.source::<MbufSource>();
+        let facts = shared.facts(source.map_or(0, MbufSource::bytes) + tx.mempool_bytes());
+        if let Some(source) = source {
+            source.enter();
         }
-        let mut device =
-            Device::open(eal, vdev.name, vdev.args, config.mtu, source.mempool()).map_err(explain)?;
-        let abilities = device.abilities().clone();
-        let tx = Tx::new(device.port(), 0, abilities.chains(), frame_bytes).map_err(explain)?;
-        let own = device.mac();
-        // The kernel's side of a TAP has the address that DPDK says is the device's.
-        let usable = own != [0; 6] && own[0] & 1 == 0 && !vdev.name.starts_with("net_tap");
-        let mac = config.mac.unwrap_or(if usable { own } else { config.fallback_mac });
-        if mac != own {
-            // Virtual devices that cannot do this take every frame anyway.
-            device.be_promiscuous();
-        }
-        let facts = LinkFacts {
-            kind: "dpdk",
-            device: name.to_owned(),
-            mac,
-            mtu: config.mtu,
-            mode: format!(
-                "{}, 1 queue, zero-copy rx, {} tx, checksums {}, {} of mbufs in {}",
-                abilities.driver,
-                if abilities.chains() { "extbuf" } else { "copying" },
-                if abilities.rx_checksums() { "verified by the driver" } else { "in software" },
-                hugepages::human_bytes((source.bytes() + tx.mempool_bytes()) as usize),
-                if eal.hugepages() { "hugepages" } else { "normal pages" }
-            ),
-            rx_checksum_offload: false,
-            tx_checksum_offload: false,
-        };
-        let missed_seen = device.missed();
-        source.enter();
-        let rx = Rx::new(device.port(), 0, pool, number, frame_bytes, abilities.rx_marks());
-        Ok(DpdkPort {
+        let marks = shared.abilities().rx_marks();
+        let rx = Rx::new(shared.port(), queue, pool, number, frame_bytes(facts.mtu), marks);
+        DpdkPort {
+            is_first: queue == 0,
+            polled: false,
             rx,
             tx,
-            device,
             facts,
             stats: PortStats::default(),
             chores_next: Time(0),
-            missed_seen,
+            missed_seen: missed(shared.port()),
+            shared,
             open: true,
-        })
+        }
     }
 
     /// Frames that were received and copied, as their mbufs were another port's or several.
@@ -174,14 +169,15 @@ impl DpdkPort {
             return 0;
         }
         // Some drivers forget what lies in their rings. A device that makes frames up never runs dry: bounded.
-        let mut left = if self.device.is_started() { DISCARDS_MAX } else { 0 };
+        let mut left = DISCARDS_MAX;
         while left > 0 && self.rx.discard() > 0 {
             left -= 1;
         }
-        self.device.close();
+        // A core that has not begun may have failed to: it waits for nobody, and its buffers stay with the device.
+        let ended = self.shared.leave(self.polled);
         let pool = self.rx.pool();
-        let missing = pool.source::<MbufSource>().map_or(0, |source| source.leave(pool));
-        missing + self.tx.close()
+        let missing = pool.source::<MbufSource>().map_or(0, |source| source.leave(pool)) + self.tx.close();
+        if ended || self.polled { missing } else { 0 }
     }
 
     /// What is looked after now and then.
@@ -189,8 +185,11 @@ impl DpdkPort {
     fn chores(&mut self, now: Time) {
         self.chores_next = Time(now.0 + CHORES_EVERY_NS);
         self.tx.clean_up();
-        // Frames that the device dropped because this core was too slow reached us as well.
-        let missed = self.device.missed();
+        if !self.is_first {
+            return;
+        }
+        // Frames that the device dropped because a core was too slow reached us as well.
+        let missed = missed(self.shared.port());
         let new = missed.saturating_sub(self.missed_seen);
         self.missed_seen = missed;
         self.stats.rx_packets += new;
@@ -203,6 +202,33 @@ impl Drop for DpdkPort {
         let missing = self.end();
         debug_assert!(missing == 0 || std::thread::panicking(), "{missing} mbufs did not come back");
     }
+}
+
+/// Where EAL finds a device, what it is called there, and its driver's arguments.
+fn on_bus(device: &str) -> Result<(Bus, String, &str), String> {
+    match DeviceName::parse(device) {
+        Some(DeviceName::Virtual(v)) => Ok((Bus::Virtual, v.name.to_owned(), v.args)),
+        Some(DeviceName::Pci { address, args }) => Ok((Bus::Pci, address.to_string(), args)),
+        Some(DeviceName::Interface(name)) => Ok((Bus::Pci, Host::default().nic_of(name)?.to_string(), "")),
+        None => Err(format!(
+            "\"{device}\" is not a device of DPDK's; write a NIC's PCI address, as in 0000:3b:00.0, or a virtual \
+             device, as in net_tap0,iface=tap7"
+        )),
+    }
+}
+
+/// The NIC that a device is, with its driver's arguments, as [`EalConfig::nics`] wants it; `None` for a virtual device.
+///
+/// # Errors
+/// One sentence with the mend, where there is no such NIC, or something keeps it from being ours.
+pub fn nic(host: &Host, device: &str) -> Result<Option<String>, String> {
+    let (address, args) = match DeviceName::parse(device) {
+        Some(DeviceName::Pci { address, args }) => (address, args),
+        Some(DeviceName::Interface(name)) => (host.nic_of(name)?, ""),
+        Some(DeviceName::Virtual(_)) | None => return Ok(None),
+    };
+    host.check(address)?;
+    Ok(Some(if args.is_empty() { address.to_string() } else { format!("{address},{args}") }))
 }
 
 /// Bytes of an mbuf's buffer to receive into. At least 2 KiB for the frame, which is what drivers take for granted.
@@ -220,8 +246,12 @@ fn mend(name: &str) -> &'static str {
         ("net_tap", "needs CAP_NET_ADMIN: run as root, or in `unshare -Urn`, and name a TAP that is free"),
         ("net_af_packet", "needs root (CAP_NET_RAW, CAP_NET_ADMIN), and iface= an interface that is there"),
         ("net_af_xdp", "needs root, and iface= an interface that is there"),
+        ("net_memif", "with role=client the other process, with role=server, must be there first"),
         ("net_pcap", "needs rx_pcap=, tx_pcap= or iface=; look whether the file is there"),
     ];
+    if !name.starts_with("net_") {
+        return "look at DPDK's own message above, and at `dmesg`";
+    }
     let known = needs.iter().find(|(driver, _)| name.starts_with(driver));
     known.map_or("look at its arguments, and at DPDK's own message above", |(_, mend)| mend)
 }
@@ -229,6 +259,7 @@ fn mend(name: &str) -> &'static str {
 impl Port for DpdkPort {
     fn rx_burst(&mut self, out: &mut Burst, now: Time) -> usize {
         if now >= self.chores_next {
+            self.polled = true;
             self.chores(now);
         }
         self.tx.collect();

@@ -87,11 +87,18 @@ impl Tx {
         segments_bytes(true, frame_bytes).max(segments_bytes(false, frame_bytes))
     }
 
-    pub(super) fn new(port: u16, queue: u16, chains: bool, frame_bytes: usize) -> Result<Tx, String> {
+    /// Its mbufs are on a NUMA node, if it is given.
+    pub(super) fn new(
+        port: u16,
+        queue: u16,
+        chains: bool,
+        frame_bytes: usize,
+        node: Option<i32>,
+    ) -> Result<Tx, String> {
         Ok(Tx {
             port,
             queue,
-            mempool: mempool(segments(chains), 0, room(chains, frame_bytes))?,
+            mempool: mempool(segments(chains), 0, room(chains, frame_bytes), node)?,
             total: segments(chains),
             frame_bytes,
             chains,
