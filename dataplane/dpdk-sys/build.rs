@@ -77,6 +77,7 @@ mod dpdk {
         "rte_eth_dev_(socket_id|rss_hash_conf_get|rss_reta_query|rss_reta_update)",
         "rte_eth_(rx|tx)_queue_setup",
         "rte_eth_tx_done_cleanup",
+        "rte_eth_xstats_(get|get_names)",
         "rte_mempool_(avail_count|create_empty|free|obj_iter|populate_default|set_ops_byname)",
         "rte_pktmbuf_(free_bulk|init|pool_init)",
         "rte_ring_(create|free)",
@@ -85,7 +86,7 @@ mod dpdk {
         "rte_version",
     ];
     const TYPES: &[&str] = &[
-        "rte_eth_(conf|dev_info|rss_conf|rss_reta_entry64|stats)",
+        "rte_eth_(conf|dev_info|rss_conf|rss_reta_entry64|stats|xstat|xstat_name)",
         "rte_ether_addr",
         "rte_mbuf",
         "rte_mbuf_ext_shared_info",

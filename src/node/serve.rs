@@ -75,6 +75,7 @@ pub(super) fn serve(
         }
         if last.elapsed() >= Duration::from_secs(1) {
             last = Instant::now();
+            node.tell_device_counts();
             every_second(&node);
             watchdog.look(&node);
             reloader.tidy();

@@ -1,6 +1,6 @@
 //! A device that several cores share: taken and configured once, on a control thread; each core then takes its queue.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use super::device::{Abilities, Device};
 use super::eal::{Bus, Eal};
@@ -18,6 +18,17 @@ pub struct DpdkSeat {
     shared: Arc<Shared>,
     queue: u16,
     taken: bool,
+}
+
+/// What a device counts by itself, for the control side; on any thread.
+#[derive(Clone)]
+pub struct DpdkCounts(Weak<Shared>);
+
+impl DpdkCounts {
+    /// The counts that are not 0, by the driver's names; empty once the device is closed.
+    pub fn read(&self) -> Vec<(String, u64)> {
+        self.0.upgrade().map_or_else(Vec::new, |shared| shared.device().counts())
+    }
 }
 
 /// What the queues of a device have in common.
@@ -78,6 +89,11 @@ impl DpdkSeat {
             device: Mutex::new(device),
         });
         Ok((0..cores).map(|queue| DpdkSeat { shared: Arc::clone(&shared), queue, taken: false }).collect())
+    }
+
+    /// What the device counts, as long as it is there.
+    pub fn counts(&self) -> DpdkCounts {
+        DpdkCounts(Arc::downgrade(&self.shared))
     }
 
     /// The environment that the device was taken in.
