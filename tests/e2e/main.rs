@@ -12,6 +12,8 @@ mod conformance;
 mod cores;
 #[cfg(feature = "dpdk")]
 mod dpdk;
+#[cfg(feature = "dpdk")]
+mod dpdk_cores;
 mod edge;
 mod http;
 mod lab;
