@@ -18,7 +18,9 @@ use dataplane::port::Mac;
 use rustix::io::Errno;
 use stack::{Addr, Questions, Route, Routes};
 
-use super::netlink::{INET, Message, Request, Socket, attributes, family, flag, half, ip, kind, octets, word};
+use super::netlink::{
+    INET, Message, Request, Socket, attributes, family, flag, half, ip, kind, octets, word,
+};
 use crate::log;
 use crate::node::{CoreOrder, Desk, KernelNews};
 
@@ -86,7 +88,8 @@ impl Mirror {
             f.all_routes()?;
             Ok(f)
         };
-        let explain = |e| format!("cannot read the kernel's routes by netlink: {e}; see dmesg, or restart the node");
+        let explain =
+            |e| format!("cannot read the kernel's routes by netlink: {e}; see dmesg, or restart the node");
         let mut f = follow().map_err(explain)?;
         f.news.tell(&desk);
         let (stop2, bells2) = (Arc::clone(&stop), Arc::clone(&bells));
@@ -171,7 +174,9 @@ impl Follower {
             if !self.news.is_empty() {
                 sleep = sleep.min(TELL_AGAIN);
             }
-            bells.wait(0, &[self.events.fd()], sleep, || questions.is_empty() && !stop.load(Ordering::Relaxed));
+            bells.wait(0, &[self.events.fd()], sleep, || {
+                questions.is_empty() && !stop.load(Ordering::Relaxed)
+            });
             if let Err(e) = self.turn(questions) {
                 log::warn(format_args!("netlink: {e}; the kernel's routes and neighbours are read anew"));
                 self.read_all_soon();
@@ -330,7 +335,13 @@ fn route(m: &Message<'_>) -> Option<(Addr, u8, u32)> {
     let table = m.attribute(12, RTA_TABLE).and_then(|t| word(t, 0)).unwrap_or(u32::from(f[4]));
     let (unicast, flags) = (f[7] == RTN_UNICAST, word(f, 8)?);
     // A source prefix or a type of service is more than the cores look at.
-    if m.kind != kind::NEW_ROUTE || !unicast || table != TABLE_MAIN || flags & RTM_F_CLONED != 0 || f[2] != 0 || f[3] != 0 {
+    if m.kind != kind::NEW_ROUTE
+        || !unicast
+        || table != TABLE_MAIN
+        || flags & RTM_F_CLONED != 0
+        || f[2] != 0
+        || f[3] != 0
+    {
         return None;
     }
     let none = if f[0] == INET { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };

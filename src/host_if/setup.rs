@@ -27,7 +27,9 @@ pub fn setup(shared: &Shared) -> Result<(u32, Vec<Cidr>), String> {
     let name = &shared.host_if;
     let told = |what: &str, e: &io::Error| {
         let mend = match e.raw_os_error() {
-            Some(e) if e == Errno::PERM.raw_os_error() => "it needs CAP_NET_ADMIN: run as root, or in `unshare -Urn`",
+            Some(e) if e == Errno::PERM.raw_os_error() => {
+                "it needs CAP_NET_ADMIN: run as root, or in `unshare -Urn`"
+            }
             _ => "see ip-link(8) and ip-address(8)",
         };
         format!("port \"{}\", host_if: cannot {what} {name}: {e}; {mend}", shared.name)

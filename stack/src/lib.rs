@@ -32,8 +32,8 @@ use dataplane::{Burst, Counters, Ctr, L4, Packet, Stage, Time, TxQueue, time::cy
 
 pub use addr::{Addr, Tuple};
 pub use checksum::{Sum, checksum};
-pub use kernel::{Questions, Route, Routes};
 use icmp::{ErrorBudget, ErrorKind, Taken};
+pub use kernel::{Questions, Route, Routes};
 pub use net::{Iface, Net};
 pub use steer::Steering;
 pub use tcp::{CloseReason, ConnectError, Events, FlowId, OwnPorts, State, Tcp, TcpConfig};

@@ -91,13 +91,15 @@ impl Iface {
 
     /// The next hop on this link towards `dst`, with the length of the prefix that says so.
     fn way(&self, dst: &Addr) -> Option<(u8, Addr)> {
-        // The kernel's routes come first; what the config says is for the rest.
-        if let Some(way) = self.kernel.as_ref().and_then(|k| k.routes.way(dst)) {
-            return Some(way);
-        }
         let on_link = self.addresses.iter().filter(|(a, p)| a.matches(dst, *p)).map(|(_, p)| *p).max();
+        let on_link = on_link.map(|p| (p, *dst));
+        // The kernel's routes, then the config's gateway: it is for what the kernel has no route for.
+        let kernels = self.kernel.as_ref().and_then(|k| k.routes.way(dst));
         let gateway = || self.gateway[usize::from(!dst.is_v4())].map(|g| (0, g));
-        on_link.map(|p| (p, *dst)).or_else(gateway)
+        match (kernels, on_link) {
+            (Some(k), Some(own)) if k.0 < own.0 => Some(own),
+            _ => kernels.or(on_link).or_else(gateway),
+        }
     }
 }
 

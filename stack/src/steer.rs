@@ -213,9 +213,9 @@ mod tests {
         for (core, port, role, hops, want) in [
             (0, 40_000, Own, 0, Some((1, false))),
             (2, 40_000, Own, 0, Some((1, false))),
-            (1, 40_000, Own, 0, None), // Its own.
-            (1, 40_000, Own, 1, None), // The owner does not have it.
-            (0, 40_000, Own, 1, None), // Nobody sends it here; it would not go on.
+            (1, 40_000, Own, 0, None),     // Its own.
+            (1, 40_000, Own, 1, None),     // The owner does not have it.
+            (0, 40_000, Own, 1, None),     // Nobody sends it here; it would not go on.
             (0, 31_999, Nobodys, 0, None), // We never connect from there.
             (0, 80, Listeners, 0, Some((1, true))),
             (1, 80, Listeners, 1, Some((2, true))),

@@ -163,7 +163,8 @@ impl Reader<'_, '_> {
         let device = self.ports.iter().find(is_device).map(|p| &p.device);
         let before = || self.ports[..i].iter().find(|p| p.port.host_if.as_ref() == Some(name));
         if let Some(other) = device.or_else(|| before().and_then(|p| p.host_if.as_ref())) {
-            let cause = format!("the interface {} is taken by line {}", quote(name), other.line(self.context));
+            let cause =
+                format!("the interface {} is taken by line {}", quote(name), other.line(self.context));
             self.context.report(place, cause, "give the exception path an interface of its own");
         }
     }
