@@ -40,8 +40,8 @@ pub const SHARED_MAX: usize = 8;
 pub const ROUTES_MAX: usize = 256;
 /// Questions that may wait for the control side.
 pub const QUESTIONS_MAX: usize = 256;
-/// Frames of one kind that may come at once.
-const BURST: u64 = 256;
+/// What a rate saves up for: so much time's frames may come at once.
+const BURST_NS: u64 = 50_000_000;
 
 /// The kinds of punted frames: what they are dropped as beyond their rate, and frames in a second.
 const KINDS: [(Ctr, u64); 3] =
@@ -138,9 +138,8 @@ struct Budget {
 impl Budget {
     fn take(&mut self, per_second: u64, now: Time) -> bool {
         let cost = 1_000_000_000 / per_second;
-        let full = BURST * cost;
-        let passed = if self.seen == Time(0) { full } else { now.since_ns(self.seen) };
-        self.saved_ns = self.saved_ns.saturating_add(passed).min(full);
+        let passed = if self.seen == Time(0) { BURST_NS } else { now.since_ns(self.seen) };
+        self.saved_ns = self.saved_ns.saturating_add(passed).min(BURST_NS);
         self.seen = now.max(Time(1));
         let has = self.saved_ns >= cost;
         if has {
@@ -393,11 +392,11 @@ mod tests {
         let mut taken = |from_ms: u64, ms: u64| {
             (0..ms * 100).filter(|i| b.take(10_000, Time(from_ms * 1_000_000 + i * 10_000))).count()
         };
-        // 100 frames in each ms: the burst, and 10 in each ms.
+        // 100 frames in each ms: 500 at once, and 10 in each ms.
         let first = taken(1000, 100);
-        assert!((1255..=1257).contains(&first), "{first}");
-        // A rest of 10 ms saves 100.
-        let next = taken(1110, 1);
-        assert!((98..=100).contains(&next), "{next}");
+        assert!((1498..=1502).contains(&first), "{first}");
+        // A rest of 5 ms saves 50.
+        let next = taken(1105, 1);
+        assert!((58..=62).contains(&next), "{next}");
     }
 }

@@ -20,6 +20,7 @@ mod operations;
 mod origins;
 mod reloads;
 mod script;
+mod shared;
 mod slices;
 mod traffic;
 mod upstreams;
