@@ -22,6 +22,7 @@ mod ordinary;
 mod origins;
 mod reloads;
 mod script;
+mod shared;
 mod slices;
 mod traffic;
 mod upstreams;

@@ -63,8 +63,11 @@ impl Home {
     /// Starts a node; it runs when this returns.
     fn node(&self, name: &str, config: &str) -> Node<'_> {
         let file = self.path(&format!("{name}.toml"));
-        fs::write(&file, format!("[node]\nname = \"{name}\"\nmemory = \"64MiB\"\npages = \"normal\"\n{config}"))
-            .expect("written");
+        fs::write(
+            &file,
+            format!("[node]\nname = \"{name}\"\nmemory = \"64MiB\"\npages = \"normal\"\n{config}"),
+        )
+        .expect("written");
         let log = fs::File::create(self.path(&format!("{name}.log"))).expect("a log");
         let mut command = self.command();
         let child = command.args(["run", "--config"]).arg(&file).stdout(Stdio::null()).stderr(log).spawn();
@@ -100,7 +103,8 @@ impl Node<'_> {
     }
 
     fn stats(&self) -> Value {
-        let out = self.home.command().args(["stats", "--json", "--node", &self.name]).output().expect("stats");
+        let out =
+            self.home.command().args(["stats", "--json", "--node", &self.name]).output().expect("stats");
         serde_json::from_slice(&out.stdout).unwrap_or_default()
     }
 
@@ -180,7 +184,8 @@ fn dpdk_for_an_ordinary_user_over_files() {
     }
     file.flush().expect("written");
     home.give("in.pcapng");
-    let node = home.node("pcap", &(port("net_pcap0,rx_pcap=in.pcapng,tx_pcap=out.pcap", "10.9.0.1") + TO_ELSEWHERE));
+    let node =
+        home.node("pcap", &(port("net_pcap0,rx_pcap=in.pcapng,tx_pcap=out.pcap", "10.9.0.1") + TO_ELSEWHERE));
     node.until("all have been read", || count(&node.stats(), "arp.replies_sent") == 100);
     node.until("both laws hold", || node.is_exact());
     let s = node.stats();
@@ -189,7 +194,11 @@ fn dpdk_for_an_ordinary_user_over_files() {
     let mut reader = PcapReader::open(&home.path("out.pcap")).expect("what it wrote");
     let (mut frame, mut answers) = (Vec::new(), 0u8);
     while reader.next_frame(&mut frame).expect("readable").is_some() {
-        assert_eq!((&frame[..6], frame[21]), (&[2, 0, 0, 0, 1, answers][..], 2), "an answer to each, in order");
+        assert_eq!(
+            (&frame[..6], frame[21]),
+            (&[2, 0, 0, 0, 1, answers][..], 2),
+            "an answer to each, in order"
+        );
         answers += 1;
     }
     assert_eq!(answers, 100);
@@ -198,7 +207,9 @@ fn dpdk_for_an_ordinary_user_over_files() {
 #[test]
 fn dpdk_for_an_ordinary_user_between_two_nodes() {
     let home = Home::new("memif");
-    let device = |role: &str| format!("net_memif0,role={role},socket-abstract=no,socket={}", home.path("m.sock").display());
+    let device = |role: &str| {
+        format!("net_memif0,role={role},socket-abstract=no,socket={}", home.path("m.sock").display())
+    };
     let behind = home.node("behind", &(port(&device("server"), "10.9.0.1") + TO_ELSEWHERE));
     let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its number").port();
     let config = format!(
