@@ -104,6 +104,7 @@ if have sshd && have ssh-keygen; then
     ssh-keygen -q -t ed25519 -N '' -f "$files/host" && ssh-keygen -q -t ed25519 -N '' -f "$files/user"
     mkdir -p /run/sshd
     cp "$files/user.pub" "$files/authorized" && chmod 755 "$files" && chmod 600 "$files/authorized"
+    : >"$files/sshd.log"
     ip netns exec "$net" "$(command -v sshd)" -D -e -f /dev/null -h "$files/host" -o ListenAddress=10.80.0.1 \
         -o AuthorizedKeysFile="$files/authorized" -o StrictModes=no -o PidFile="$files/sshd.pid" \
         -o PermitRootLogin=prohibit-password >"$files/sshd.log" 2>&1 &
