@@ -31,6 +31,8 @@ type Best = BTreeMap<(u8, Addr), (u32, Option<Addr>)>;
 const WANTED_MAX: usize = 1024;
 /// Between two readings of all routes.
 const READ_AGAIN: Duration = Duration::from_millis(100);
+/// The same, after an error.
+const AFTER_ERROR: Duration = Duration::from_secs(1);
 /// How long the thread sleeps when nothing happens.
 const SLEEP: Duration = Duration::from_secs(10);
 /// Until the cores are told again what they had no room for.
@@ -182,7 +184,7 @@ impl Follower {
             });
             if let Err(e) = self.turn(questions) {
                 log::warn(format_args!("netlink: {e}; the kernel's routes and neighbours are read anew"));
-                self.read_all_soon();
+                self.read_all_in(AFTER_ERROR);
             }
             self.news.tell(desk);
         }
@@ -201,7 +203,7 @@ impl Follower {
 
     fn take_events(&mut self) -> io::Result<()> {
         let mut seen = Vec::new();
-        let mut routes = false;
+        let (mut routes, mut lost, mut gone) = (false, false, false);
         let (ports, events) = (&self.ports, &mut self.events);
         let ours = |index: Option<u32>| ports.iter().any(|(_, i)| Some(*i) == index);
         let mut take = |m: Message<'_>| match m.kind {
@@ -209,7 +211,9 @@ impl Follower {
             kind::NEW_ROUTE | kind::DEL_ROUTE => routes |= hops(&m).iter().any(|(i, _)| ours(Some(*i))),
             // A route can go with its address or link without a word of its own.
             kind::NEW_ADDR | kind::DEL_ADDR | kind::NEW_LINK | kind::DEL_LINK => {
-                routes |= ours(m.fixed::<8>().and_then(|f| word(f, 4)));
+                let is_ours = ours(m.fixed::<8>().and_then(|f| word(f, 4)));
+                routes |= is_ours;
+                gone |= is_ours && m.kind == kind::DEL_LINK;
             }
             _ => {}
         };
@@ -218,11 +222,19 @@ impl Follower {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(e) if e.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()) => {
-                    self.read_all_soon();
+                    lost = true;
                     break;
                 }
                 Err(e) => return Err(e),
             }
+        }
+        if lost {
+            self.read_all_in(READ_AGAIN);
+        }
+        if gone {
+            log::warn(
+                "an exception path's interface has been deleted: the kernel is cut off; restart the node",
+            );
         }
         for (index, who, mac) in seen {
             if let Some((port, _)) = self.ports.iter().find(|(_, i)| *i == index) {
@@ -239,9 +251,9 @@ impl Follower {
         Ok(())
     }
 
-    /// Events were lost.
-    fn read_all_soon(&mut self) {
-        self.read_routes = Some(Instant::now() + READ_AGAIN);
+    /// Events were lost: what is known may be wrong.
+    fn read_all_in(&mut self, wait: Duration) {
+        self.read_routes = Some(Instant::now() + wait);
         // Whoever still uses a neighbour asks again.
         let gone = self.wanted.drain().filter(|(_, mac)| mac.is_some()).map(|(key, _)| (key, None));
         self.news.neighbours.extend(gone);
@@ -374,4 +386,96 @@ fn hops(m: &Message<'_>) -> Vec<(u32, Option<Addr>)> {
         rest = rest.get(usize::from(len).next_multiple_of(4)..).unwrap_or_default();
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::netlink::{INET6, messages};
+    use super::*;
+
+    /// What `read` makes of a message with these attributes.
+    fn read<T>(kind: u16, fixed: &[u8; 12], attrs: &[(u16, &[u8])], read: impl Fn(&Message<'_>) -> T) -> T {
+        let mut r = attrs.iter().fold(Request::new(kind, 0, fixed), |r, (k, v)| r.with(*k, v));
+        read(&messages(r.bytes(1)).next().expect("a message"))
+    }
+
+    fn addr(s: &str) -> Addr {
+        s.parse::<IpAddr>().expect("an address").into()
+    }
+
+    #[test]
+    fn routes_of_the_main_table_are_read() {
+        // Family, prefix lengths, TOS, table, protocol, scope, type, flags.
+        let main = [INET, 24, 0, 0, 254, 3, 0, RTN_UNICAST, 0, 0, 0, 0];
+        let to: &[u8] = &[192, 0, 2, 0];
+        let of = |kind, fixed: &[u8; 12], attrs: &[(u16, &[u8])]| read(kind, fixed, attrs, route);
+        let with = |at: usize, value: u8| {
+            let mut f = main;
+            f[at] = value;
+            f
+        };
+        let net = addr("192.0.2.0");
+        assert_eq!(of(kind::NEW_ROUTE, &main, &[(RTA_DST, to)]), Some((net, 24, 0)));
+        let metric: &[u8] = &7u32.to_ne_bytes();
+        assert_eq!(of(kind::NEW_ROUTE, &main, &[(RTA_DST, to), (RTA_PRIORITY, metric)]), Some((net, 24, 7)));
+        assert_eq!(of(kind::NEW_ROUTE, &with(1, 0), &[]), Some((addr("0.0.0.0"), 0, 0)));
+        let mut v6 = with(0, INET6);
+        v6[1] = 0;
+        assert_eq!(of(kind::NEW_ROUTE, &v6, &[]), Some((addr("::"), 0, 0)));
+        // Gone; local; another table, by byte and by attribute; a type of service; a copy.
+        assert_eq!(of(kind::DEL_ROUTE, &main, &[(RTA_DST, to)]), None);
+        assert_eq!(of(kind::NEW_ROUTE, &with(7, 2), &[(RTA_DST, to)]), None);
+        assert_eq!(of(kind::NEW_ROUTE, &with(4, 100), &[(RTA_DST, to)]), None);
+        let table: &[u8] = &1000u32.to_ne_bytes();
+        assert_eq!(of(kind::NEW_ROUTE, &main, &[(RTA_DST, to), (RTA_TABLE, table)]), None);
+        assert_eq!(of(kind::NEW_ROUTE, &with(3, 8), &[(RTA_DST, to)]), None);
+        assert_eq!(of(kind::NEW_ROUTE, &with(9, 2), &[(RTA_DST, to)]), None);
+        assert_eq!(of(kind::NEW_ROUTE, &main, &[(RTA_DST, &[1, 2, 3])]), None);
+    }
+
+    #[test]
+    fn hops_are_read_one_or_several() {
+        let main = [INET, 24, 0, 0, 254, 3, 0, RTN_UNICAST, 0, 0, 0, 0];
+        let oif: &[u8] = &9u32.to_ne_bytes();
+        let of = |fixed: &[u8; 12], attrs: &[(u16, &[u8])]| read(kind::NEW_ROUTE, fixed, attrs, hops);
+        let via: &[u8] = &[10, 0, 0, 1];
+        assert_eq!(of(&main, &[(RTA_OIF, oif)]), [(9, None)]);
+        assert_eq!(of(&main, &[(RTA_OIF, oif), (RTA_GATEWAY, via)]), [(9, Some(addr("10.0.0.1")))]);
+        assert_eq!(of(&main, &[(RTA_OIF, oif), (RTA_VIA, &[10, 0, 1, 2, 3, 4])]), []);
+        assert_eq!(of(&main, &[]), []);
+        let mut dead = main;
+        dead[8] = RTNH_F_DEAD as u8;
+        assert_eq!(of(&dead, &[(RTA_OIF, oif)]), []);
+        // Length, flags, weight, index; then attributes of its own. The second one is dead, the last one cut off.
+        let hop = |flags: u8, index: u8, to: u8| -> Vec<u8> {
+            let own = [8, 0, RTA_GATEWAY as u8, 0, 10, 0, 0, to];
+            [&[16, 0, flags, 0, index, 0, 0, 0][..], &own].concat()
+        };
+        let all = [hop(0, 9, 1), hop(1, 9, 2), hop(0, 8, 3), hop(0, 9, 4)[..12].to_vec()].concat();
+        let want = [(9, Some(addr("10.0.0.1"))), (8, Some(addr("10.0.0.3")))];
+        assert_eq!(of(&main, &[(RTA_MULTIPATH, &all)]), want);
+    }
+
+    #[test]
+    fn a_neighbour_is_there_gone_or_no_news() {
+        let mac: &[u8] = &[2, 0, 0, 0, 0, 5];
+        let of = |kind, state: u8| {
+            let fixed = [INET, 0, 0, 0, 9, 0, 0, 0, state, 0, 0, 0];
+            let found = read(kind, &fixed, &[(NDA_DST, &[10, 0, 0, 5]), (NDA_LLADDR, mac)], neighbour);
+            found.map(|(index, who, mac)| {
+                assert_eq!((index, who), (9, IpAddr::from([10, 0, 0, 5])));
+                mac
+            })
+        };
+        // Reachable, stale, delay, probe, no ARP, permanent.
+        for state in [2, 4, 8, 16, 64, 128] {
+            assert_eq!(of(kind::NEW_NEIGH, state), Some(Some([2, 0, 0, 0, 0, 5])), "state {state}");
+        }
+        assert_eq!((of(kind::NEW_NEIGH, 0), of(kind::NEW_NEIGH, 1)), (None, None), "none, incomplete");
+        assert_eq!(
+            (of(kind::NEW_NEIGH, 32), of(kind::DEL_NEIGH, 2)),
+            (Some(None), Some(None)),
+            "failed, gone"
+        );
+    }
 }

@@ -88,7 +88,8 @@ impl Request {
         self
     }
 
-    fn bytes(&mut self, sequence: u32) -> &[u8] {
+    /// As it is sent.
+    pub(super) fn bytes(&mut self, sequence: u32) -> &[u8] {
         self.0.resize(self.0.len().next_multiple_of(4), 0);
         let len = self.0.len() as u32;
         self.0[..4].copy_from_slice(&len.to_ne_bytes());

@@ -28,6 +28,8 @@ use crate::config::{Config, PortKind};
 
 /// Packets that may wait for a port.
 const TX_BOUND: usize = 1024;
+/// Between two looks for frames of the kernel's, while there are none and the core is busy.
+const EXCEPTION_REST_NS: u64 = 50_000;
 /// Header cells: headroom for Ethernet, VLAN, IPv6, and room for TCP with options or an ICMP quote.
 const HEADER_CELL_BYTES: u32 = 256;
 /// Payload cells.
@@ -277,7 +279,7 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
             let tap = TapPort::open(name, mac, mtu, rx.clone(), number, cores(&config))
                 .map_err(|e| format!("port \"{}\", host_if: {e}", p.name))?;
             debug_assert_eq!(usize::from(number), ports.len());
-            ports.push(Box::new(tap));
+            ports.push(Box::new(tap.resting(EXCEPTION_REST_NS)));
         }
     }
     let mut tcp =
