@@ -115,8 +115,8 @@ impl Stack {
             Ok(Taken::Tcp(e, p)) => match self.tcp.icmp_error(&e, now) {
                 Ok(()) => Ctr::RxAccepted,
                 Err(unmatched) => {
-                    let port = e.tuple.local_port;
-                    self.net.hand_over(&p, port, self.tcp.is_listening(port)).unwrap_or(unmatched)
+                    let is_listener = self.tcp.is_listening(e.tuple.local_port);
+                    self.net.hand_over(&p, &e.tuple, is_listener).unwrap_or(unmatched)
                 }
             },
             Err(reason) => reason,

@@ -1,10 +1,12 @@
 //! Interfaces, and sending an L4 packet over one: IP header, next hop, Ethernet header, queue.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use dataplane::buf::NO_VLAN;
 use dataplane::port::Mac;
+use dataplane::rss::Rss;
 use dataplane::{Counters, Ctr, Packet, Pool, Time, TxQueue};
 
 use crate::addr::Addr;
@@ -32,6 +34,8 @@ pub struct Iface {
     pub peer_mac: Option<Mac>,
     /// The port fills in L4 checksums, or its other side needs none.
     pub tx_checksum_offload: bool,
+    /// How its device spreads TCP over the cores, where that can be predicted.
+    pub rss: Option<Arc<Rss>>,
 }
 
 impl Iface {
@@ -45,6 +49,7 @@ impl Iface {
             gateway: [None, None],
             peer_mac: None,
             tx_checksum_offload: false,
+            rss: None,
         };
         i.addresses.push((link_local(mac), 64));
         i

@@ -136,7 +136,7 @@ impl Tcp {
             self.counters.inc(Ctr::TcpTimeWaitReused);
         }
         let opens = seg.has(bits::SYN) && !seg.has(bits::ACK);
-        if !opens && let Some(c) = net.hand_over(p, tuple.local_port, self.is_listening(tuple.local_port)) {
+        if !opens && let Some(c) = net.hand_over(p, &tuple, self.is_listening(tuple.local_port)) {
             return Err(c);
         }
         if seg.has(bits::RST) {
@@ -163,6 +163,7 @@ impl Tcp {
         }
         let port = p.meta().port;
         let Some(id) = self.new_flow(tuple, hash, port, net) else { return Err(Ctr::DropTcpFlowsFull) };
+        net.watch_prediction(p, &tuple);
         let mac = source_mac(p);
         self.half_open += 1;
         let scale = self.config.window_scale;
