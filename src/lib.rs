@@ -13,6 +13,7 @@ pub mod cpu;
 pub mod demo;
 pub mod exit;
 pub mod host;
+pub mod host_if;
 pub mod log;
 pub mod node;
 pub mod resolve;

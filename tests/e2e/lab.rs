@@ -33,7 +33,7 @@ impl Lab {
     /// A lab for `test`; `letter` tells the labs of one process apart. `heavy`: waits until no other heavy test
     /// runs. `None` when it cannot be had here: then the test has been noted as skipped.
     pub fn up(test: &str, letter: char, heavy: bool) -> Option<Lab> {
-        if let Some(reason) = missing() {
+        if let Some(reason) = missing(letter) {
             skip(test, &reason);
             return None;
         }
@@ -351,7 +351,7 @@ fn run(command: &mut Command) -> Output {
 }
 
 /// Why there can be no lab here.
-fn missing() -> Option<String> {
+fn missing(letter: char) -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("needs root, for network namespaces".to_owned());
     }
@@ -367,7 +367,7 @@ fn missing() -> Option<String> {
         }
     }
     // In a container, root may not be enough.
-    let probe = format!("ep{}", base36(std::process::id()));
+    let probe = format!("ep{letter}{}", base36(std::process::id()));
     let added = run(Command::new("ip").args(["netns", "add", &probe]));
     run(Command::new("ip").args(["netns", "del", &probe]));
     (!added.status.success()).then(|| format!("cannot make a network namespace: {}", text(&added).trim()))

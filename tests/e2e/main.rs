@@ -24,6 +24,7 @@ mod ordinary;
 mod origins;
 mod reloads;
 mod script;
+mod shared;
 mod slices;
 mod traffic;
 mod upstreams;

@@ -7,7 +7,7 @@ use super::output::Reply;
 use super::segment::{Segment, SynOptions, bits, ports};
 use super::tcb::{CloseReason, Events, Flags, FlowId, State};
 use super::time_wait::Waiting;
-use super::{Seq, Tcp};
+use super::{PortRole, Seq, Tcp};
 use crate::addr::Tuple;
 use crate::icmp::TcpError;
 use crate::net::Net;
@@ -79,7 +79,10 @@ impl Tcp {
     ) -> Verdict {
         let seg = Segment::read(&p);
         let Some(id) = self.table.find(hash, &tuple) else {
-            return self.no_flow(net, &p, &seg, tuple, hash, tx, now);
+            return match self.no_flow(net, &p, &seg, tuple, hash, tx, now) {
+                Err(Ctr::RxPunted) => Err(net.punt(p, tx, now)),
+                verdict => verdict,
+            };
         };
         self.counters.inc(Ctr::TcpSegmentsIn);
         let t = &mut self.table.flows[id];
@@ -105,7 +108,7 @@ impl Tcp {
         verdict
     }
 
-    // ── No connection: TIME-WAIT, LISTEN, CLOSED ────────────────────────────────────────────────────
+    // ── No connection: TIME-WAIT, LISTEN, CLOSED. `RxPunted`: the kernel's, and still to be handed to it ────────────────────────────────────────────────────
 
     #[inline(never)] // Out of the way of segments that have a connection.
     #[allow(clippy::too_many_arguments)] // One segment, parsed in steps.
@@ -136,8 +139,14 @@ impl Tcp {
             self.counters.inc(Ctr::TcpTimeWaitReused);
         }
         let opens = seg.has(bits::SYN) && !seg.has(bits::ACK);
-        if !opens && let Some(c) = net.hand_over(p, &tuple, self.is_listening(tuple.local_port)) {
+        let listener = self.listener_for(&tuple.local, tuple.local_port);
+        let role = self.role_of(listener, tuple.local_port);
+        if !opens && let Some(c) = net.hand_over(p, &tuple, role) {
             return Err(c);
+        }
+        // What is nobody's here is the kernel's, where it shares the port; what answers there are it gives.
+        if role != PortRole::Listeners && net.is_shared(p.meta().port) {
+            return Err(Ctr::RxPunted);
         }
         if seg.has(bits::RST) {
             return Err(Ctr::DropTcpReset);
@@ -146,7 +155,7 @@ impl Tcp {
             self.reply(net, p, Reply::Reset, tx, now);
             return Err(Ctr::DropTcpNoFlow);
         }
-        let Some(listener) = self.listener_for(&tuple.local, tuple.local_port) else {
+        let Some(listener) = listener else {
             self.reply(net, p, Reply::Reset, tx, now);
             return Err(Ctr::DropTcpNoListener);
         };

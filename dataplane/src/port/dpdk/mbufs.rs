@@ -288,5 +288,5 @@ pub(super) fn mempool(
 }
 
 const _: () = {
-    assert!(MBUF_BYTES == 128 && HEADER_BYTES % 64 == 0);
+    assert!(MBUF_BYTES == 128 && HEADER_BYTES.is_multiple_of(64));
 };

@@ -11,6 +11,7 @@
 //! - `device.rs`: one device, from its making to its end.
 //! - `mbufs.rs`: a mempool, and the pool whose cells are its mbufs.
 //! - `rx.rs`, `tx.rs`: a queue each way; `ledger.rs`: cells that a device reads.
+//! - `rings.rs`: two `net_ring` that face each other, for tests.
 //! - here: the port: what is counted, and what a device is called.
 //!
 //! A frame that is longer than the MTU allows is dropped and counted: some drivers (`net_af_packet`) cut what does not
@@ -23,6 +24,7 @@ mod gate;
 mod ledger;
 mod mbufs;
 mod nic;
+mod rings;
 mod rss;
 mod rx;
 mod seat;
@@ -36,6 +38,7 @@ pub use self::eal::{Eal, EalConfig};
 use self::mbufs::MbufSource;
 pub use self::mbufs::Mbufs;
 pub use self::nic::Host;
+pub use self::rings::CrossedRings;
 pub use self::rss::KEY_BYTES_MAX;
 use self::rx::Rx;
 use self::seat::Shared;
