@@ -74,7 +74,7 @@ address = "10.9.0.1"
 http = 80
 [[site]]
 hosts = "*"
-redirect = { host = "elsewhere.example" }
+redirect = { https = true }
 END
 export MILLRACE_RUN=$work/run
 

@@ -110,7 +110,7 @@ hosts = "*"
 origin = "http://10.98.0.2:8000"
 [[site]]
 hosts = "moved.example"
-redirect = { host = "elsewhere.example" }
+redirect = { https = true }
 END
 mkdir "$work/www" && echo hello >"$work/www/hello"
 ip netns exec "$peer" python3 -m http.server -b 10.98.0.2 -d "$work/www" 8000 >/dev/null 2>&1 &
@@ -140,8 +140,8 @@ address = ["10.9.0.1", "127.0.0.1"]
 http = 8080
 [[site]]
 hosts = "*"
-redirect = { host = "elsewhere.example" }
+redirect = { https = true }
 END
-expect 301 "$edge" http://127.0.0.1:8080/
+expect 308 "$edge" http://127.0.0.1:8080/
 stop ring
 echo "the static binary serves alone"
