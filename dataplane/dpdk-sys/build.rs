@@ -41,7 +41,7 @@ mod dpdk {
         "rte_mempool",
         "rte_pktmbuf_pool_private",
     ];
-    const CONSTANTS: &[&str] = &["RTE_MEMPOOL_F_NO_IOVA_CONTIG", "RTE_PKTMBUF_HEADROOM"];
+    const CONSTANTS: &[&str] = &["RTE_EAL_PMD_PATH", "RTE_MEMPOOL_F_NO_IOVA_CONTIG", "RTE_PKTMBUF_HEADROOM"];
 
     /// Why there are no bindings.
     pub struct Failure {

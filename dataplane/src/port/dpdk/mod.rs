@@ -15,6 +15,7 @@
 
 mod device;
 mod eal;
+pub mod library;
 
 use self::device::{Device, MBUFS, Staged};
 pub use self::eal::{Eal, EalConfig};
