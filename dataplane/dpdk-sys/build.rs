@@ -28,6 +28,7 @@ mod dpdk {
         "rte_eth_dev_(adjust_nb_rx_tx_desc|close|configure|get_port_by_name|info_get|set_mtu|start|stop)",
         "rte_eth_(macaddr_get|promiscuous_disable|promiscuous_enable|stats_get)",
         "rte_eth_(rx|tx)_queue_setup",
+        "rte_eth_tx_done_cleanup",
         "rte_mempool_(avail_count|create_empty|free|obj_iter|populate_default|set_ops_byname)",
         "rte_pktmbuf_(free_bulk|init|pool_init)",
         "rte_strerror",
@@ -38,10 +39,17 @@ mod dpdk {
         "rte_eth_(conf|dev_info|stats)",
         "rte_ether_addr",
         "rte_mbuf",
+        "rte_mbuf_ext_shared_info",
         "rte_mempool",
         "rte_pktmbuf_pool_private",
     ];
-    const CONSTANTS: &[&str] = &["RTE_EAL_PMD_PATH", "RTE_MEMPOOL_F_NO_IOVA_CONTIG", "RTE_PKTMBUF_HEADROOM"];
+    const CONSTANTS: &[&str] = &[
+        "RTE_EAL_PMD_PATH",
+        "RTE_ETH_(RX|TX)_OFFLOAD_.*",
+        "RTE_MBUF_F_(EXTERNAL|INDIRECT|RX_.*|TX_.*)",
+        "RTE_MEMPOOL_F_NO_IOVA_CONTIG",
+        "RTE_PKTMBUF_HEADROOM",
+    ];
 
     /// Why there are no bindings.
     pub struct Failure {

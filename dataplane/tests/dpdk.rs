@@ -19,14 +19,20 @@ const MTU: u16 = 1500;
 
 /// Room for the ports of all tests at once.
 fn eal() -> Eal {
-    let buffers_bytes = 12 * DpdkPort::buffers_bytes(MTU);
+    let buffers_bytes = 10 * DpdkPort::buffers_bytes(2048, MTU, &["net_null"]);
     let huge = std::env::var("MILLRACE_DPDK_HUGEPAGES").is_ok_and(|v| v == "1");
     let pages = if huge { PagePolicy::HugeOnly } else { PagePolicy::NormalOnly };
     Eal::start(&EalConfig { buffers_bytes, pages, args: Vec::new() }).expect("EAL")
 }
 
+/// Cells of ours.
 fn cells(n: u32) -> Pool {
-    Pool::reserve("rx", n, 2048, PagePolicy::NormalOnly).expect("memory")
+    Pool::reserve("cells", n, 2048, PagePolicy::NormalOnly).expect("memory")
+}
+
+/// Cells that are mbufs, for one device.
+fn mbufs(n: u32) -> Pool {
+    DpdkPort::rx_buffers(eal(), n, MTU, &["net_null"]).expect("memory").into_pool("rx")
 }
 
 fn try_open(device: &str, pool: &Pool) -> Result<DpdkPort, String> {
@@ -103,10 +109,14 @@ impl Drop for Temporary {
 
 #[test]
 fn null_gives_and_takes_whole_bursts() {
-    let pool = cells(512);
+    let pool = mbufs(512);
     let port = open("net_null0", &pool);
     assert_eq!((port.facts().kind, port.facts().mtu), ("dpdk", MTU));
-    assert!(port.facts().mode.contains("net_null, 1 queue, copy"), "{}", port.facts().mode);
+    assert!(
+        port.facts().mode.starts_with("net_null, 1 queue, zero-copy rx, copying tx, checksums in software"),
+        "{}",
+        port.facts().mode
+    );
     assert!(port.facts().mode.ends_with(if eal().hugepages() { "hugepages" } else { "normal pages" }));
     let s = echo(port, 1000);
     // The device always has a burst, of 64-byte frames, and takes all.
@@ -118,14 +128,20 @@ fn null_gives_and_takes_whole_bursts() {
 
 #[test]
 fn what_goes_into_a_ring_comes_out_of_it() {
-    let pool = cells(1024);
-    let mut port = open("net_ring1", &pool);
+    let (rx, pool) = (mbufs(1024), cells(1024));
+    let mut port = open("net_ring1", &rx);
     let lengths: Vec<usize> = (14..=1518).step_by(16).collect();
     let mut queue = queue(&pool, lengths.iter().enumerate().map(|(n, &len)| frame(n, len)));
     while !queue.is_empty() {
         assert!(port.tx_burst(&mut queue, Time(0)) > 0);
     }
-    assert_eq!(pool.free_count(), 1024, "copied: nothing of ours is kept");
+    let short = lengths.iter().filter(|&&len| len <= 256).count();
+    assert_eq!(port.tx_attached() as usize, lengths.len() - short);
+    assert_eq!(
+        pool.free_count() as usize,
+        1024 - lengths.len() + short,
+        "longer ones lie in the ring as they are"
+    );
     let (mut burst, mut got) = (Burst::new(), 0);
     while port.rx_burst(&mut burst, Time(7)) > 0 {
         for p in burst.drain(..) {
@@ -144,13 +160,15 @@ fn what_goes_into_a_ring_comes_out_of_it() {
         ..PortStats::default()
     };
     assert_eq!(port.stats(), expected);
+    assert_eq!((port.rx_copied(), port.tx_attached()), (got as u64, 0));
+    assert_eq!((pool.free_count(), rx.free_count()), (1024, 1024));
     assert_eq!(port.close(), 0, "every mbuf is back");
 }
 
 #[test]
 fn heads_and_tails_leave_as_one_frame() {
-    let pool = cells(16);
-    let mut port = open("net_ring2", &pool);
+    let (rx, pool) = (mbufs(16), cells(16));
+    let mut port = open("net_ring2", &rx);
     let mut payload = pool.alloc().expect("a cell");
     assert!(payload.append(b"..payload of two slices.."));
     let payload = payload.into_slice(2, 21);
@@ -165,13 +183,13 @@ fn heads_and_tails_leave_as_one_frame() {
     assert_eq!(port.rx_burst(&mut burst, Time(0)), 1);
     assert_eq!(burst[0].head(), b"fourteen bytes payload of two slicespayload of two slices");
     burst.clear();
-    assert_eq!((pool.free_count(), port.close()), (16, 0));
+    assert_eq!((pool.free_count(), rx.free_count(), port.close()), (16, 16, 0));
 }
 
 #[test]
 fn a_full_ring_leaves_packets_in_the_queue_and_a_stop_empties_it() {
-    let pool = cells(2048);
-    let mut port = open("net_ring3", &pool);
+    let (rx, pool) = (mbufs(64), cells(2048));
+    let mut port = open("net_ring3", &rx);
     let mut queue = queue(&pool, (0..1500).map(|n| frame(n, 60)));
     while port.tx_burst(&mut queue, Time(0)) > 0 {}
     let taken = port.stats().tx_packets;
@@ -184,7 +202,7 @@ fn a_full_ring_leaves_packets_in_the_queue_and_a_stop_empties_it() {
 #[test]
 fn a_file_is_replayed_with_exact_counts() {
     let (from, to) = (Temporary::new("in.pcapng"), Temporary::new("out.pcap"));
-    let pool = cells(256);
+    let pool = mbufs(256);
     // Every seventh is longer than the MTU allows; the longest do not fit an mbuf either.
     let length = |n: usize| if n % 7 == 6 { 1519 + n * 20 } else { 60 + n };
     let mut file = PcapWriter::create(from.path(), &["test"]).expect("a file");
@@ -210,7 +228,7 @@ fn a_file_is_replayed_with_exact_counts() {
 
 #[test]
 fn frames_beyond_the_mtu_are_counted_and_never_read() {
-    let pool = cells(64);
+    let pool = mbufs(64);
     // This driver gives lengths beyond its buffers.
     let mut port = open("net_null1,size=4000", &pool);
     let mut burst = Burst::new();
@@ -224,7 +242,7 @@ fn frames_beyond_the_mtu_are_counted_and_never_read() {
 
 #[test]
 fn frames_without_a_cell_are_counted_and_their_mbufs_go_back() {
-    let pool = cells(100);
+    let pool = mbufs(100);
     let mut port = open("net_null2", &pool);
     let mut held = Vec::new();
     let mut burst = Burst::new();
@@ -235,18 +253,22 @@ fn frames_without_a_cell_are_counted_and_their_mbufs_go_back() {
     let s = port.stats();
     assert_eq!((held.len() as u64, s.rx_packets), (100, 200 * BURST_MAX as u64));
     assert_eq!(s.rx_no_buffer, s.rx_packets - 100);
-    assert_eq!(port.close(), 0);
+    assert_eq!((pool.free_count(), pool.stats().low_water, pool.stats().empty_count), (0, 0, s.rx_no_buffer));
+    assert_eq!(port.close(), 0, "those that are held are not missing");
+    assert!(held.iter().all(|p| p.head().len() == 64));
+    drop(pool);
+    drop(held);
 }
 
 #[test]
 fn memif_carries_frames_between_two_ports() {
     let socket = Temporary::new("memif.sock");
-    let pool = cells(512);
+    let (rx, pool) = ([mbufs(512), mbufs(512)], cells(512));
     let name = |n: u8, role: &str| {
         format!("net_memif{n},role={role},socket-abstract=no,socket={}", socket.path().display())
     };
-    let mut server = open(&name(0, "server"), &pool);
-    let mut client = open(&name(1, "client"), &pool);
+    let mut server = open(&name(0, "server"), &rx[0]);
+    let mut client = open(&name(1, "client"), &rx[1]);
     let mut queue = queue(&pool, (0..200).map(|n| frame(n, 60 + 7 * n)));
     let (mut burst, mut got) = (Burst::new(), 0);
     // They find each other on a thread of DPDK's; until then nothing is taken.
@@ -270,7 +292,7 @@ fn memif_carries_frames_between_two_ports() {
 #[test]
 fn a_packet_that_fits_no_mbuf_is_an_error_of_its_own() {
     let large = Pool::reserve("large", 4, 16 << 10, PagePolicy::NormalOnly).expect("memory");
-    let mut port = open("net_ring4", &large);
+    let mut port = open("net_ring4", &mbufs(4));
     let mut queue = queue(&large, [frame(1, 60), frame(2, 9000), frame(3, 60)].into_iter());
     assert_eq!(port.tx_burst(&mut queue, Time(0)), 3);
     let s = port.stats();
@@ -280,9 +302,9 @@ fn a_packet_that_fits_no_mbuf_is_an_error_of_its_own() {
 
 #[test]
 fn a_device_can_be_opened_again_and_again() {
-    let pool = cells(64);
+    let (rx, pool) = (mbufs(64), cells(64));
     for _ in 0..30 {
-        let mut port = open("net_ring5", &pool);
+        let mut port = open("net_ring5", &rx);
         let mut queue = queue(&pool, (0..40).map(|n| frame(n, 100)));
         assert_eq!(port.tx_burst(&mut queue, Time(0)), 40);
         let mut burst = Burst::new();
@@ -293,7 +315,7 @@ fn a_device_can_be_opened_again_and_again() {
 
 #[test]
 fn what_cannot_be_opened_says_why_and_harms_nothing() {
-    let pool = cells(16);
+    let pool = mbufs(16);
     for (device, word) in [
         ("net_nonesuch0", "cannot open DPDK's net_nonesuch0"),
         ("net_pcap7,rx_pcap=/nowhere/at/all.pcap", "look whether the file is there"),

@@ -102,18 +102,23 @@ pub fn cores(config: &Config) -> usize {
 /// The pools of each core: the node's memory and connections are divided here, and nowhere else.
 pub fn limits_for(config: &Config) -> Limits {
     let share = cores(config) as u64;
-    let mut l = Limits::for_core_memory((config.node.memory_bytes - config.cache.memory_bytes) / share);
+    let memory = (config.node.memory_bytes - config.cache.memory_bytes) / share;
+    let mut l = Limits::for_core_memory(memory.saturating_sub(dpdk::device_buffers(config)));
     if let Some(n) = config.limits.connections_max {
         l.flows = n.div_ceil(share as u32).max(16);
         l.half_open = l.half_open.min(l.flows / 2).max(8);
         l.http_contexts = l.http_contexts.min(l.flows);
     }
-    // Larger frames need larger cells: the same memory, fewer of them.
-    let mtu = mtu(config);
-    let scale = u64::from(Pool::true_size(rx_cell_bytes(mtu))) * 100 / u64::from(Pool::true_size(2048));
+    // Larger frames need larger cells, and mbufs have heads of their own: the same memory, fewer of them.
+    let scale = rx_cell_cost(config) * 100 / u64::from(Pool::true_size(2048));
     l.rx_cells = (u64::from(l.rx_cells) * 100 / scale) as u32;
     l.rx_reserve = (l.rx_cells / 16).max(64);
     l
+}
+
+/// Bytes that a cell for received frames takes.
+fn rx_cell_cost(config: &Config) -> u64 {
+    dpdk::rx_cell_cost(config).unwrap_or(Pool::true_size(rx_cell_bytes(mtu(config))).into())
 }
 
 fn rx_cell_bytes(mtu: u16) -> u32 {
@@ -126,21 +131,24 @@ pub fn frame_bytes(config: &Config) -> usize {
     usize::from(mtu(config)) + 18
 }
 
-fn mtu(config: &Config) -> u16 {
+pub(super) fn mtu(config: &Config) -> u16 {
     config.ports.iter().map(|p| p.mtu).max().unwrap_or(1500)
 }
 
 /// What the pools of one core cost.
 pub fn footprint(config: &Config, limits: &Limits) -> Footprint {
-    let mtu = mtu(config);
     let mut f = Footprint::default();
     let cell = |bytes| u64::from(Pool::true_size(bytes));
     f.add(
         "rx cells",
         limits.rx_cells.into(),
-        cell(rx_cell_bytes(mtu)),
+        rx_cell_cost(config),
         "received frames, and data that waits for a reader",
     );
+    let mbufs = dpdk::device_buffers(config);
+    if mbufs > 0 {
+        f.add("mbufs", 1, mbufs, "what DPDK's devices receive into and send from, and its caches");
+    }
     f.add(
         "payload cells",
         limits.payload_cells.into(),
@@ -185,7 +193,10 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
     let CorePlan { core, bells, post, config, limits, host_wire, orders, counters, keys, pages, .. } = plan;
     let mtu = mtu(&config);
     let pool = |name, n, bytes| Pool::reserve(name, n, bytes, pages).map_err(|e| e.to_string());
-    let rx = pool("rx", limits.rx_cells, rx_cell_bytes(mtu))?;
+    let rx = match dpdk::rx_pool(&config, &limits, pages)? {
+        Some(pool) => pool,
+        None => pool("rx", limits.rx_cells, rx_cell_bytes(mtu))?,
+    };
     let headers = pool("header", limits.header_cells, HEADER_CELL_BYTES)?;
     let payload = pool("payload", limits.payload_cells, PAYLOAD_CELL_BYTES)?;
     let heads = pool("head", limits.head_cells, HEAD_CELL_BYTES)?;
@@ -207,8 +218,7 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
                 (Box::new(tap), None)
             }
             PortKind::Dpdk { device } => {
-                let eal = dpdk::start(&config, pages)?;
-                (dpdk::open(eal, p, device, own_mac(device), rx.clone(), number)?, None)
+                (dpdk::open(&config, pages, p, device, own_mac(device), rx.clone(), number)?, None)
             }
             PortKind::Host => {
                 let (end, mac, bridge) = wire.take().ok_or("only one host port can be had")?;

@@ -20,6 +20,8 @@ int mr_errno(void);
 
 uint16_t mr_eth_rx_burst(uint16_t port_id, uint16_t queue_id, struct rte_mbuf **rx_pkts, uint16_t nb_pkts);
 uint16_t mr_eth_tx_burst(uint16_t port_id, uint16_t queue_id, struct rte_mbuf **tx_pkts, uint16_t nb_pkts);
+int mr_mempool_get_bulk(struct rte_mempool *pool, void **objects, unsigned count);
+void mr_mempool_put_bulk(struct rte_mempool *pool, void *const *objects, unsigned count);
 int mr_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned count);
 
 #endif

@@ -71,12 +71,16 @@ impl Eal {
 
     /// Adds the virtual device `name` and gives its DPDK port number.
     pub(super) fn add_vdev(self, name: &CStr, args: &CStr) -> Result<u16, String> {
+        let mut port = 0;
+        // SAFETY: a C string, and a place for the number.
+        if unsafe { sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &raw mut port) } == 0 {
+            return Err("a device of this name is there already".to_owned());
+        }
         // SAFETY: EAL runs; three C strings that outlive the call.
         let rc = unsafe { sys::rte_eal_hotplug_add(c"vdev".as_ptr(), name.as_ptr(), args.as_ptr()) };
         if rc < 0 {
             return Err(text(-rc));
         }
-        let mut port = 0;
         // A device can be taken and still have made no port. SAFETY: a C string, and a place for the number.
         match unsafe { sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &raw mut port) } {
             0 => Ok(port),

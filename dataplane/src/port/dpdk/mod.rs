@@ -1,12 +1,14 @@
 //! `dpdk`: a device of DPDK's, today any of its virtual ones, with one queue each way. Cargo's feature `dpdk`.
 //!
 //! ```text
-//!  driver ──► mbufs ── copy ──► our cells ──► core          a copy each way, for now: `mode` says so
-//!         ◄── mbufs ◄── copy ── head and tail ◄── TxQueue
+//!  driver ──► mbufs ══ are our cells ══► core          no copy: `mbufs.rs`, `rx.rs`
+//!         ◄── mbufs ◄── head │ attached cells ◄── TxQueue      `tx.rs`, `ledger.rs`
 //! ```
 //!
 //! - `eal.rs`: DPDK's environment, once in a process, and threads known to it.
-//! - `device.rs`: one device, its mbufs, and all that is `unsafe` about them.
+//! - `device.rs`: one device, from its making to its end.
+//! - `mbufs.rs`: a mempool, and the pool whose cells are its mbufs.
+//! - `rx.rs`, `tx.rs`: a queue each way; `ledger.rs`: cells that a device reads.
 //! - here: the port: what is counted, and what a device is called.
 //!
 //! A frame that is longer than the MTU allows is dropped and counted: some drivers (`net_af_packet`) cut what does not
@@ -15,17 +17,30 @@
 
 mod device;
 mod eal;
+mod ledger;
 pub mod library;
+mod mbufs;
+mod rx;
+mod tx;
 
-use self::device::{Device, MBUFS, Staged};
+use self::device::{Device, mbufs_held};
 pub use self::eal::{Eal, EalConfig};
-use super::{BURST_MAX, Burst, LinkFacts, Mac, Port, PortStats, TxQueue, VdevName};
+use self::mbufs::MbufSource;
+pub use self::mbufs::Mbufs;
+use self::rx::Rx;
+use self::tx::Tx;
+use super::{Burst, LinkFacts, Mac, Port, PortStats, TxQueue, VdevName};
 use crate::{Pool, Time};
 
 /// Ethernet with a VLAN tag in front of the packet.
 const ETHERNET_BYTES: usize = 18;
-/// The device is asked this often what it missed: some ask the kernel, or a NIC's registers.
-const MISSED_EVERY_NS: u64 = 100_000_000;
+/// In front of a received frame.
+const HEADROOM: usize = dpdk_sys::RTE_PKTMBUF_HEADROOM as usize;
+/// The device is asked this often what it missed, and to give back what it sent: some ask the kernel, or a NIC's
+/// registers.
+const CHORES_EVERY_NS: u64 = 100_000_000;
+/// Bursts that are fetched and thrown away before a device is closed.
+const DISCARDS_MAX: usize = 256;
 
 /// What a port is made from.
 pub struct DpdkConfig<'a> {
@@ -42,24 +57,39 @@ pub struct DpdkConfig<'a> {
 /// The one queue of a device.
 pub struct DpdkPort {
     device: Device,
-    pool: Pool,
+    rx: Rx,
+    tx: Tx,
     facts: LinkFacts,
     stats: PortStats,
-    number: u8,
-    frame_bytes: usize,
-    /// Taken from the queue and written into mbufs, until the device has said how many it takes.
-    offered: Burst,
-    missed_next: Time,
+    chores_next: Time,
     missed_seen: u64,
+    open: bool,
 }
 
 impl DpdkPort {
-    /// Memory that DPDK needs for a port's mbufs: what to start [`Eal`] with.
-    pub fn buffers_bytes(mtu: u16) -> u64 {
-        device::mempool_bytes(frame_bytes(mtu))
+    /// Memory for the buffers of a core: as many cells as [`DpdkPort::rx_buffers`] is asked for, and what the ports of
+    /// these devices send from.
+    pub fn buffers_bytes(cells: u32, mtu: u16, devices: &[&str]) -> u64 {
+        let held = devices.iter().map(|d| mbufs_held(d)).sum();
+        Mbufs::bytes(cells, held, rx_room(mtu)) + devices.len() as u64 * Tx::bytes(frame_bytes(mtu))
     }
 
-    /// Makes and starts the device, on the thread that will poll it; receives into `pool`.
+    /// Memory that one more cell takes.
+    pub fn rx_cell_bytes(mtu: u16) -> u64 {
+        Mbufs::bytes(1, 0, rx_room(mtu)) - Mbufs::bytes(0, 0, rx_room(mtu))
+    }
+
+    /// Mbufs for what the ports of a core receive: `cells` that the core may hold, with room for a frame of any port, and
+    /// those that its DPDK devices have themselves.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn rx_buffers(eal: Eal, cells: u32, mtu: u16, devices: &[&str]) -> Result<Mbufs, String> {
+        eal.register_thread()?;
+        Mbufs::reserve(eal, cells, devices.iter().map(|d| mbufs_held(d)).sum(), rx_room(mtu))
+    }
+
+    /// Makes and starts the device, on the thread that will poll it; receives into `pool`, which must be one of mbufs.
     ///
     /// # Errors
     /// One sentence, with the mend.
@@ -73,7 +103,15 @@ impl DpdkPort {
         let explain = |e: String| format!("cannot open DPDK's {name}: {e}; {}", mend(vdev.name));
         eal.register_thread().map_err(explain)?;
         let frame_bytes = frame_bytes(config.mtu);
-        let mut device = Device::open(eal, vdev.name, vdev.args, config.mtu, frame_bytes).map_err(explain)?;
+        let source =
+            pool.source::<MbufSource>().ok_or_else(|| explain("no pool of mbufs was made".to_owned()))?;
+        if usize::from(source.room()) < frame_bytes {
+            return Err(explain("the pool's mbufs are shorter than a frame".to_owned()));
+        }
+        let mut device =
+            Device::open(eal, vdev.name, vdev.args, config.mtu, source.mempool()).map_err(explain)?;
+        let abilities = device.abilities().clone();
+        let tx = Tx::new(device.port(), 0, abilities.chains(), frame_bytes).map_err(explain)?;
         let own = device.mac();
         // The kernel's side of a TAP has the address that DPDK says is the device's.
         let usable = own != [0; 6] && own[0] & 1 == 0 && !vdev.name.starts_with("net_tap");
@@ -88,44 +126,86 @@ impl DpdkPort {
             mac,
             mtu: config.mtu,
             mode: format!(
-                "{}, 1 queue, copy, checksums in software, {} of {MBUFS} mbufs in {}",
-                device.driver(),
-                hugepages::human_bytes(DpdkPort::buffers_bytes(config.mtu) as usize),
+                "{}, 1 queue, zero-copy rx, {} tx, checksums {}, {} of mbufs in {}",
+                abilities.driver,
+                if abilities.chains() { "extbuf" } else { "copying" },
+                if abilities.rx_checksums() { "verified by the driver" } else { "in software" },
+                hugepages::human_bytes((source.bytes() + tx.mempool_bytes()) as usize),
                 if eal.hugepages() { "hugepages" } else { "normal pages" }
             ),
             rx_checksum_offload: false,
             tx_checksum_offload: false,
         };
         let missed_seen = device.missed();
+        source.enter();
+        let rx = Rx::new(device.port(), 0, pool, number, frame_bytes, abilities.rx_marks());
         Ok(DpdkPort {
+            rx,
+            tx,
             device,
-            pool,
             facts,
             stats: PortStats::default(),
-            number,
-            frame_bytes,
-            offered: Burst::new(),
-            missed_next: Time(0),
+            chores_next: Time(0),
             missed_seen,
+            open: true,
         })
     }
 
-    /// Stops and removes the device; so does dropping the port. Gives the number of mbufs that did not come back,
-    /// which should be 0.
-    pub fn close(mut self) -> u32 {
-        self.device.close()
+    /// Frames that were received and copied, as their mbufs were another port's or several.
+    pub fn rx_copied(&self) -> u64 {
+        self.rx.copied
     }
 
-    /// Frames that the device dropped because this core was too slow reached us as well.
+    /// Cells that were sent and that the device still reads, or has not given back.
+    pub fn tx_attached(&self) -> u32 {
+        self.tx.attached()
+    }
+
+    /// Stops and removes the device; so does dropping the port. Gives the number of mbufs that did not come back,
+    /// which should be 0: those of cells that others hold are theirs.
+    pub fn close(mut self) -> u32 {
+        self.end()
+    }
+
+    fn end(&mut self) -> u32 {
+        if !std::mem::take(&mut self.open) {
+            return 0;
+        }
+        // Some drivers forget what lies in their rings. A device that makes frames up never runs dry: bounded.
+        let mut left = if self.device.is_started() { DISCARDS_MAX } else { 0 };
+        while left > 0 && self.rx.discard() > 0 {
+            left -= 1;
+        }
+        self.device.close();
+        let pool = self.rx.pool();
+        let missing = pool.source::<MbufSource>().map_or(0, |source| source.leave(pool));
+        missing + self.tx.close()
+    }
+
+    /// What is looked after now and then.
     #[cold]
-    fn count_missed(&mut self, now: Time) {
-        self.missed_next = Time(now.0 + MISSED_EVERY_NS);
+    fn chores(&mut self, now: Time) {
+        self.chores_next = Time(now.0 + CHORES_EVERY_NS);
+        self.tx.clean_up();
+        // Frames that the device dropped because this core was too slow reached us as well.
         let missed = self.device.missed();
         let new = missed.saturating_sub(self.missed_seen);
         self.missed_seen = missed;
         self.stats.rx_packets += new;
         self.stats.rx_missed += new;
     }
+}
+
+impl Drop for DpdkPort {
+    fn drop(&mut self) {
+        let missing = self.end();
+        debug_assert!(missing == 0 || std::thread::panicking(), "{missing} mbufs did not come back");
+    }
+}
+
+/// Bytes of an mbuf's buffer to receive into. At least 2 KiB for the frame, which is what drivers take for granted.
+fn rx_room(mtu: u16) -> u16 {
+    (frame_bytes(mtu).next_multiple_of(64).max(2048) + HEADROOM) as u16
 }
 
 fn frame_bytes(mtu: u16) -> usize {
@@ -146,60 +226,17 @@ fn mend(name: &str) -> &'static str {
 
 impl Port for DpdkPort {
     fn rx_burst(&mut self, out: &mut Burst, now: Time) -> usize {
-        if now >= self.missed_next {
-            self.count_missed(now);
+        if now >= self.chores_next {
+            self.chores(now);
         }
+        self.tx.collect();
         let before = out.len();
-        let (pool, stats, number, frame_bytes) = (&self.pool, &mut self.stats, self.number, self.frame_bytes);
-        self.device.receive(out.remaining_capacity(), |frame| {
-            stats.rx_packets += 1;
-            stats.rx_bytes += frame.len() as u64;
-            if frame.len() > frame_bytes {
-                stats.rx_too_long += 1;
-                return;
-            }
-            let Some(mut p) = pool.alloc() else {
-                stats.rx_no_buffer += 1;
-                return;
-            };
-            if !frame.parts(|bytes| p.append(bytes)) {
-                stats.rx_too_long += 1;
-                return;
-            }
-            let m = p.meta_mut();
-            m.arrival = now;
-            m.port = number;
-            out.push(p);
-        });
+        self.rx.burst(out, &mut self.stats, now);
         out.len() - before
     }
 
     fn tx_burst(&mut self, queue: &mut TxQueue, _now: Time) -> usize {
-        let mut refused = 0;
-        while self.offered.len() + refused < BURST_MAX {
-            let Some(p) = queue.pop() else { break };
-            match self.device.stage(|room| p.copy_to(room)) {
-                Staged::Done => self.offered.push(p),
-                Staged::TooLong => refused += 1,
-                Staged::NoBuffer => {
-                    queue.push_front(p);
-                    break;
-                }
-            }
-        }
-        self.stats.tx_errors += refused as u64;
-        if self.offered.is_empty() {
-            return refused;
-        }
-        let sent = self.device.send();
-        for p in self.offered.drain(sent..).rev() {
-            queue.push_front(p);
-        }
-        for p in self.offered.drain(..) {
-            self.stats.tx_packets += 1;
-            self.stats.tx_bytes += p.total_len() as u64;
-        }
-        sent + refused
+        self.tx.burst(queue, &mut self.stats)
     }
 
     fn facts(&self) -> &LinkFacts {
@@ -211,6 +248,6 @@ impl Port for DpdkPort {
     }
 
     fn rx_pool(&self) -> &Pool {
-        &self.pool
+        self.rx.pool()
     }
 }
