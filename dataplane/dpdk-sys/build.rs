@@ -19,7 +19,7 @@ mod dpdk {
     const OLDEST: &str = "22.11";
     const TOO_NEW: &str = "22.12";
     /// What our own code calls; drivers are loaded by EAL.
-    const LIBRARIES: [&str; 4] = ["rte_ethdev", "rte_mbuf", "rte_mempool", "rte_eal"];
+    const LIBRARIES: [&str; 5] = ["rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_eal"];
 
     /// What the bindings hold.
     const FUNCTIONS: &[&str] = &[
@@ -28,15 +28,18 @@ mod dpdk {
         "rte_eth_dev_(adjust_nb_rx_tx_desc|close|configure|get_port_by_name|info_get|set_mtu|start|stop)",
         "rte_eth_(macaddr_get|promiscuous_disable|promiscuous_enable|stats_get)",
         "rte_eth_(rx|tx)_queue_setup",
+        "rte_eth_call_(rx|tx)_callbacks",
         "rte_eth_tx_done_cleanup",
         "rte_mempool_(avail_count|create_empty|free|obj_iter|populate_default|set_ops_byname)",
         "rte_pktmbuf_(free_bulk|init|pool_init)",
+        "rte_ring_(create|free)",
         "rte_strerror",
         "rte_thread_(register|unregister)",
         "rte_version",
     ];
     const TYPES: &[&str] = &[
-        "rte_eth_(conf|dev_info|stats)",
+        "rte_eth_(conf|dev_info|fp_ops|stats)",
+        "rte_ethdev_qdata",
         "rte_ether_addr",
         "rte_mbuf",
         "rte_mbuf_ext_shared_info",
@@ -49,6 +52,7 @@ mod dpdk {
         "RTE_MBUF_F_(EXTERNAL|INDIRECT|RX_.*|TX_.*)",
         "RTE_MEMPOOL_F_NO_IOVA_CONTIG",
         "RTE_PKTMBUF_HEADROOM",
+        "rte_eth_fp_ops",
     ];
 
     /// Why there are no bindings.

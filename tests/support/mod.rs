@@ -17,7 +17,7 @@ use dataplane::counters::Segment;
 use dataplane::lines::{self, LineReader};
 use dataplane::mail::Post;
 use dataplane::port::mem::{MemPort, WireEnd, wire};
-use dataplane::{Bells, Clock, Pool, Time};
+use dataplane::{Bells, Clock, Pool, Port, Time};
 use hugepages::{Arena, Limits, PagePolicy};
 use l7::cache::policy::hash::HashKeys;
 use l7::cache::policy::rules::CacheRules;
@@ -123,6 +123,45 @@ impl Shared {
     }
 }
 
+/// A core's end of what carries its frames.
+pub enum Near {
+    Mem(WireEnd),
+    /// Any other port, with the number of receive cells that it was made for already in its pool.
+    Port(Box<dyn Port>),
+}
+
+impl From<WireEnd> for Near {
+    fn from(end: WireEnd) -> Near {
+        Near::Mem(end)
+    }
+}
+
+/// The load's end.
+pub enum Far {
+    Mem(WireEnd),
+    #[cfg(feature = "dpdk")]
+    Ring(Box<dataplane::port::dpdk::FarEnd>),
+}
+
+impl Far {
+    fn send_with(&mut self, fill: impl FnOnce(&mut [u8]) -> Option<usize>) -> bool {
+        match self {
+            Far::Mem(end) => end.send_with(fill),
+            #[cfg(feature = "dpdk")]
+            Far::Ring(end) => end.send_with(fill),
+        }
+    }
+
+    /// The next frame that the node has sent, as far as its headers go.
+    fn recv_with<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        match self {
+            Far::Mem(end) => end.recv_with(look),
+            #[cfg(feature = "dpdk")]
+            Far::Ring(end) => end.recv_with(|first, _| look(first)),
+        }
+    }
+}
+
 /// A core with `flows` connections' worth of pools, and the far end of its wire.
 pub fn core(who: Who, flows: u32) -> (Core<NodePipeline>, WireEnd, Arc<Segment>) {
     let (near, far) = wire(2048, 1600);
@@ -131,7 +170,13 @@ pub fn core(who: Who, flows: u32) -> (Core<NodePipeline>, WireEnd, Arc<Segment>)
 }
 
 /// One core of several, at the end of its wire.
-pub fn core_of(who: &Who, flows: u32, near: WireEnd, shared: &Shared, n: usize) -> Core<NodePipeline> {
+pub fn core_of(
+    who: &Who,
+    flows: u32,
+    near: impl Into<Near>,
+    shared: &Shared,
+    n: usize,
+) -> Core<NodePipeline> {
     let mut config = config(HOUR_NS);
     let answer = match who {
         Who::Stub(n) => Answer::Stub(vec![b'x'; *n]),
@@ -178,7 +223,7 @@ pub fn core_with(
     program: Arc<Program>,
     cache: Option<(Handle, HashKeys)>,
     flows: u32,
-    near: WireEnd,
+    near: impl Into<Near>,
     shared: &Shared,
     n: usize,
 ) -> Core<NodePipeline> {
@@ -192,11 +237,15 @@ pub fn core_with(
     let pages = PagePolicy::NormalOnly;
     let pool = |name, n, bytes| Pool::reserve(name, n, bytes, pages).unwrap();
     let c = shared.segment.writer(n);
-    let rx = pool("rx", limits.rx_cells, 2048);
-    let mut port = MemPort::new(near, rx.clone(), NODE_MAC, 1500, 0);
-    if !shared.has_checksums {
-        port = port.trust_wire("mem", "bench".to_owned());
-    }
+    let port: Box<dyn Port> = match near.into() {
+        Near::Port(port) => port,
+        Near::Mem(near) => {
+            let port = MemPort::new(near, pool("rx", limits.rx_cells, 2048), NODE_MAC, 1500, 0);
+            let trusted = |port: MemPort| port.trust_wire("mem", "bench".to_owned());
+            Box::new(if shared.has_checksums { port } else { trusted(port) })
+        }
+    };
+    let rx = port.rx_pool().clone();
     let mut iface = Iface::new(NODE_MAC, 1500);
     iface.add(std::net::Ipv4Addr::from(NODE_IP).into(), 24);
     iface.add(NODE_IP6.into(), 64);
@@ -225,7 +274,7 @@ pub fn core_with(
         stack.steer(Steering::new(n, Arc::clone(post)));
     }
     let pipeline = NodePipeline::new(stack, proxy, Arc::clone(&shared.orders[n]), c.clone());
-    Core::new(vec![Box::new(port)], pipeline, c, 1024).with_bell(Arc::clone(&shared.bells), n)
+    Core::new(vec![port], pipeline, c, 1024).with_bell(Arc::clone(&shared.bells), n)
 }
 
 #[derive(Clone, Copy, Default)]
@@ -242,8 +291,10 @@ pub struct Conn {
 /// The far side: clients towards the node, and an origin for it.
 pub struct Load {
     /// One for each core.
-    ends: Vec<WireEnd>,
+    ends: Vec<Far>,
     spread: Spread,
+    /// Frames have their checksums.
+    pub has_checksums: bool,
     pub conns: Vec<Conn>,
     origin: Vec<Conn>,
     /// What the origin answers with.
@@ -259,10 +310,15 @@ impl Load {
     }
 
     pub fn over(ends: Vec<WireEnd>, spread: Spread, conns: usize, response: Vec<u8>) -> Load {
+        Load::over_any(ends.into_iter().map(Far::Mem).collect(), spread, conns, response)
+    }
+
+    fn over_any(ends: Vec<Far>, spread: Spread, conns: usize, response: Vec<u8>) -> Load {
         let origin = vec![Conn::default(); 65_536];
         Load {
             ends,
             spread,
+            has_checksums: false,
             conns: vec![Conn::default(); conns],
             origin,
             response,
@@ -271,20 +327,32 @@ impl Load {
         }
     }
 
-    fn frame(&self, from_origin: bool, i: usize, bits: u8, payload: &[u8]) {
+    fn frame(&mut self, from_origin: bool, i: usize, bits: u8, payload: &[u8]) {
         let c = if from_origin { self.origin[i] } else { self.conns[i] };
         let (src, dst) = match from_origin {
             true => ((ORIGIN_IP.into(), ORIGIN_PORT), (NODE_IP.into(), i as u16)),
             false => ((CLIENT_IP.into(), FIRST_PORT + i as u16), (NODE_IP.into(), NODE_PORT)),
         };
-        let end = &self.ends[(self.spread)(i, from_origin, self.ends.len())];
+        let at = (self.spread)(i, from_origin, self.ends.len());
+        let (end, sums) = (&mut self.ends[at], self.has_checksums);
         let ok = end.send_with(|b| {
             b[..6].copy_from_slice(&NODE_MAC);
             b[6..12].copy_from_slice(&PEER_MAC);
             let s = Seg { seq: c.snd, ack: c.rcv, bits, window: 0xffff, payload };
-            Some(write(b, src, dst, &s, false))
+            Some(write(b, src, dst, &s, sums))
         });
         assert!(ok, "the wire is full");
+    }
+
+    /// What a NIC's driver would do, where the load plays a NIC: the node's work, and not the load's.
+    pub fn drive(&mut self) {
+        for end in &mut self.ends {
+            match end {
+                Far::Mem(_) => (),
+                #[cfg(feature = "dpdk")]
+                Far::Ring(end) => end.drive(),
+            }
+        }
     }
 
     pub fn open(&mut self, i: usize) {
@@ -376,6 +444,30 @@ impl Rig {
         Rig::with_cores(who, conns, response, &Shared::new(1), |_, _, _| 0)
     }
 
+    /// A node of one core on a `net_ring` device of DPDK's, whose other end is the load's.
+    #[cfg(feature = "dpdk")]
+    pub fn on_ring(who: Who, conns: usize, response: Vec<u8>) -> Rig {
+        use dataplane::port::dpdk::{DpdkConfig, DpdkPort, Eal, EalConfig, FarEnd};
+        const MTU: u16 = 1500;
+        let mut shared = Shared::new(1);
+        shared.has_checksums = true;
+        let cells = Limits::for_core_memory(shared.core_bytes).rx_cells.min(16_384);
+        // For a few rigs at once.
+        let buffers_bytes = 4 * DpdkPort::buffers_bytes(cells, MTU, &["net_ring0"]);
+        let pages = PagePolicy::Best;
+        let eal = Eal::start(&EalConfig { buffers_bytes, pages, args: Vec::new() }).expect("EAL");
+        let mut far = FarEnd::new(eal, RIG_FRAMES as u32).expect("rings");
+        let device = far.device().to_owned();
+        let config = DpdkConfig { device: &device, mac: Some(NODE_MAC), fallback_mac: NODE_MAC, mtu: MTU };
+        let pool = DpdkPort::rx_buffers(eal, cells, MTU, &[&device]).expect("mbufs").into_pool("rx");
+        let port = DpdkPort::open(eal, &config, pool.clone(), 0).expect("a port");
+        far.deliver_into(&pool);
+        let core = core_of(&who, conns as u32, Near::Port(Box::new(port)), &shared, 0);
+        let mut load = Load::over_any(vec![Far::Ring(Box::new(far))], |_, _, _| 0, conns, response);
+        load.has_checksums = true;
+        Rig { core, others: Vec::new(), load, segment: shared.segment, now: Time(1_000_000) }
+    }
+
     /// A node of as many cores as `shared` is for, over a device that spreads frames like this.
     pub fn with_cores(who: Who, conns: usize, response: Vec<u8>, shared: &Shared, spread: Spread) -> Rig {
         let n = shared.orders.len();
@@ -383,7 +475,8 @@ impl Rig {
         let cores = near.into_iter().enumerate();
         let mut cores = cores.map(|(i, near)| core_of(&who, conns as u32, near, shared, i));
         let core = cores.next().expect("a core");
-        let load = Load::over(far, spread, conns, response);
+        let mut load = Load::over(far, spread, conns, response);
+        load.has_checksums = shared.has_checksums;
         let segment = Arc::clone(&shared.segment);
         Rig { core, others: cores.collect(), load, segment, now: Time(1_000_000) }
     }
@@ -410,6 +503,18 @@ impl Rig {
             }
         }
         assert!(self.load.conns.iter().all(|c| c.open));
+    }
+}
+
+#[cfg(feature = "dpdk")]
+impl Drop for Rig {
+    fn drop(&mut self) {
+        // A port counts its mbufs when it closes.
+        for end in &mut self.load.ends {
+            if let Far::Ring(end) = end {
+                end.let_go();
+            }
+        }
     }
 }
 

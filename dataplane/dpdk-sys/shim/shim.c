@@ -29,3 +29,13 @@ int mr_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, uns
 {
 	return rte_pktmbuf_alloc_bulk(pool, mbufs, count);
 }
+
+unsigned mr_ring_dequeue_burst(struct rte_ring *ring, void **objects, unsigned count)
+{
+	return rte_ring_dequeue_burst(ring, objects, count, NULL);
+}
+
+unsigned mr_ring_enqueue_burst(struct rte_ring *ring, void *const *objects, unsigned count)
+{
+	return rte_ring_enqueue_burst(ring, objects, count, NULL);
+}

@@ -13,6 +13,7 @@
 #include <rte_log.h>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
+#include <rte_ring.h>
 #include <rte_version.h>
 
 /* rte_errno of this thread. */
@@ -23,5 +24,7 @@ uint16_t mr_eth_tx_burst(uint16_t port_id, uint16_t queue_id, struct rte_mbuf **
 int mr_mempool_get_bulk(struct rte_mempool *pool, void **objects, unsigned count);
 void mr_mempool_put_bulk(struct rte_mempool *pool, void *const *objects, unsigned count);
 int mr_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned count);
+unsigned mr_ring_dequeue_burst(struct rte_ring *ring, void **objects, unsigned count);
+unsigned mr_ring_enqueue_burst(struct rte_ring *ring, void *const *objects, unsigned count);
 
 #endif

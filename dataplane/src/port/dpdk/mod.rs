@@ -9,12 +9,16 @@
 //! - `device.rs`: one device, from its making to its end.
 //! - `mbufs.rs`: a mempool, and the pool whose cells are its mbufs.
 //! - `rx.rs`, `tx.rs`: a queue each way; `ledger.rs`: cells that a device reads.
+//! - `bare.rs`, `crossed.rs`: for measurements: a device without our packets, and the far end of one.
+//! - `library.rs`: what is known of DPDK without starting it.
 //! - here: the port: what is counted, and what a device is called.
 //!
 //! A frame that is longer than the MTU allows is dropped and counted: some drivers (`net_af_packet`) cut what does not
 //! fit their ring without a word, and what is that long may have been cut. It is counted before a byte of it is read, as
 //! others (`net_null`) make up lengths beyond their buffers.
 
+pub mod bare;
+mod crossed;
 mod device;
 mod eal;
 mod ledger;
@@ -23,6 +27,7 @@ mod mbufs;
 mod rx;
 mod tx;
 
+pub use self::crossed::FarEnd;
 use self::device::{Device, mbufs_held};
 pub use self::eal::{Eal, EalConfig};
 use self::mbufs::MbufSource;
