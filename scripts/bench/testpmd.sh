@@ -37,24 +37,27 @@ have dpdk-testpmd || die "testpmd is missing: apt-get install dpdk dpdk-dev"
 [ "$(id -u)" = 0 ] || die "hugepages need root"
 other=0
 if [ "$cpu" = 0 ]; then other=1; fi
-bench=$(built dpdk)
+bench=${MILLRACE_BENCH:-$(built dpdk --features dpdk)}
 
 work=$(mktemp -d)
 nr=/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages
-pages_before=$(cat $nr)
-testpmd=''
+pages=256
+testpmd='' reserved=false
 finish() {
     local code=$?
     trap - EXIT INT TERM
     if [ -n "$testpmd" ]; then kill "$testpmd" 2>/dev/null || true; fi
-    echo "$pages_before" >$nr
+    # Others may have reserved some meanwhile: theirs stay.
+    if $reserved; then echo $(($(cat $nr) - pages)) >$nr; fi
     rm -rf "$work"
     exit "$code"
 }
 trap finish EXIT
 trap 'exit 1' INT TERM
-echo $((pages_before + 256)) >$nr
-[ "$(cat $nr)" -ge $((pages_before + 256)) ] || die "the kernel has no 512 MiB for hugepages now"
+pages_before=$(cat $nr)
+echo $((pages_before + pages)) >$nr
+[ "$(cat $nr)" -ge $((pages_before + pages)) ] || die "the kernel has no 512 MiB for hugepages now"
+reserved=true
 
 # cpu_ns PID NAME: what the thread of that name has run, in nanoseconds.
 cpu_ns() {
@@ -75,20 +78,20 @@ until_said() { # TEXT: in testpmd's output, more often than before
     die "testpmd does not say '$1'"
 }
 
-# Prints as benches/dpdk.rs does: loop, packets, nanoseconds, odd ones. While it is not forwarding, its thread sleeps.
+# Adds a row as benches/dpdk.rs prints them: loop, packets, nanoseconds, odd ones. While it is not forwarding, its thread sleeps.
 run_testpmd() { # DEVICE
     local ns0 ns1 packets
     mkfifo "$work/in"
-    dpdk-testpmd --lcores "0@$other,1@$cpu" --in-memory -m 384 --no-pci --no-telemetry --no-shconf --vdev "$1" \
+    stdbuf -oL dpdk-testpmd --lcores "0@$other,1@$cpu" --in-memory -m 384 --no-pci --no-telemetry --no-shconf --vdev "$1" \
         -- --interactive --forward-mode=io --burst=32 --nb-cores=1 --port-topology=loop --rxd=1024 --txd=1024 \
         <"$work/in" >"$work/testpmd.out" 2>&1 &
     testpmd=$!
     exec 9>"$work/in"
     rm "$work/in"
-    until_said 'Done' 0
+    until_said "testpmd>" 0
     # A warm-up, and the round.
     for length in 0.2 "$seconds"; do
-        ns0=$(cpu_ns "$testpmd" lcore-worker)
+        ns0=$(cpu_ns "$testpmd" rte-worker)
         echo 'start tx_first' >&9
         sleep "$length"
         local done_before
@@ -96,19 +99,19 @@ run_testpmd() { # DEVICE
         echo stop >&9
         until_said 'Accumulated forward statistics' "$done_before"
         sleep 0.2
-        ns1=$(cpu_ns "$testpmd" lcore-worker)
+        ns1=$(cpu_ns "$testpmd" rte-worker)
     done
     echo quit >&9
     exec 9>&-
     wait "$testpmd" || true
     testpmd=''
     packets=$(sed -n 's/.*RX-packets: \([0-9]*\).*/\1/p' "$work/testpmd.out" | tail -n 1)
-    echo "testpmd $packets $((ns1 - ns0)) 0"
+    echo "$1 testpmd $packets $((ns1 - ns0)) 0" >>"$work/rows"
 }
 
 for ((round = 1; round <= rounds; round++)); do
     for device in net_null0 net_ring0; do
-        run_testpmd $device | sed "s/^/$device /" >>"$work/rows"
+        run_testpmd $device
         taskset -c "$cpu" "$bench" --device "${device%0}" --seconds "$seconds" >"$work/ours"
         grep '^#' "$work/ours" >"$work/facts"
         grep -v '^#' "$work/ours" | sed "s/^/$device /" >>"$work/rows"
