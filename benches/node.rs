@@ -106,7 +106,7 @@ impl Row {
                 Rig::with_cores(who, conns, response, &shared, |_, _, _| 0)
             }
             #[cfg(feature = "dpdk")]
-            Wire::Ring => Rig::on_ring(who, conns, response),
+            Wire::Ring => Rig::on_ring(&who, conns, response),
         };
         rig.open_all();
         Row {

@@ -45,6 +45,7 @@ mod dpdk {
         "rte_mbuf_ext_shared_info",
         "rte_mempool",
         "rte_pktmbuf_pool_private",
+        "rte_ring",
     ];
     const CONSTANTS: &[&str] = &[
         "RTE_EAL_PMD_PATH",

@@ -7,6 +7,8 @@
 #![allow(dead_code)] // Each of the targets that include this uses its part of it.
 
 pub mod peers;
+#[cfg(feature = "dpdk")]
+pub mod rings;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -123,20 +125,7 @@ impl Shared {
     }
 }
 
-/// A core's end of what carries its frames.
-pub enum Near {
-    Mem(WireEnd),
-    /// Any other port, with the number of receive cells that it was made for already in its pool.
-    Port(Box<dyn Port>),
-}
-
-impl From<WireEnd> for Near {
-    fn from(end: WireEnd) -> Near {
-        Near::Mem(end)
-    }
-}
-
-/// The load's end.
+/// The load's end of what carries frames to a core.
 pub enum Far {
     Mem(WireEnd),
     #[cfg(feature = "dpdk")]
@@ -170,13 +159,13 @@ pub fn core(who: Who, flows: u32) -> (Core<NodePipeline>, WireEnd, Arc<Segment>)
 }
 
 /// One core of several, at the end of its wire.
-pub fn core_of(
-    who: &Who,
-    flows: u32,
-    near: impl Into<Near>,
-    shared: &Shared,
-    n: usize,
-) -> Core<NodePipeline> {
+pub fn core_of(who: &Who, flows: u32, near: WireEnd, shared: &Shared, n: usize) -> Core<NodePipeline> {
+    let (program, cache) = program_of(who, shared, n);
+    core_with(program, cache, flows, near, shared, n)
+}
+
+/// What such a core follows, and its share of the cache.
+fn program_of(who: &Who, shared: &Shared, n: usize) -> (Arc<Program>, Option<(Handle, HashKeys)>) {
     let mut config = config(HOUR_NS);
     let answer = match who {
         Who::Stub(n) => Answer::Stub(vec![b'x'; *n]),
@@ -193,7 +182,7 @@ pub fn core_of(
         route.cache = Some(CacheRules { slice_bytes, ..CacheRules::default() });
         cache = Some((shared.store(64 << 20).handle(n), HashKeys(3, 4)));
     }
-    core_with(Program::new(config), cache, flows, near, shared, n)
+    (Program::new(config), cache)
 }
 
 /// The origin that [`Load`] plays.
@@ -223,9 +212,28 @@ pub fn core_with(
     program: Arc<Program>,
     cache: Option<(Handle, HashKeys)>,
     flows: u32,
-    near: impl Into<Near>,
+    near: WireEnd,
     shared: &Shared,
     n: usize,
+) -> Core<NodePipeline> {
+    core_over(program, cache, flows, shared, n, |cells| {
+        let rx = Pool::reserve("rx", cells, 2048, PagePolicy::NormalOnly).unwrap();
+        let mut port = MemPort::new(near, rx.clone(), NODE_MAC, 1500, 0);
+        if !shared.has_checksums {
+            port = port.trust_wire("mem", "bench".to_owned());
+        }
+        (Box::new(port), rx)
+    })
+}
+
+/// One core of several, over a port that is opened for so many cells.
+pub fn core_over(
+    program: Arc<Program>,
+    cache: Option<(Handle, HashKeys)>,
+    flows: u32,
+    shared: &Shared,
+    n: usize,
+    open: impl FnOnce(u32) -> (Box<dyn Port>, Pool),
 ) -> Core<NodePipeline> {
     let mut limits = Limits::for_core_memory(shared.core_bytes);
     limits.flows = flows.max(1024) * 2;
@@ -237,15 +245,7 @@ pub fn core_with(
     let pages = PagePolicy::NormalOnly;
     let pool = |name, n, bytes| Pool::reserve(name, n, bytes, pages).unwrap();
     let c = shared.segment.writer(n);
-    let port: Box<dyn Port> = match near.into() {
-        Near::Port(port) => port,
-        Near::Mem(near) => {
-            let port = MemPort::new(near, pool("rx", limits.rx_cells, 2048), NODE_MAC, 1500, 0);
-            let trusted = |port: MemPort| port.trust_wire("mem", "bench".to_owned());
-            Box::new(if shared.has_checksums { port } else { trusted(port) })
-        }
-    };
-    let rx = port.rx_pool().clone();
+    let (port, rx) = open(limits.rx_cells);
     let mut iface = Iface::new(NODE_MAC, 1500);
     iface.add(std::net::Ipv4Addr::from(NODE_IP).into(), 24);
     iface.add(NODE_IP6.into(), 64);
@@ -286,6 +286,8 @@ pub struct Conn {
     pub got: u32,
     /// The node has sent FIN.
     pub ended: bool,
+    /// What the node sends is not taken, nor acknowledged.
+    pub deaf: bool,
 }
 
 /// The far side: clients towards the node, and an origin for it.
@@ -294,7 +296,7 @@ pub struct Load {
     ends: Vec<Far>,
     spread: Spread,
     /// Frames have their checksums.
-    pub has_checksums: bool,
+    has_checksums: bool,
     pub conns: Vec<Conn>,
     origin: Vec<Conn>,
     /// What the origin answers with.
@@ -368,6 +370,16 @@ impl Load {
         self.conns[i].snd = self.conns[i].snd.wrapping_add(bytes.len() as u32);
     }
 
+    /// The origin goes on with its answer, on every connection that it has.
+    pub fn answer_more(&mut self, bytes: &[u8]) {
+        for i in 0..self.origin.len() {
+            if self.origin[i].snd != 0 {
+                self.frame(true, i, ACK | 8, bytes);
+                self.origin[i].snd = self.origin[i].snd.wrapping_add(bytes.len() as u32);
+            }
+        }
+    }
+
     /// Acknowledges, and closes.
     pub fn close(&mut self, i: usize) {
         self.frame(false, i, ACK | FIN, &[]);
@@ -398,7 +410,7 @@ impl Load {
                 }
                 continue;
             }
-            if seq == c.rcv {
+            if seq == c.rcv && !c.deaf {
                 c.rcv = seq.wrapping_add(len + u32::from(bits & FIN));
                 c.got += len;
                 c.ended |= bits & FIN != 0;
@@ -442,30 +454,6 @@ pub struct Rig {
 impl Rig {
     pub fn new(who: Who, conns: usize, response: Vec<u8>) -> Rig {
         Rig::with_cores(who, conns, response, &Shared::new(1), |_, _, _| 0)
-    }
-
-    /// A node of one core on a `net_ring` device of DPDK's, whose other end is the load's.
-    #[cfg(feature = "dpdk")]
-    pub fn on_ring(who: Who, conns: usize, response: Vec<u8>) -> Rig {
-        use dataplane::port::dpdk::{DpdkConfig, DpdkPort, Eal, EalConfig, FarEnd};
-        const MTU: u16 = 1500;
-        let mut shared = Shared::new(1);
-        shared.has_checksums = true;
-        let cells = Limits::for_core_memory(shared.core_bytes).rx_cells.min(16_384);
-        // For a few rigs at once.
-        let buffers_bytes = 4 * DpdkPort::buffers_bytes(cells, MTU, &["net_ring0"]);
-        let pages = PagePolicy::Best;
-        let eal = Eal::start(&EalConfig { buffers_bytes, pages, args: Vec::new() }).expect("EAL");
-        let mut far = FarEnd::new(eal, RIG_FRAMES as u32).expect("rings");
-        let device = far.device().to_owned();
-        let config = DpdkConfig { device: &device, mac: Some(NODE_MAC), fallback_mac: NODE_MAC, mtu: MTU };
-        let pool = DpdkPort::rx_buffers(eal, cells, MTU, &[&device]).expect("mbufs").into_pool("rx");
-        let port = DpdkPort::open(eal, &config, pool.clone(), 0).expect("a port");
-        far.deliver_into(&pool);
-        let core = core_of(&who, conns as u32, Near::Port(Box::new(port)), &shared, 0);
-        let mut load = Load::over_any(vec![Far::Ring(Box::new(far))], |_, _, _| 0, conns, response);
-        load.has_checksums = true;
-        Rig { core, others: Vec::new(), load, segment: shared.segment, now: Time(1_000_000) }
     }
 
     /// A node of as many cores as `shared` is for, over a device that spreads frames like this.

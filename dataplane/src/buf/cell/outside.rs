@@ -299,3 +299,199 @@ impl Drop for Handle {
         release(self.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+    use std::rc::Rc;
+
+    const BUFFER: usize = 256;
+
+    #[repr(C, align(64))]
+    struct Slot([std::cell::UnsafeCell<u8>; HEADER_BYTES + BUFFER]);
+
+    /// A stack of places, which a "device" takes from as well.
+    struct Stack {
+        places: RefCell<Vec<Place>>,
+        slots: Box<[Slot]>,
+    }
+
+    struct Shared(Rc<Stack>);
+
+    // SAFETY: places are handed to one taker at a time; memory stays as long as the `Rc`.
+    unsafe impl Source for Shared {
+        fn take(&self, most: usize, places: &mut ArrayVec<Place, REFILL_MAX>) {
+            let mut mine = self.0.places.borrow_mut();
+            while places.len() < most {
+                let Some(place) = mine.pop() else { break };
+                places.push(place);
+            }
+        }
+        fn give(&self, places: &[Place]) {
+            self.0.places.borrow_mut().extend(places);
+        }
+    }
+
+    /// A pool of `capacity` cells from a source with `total` places.
+    fn outside(capacity: u32, total: usize) -> (Pool, Rc<Stack>) {
+        let slot = || Slot(std::array::from_fn(|_| 0.into()));
+        let slots: Box<[Slot]> = (0..total).map(|_| slot()).collect();
+        let stack = Rc::new(Stack { places: RefCell::default(), slots });
+        let pool = Pool::outside("outside", capacity, BUFFER as u32, Shared(Rc::clone(&stack)));
+        for slot in &stack.slots {
+            let header = NonNull::from(&slot.0).cast::<u8>();
+            // SAFETY: a slot has room for both, aligned to 64; nobody else uses it.
+            unsafe {
+                pool.place(header, header.add(HEADER_BYTES), BUFFER as u32);
+                stack.places.borrow_mut().push(Place::at(header));
+            }
+        }
+        (pool, stack)
+    }
+
+    /// What a device does: takes a place, writes a frame into its buffer, and gives it to the pool.
+    fn receive(pool: &Pool, stack: &Stack, frame: &[u8]) -> Option<Packet> {
+        let place = stack.places.borrow_mut().pop()?;
+        // SAFETY: a place that nobody has; the frame is written where `adopt` is told.
+        let packet = unsafe {
+            let to = place.address().add(HEADER_BYTES + 16);
+            std::ptr::copy_nonoverlapping(frame.as_ptr(), to.as_ptr(), frame.len());
+            pool.adopt(place, 16, frame.len() as u32)
+        };
+        if packet.is_none() {
+            stack.places.borrow_mut().push(place);
+        }
+        packet
+    }
+
+    /// And then: the frame goes to the device, and its place back to the source.
+    fn send(packet: Packet, stack: &Stack) {
+        let place = packet.place();
+        // SAFETY: taken from the source again only after this.
+        unsafe { packet.gone() };
+        stack.places.borrow_mut().push(place);
+    }
+
+    #[test]
+    fn a_received_frame_is_a_cell_and_its_place_comes_back() {
+        let (pool, stack) = outside(4, 6);
+        let p = receive(&pool, &stack, b"headerspayload").expect("a cell");
+        assert_eq!((p.head(), p.bounds()), (&b"headerspayload"[..], (16, 14)));
+        assert!(p.is_from::<Shared>() && pool.source::<Shared>().is_some());
+        assert_eq!((pool.free_count(), pool.out(), pool.listed(), stack.places.borrow().len()), (3, 1, 0, 5));
+        let mut s = p.into_slice(7, 7);
+        assert!(s.extend_in_place(b"!"), "compaction works as in any cell");
+        assert_eq!(&*s, b"payload!");
+        drop(s);
+        assert_eq!((pool.free_count(), pool.listed()), (4, 1));
+        let q = receive(&pool, &stack, b"x").expect("a cell");
+        send(q, &stack);
+        assert_eq!((pool.free_count(), pool.listed(), stack.places.borrow().len()), (4, 1, 5));
+        let weak = Rc::downgrade(&stack);
+        drop((pool, stack));
+        assert!(weak.upgrade().is_none(), "the source goes with the pool");
+    }
+
+    #[test]
+    fn no_more_cells_than_the_capacity_are_out_however_many_places_there_are() {
+        let (pool, stack) = outside(3, 100);
+        let mut held: Vec<_> = (0..2).map(|_| receive(&pool, &stack, b"a").expect("a cell")).collect();
+        held.push(pool.alloc().expect("a cell"));
+        assert!(pool.alloc().is_none() && receive(&pool, &stack, b"b").is_none());
+        assert_eq!((pool.stats().empty_count, pool.stats().low_water, pool.free_count()), (2, 0, 0));
+        held.truncate(1);
+        // Both free ones are listed; a received frame needs one of them back at the source.
+        assert_eq!((pool.free_count(), pool.listed()), (2, 2));
+        held.push(receive(&pool, &stack, b"c").expect("a cell"));
+        assert_eq!(pool.free_count(), 1);
+        assert!(held.iter().all(|p| p.head() == b"a" || p.head() == b"c"));
+        drop(held);
+        assert_eq!(pool.free_count(), 3);
+    }
+
+    #[test]
+    fn a_source_that_has_nothing_leaves_the_pool_empty() {
+        let (pool, stack) = outside(8, 8);
+        let device = std::mem::take(&mut *stack.places.borrow_mut());
+        assert!(pool.alloc().is_none());
+        assert_eq!((pool.free_count(), pool.stats().empty_count), (8, 1));
+        stack.places.borrow_mut().extend(device);
+        assert!(pool.alloc().is_some());
+    }
+
+    #[test]
+    fn cells_keep_the_source_without_the_pool() {
+        let (pool, stack) = outside(4, 4);
+        let weak = Rc::downgrade(&stack);
+        let s = receive(&pool, &stack, b"late").expect("a cell").into_slice(0, 4);
+        let other = receive(&pool, &stack, b"sent").expect("a cell");
+        drop(pool);
+        send(other, &stack);
+        drop(stack);
+        assert_eq!((&*s, weak.strong_count()), (&b"late"[..], 1));
+        drop(s);
+        assert!(weak.upgrade().is_none());
+    }
+
+    /// Any order of doings: no place is in two hands, none is lost, counts are right, bytes are whole.
+    #[test]
+    fn whatever_is_done_every_place_is_in_one_hand() {
+        for seed in 0..200 {
+            let mut rng = Rng::new(seed);
+            let mut below = |n: u64| (rng.next_u64() % n) as usize;
+            let (capacity, spare) = (1 + below(200), below(100));
+            let (pool, stack) = outside(capacity as u32, capacity + spare);
+            let (mut packets, mut slices): (Vec<(u8, Packet)>, Vec<(u8, Slice)>) = Default::default();
+            // Places that the device has to receive into, or is sending.
+            let mut device: Vec<Place> = Vec::new();
+            for step in 0..400 {
+                let tag = step as u8;
+                match below(9) {
+                    0 | 1 => packets.extend(receive(&pool, &stack, &[tag; 40]).map(|p| (tag, p))),
+                    2 => packets.extend(pool.alloc().map(|mut p| {
+                        assert!(p.append(&[tag; 40]));
+                        (tag, p)
+                    })),
+                    3 if !packets.is_empty() => drop(packets.swap_remove(below(packets.len() as u64))),
+                    4 if !packets.is_empty() => {
+                        let (tag, p) = packets.swap_remove(below(packets.len() as u64));
+                        let mut s = p.into_slice(4, 36);
+                        slices.push((tag, s.split_to(10)));
+                        slices.push((tag, s));
+                    }
+                    5 if !slices.is_empty() => drop(slices.swap_remove(below(slices.len() as u64))),
+                    6 if !packets.is_empty() => {
+                        let (_, p) = packets.swap_remove(below(packets.len() as u64));
+                        device.push(p.place());
+                        // SAFETY: back in the source later.
+                        unsafe { p.gone() };
+                    }
+                    7 if device.len() < spare => device.extend(stack.places.borrow_mut().pop()),
+                    8 => {
+                        pool.trim(below(20) as u32);
+                        stack.places.borrow_mut().append(&mut device);
+                    }
+                    _ => {}
+                }
+                assert!(packets.iter().all(|(tag, p)| p.head() == [*tag; 40]));
+                assert!(slices.iter().all(|(tag, s)| s.iter().all(|b| b == tag)));
+                let mut cells: Vec<_> = packets.iter().map(|(_, p)| p.0).collect();
+                cells.extend(slices.iter().map(|(_, s)| s.cell));
+                cells.sort();
+                cells.dedup();
+                assert_eq!(pool.out() as usize, cells.len(), "seed {seed}, step {step}");
+                let places =
+                    stack.places.borrow().len() + device.len() + pool.listed() as usize + cells.len();
+                assert_eq!(places, capacity + spare, "seed {seed}, step {step}");
+                assert!(pool.listed() <= pool.free_count());
+            }
+            drop((packets, slices));
+            assert_eq!(pool.free_count() as usize, capacity);
+            stack.places.borrow_mut().append(&mut device);
+            let weak = Rc::downgrade(&stack);
+            drop((pool, stack));
+            assert!(weak.upgrade().is_none());
+        }
+    }
+}

@@ -12,41 +12,24 @@
 //! is [`FarEnd::drive`], apart from writing and reading frames, so that a measurement can count it as the node's.
 #![allow(unsafe_code)] // Rings of mbufs, and their contents.
 
-use std::ffi::{CString, c_int, c_uint, c_void};
+use std::ffi::{c_uint, c_void};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use dpdk_sys as sys;
 
-use super::eal::{Eal, last_error};
+use super::eal::Eal;
 use super::mbufs::{MbufSource, free};
+use super::rings::CrossedRings;
 use crate::Pool;
 
 /// Mbufs that wait to be written to, or freed.
 const HELD_MAX: usize = 512;
-const SOCKET_ANY: c_int = -1;
 
 type Mbuf = *mut sys::rte_mbuf;
 
-/// What `rte_eth_from_rings` of DPDK 22.11 hands its driver (`struct ring_internal_args` of rte_eth_ring.c). Calling that
-/// function would need the driver linked in, which else is a plugin.
-#[repr(C)]
-struct Internal {
-    rx_queues: *const *mut sys::rte_ring,
-    rx_count: c_uint,
-    tx_queues: *const *mut sys::rte_ring,
-    tx_count: c_uint,
-    numa_node: c_uint,
-    /// Its own address, which the driver looks at.
-    me: *const c_void,
-}
-
-/// The other end.
+/// The other end. Only side 0 of its rings has a device.
 pub struct FarEnd {
-    device: String,
-    /// To the device, and from it.
-    rings: Box<[*mut sys::rte_ring; 2]>,
-    internal: Box<Internal>,
+    rings: CrossedRings,
     /// What the port receives into, once there is one.
     mempool: Option<NonNull<sys::rte_mempool>>,
     empty: Vec<Mbuf>,
@@ -57,48 +40,30 @@ pub struct FarEnd {
 }
 
 impl FarEnd {
-    /// Makes the rings, for so many frames each way (a power of 2).
+    /// Makes the rings; `name` is one of their own.
     ///
     /// # Errors
     /// One sentence.
-    pub fn new(eal: Eal, frames: u32) -> Result<FarEnd, String> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
+    pub fn new(eal: Eal, name: &str) -> Result<FarEnd, String> {
         eal.register_thread()?;
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let ring = |way: &str| {
-            let name = CString::new(format!("mr-{way}-{number}")).map_err(|e| e.to_string())?;
-            // SAFETY: EAL runs; a C string.
-            let ring = unsafe { sys::rte_ring_create(name.as_ptr(), frames, SOCKET_ANY, 0) };
-            if ring.is_null() { Err(format!("no ring: {}", last_error())) } else { Ok(ring) }
-        };
-        let rings = Box::new([ring("to")?, ring("from")?]);
-        let mut internal = Box::new(Internal {
-            rx_queues: &raw const rings[0],
-            rx_count: 1,
-            tx_queues: &raw const rings[1],
-            tx_count: 1,
-            numa_node: 0,
-            me: std::ptr::null(),
-        });
-        internal.me = (&raw const *internal).cast();
-        let device = format!("net_ring{},internal={:p}", 1000 + number, internal.me);
+        let rings = CrossedRings::new(eal, name, 1)?;
         let held = || Vec::with_capacity(HELD_MAX);
-        Ok(FarEnd {
-            device,
-            rings,
-            internal,
-            mempool: None,
-            empty: held(),
-            arrived: held(),
-            sent: held(),
-            seen: 0,
-        })
+        Ok(FarEnd { rings, mempool: None, empty: held(), arrived: held(), sent: held(), seen: 0 })
     }
 
     /// What to open the port on. The port must be closed before this is dropped.
-    pub fn device(&self) -> &str {
-        debug_assert!(std::ptr::eq(self.internal.me, (&raw const *self.internal).cast()));
-        &self.device
+    pub fn device(&self) -> String {
+        self.rings.device(0)
+    }
+
+    /// What the device receives from.
+    fn to(&self) -> *mut sys::rte_ring {
+        self.rings.received_by(0)
+    }
+
+    /// What it sends to.
+    fn from(&self) -> *mut sys::rte_ring {
+        self.rings.received_by(1)
     }
 
     /// Frames arrive in mbufs of this pool: the port's.
@@ -142,7 +107,7 @@ impl FarEnd {
             m.data_len = len as u16;
             m.pkt_len = len as u32;
             let mut object = mbuf.cast::<c_void>();
-            if sys::mr_ring_enqueue_burst(self.rings[0], &raw mut object, 1) == 0 {
+            if sys::mr_ring_enqueue_burst(self.to(), &raw mut object, 1) == 0 {
                 return false;
             }
         }
@@ -188,7 +153,7 @@ impl FarEnd {
         // SAFETY: room for 64 pointers; the ring has nothing but mbufs, which become ours.
         unsafe {
             let to = self.arrived.as_mut_ptr();
-            let n = sys::mr_ring_dequeue_burst(self.rings[1], to.cast(), 64);
+            let n = sys::mr_ring_dequeue_burst(self.from(), to.cast(), 64);
             self.arrived.set_len(n as usize);
             n > 0
         }
@@ -201,10 +166,9 @@ impl Drop for FarEnd {
         let mut object = std::ptr::null_mut();
         // SAFETY: the rings are ours, and the device is closed, as `device` asks.
         unsafe {
-            while sys::mr_ring_dequeue_burst(self.rings[0], &raw mut object, 1) == 1 {
+            while sys::mr_ring_dequeue_burst(self.to(), &raw mut object, 1) == 1 {
                 free(&mut [object.cast()]);
             }
-            self.rings.iter().for_each(|r| sys::rte_ring_free(*r));
         }
     }
 }

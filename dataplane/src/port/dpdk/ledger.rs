@@ -223,3 +223,69 @@ fn this_thread() -> u64 {
         mine => mine,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Pool;
+    use hugepages::PagePolicy;
+
+    /// What DPDK does when the last mbuf on the bytes is freed.
+    fn free(info: usize) {
+        let info = info as *mut sys::rte_mbuf_ext_shared_info;
+        // SAFETY: from `keep`, once.
+        unsafe {
+            assert_eq!((*info).refcnt, 1);
+            ((*info).free_cb.expect("a callback"))(std::ptr::null_mut(), (*info).fcb_opaque);
+        }
+    }
+
+    #[test]
+    fn a_cell_is_free_when_dpdk_is_done_with_it() {
+        let pool = Pool::reserve("t", 4, 64, PagePolicy::NormalOnly).expect("memory");
+        let mut ledger = Ledger::new(2);
+        let slice = pool.alloc().expect("a cell").into_slice(0, 0);
+        let kept: Vec<_> = (0..2).map(|_| ledger.keep(slice.handle()).expect("a record") as usize).collect();
+        assert!(ledger.keep(slice.handle()).is_none(), "and the handle is not lost");
+        drop(slice);
+        assert_eq!((ledger.in_use(), pool.free_count()), (2, 3));
+        kept.into_iter().for_each(free);
+        assert_eq!((ledger.in_use(), pool.free_count()), (0, 4));
+    }
+
+    #[test]
+    fn what_other_threads_free_comes_back_to_its_own() {
+        let pool = Pool::reserve("t", 300, 64, PagePolicy::NormalOnly).expect("memory");
+        let mut ledger = Ledger::new(256);
+        for _ in 0..50 {
+            let kept: Vec<usize> = (0..256)
+                .map(|_| ledger.keep(pool.alloc().expect("a cell").handle()).expect("a record") as usize)
+                .collect();
+            assert_eq!((ledger.free(), pool.free_count()), (0, 44));
+            std::thread::scope(|s| {
+                for part in kept.chunks(80) {
+                    s.spawn(|| part.iter().copied().for_each(free));
+                }
+                // Some of them, while others come.
+                for _ in 0..100 {
+                    ledger.collect();
+                    assert_eq!(pool.free_count(), 44 + ledger.free());
+                }
+            });
+            assert_eq!(pool.free_count(), 44 + ledger.free(), "no other thread has touched the pool");
+            ledger.collect();
+            assert_eq!((ledger.free(), pool.free_count()), (256, 300));
+        }
+    }
+
+    #[test]
+    fn records_outlive_a_ledger_whose_cells_are_still_read() {
+        let pool = Pool::reserve("t", 2, 64, PagePolicy::NormalOnly).expect("memory");
+        let mut ledger = Ledger::new(2);
+        let info = ledger.keep(pool.alloc().expect("a cell").handle()).expect("a record") as usize;
+        drop(ledger);
+        assert_eq!(pool.free_count(), 1);
+        free(info);
+        assert_eq!(pool.free_count(), 2);
+    }
+}

@@ -276,5 +276,5 @@ pub(super) fn mempool(count: u32, private_area: u16, room: u16) -> Result<NonNul
 }
 
 const _: () = {
-    assert!(MBUF_BYTES == 128 && HEADER_BYTES % 64 == 0);
+    assert!(MBUF_BYTES == 128 && HEADER_BYTES.is_multiple_of(64));
 };

@@ -11,6 +11,7 @@
 //! - `rx.rs`, `tx.rs`: a queue each way; `ledger.rs`: cells that a device reads.
 //! - `bare.rs`, `crossed.rs`: for measurements: a device without our packets, and the far end of one.
 //! - `library.rs`: what is known of DPDK without starting it.
+//! - `rings.rs`: two `net_ring` that face each other, for tests.
 //! - here: the port: what is counted, and what a device is called.
 //!
 //! A frame that is longer than the MTU allows is dropped and counted: some drivers (`net_af_packet`) cut what does not
@@ -24,6 +25,7 @@ mod eal;
 mod ledger;
 pub mod library;
 mod mbufs;
+mod rings;
 mod rx;
 mod tx;
 
@@ -32,6 +34,7 @@ use self::device::{Device, mbufs_held};
 pub use self::eal::{Eal, EalConfig};
 use self::mbufs::MbufSource;
 pub use self::mbufs::Mbufs;
+pub use self::rings::CrossedRings;
 use self::rx::Rx;
 use self::tx::Tx;
 use super::{Burst, LinkFacts, Mac, Port, PortStats, TxQueue, VdevName};
