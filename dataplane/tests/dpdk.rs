@@ -22,7 +22,7 @@ fn eal() -> Eal {
     let buffers_bytes = 12 * DpdkPort::buffers_bytes(MTU);
     let huge = std::env::var("MILLRACE_DPDK_HUGEPAGES").is_ok_and(|v| v == "1");
     let pages = if huge { PagePolicy::HugeOnly } else { PagePolicy::NormalOnly };
-    Eal::start(&EalConfig { buffers_bytes, pages, args: Vec::new() }).expect("EAL")
+    Eal::start(&EalConfig { buffers_bytes, pages, nics: Vec::new(), args: Vec::new() }).expect("EAL")
 }
 
 fn cells(n: u32) -> Pool {
@@ -298,7 +298,9 @@ fn what_cannot_be_opened_says_why_and_harms_nothing() {
         ("net_nonesuch0", "cannot open DPDK's net_nonesuch0"),
         ("net_pcap7,rx_pcap=/nowhere/at/all.pcap", "look whether the file is there"),
         ("net_null7,colour=red", "look at its arguments"),
-        ("0000:3b:00.0", "not a virtual device"),
+        ("ffff:ff:1f.7", "cannot open DPDK's ffff:ff:1f.7"),
+        ("nosuchif0", "there is no interface nosuchif0"),
+        ("net_Tap0", "not a device of DPDK's"),
     ] {
         let e = try_open(device, &pool).err().unwrap_or_else(|| panic!("{device} was opened"));
         assert!(e.contains(word), "{e}");

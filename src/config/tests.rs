@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use hugepages::PagePolicy;
 use proptest::prelude::*;
 
 use super::*;
@@ -83,6 +84,8 @@ fn every_key_reaches_the_config() {
             name: "edge-1".into(),
             cores: vec![1],
             memory_bytes: 256 << 20,
+            pages: PagePolicy::Best,
+            eal_args: Vec::new(),
             drain: Duration::from_secs(10)
         }
     );

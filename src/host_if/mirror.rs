@@ -153,6 +153,9 @@ impl News {
     }
 }
 
+/// The best route of each prefix: its metric, the lowest one, and where it leads.
+type Best = BTreeMap<(u8, Addr), (u32, Option<Addr>)>;
+
 struct Follower {
     ports: Vec<(u8, u32)>,
     events: Socket,
@@ -290,8 +293,7 @@ impl Follower {
     fn all_routes(&mut self) -> io::Result<()> {
         self.read_routes = None;
         self.read_at = Instant::now();
-        // The best of each prefix, by port: lowest metric, and where it leads.
-        let mut found: HashMap<u8, BTreeMap<(u8, Addr), (u32, Option<Addr>)>> = HashMap::new();
+        let mut found: HashMap<u8, Best> = HashMap::new();
         let ports = &self.ports;
         self.socket.ask(Request::new(kind::GET_ROUTE, flag::DUMP, &[0; 12]), |m| {
             let Some((prefix, len, metric)) = route(&m) else { return };

@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let mut r = Request::new(kind::NEW_NEIGH, flag::ACK, &[7; 12]).with(1, &[1, 2, 3]).with(2, &[9; 6]);
-        let bytes = [r.bytes(5), &Request::new(kind::DONE, 0, &[]).bytes(5).to_vec()].concat();
+        let bytes = [r.bytes(5), Request::new(kind::DONE, 0, &[]).bytes(5)].concat();
         let all: Vec<_> = messages(&bytes).collect();
         assert_eq!(all.iter().map(|m| (m.kind, m.sequence)).collect::<Vec<_>>(), [(28, 5), (3, 5)]);
         assert_eq!(all[0].fixed(), Some(&[7; 12]));

@@ -222,7 +222,7 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
                 (Box::new(tap), None)
             }
             PortKind::Dpdk { device } => {
-                let eal = dpdk::start(&config, pages)?;
+                let eal = dpdk::start(&config)?;
                 (dpdk::open(eal, p, device, own_mac(device), rx.clone(), number)?, None)
             }
             PortKind::Host => {

@@ -6,23 +6,34 @@
 
 use dataplane::Pool;
 use dataplane::port::{Mac, Port};
-use hugepages::PagePolicy;
 
 use crate::config::{self, Config};
 
 #[cfg(feature = "dpdk")]
 mod with {
-    use dataplane::port::dpdk::{DpdkConfig, DpdkPort, Eal, EalConfig};
+    use dataplane::port::dpdk::{self, DpdkConfig, DpdkPort, Eal, EalConfig, Host};
 
     use super::*;
     use crate::config::PortKind;
 
-    pub fn start(config: &Config, pages: PagePolicy) -> Result<Option<Eal>, String> {
-        let devices = config.ports.iter().filter(|p| matches!(p.kind, PortKind::Dpdk { .. }));
-        match devices.map(|p| DpdkPort::buffers_bytes(p.mtu)).sum() {
-            0 => Ok(None),
-            buffers_bytes => Eal::start(&EalConfig { buffers_bytes, pages, args: Vec::new() }).map(Some),
+    pub fn start(config: &Config) -> Result<Option<Eal>, String> {
+        let host = Host::default();
+        let (mut buffers_bytes, mut nics) = (0, Vec::new());
+        for port in &config.ports {
+            let PortKind::Dpdk { device } = &port.kind else { continue };
+            buffers_bytes += DpdkPort::buffers_bytes(port.mtu);
+            let nic = dpdk::nic(&host, device).map_err(|e| format!("port \"{}\": {e}", port.name))?;
+            if nic.is_some() && nics.contains(&nic) {
+                return Err(format!("port \"{}\": another port has {device}; give each its own", port.name));
+            }
+            nics.push(nic);
         }
+        if buffers_bytes == 0 {
+            return Ok(None);
+        }
+        let (pages, args) = (config.node.pages, config.node.eal_args.clone());
+        let nics = nics.into_iter().flatten().collect();
+        Eal::start(&EalConfig { buffers_bytes, pages, nics, args }).map(Some)
     }
 
     pub fn open(
@@ -46,7 +57,7 @@ mod with {
     /// What there is none of in this build.
     pub enum Eal {}
 
-    pub fn start(_: &Config, _: PagePolicy) -> Result<Option<Eal>, String> {
+    pub fn start(_: &Config) -> Result<Option<Eal>, String> {
         Ok(None)
     }
 

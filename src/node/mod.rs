@@ -35,7 +35,7 @@ use dataplane::counters::{NodeState, Segment};
 use dataplane::mail::Post;
 use dataplane::port::mem;
 use dataplane::{Bells, Clock, Ctr};
-use hugepages::{PagePolicy, human_bytes};
+use hugepages::human_bytes;
 use l7::cache::policy::hash::HashKeys;
 use l7::cache::store::{Store, StoreConfig};
 use l7::proxy::Program;
@@ -108,7 +108,7 @@ impl Node {
     pub fn start(mut config: Config) -> Result<Node, String> {
         let rundir = RunDir::create(&config.node.name).map_err(|e| e.to_string())?;
         // Before the cores: what it starts may run wherever this thread may.
-        dpdk::start(&config, PagePolicy::Best)?;
+        dpdk::start(&config)?;
         let cores = assemble::cores(&config);
         let segment = Segment::create(&rundir.counters(), cores)
             .map_err(|e| format!("cannot make {}: {e}", rundir.counters().display()))?;
@@ -171,7 +171,7 @@ impl Node {
                 kernel: kernel.as_ref().map(|k| k.of_cores.clone()),
                 counters: segment.writer(core),
                 keys,
-                pages: PagePolicy::Best,
+                pages: config.node.pages,
             };
             reports.push(node.start_core(plan, &clock)?);
         }
@@ -304,7 +304,7 @@ fn shared_cache(config: &Config, cores: usize, bells: &Arc<Bells>) -> Result<Opt
     store.pinned_bytes_max = c.pinned_bytes_max;
     let bells = Arc::clone(bells);
     let wake = Box::new(move |core: usize| bells.ring(core));
-    let store = Store::reserve(store, PagePolicy::Best, wake)
+    let store = Store::reserve(store, config.node.pages, wake)
         .map_err(|e| format!("{e}; lower [cache] memory, or [node] memory"))?;
     Ok(Some(SharedCache { store, keys: HashKeys(d, e) }))
 }

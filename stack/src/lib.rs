@@ -66,7 +66,7 @@ impl Stack {
         for mut p in rx.drain(..) {
             let port = p.meta().port as usize;
             let Some(iface) = self.net.ifaces.get(port) else {
-                let c = self.net.from_kernel(p, tx);
+                let c = self.net.forward(p, tx);
                 self.counters.inc(c);
                 continue;
             };
@@ -129,8 +129,8 @@ impl Stack {
             Ok(Taken::Tcp(e, p)) => match self.tcp.icmp_error(&e, now) {
                 Ok(()) => Ctr::RxAccepted,
                 Err(unmatched) => {
-                    let port = e.tuple.local_port;
-                    self.net.hand_over(&p, port, self.tcp.role(&e.tuple.local, port)).unwrap_or(unmatched)
+                    let role = self.tcp.role(&e.tuple.local, e.tuple.local_port);
+                    self.net.hand_over(&p, &e.tuple, role).unwrap_or(unmatched)
                 }
             },
             Err(reason) => reason,

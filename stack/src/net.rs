@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use dataplane::buf::NO_VLAN;
 use dataplane::port::Mac;
+use dataplane::rss::Rss;
 use dataplane::{Counters, Ctr, Packet, Pool, Time, TxQueue};
 
 use crate::addr::Addr;
@@ -36,6 +37,8 @@ pub struct Iface {
     pub tx_checksum_offload: bool,
     /// The kernel has the addresses too (see `kernel`).
     pub kernel: Option<KernelSide>,
+    /// How its device spreads TCP over the cores, where that can be predicted.
+    pub rss: Option<Arc<Rss>>,
 }
 
 impl Iface {
@@ -50,6 +53,7 @@ impl Iface {
             peer_mac: None,
             tx_checksum_offload: false,
             kernel: None,
+            rss: None,
         };
         i.addresses.push((link_local(mac), 64));
         i

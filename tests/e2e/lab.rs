@@ -1,4 +1,4 @@
-//! A namespace lab of a test's own (scripts/lab/netns.sh under a prefix), the node in it, and what is asked of both.
+//! A namespace lab of a test's own (scripts/lab/lab under a prefix), the node in it, and what is asked of both.
 //!
 //! Sockets are made by a thread that enters the namespace, and used from the test's own: no helper programs.
 
@@ -45,14 +45,14 @@ impl Lab {
             file
         });
         let lab = Lab { prefix: format!("e{letter}{}", base36(std::process::id())), _turn: turn };
-        let up = lab.script("up");
+        let up = lab.script(&["up", "--no-edge"]);
         assert!(up.status.success(), "the lab does not come up: {}", text(&up));
         Some(lab)
     }
 
-    fn script(&self, verb: &str) -> Output {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lab/netns.sh");
-        run(Command::new("timeout").args(["-k", "5", "120", script, "--prefix", &self.prefix, verb]))
+    fn script(&self, verb: &[&str]) -> Output {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lab/lab");
+        run(Command::new("timeout").args(["-k", "5", "120", script, "--prefix", &self.prefix]).args(verb))
     }
 
     pub fn client(&self) -> String {
@@ -147,7 +147,7 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         // A lab that does not go is seen by the next one; a panic here would hide what went wrong before.
-        let down = self.script("down");
+        let down = self.script(&["down"]);
         if !down.status.success() {
             eprintln!("the lab \"{}\" is still there: {}", self.prefix, text(&down));
         }

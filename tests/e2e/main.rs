@@ -17,6 +17,8 @@ mod http;
 mod lab;
 mod names;
 mod operations;
+#[cfg(feature = "dpdk")]
+mod ordinary;
 mod origins;
 mod reloads;
 mod script;

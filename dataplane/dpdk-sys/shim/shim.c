@@ -19,3 +19,8 @@ int mr_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, uns
 {
 	return rte_pktmbuf_alloc_bulk(pool, mbufs, count);
 }
+
+uint32_t mr_softrss(uint32_t *input, uint32_t words, const uint8_t *key)
+{
+	return rte_softrss(input, words, key);
+}

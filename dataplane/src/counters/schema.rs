@@ -245,6 +245,8 @@ counters! {
     OriginDown "origin.down" Gauge "Origins that are down by their health checks";
     OriginEjections "origin.ejections" Events "Origins left out for a while because requests failed, by core";
 
+    SteerPredicted "steer.predicted" Events "Connections that a device with RSS brought to the core that we predicted";
+    SteerUnpredicted "steer.unpredicted" Events "Connections that it brought to another core: software steering has the work";
     MailSent "mail.sent" Events "Letters to other cores: frames of their connections, neighbours learned";
     MailReceived "mail.received" Events "Letters from other cores";
     MailFull "mail.full" Events "Letters not sent because the other core's mail had no room";

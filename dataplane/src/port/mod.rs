@@ -8,23 +8,23 @@
 //! | [`tap`] | a kernel TAP device | CAP_NET_ADMIN in its network namespace |
 //! | [`pcap`] | writes what another port carries; replays a file | nothing |
 //! | `host` | ordinary kernel sockets, bridged over a `mem` wire (root package) | nothing |
-//! | `dpdk` | a virtual device of DPDK's; physical ones are to come | cargo's feature `dpdk`; what the device needs |
+//! | `dpdk` | a NIC, or a virtual device of DPDK's | cargo's feature `dpdk`; what the device needs |
 //!
 //! AF_XDP comes with its issue; [`Port`] and the buffers are shaped for both.
 
+mod device_name;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
 pub mod link;
 pub mod mem;
 pub mod pcap;
 pub mod tap;
-mod vdev;
 
 use std::collections::VecDeque;
 
 use arrayvec::ArrayVec;
 
-pub use self::vdev::VdevName;
+pub use self::device_name::{DeviceName, PciAddress, VdevName};
 use crate::{Packet, Pool, Time};
 
 /// The most packets that one rx or tx burst carries.

@@ -96,7 +96,7 @@ impl Reader<'_, '_> {
         let (word, mend) = match kind {
             Kind::Host => return None,
             Kind::Tap => ("tap", "name the interface, as in device = \"tap0\""),
-            Kind::Dpdk => ("dpdk", "name it, as in device = \"net_af_packet0,iface=eth1\""),
+            Kind::Dpdk => ("dpdk", "name it, as in device = \"0000:3b:00.0\""),
         };
         let Some(value) = value else {
             let cause = format!("[[port]] of kind \"{word}\" has no \"device\"");
@@ -169,9 +169,13 @@ impl Reader<'_, '_> {
         }
     }
 
-    pub(super) fn between_ports(&self, node: &Node) {
+    pub(super) fn between_ports(&self, node: &Node, eal_args_at: Option<&Place>) {
         let context = self.context;
         let of_dpdk = self.ports.iter().find(|p| matches!(p.port.kind, PortKind::Dpdk { .. }));
+        if let (None, Some(at)) = (of_dpdk, eal_args_at) {
+            let cause = "\"eal_args\" means nothing without a port of kind \"dpdk\"";
+            context.report(at, cause, "remove it");
+        }
         if let (Some(at), true) = (of_dpdk, node.cores.len() > 1) {
             let cause = "a port of kind \"dpdk\" for several cores is not yet in this version";
             context.report(&at.device, cause, "list one core in \"cores\", or use kind = \"tap\"");
@@ -231,7 +235,7 @@ enum Kind {
 /// What was left out of this build needs other words than what is not built yet.
 const NO_DPDK: (&str, &str) = (
     "this millrace was built without DPDK",
-    "build it with `--features dpdk` (needs libdpdk-dev and libclang-dev), or use kind = \"tap\"",
+    "build it without `--no-default-features` (needs libdpdk-dev and libclang-dev), or use kind = \"tap\"",
 );
 
 fn port_kind(value: &Value<'_, '_>) -> Option<Kind> {

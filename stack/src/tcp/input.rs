@@ -141,7 +141,7 @@ impl Tcp {
         let opens = seg.has(bits::SYN) && !seg.has(bits::ACK);
         let listener = self.listener_for(&tuple.local, tuple.local_port);
         let role = self.role_of(listener, tuple.local_port);
-        if !opens && let Some(c) = net.hand_over(p, tuple.local_port, role) {
+        if !opens && let Some(c) = net.hand_over(p, &tuple, role) {
             return Err(c);
         }
         // What is nobody's here is the kernel's, where it shares the port; what answers there are it gives.
@@ -172,6 +172,7 @@ impl Tcp {
         }
         let port = p.meta().port;
         let Some(id) = self.new_flow(tuple, hash, port, net) else { return Err(Ctr::DropTcpFlowsFull) };
+        net.watch_prediction(p, &tuple);
         let mac = source_mac(p);
         self.half_open += 1;
         let scale = self.config.window_scale;

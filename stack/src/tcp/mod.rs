@@ -34,6 +34,7 @@ mod wheel;
 use std::net::SocketAddr;
 
 use arrayvec::ArrayVec;
+use dataplane::rss::Rss;
 use dataplane::{Counters, Ctr, Pool, Slice, Time};
 use hugepages::{Arena, Footprint, Limits, Slab};
 
@@ -43,6 +44,7 @@ pub use tcb::{CloseReason, Events, FlowId, State, Tcb};
 
 use crate::addr::{Addr, Tuple};
 use crate::net::Net;
+use crate::steer::{back, to_port};
 use table::Table;
 use tcb::{Flags, RecordId, SendRecord};
 use time_wait::TimeWait;
@@ -241,7 +243,7 @@ impl Tcp {
     pub fn connect(&mut self, net: &Net, remote: SocketAddr, now: Time) -> Result<FlowId, ConnectError> {
         let dst = Addr::from(remote.ip());
         let (port, src) = net.route(&dst).ok_or(ConnectError::NoRoute)?;
-        let (tuple, hash) = self.pick_port(src, dst, remote.port()).ok_or(ConnectError::NoPort)?;
+        let (tuple, hash) = self.pick_port(net, port, src, dst, remote.port()).ok_or(ConnectError::NoPort)?;
         let id = self.new_flow(tuple, hash, port, net).ok_or(ConnectError::NoFlow)?;
         let iss = self.isn(hash, now);
         let t = &mut self.table.flows[id];
@@ -257,7 +259,8 @@ impl Tcp {
         Ok(id)
     }
 
-    /// Makes this the engine of one core of several: it connects from the ports that are `core` modulo `cores`.
+    /// Makes this the engine of one core of several: it connects from the ports that are its own, which are those with
+    /// `core` modulo `cores`, or those that its device's RSS brings back to this core.
     pub fn share_ports(&mut self, core: u32, cores: u32) {
         debug_assert!(core < cores);
         self.share = (core, cores);
@@ -291,9 +294,19 @@ impl Tcp {
 
     /// Ephemeral port by RFC 6056 algorithm 3: a keyed offset per destination, and a counter; of those ports that are
     /// this core's.
-    fn pick_port(&mut self, local: Addr, remote: Addr, remote_port: u16) -> Option<(Tuple, u64)> {
+    fn pick_port(
+        &mut self,
+        net: &Net,
+        port: u8,
+        local: Addr,
+        remote: Addr,
+        remote_port: u16,
+    ) -> Option<(Tuple, u64)> {
         const TRIES: u32 = 512;
         let (core, cores) = self.share;
+        if let (Some(rss), true) = (net.ifaces[usize::from(port)].rss.as_deref(), cores > 1) {
+            return self.pick_predicted_port(rss, Tuple { local, remote, local_port: 0, remote_port });
+        }
         let OwnPorts { first, last } = self.own_ports;
         // The first that is `core` modulo `cores`.
         let first = u32::from(first) + (core + cores - u32::from(first) % cores) % cores;
@@ -306,6 +319,34 @@ impl Tcp {
             let hash = self.table.hash(&tuple);
             if self.table.find(hash, &tuple).is_none() && self.time_wait.find(hash).is_none() {
                 return Some((tuple, hash));
+            }
+        }
+        None
+    }
+
+    /// The same, of the ports whose answers the device brings to this core: one in as many as there are cores.
+    fn pick_predicted_port(&mut self, rss: &Rss, mut tuple: Tuple) -> Option<(Tuple, u64)> {
+        const FREE_TRIES: u32 = 512;
+        let (core, cores) = self.share;
+        let first = u32::from(self.own_ports.first);
+        let count = u32::from(self.own_ports.last) + 1 - first;
+        let offset = (self.table.hash(&tuple) ^ self.config.keys[3]) as u32 % count;
+        let back = back(&tuple, rss);
+        let mut tries = 0;
+        for _ in 0..count {
+            self.next_port = self.next_port.wrapping_add(1);
+            tuple.local_port = (first + offset.wrapping_add(self.next_port) % count) as u16;
+            // Two loads for each port that is not ours.
+            if u32::from(rss.queue(back ^ to_port(&tuple, rss))) % cores != core {
+                continue;
+            }
+            let hash = self.table.hash(&tuple);
+            if self.table.find(hash, &tuple).is_none() && self.time_wait.find(hash).is_none() {
+                return Some((tuple, hash));
+            }
+            tries += 1;
+            if tries == FREE_TRIES {
+                break;
             }
         }
         None

@@ -15,7 +15,7 @@ use std::ptr::NonNull;
 use arrayvec::ArrayVec;
 use dpdk_sys as sys;
 
-use super::eal::{Eal, last_error, text};
+use super::eal::{Bus, Eal, last_error, text};
 use crate::port::{BURST_MAX, Mac};
 
 /// Mbufs of a device: both rings full, a burst each way, and what the mempool's cache holds back. A power of 2 less
@@ -31,6 +31,7 @@ type Mbuf = NonNull<sys::rte_mbuf>;
 /// One device with a queue each way.
 pub(super) struct Device {
     eal: Eal,
+    bus: Bus,
     name: CString,
     port: u16,
     mempool: NonNull<sys::rte_mempool>,
@@ -101,10 +102,11 @@ pub(super) fn mempool_bytes(frame_bytes: usize) -> u64 {
 }
 
 impl Device {
-    /// Makes the virtual device `name` with `args` and starts it, for frames of up to `frame_bytes` with IP packets of
+    /// Takes the device `name` with `args` and starts it, for frames of up to `frame_bytes` with IP packets of
     /// up to `mtu`.
     pub(super) fn open(
         eal: Eal,
+        bus: Bus,
         name: &str,
         args: &str,
         mtu: u16,
@@ -113,7 +115,7 @@ impl Device {
         let c_string = |s: &str| CString::new(s).map_err(|_| "it has a zero byte in it".to_owned());
         let (name, args) = (c_string(name)?, c_string(args)?);
         let mempool = mempool(&name, room_bytes(frame_bytes))?;
-        let port = match eal.add_vdev(&name, &args) {
+        let port = match eal.add(bus, &name, &args) {
             Ok(port) => port,
             Err(e) => {
                 // SAFETY: rule 3: just made, all mbufs are in it.
@@ -124,6 +126,7 @@ impl Device {
         // From here on its Drop cleans up.
         let mut device = Device {
             eal,
+            bus,
             name,
             port,
             mempool,
@@ -304,7 +307,7 @@ impl Device {
             sys::rte_eth_dev_stop(self.port);
             sys::rte_eth_dev_close(self.port);
         }
-        self.eal.remove_vdev(&self.name);
+        self.eal.remove(self.bus, &self.name);
         // SAFETY: rule 3.
         let missing = MBUFS - unsafe { sys::rte_mempool_avail_count(self.mempool.as_ptr()) };
         if missing == 0 {

@@ -1,4 +1,4 @@
-//! `dpdk`: a device of DPDK's, today any of its virtual ones, with one queue each way. Cargo's feature `dpdk`.
+//! `dpdk`: a device of DPDK's, a NIC or a virtual one, with one queue each way. Cargo's feature `dpdk`.
 //!
 //! ```text
 //!  driver ──► mbufs ── copy ──► our cells ──► core          a copy each way, for now: `mode` says so
@@ -6,6 +6,7 @@
 //! ```
 //!
 //! - `eal.rs`: DPDK's environment, once in a process, and threads known to it.
+//! - `nic.rs`: what keeps a NIC of this host from being ours.
 //! - `device.rs`: one device, its mbufs, and all that is `unsafe` about them.
 //! - here: the port: what is counted, and what a device is called.
 //!
@@ -15,10 +16,15 @@
 
 mod device;
 mod eal;
+mod nic;
+#[allow(dead_code)]
+mod rss;
 
 use self::device::{Device, MBUFS, Staged};
+use self::eal::Bus;
 pub use self::eal::{Eal, EalConfig};
-use super::{BURST_MAX, Burst, LinkFacts, Mac, Port, PortStats, TxQueue, VdevName};
+pub use self::nic::Host;
+use super::{BURST_MAX, Burst, DeviceName, LinkFacts, Mac, Port, PortStats, TxQueue};
 use crate::{Pool, Time};
 
 /// Ethernet with a VLAN tag in front of the packet.
@@ -64,18 +70,14 @@ impl DpdkPort {
     /// One sentence, with the mend.
     pub fn open(eal: Eal, config: &DpdkConfig<'_>, pool: Pool, number: u8) -> Result<DpdkPort, String> {
         let name = config.device;
-        let Some(vdev) = VdevName::parse(name) else {
-            return Err(format!(
-                "\"{name}\" is not a virtual device of DPDK's; write one, as in net_tap0,iface=tap7"
-            ));
-        };
-        let explain = |e: String| format!("cannot open DPDK's {name}: {e}; {}", mend(vdev.name));
+        let (bus, on_bus, args) = on_bus(name)?;
+        let explain = |e: String| format!("cannot open DPDK's {name}: {e}; {}", mend(&on_bus));
         eal.register_thread().map_err(explain)?;
         let frame_bytes = frame_bytes(config.mtu);
-        let mut device = Device::open(eal, vdev.name, vdev.args, config.mtu, frame_bytes).map_err(explain)?;
+        let mut device = Device::open(eal, bus, &on_bus, args, config.mtu, frame_bytes).map_err(explain)?;
         let own = device.mac();
         // The kernel's side of a TAP has the address that DPDK says is the device's.
-        let usable = own != [0; 6] && own[0] & 1 == 0 && !vdev.name.starts_with("net_tap");
+        let usable = own != [0; 6] && own[0] & 1 == 0 && !on_bus.starts_with("net_tap");
         let mac = config.mac.unwrap_or(if usable { own } else { config.fallback_mac });
         if mac != own {
             // Virtual devices that cannot do this take every frame anyway.
@@ -127,6 +129,33 @@ impl DpdkPort {
     }
 }
 
+/// Where EAL finds a device, what it is called there, and its driver's arguments.
+fn on_bus(device: &str) -> Result<(Bus, String, &str), String> {
+    match DeviceName::parse(device) {
+        Some(DeviceName::Virtual(v)) => Ok((Bus::Virtual, v.name.to_owned(), v.args)),
+        Some(DeviceName::Pci { address, args }) => Ok((Bus::Pci, address.to_string(), args)),
+        Some(DeviceName::Interface(name)) => Ok((Bus::Pci, Host::default().nic_of(name)?.to_string(), "")),
+        None => Err(format!(
+            "\"{device}\" is not a device of DPDK's; write a NIC's PCI address, as in 0000:3b:00.0, or a virtual \
+             device, as in net_tap0,iface=tap7"
+        )),
+    }
+}
+
+/// The NIC that a device is, with its driver's arguments, as [`EalConfig::nics`] wants it; `None` for a virtual device.
+///
+/// # Errors
+/// One sentence with the mend, where there is no such NIC, or something keeps it from being ours.
+pub fn nic(host: &Host, device: &str) -> Result<Option<String>, String> {
+    let (address, args) = match DeviceName::parse(device) {
+        Some(DeviceName::Pci { address, args }) => (address, args),
+        Some(DeviceName::Interface(name)) => (host.nic_of(name)?, ""),
+        Some(DeviceName::Virtual(_)) | None => return Ok(None),
+    };
+    host.check(address)?;
+    Ok(Some(if args.is_empty() { address.to_string() } else { format!("{address},{args}") }))
+}
+
 fn frame_bytes(mtu: u16) -> usize {
     usize::from(mtu) + ETHERNET_BYTES
 }
@@ -139,6 +168,9 @@ fn mend(name: &str) -> &'static str {
         ("net_af_xdp", "needs root, and iface= an interface that is there"),
         ("net_pcap", "needs rx_pcap=, tx_pcap= or iface=; look whether the file is there"),
     ];
+    if !name.starts_with("net_") {
+        return "look at DPDK's own message above, and at `dmesg`";
+    }
     let known = needs.iter().find(|(driver, _)| name.starts_with(driver));
     known.map_or("look at its arguments, and at DPDK's own message above", |(_, mend)| mend)
 }

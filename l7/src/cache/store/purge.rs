@@ -36,9 +36,12 @@ use super::stats::count;
 use super::{State, Store};
 
 /// Headers looked at between two quiescent states.
-const PIECE: usize = 256;
+const PIECE: usize = 128;
 /// Headers ahead of which the blob is asked for.
 const AHEAD: usize = 8;
+/// How long a look at all headers goes on before it gives way for as long: a data core on the same CPU waits for no
+/// more than this, nor does one on another CPU for memory that we keep busy.
+const TURN: Duration = Duration::from_micros(100);
 /// How long a sweep waits for an epoch before it leaves the rest to eviction.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -147,9 +150,10 @@ impl Handle {
     pub fn sweep(&mut self) -> u64 {
         let store = std::sync::Arc::clone(&self.store);
         let mut n = 0;
+        let mut turn = Instant::now();
         for index in 0..store.headers.len() as u32 {
             if (index as usize).is_multiple_of(PIECE) {
-                self.quiescent();
+                self.give_way(&mut turn);
             }
             let h = &store.headers[index as usize];
             if h.raw_state() & (LINKED | DOOMED) != LINKED | DOOMED {
@@ -175,6 +179,17 @@ impl Handle {
         n
     }
 
+    /// Between two pieces: a quiescent state, and a rest when the turn is over.
+    fn give_way(&mut self, turn: &mut Instant) {
+        self.quiescent();
+        let worked = turn.elapsed();
+        if worked >= TURN {
+            // At most twice a turn: what took longer was our own waiting.
+            std::thread::sleep(worked.min(2 * TURN));
+            *turn = Instant::now();
+        }
+    }
+
     fn wait_for_room(&mut self) -> bool {
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
@@ -191,8 +206,9 @@ impl Handle {
     fn scan(&mut self, mut f: impl FnMut(&Store, u32, &Header, u32) -> bool) -> u64 {
         let mut n = 0;
         let all = self.store.headers.len();
+        let mut turn = Instant::now();
         for from in (0..all).step_by(PIECE) {
-            self.quiescent();
+            self.give_way(&mut turn);
             for index in from..all.min(from + PIECE) {
                 // Headers lie in order; their blobs do not.
                 if let Some(soon) = self.store.headers.get(index + AHEAD) {
