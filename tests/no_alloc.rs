@@ -261,6 +261,42 @@ fn frames_that_come_to_the_wrong_core() {
     }
 }
 
+/// A port of DPDK's: neither ours nor DPDK's own allocate.
+#[cfg(feature = "dpdk")]
+#[test]
+fn requests_over_dpdks_rings() {
+    // Heads that are copied into mbufs, and bodies that are attached to them.
+    let response = [b"HTTP/1.1 200 OK\r\nContent-Length: 1024\r\n\r\n".to_vec(), vec![b'y'; 1024]].concat();
+    for who in [Who::Stub(1024), Who::Proxy] {
+        let (_rings, mut rig, mut pump) = Rig::over_rings(who, 64, response.clone(), &Shared::new(1));
+        let turns = |rig: &mut Rig, pump: &mut support::rings::Pump, n: usize| {
+            for _ in 0..n {
+                pass(rig);
+                pump.turn(rig.now);
+                rig.load.poll();
+            }
+        };
+        for i in 0..64 {
+            rig.load.open(i);
+        }
+        turns(&mut rig, &mut pump, 20);
+        for round in 0..600 {
+            for i in 0..64 {
+                rig.load.request(i, GET);
+            }
+            turns(&mut rig, &mut pump, 16);
+            assert!(rig.load.conns.iter().all(|c| c.got > 1024), "round {round}");
+            if round == 50 {
+                COUNT.set(0);
+            }
+        }
+        assert_eq!(COUNT.get(), 0, "allocations over 35,000 requests");
+        let s = rig.segment.read();
+        assert!(s.get(Ctr::Http2xx) >= 600 * 64);
+        assert_eq!((s.rx_imbalance(), s.tx_imbalance()), (0, 0));
+    }
+}
+
 #[test]
 fn connections_accepted_served_once_and_closed() {
     const CLOSE: &[u8] = b"GET / HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n\r\n";

@@ -19,7 +19,7 @@ mod dpdk {
     const OLDEST: &str = "22.11";
     const TOO_NEW: &str = "22.12";
     /// What our own code calls; drivers are loaded by EAL from its plugin folder.
-    const LIBRARIES: [&str; 4] = ["rte_ethdev", "rte_mbuf", "rte_mempool", "rte_eal"];
+    const LIBRARIES: [&str; 5] = ["rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_eal"];
 
     /// What a static binary holds: drivers, then what they stand on.
     ///
@@ -76,8 +76,10 @@ mod dpdk {
         "rte_eth_(macaddr_get|promiscuous_disable|promiscuous_enable|stats_get)",
         "rte_eth_dev_(socket_id|rss_hash_conf_get|rss_reta_query|rss_reta_update)",
         "rte_eth_(rx|tx)_queue_setup",
+        "rte_eth_tx_done_cleanup",
         "rte_mempool_(avail_count|create_empty|free|obj_iter|populate_default|set_ops_byname)",
         "rte_pktmbuf_(free_bulk|init|pool_init)",
+        "rte_ring_(create|free)",
         "rte_strerror",
         "rte_thread_(register|unregister)",
         "rte_version",
@@ -86,12 +88,16 @@ mod dpdk {
         "rte_eth_(conf|dev_info|rss_conf|rss_reta_entry64|stats)",
         "rte_ether_addr",
         "rte_mbuf",
+        "rte_mbuf_ext_shared_info",
         "rte_mempool",
         "rte_pktmbuf_pool_private",
+        "rte_ring",
     ];
     const CONSTANTS: &[&str] = &[
         "RTE_ETH_MQ_RX_RSS",
         "RTE_ETH_RSS_NONFRAG_IPV[46]_TCP",
+        "RTE_ETH_(RX|TX)_OFFLOAD_.*",
+        "RTE_MBUF_F_(EXTERNAL|INDIRECT|RX_.*|TX_.*)",
         "RTE_MEMPOOL_F_NO_IOVA_CONTIG",
         "RTE_PKTMBUF_HEADROOM",
     ];

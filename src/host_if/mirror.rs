@@ -24,6 +24,9 @@ use super::netlink::{
 use crate::log;
 use crate::node::{CoreOrder, Desk, KernelNews};
 
+/// Metric and next hop of the best route to each prefix, longest prefix last.
+type Best = BTreeMap<(u8, Addr), (u32, Option<Addr>)>;
+
 /// Neighbours that are followed at most.
 const WANTED_MAX: usize = 1024;
 /// Between two readings of all routes.
@@ -152,9 +155,6 @@ impl News {
         }
     }
 }
-
-/// The best route of each prefix: its metric, the lowest one, and where it leads.
-type Best = BTreeMap<(u8, Addr), (u32, Option<Addr>)>;
 
 struct Follower {
     ports: Vec<(u8, u32)>,

@@ -55,6 +55,8 @@ pub struct CorePlan {
     pub limits: Limits,
     /// Where the core's lines of the access log go.
     pub lines: LineWriter,
+    /// Its queues of DPDK's devices.
+    pub seats: dpdk::Seats,
     /// For a `host` port: the wire to its bridge, and the bridge's and our MAC.
     pub host_wire: Option<(WireEnd, Mac, Mac)>,
     /// Orders from the control side.
@@ -117,18 +119,23 @@ pub fn cores(config: &Config) -> usize {
 /// The pools of each core: the node's memory and connections are divided here, and nowhere else.
 pub fn limits_for(config: &Config) -> Limits {
     let share = cores(config) as u64;
-    let mut l = Limits::for_core_memory((config.node.memory_bytes - config.cache.memory_bytes) / share);
+    let memory = (config.node.memory_bytes - config.cache.memory_bytes) / share;
+    let mut l = Limits::for_core_memory(memory.saturating_sub(dpdk::device_buffers(config)));
     if let Some(n) = config.limits.connections_max {
         l.flows = n.div_ceil(share as u32).max(16);
         l.half_open = l.half_open.min(l.flows / 2).max(8);
         l.http_contexts = l.http_contexts.min(l.flows);
     }
-    // Larger frames need larger cells: the same memory, fewer of them.
-    let mtu = mtu(config);
-    let scale = u64::from(Pool::true_size(rx_cell_bytes(mtu))) * 100 / u64::from(Pool::true_size(2048));
+    // Larger frames need larger cells, and mbufs have heads of their own: the same memory, fewer of them.
+    let scale = rx_cell_cost(config) * 100 / u64::from(Pool::true_size(2048));
     l.rx_cells = (u64::from(l.rx_cells) * 100 / scale) as u32;
     l.rx_reserve = (l.rx_cells / 16).max(64);
     l
+}
+
+/// Bytes that a cell for received frames takes.
+fn rx_cell_cost(config: &Config) -> u64 {
+    dpdk::rx_cell_cost(config).unwrap_or(Pool::true_size(rx_cell_bytes(mtu(config))).into())
 }
 
 fn rx_cell_bytes(mtu: u16) -> u32 {
@@ -141,21 +148,24 @@ pub fn frame_bytes(config: &Config) -> usize {
     usize::from(mtu(config)) + 18
 }
 
-fn mtu(config: &Config) -> u16 {
+pub(super) fn mtu(config: &Config) -> u16 {
     config.ports.iter().map(|p| p.mtu).max().unwrap_or(1500)
 }
 
 /// What the pools of one core cost.
 pub fn footprint(config: &Config, limits: &Limits) -> Footprint {
-    let mtu = mtu(config);
     let mut f = Footprint::default();
     let cell = |bytes| u64::from(Pool::true_size(bytes));
     f.add(
         "rx cells",
         limits.rx_cells.into(),
-        cell(rx_cell_bytes(mtu)),
+        rx_cell_cost(config),
         "received frames, and data that waits for a reader",
     );
+    let mbufs = dpdk::device_buffers(config);
+    if mbufs > 0 {
+        f.add("mbufs", 1, mbufs, "what DPDK's devices receive into and send from, and its caches");
+    }
     f.add(
         "payload cells",
         limits.payload_cells.into(),
@@ -198,9 +208,13 @@ fn announced(config: &Config) -> bool {
 /// One sentence, with the mend.
 pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> {
     let CorePlan { core, bells, post, config, limits, host_wire, orders, counters, keys, pages, .. } = plan;
+    let mut seats = plan.seats;
     let mtu = mtu(&config);
     let pool = |name, n, bytes| Pool::reserve(name, n, bytes, pages).map_err(|e| e.to_string());
-    let rx = pool("rx", limits.rx_cells, rx_cell_bytes(mtu))?;
+    let rx = match dpdk::rx_pool(&config, &limits, &seats)? {
+        Some(pool) => pool,
+        None => pool("rx", limits.rx_cells, rx_cell_bytes(mtu))?,
+    };
     let headers = pool("header", limits.header_cells, HEADER_CELL_BYTES)?;
     let payload = pool("payload", limits.payload_cells, PAYLOAD_CELL_BYTES)?;
     let heads = pool("head", limits.head_cells, HEAD_CELL_BYTES)?;
@@ -221,10 +235,7 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
                     .map_err(|e| e.to_string())?;
                 (Box::new(tap), None)
             }
-            PortKind::Dpdk { device } => {
-                let eal = dpdk::start(&config)?;
-                (dpdk::open(eal, p, device, own_mac(device), rx.clone(), number)?, None)
-            }
+            PortKind::Dpdk { .. } => (dpdk::open(&mut seats, p, rx.clone(), number)?, None),
             PortKind::Host => {
                 let (end, mac, bridge) = wire.take().ok_or("only one host port can be had")?;
                 let port = MemPort::new(end, rx.clone(), mac, p.mtu, number)
@@ -246,6 +257,7 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
         }
         iface.peer_mac = peer_mac;
         iface.tx_checksum_offload = facts.tx_checksum_offload;
+        iface.rss = facts.rss.clone();
         iface.vlan = p.vlan.unwrap_or(dataplane::buf::NO_VLAN);
         for a in &p.addresses {
             if !iface.add(a.address, a.prefix_len) {
@@ -348,7 +360,7 @@ fn describe_pages(r: &Region) -> String {
 }
 
 /// A locally administered address that stays the same for a device name.
-fn own_mac(device: &str) -> Mac {
+pub(super) fn own_mac(device: &str) -> Mac {
     let mut h = 0xcbf2_9ce4_8422_2325u64;
     for b in device.bytes() {
         h = (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3);

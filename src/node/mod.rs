@@ -108,7 +108,7 @@ impl Node {
     pub fn start(mut config: Config) -> Result<Node, String> {
         let rundir = RunDir::create(&config.node.name).map_err(|e| e.to_string())?;
         // Before the cores: what it starts may run wherever this thread may.
-        dpdk::start(&config)?;
+        let eal = dpdk::start(&config)?;
         let cores = assemble::cores(&config);
         let segment = Segment::create(&rundir.counters(), cores)
             .map_err(|e| format!("cannot make {}: {e}", rundir.counters().display()))?;
@@ -154,8 +154,10 @@ impl Node {
         // The same on all cores: a connection's hash, and with it its ISN, do not depend on where it lands.
         let keys = secrets()?;
         let kernel = shared::plan(&config)?;
+        // After the node, which waits for cores that wait for those without a seat: dropped before it.
+        let seats = dpdk::take(&config, eal, assemble::own_mac)?;
         let mut reports = Vec::new();
-        for ((core, orders), lines) in all_orders.into_iter().enumerate().zip(lines) {
+        for (((core, orders), lines), seats) in all_orders.into_iter().enumerate().zip(lines).zip(seats) {
             let plan = CorePlan {
                 core,
                 bells: Arc::clone(&bells),
@@ -166,6 +168,7 @@ impl Node {
                 limits: limits.clone(),
                 lines,
                 log_seed: log_seed.wrapping_add((core as u64) << 48),
+                seats,
                 host_wire: wires.next().map(|wire| (wire, NODE_MAC, BRIDGE_MAC)),
                 orders,
                 kernel: kernel.as_ref().map(|k| k.of_cores.clone()),
@@ -321,7 +324,7 @@ fn take_chosen_ports(config: &mut Config, chosen: &[SocketAddr]) {
     }
 }
 
-fn secrets() -> Result<[u64; 4], String> {
+pub(crate) fn secrets() -> Result<[u64; 4], String> {
     let mut bytes = [0u8; 32];
     let mut at = 0;
     while at < bytes.len() {

@@ -202,7 +202,7 @@ impl Net {
 
     /// Sends what came from the kernel on, as it is.
     #[cold]
-    pub(crate) fn forward(&mut self, mut p: Packet, tx: &mut [TxQueue]) -> Ctr {
+    pub(crate) fn kernel_sends(&mut self, mut p: Packet, tx: &mut [TxQueue]) -> Ctr {
         let from = p.meta().port as usize;
         let Some(port) = from.checked_sub(self.ifaces.len()).and_then(|n| self.wire_of.get(n).copied())
         else {
@@ -291,8 +291,8 @@ impl Stack {
                     if self.tcp.icmp_error(&e, now).is_ok() {
                         return Ctr::RxAccepted;
                     }
-                    let role = self.tcp.role(&e.tuple.local, e.tuple.local_port);
-                    if let Some(c) = self.net.hand_over(&p, &e.tuple, role) {
+                    let port = e.tuple.local_port;
+                    if let Some(c) = self.net.hand_over(&p, &e.tuple, self.tcp.role(&e.tuple.local, port)) {
                         return c;
                     }
                 }

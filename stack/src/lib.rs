@@ -66,7 +66,7 @@ impl Stack {
         for mut p in rx.drain(..) {
             let port = p.meta().port as usize;
             let Some(iface) = self.net.ifaces.get(port) else {
-                let c = self.net.forward(p, tx);
+                let c = self.net.kernel_sends(p, tx);
                 self.counters.inc(c);
                 continue;
             };

@@ -35,10 +35,10 @@ pub struct Iface {
     pub peer_mac: Option<Mac>,
     /// The port fills in L4 checksums, or its other side needs none.
     pub tx_checksum_offload: bool,
-    /// The kernel has the addresses too (see `kernel`).
-    pub kernel: Option<KernelSide>,
     /// How its device spreads TCP over the cores, where that can be predicted.
     pub rss: Option<Arc<Rss>>,
+    /// The kernel has the addresses too (see `kernel`).
+    pub kernel: Option<KernelSide>,
 }
 
 impl Iface {
@@ -52,8 +52,8 @@ impl Iface {
             gateway: [None, None],
             peer_mac: None,
             tx_checksum_offload: false,
-            kernel: None,
             rss: None,
+            kernel: None,
         };
         i.addresses.push((link_local(mac), 64));
         i

@@ -7,6 +7,8 @@
 #![allow(dead_code)] // Each of the targets that include this uses its part of it.
 
 pub mod peers;
+#[cfg(feature = "dpdk")]
+pub mod rings;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -17,7 +19,7 @@ use dataplane::counters::Segment;
 use dataplane::lines::{self, LineReader};
 use dataplane::mail::Post;
 use dataplane::port::mem::{MemPort, WireEnd, wire};
-use dataplane::{Bells, Clock, Pool, Time};
+use dataplane::{Bells, Clock, Pool, Port, Time};
 use hugepages::{Arena, Limits, PagePolicy};
 use l7::cache::policy::hash::HashKeys;
 use l7::cache::policy::rules::CacheRules;
@@ -132,6 +134,12 @@ pub fn core(who: Who, flows: u32) -> (Core<NodePipeline>, WireEnd, Arc<Segment>)
 
 /// One core of several, at the end of its wire.
 pub fn core_of(who: &Who, flows: u32, near: WireEnd, shared: &Shared, n: usize) -> Core<NodePipeline> {
+    let (program, cache) = program_of(who, shared, n);
+    core_with(program, cache, flows, near, shared, n)
+}
+
+/// What such a core follows, and its share of the cache.
+fn program_of(who: &Who, shared: &Shared, n: usize) -> (Arc<Program>, Option<(Handle, HashKeys)>) {
     let mut config = config(HOUR_NS);
     let answer = match who {
         Who::Stub(n) => Answer::Stub(vec![b'x'; *n]),
@@ -148,7 +156,7 @@ pub fn core_of(who: &Who, flows: u32, near: WireEnd, shared: &Shared, n: usize) 
         route.cache = Some(CacheRules { slice_bytes, ..CacheRules::default() });
         cache = Some((shared.store(64 << 20).handle(n), HashKeys(3, 4)));
     }
-    core_with(Program::new(config), cache, flows, near, shared, n)
+    (Program::new(config), cache)
 }
 
 /// The origin that [`Load`] plays.
@@ -182,6 +190,25 @@ pub fn core_with(
     shared: &Shared,
     n: usize,
 ) -> Core<NodePipeline> {
+    core_over(program, cache, flows, shared, n, |cells| {
+        let rx = Pool::reserve("rx", cells, 2048, PagePolicy::NormalOnly).unwrap();
+        let mut port = MemPort::new(near, rx.clone(), NODE_MAC, 1500, 0);
+        if !shared.has_checksums {
+            port = port.trust_wire("mem", "bench".to_owned());
+        }
+        (Box::new(port), rx)
+    })
+}
+
+/// One core of several, over a port that is opened for so many cells.
+pub fn core_over(
+    program: Arc<Program>,
+    cache: Option<(Handle, HashKeys)>,
+    flows: u32,
+    shared: &Shared,
+    n: usize,
+    open: impl FnOnce(u32) -> (Box<dyn Port>, Pool),
+) -> Core<NodePipeline> {
     let mut limits = Limits::for_core_memory(shared.core_bytes);
     limits.flows = flows.max(1024) * 2;
     limits.half_open = limits.flows / 2;
@@ -192,11 +219,7 @@ pub fn core_with(
     let pages = PagePolicy::NormalOnly;
     let pool = |name, n, bytes| Pool::reserve(name, n, bytes, pages).unwrap();
     let c = shared.segment.writer(n);
-    let rx = pool("rx", limits.rx_cells, 2048);
-    let mut port = MemPort::new(near, rx.clone(), NODE_MAC, 1500, 0);
-    if !shared.has_checksums {
-        port = port.trust_wire("mem", "bench".to_owned());
-    }
+    let (port, rx) = open(limits.rx_cells);
     let mut iface = Iface::new(NODE_MAC, 1500);
     iface.add(std::net::Ipv4Addr::from(NODE_IP).into(), 24);
     iface.add(NODE_IP6.into(), 64);
@@ -225,7 +248,7 @@ pub fn core_with(
         stack.steer(Steering::new(n, Arc::clone(post)));
     }
     let pipeline = NodePipeline::new(stack, proxy, Arc::clone(&shared.orders[n]), c.clone());
-    Core::new(vec![Box::new(port)], pipeline, c, 1024).with_bell(Arc::clone(&shared.bells), n)
+    Core::new(vec![port], pipeline, c, 1024).with_bell(Arc::clone(&shared.bells), n)
 }
 
 #[derive(Clone, Copy, Default)]
@@ -237,6 +260,8 @@ pub struct Conn {
     pub got: u32,
     /// The node has sent FIN.
     pub ended: bool,
+    /// What the node sends is not taken, nor acknowledged.
+    pub deaf: bool,
 }
 
 /// The far side: clients towards the node, and an origin for it.
@@ -300,6 +325,16 @@ impl Load {
         self.conns[i].snd = self.conns[i].snd.wrapping_add(bytes.len() as u32);
     }
 
+    /// The origin goes on with its answer, on every connection that it has.
+    pub fn answer_more(&mut self, bytes: &[u8]) {
+        for i in 0..self.origin.len() {
+            if self.origin[i].snd != 0 {
+                self.frame(true, i, ACK | 8, bytes);
+                self.origin[i].snd = self.origin[i].snd.wrapping_add(bytes.len() as u32);
+            }
+        }
+    }
+
     /// Acknowledges, and closes.
     pub fn close(&mut self, i: usize) {
         self.frame(false, i, ACK | FIN, &[]);
@@ -330,7 +365,7 @@ impl Load {
                 }
                 continue;
             }
-            if seq == c.rcv {
+            if seq == c.rcv && !c.deaf {
                 c.rcv = seq.wrapping_add(len + u32::from(bits & FIN));
                 c.got += len;
                 c.ended |= bits & FIN != 0;

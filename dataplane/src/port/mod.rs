@@ -21,10 +21,12 @@ pub mod pcap;
 pub mod tap;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
 pub use self::device_name::{DeviceName, PciAddress, VdevName};
+use crate::rss::Rss;
 use crate::{Packet, Pool, Time};
 
 /// The most packets that one rx or tx burst carries.
@@ -53,6 +55,8 @@ pub struct LinkFacts {
     pub rx_checksum_offload: bool,
     /// The other side does not look at checksums, or fills them in.
     pub tx_checksum_offload: bool,
+    /// How the device spreads TCP over its queues, where that can be predicted.
+    pub rss: Option<Arc<Rss>>,
 }
 
 /// One queue of a device.

@@ -95,6 +95,7 @@ impl TapPort {
             },
             rx_checksum_offload: false,
             tx_checksum_offload: false,
+            rss: None,
         };
         let frame = vec![0; 64 << 10].into_boxed_slice();
         let linear = vec![0; 64 << 10].into_boxed_slice();

@@ -86,7 +86,7 @@ pub fn config(
         }
     }
     top.finish();
-    reader.between_ports(&node, eal_args_at.as_ref());
+    reader.between_ports(eal_args_at.as_ref());
     reader.between_listeners();
     reader.between_sites();
     let cache = reader.cache(&cache_at, &node);

@@ -169,16 +169,12 @@ impl Reader<'_, '_> {
         }
     }
 
-    pub(super) fn between_ports(&self, node: &Node, eal_args_at: Option<&Place>) {
+    pub(super) fn between_ports(&self, eal_args_at: Option<&Place>) {
         let context = self.context;
         let of_dpdk = self.ports.iter().find(|p| matches!(p.port.kind, PortKind::Dpdk { .. }));
         if let (None, Some(at)) = (of_dpdk, eal_args_at) {
             let cause = "\"eal_args\" means nothing without a port of kind \"dpdk\"";
             context.report(at, cause, "remove it");
-        }
-        if let (Some(at), true) = (of_dpdk, node.cores.len() > 1) {
-            let cause = "a port of kind \"dpdk\" for several cores is not yet in this version";
-            context.report(&at.device, cause, "list one core in \"cores\", or use kind = \"tap\"");
         }
         let mut addresses: HashMap<IpAddr, &Place> = HashMap::new();
         for (i, at) in self.ports.iter().enumerate() {

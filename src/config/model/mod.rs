@@ -91,7 +91,7 @@ pub enum PortKind {
         /// Interface name, at most 15 bytes.
         device: String,
     },
-    /// A device of DPDK's. Only where cargo's feature `dpdk` is on, and on one core.
+    /// A device of DPDK's. Only where cargo's feature `dpdk` is on.
     Dpdk {
         /// As [`dataplane::port::DeviceName`] takes it apart; PCI addresses are in the form that the kernel writes.
         device: String,

@@ -328,8 +328,8 @@ impl Tcp {
     fn pick_predicted_port(&mut self, rss: &Rss, mut tuple: Tuple) -> Option<(Tuple, u64)> {
         const FREE_TRIES: u32 = 512;
         let (core, cores) = self.share;
-        let first = u32::from(self.own_ports.first);
-        let count = u32::from(self.own_ports.last) + 1 - first;
+        let OwnPorts { first, last } = self.own_ports;
+        let (first, count) = (u32::from(first), u32::from(last - first) + 1);
         let offset = (self.table.hash(&tuple) ^ self.config.keys[3]) as u32 % count;
         let back = back(&tuple, rss);
         let mut tries = 0;

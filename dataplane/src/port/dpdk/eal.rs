@@ -31,6 +31,9 @@ pub struct Eal {
     hugepages: bool,
 }
 
+/// What came of the one start that a process has.
+static ANSWER: Mutex<Option<Result<Eal, String>>> = Mutex::new(None);
+
 /// Where a device is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bus {
@@ -54,9 +57,13 @@ impl Eal {
     /// # Errors
     /// One sentence, with the mend. EAL can be tried only once in a process: later calls answer the same.
     pub fn start(config: &EalConfig) -> Result<Eal, String> {
-        static ANSWER: Mutex<Option<Result<Eal, String>>> = Mutex::new(None);
         let mut answer = ANSWER.lock().map_err(|_| "DPDK's start has panicked".to_owned())?;
         answer.get_or_insert_with(|| start(config)).clone()
+    }
+
+    /// EAL, if it has been started in this process.
+    pub fn running() -> Option<Eal> {
+        ANSWER.lock().ok()?.clone()?.ok()
     }
 
     /// Whether its memory is in hugepages.
@@ -97,8 +104,10 @@ impl Eal {
             (rc == 0).then_some(port)
         };
         // The NICs that EAL was started with are there already, until they have been removed for the first time.
-        if let (Bus::Pci, Some(port)) = (bus, port()) {
-            return Ok(port);
+        match (bus, port()) {
+            (Bus::Pci, Some(port)) => return Ok(port),
+            (Bus::Virtual, Some(_)) => return Err("a device of this name is there already".to_owned()),
+            (_, None) => {}
         }
         // SAFETY: EAL runs; three C strings that outlive the call.
         let rc = unsafe { sys::rte_eal_hotplug_add(bus.name().as_ptr(), name.as_ptr(), args.as_ptr()) };

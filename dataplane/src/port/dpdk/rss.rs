@@ -7,8 +7,9 @@ use dpdk_sys as sys;
 
 use crate::rss::{KEY_BYTES, Rss, even_table};
 
-/// The largest key of a NIC's, and the largest table, that there is room for.
-pub(super) const KEY_BYTES_MAX: usize = 64;
+/// The largest key of a NIC's that there is room for.
+pub const KEY_BYTES_MAX: usize = 64;
+/// The largest table.
 pub(super) const TABLE_MAX: usize = 4096;
 /// Entries of one part of a table, as DPDK writes it.
 pub(super) const GROUP: usize = 64;
@@ -18,7 +19,7 @@ pub(super) const HASHED: u64 =
     sys::RTE_ETH_RSS_NONFRAG_IPV4_TCP as u64 | sys::RTE_ETH_RSS_NONFRAG_IPV6_TCP as u64;
 
 /// What a device says of itself.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Offered {
     /// What it can hash.
     pub hashes: u64,
