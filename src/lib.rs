@@ -11,6 +11,7 @@ pub mod config;
 pub mod control;
 pub mod cpu;
 pub mod demo;
+pub mod doctor;
 pub mod exit;
 pub mod host;
 pub mod host_if;
