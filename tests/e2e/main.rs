@@ -15,6 +15,7 @@ mod dpdk;
 mod edge;
 mod http;
 mod lab;
+mod links;
 mod names;
 mod operations;
 #[cfg(feature = "dpdk")]
