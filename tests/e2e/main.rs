@@ -17,6 +17,7 @@ mod dpdk_cores;
 mod edge;
 mod http;
 mod lab;
+mod links;
 mod names;
 mod operations;
 #[cfg(feature = "dpdk")]
