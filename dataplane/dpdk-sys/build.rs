@@ -76,6 +76,7 @@ mod dpdk {
         "rte_eth_(macaddr_get|promiscuous_disable|promiscuous_enable|stats_get)",
         "rte_eth_dev_(socket_id|rss_hash_conf_get|rss_reta_query|rss_reta_update)",
         "rte_eth_(rx|tx)_queue_setup",
+        "rte_eth_call_(rx|tx)_callbacks",
         "rte_eth_tx_done_cleanup",
         "rte_eth_xstats_(get|get_names)",
         "rte_mempool_(avail_count|create_empty|free|obj_iter|populate_default|set_ops_byname)",
@@ -86,7 +87,8 @@ mod dpdk {
         "rte_version",
     ];
     const TYPES: &[&str] = &[
-        "rte_eth_(conf|dev_info|rss_conf|rss_reta_entry64|stats|xstat|xstat_name)",
+        "rte_eth_(conf|dev_info|fp_ops|rss_conf|rss_reta_entry64|stats|xstat|xstat_name)",
+        "rte_ethdev_qdata",
         "rte_ether_addr",
         "rte_mbuf",
         "rte_mbuf_ext_shared_info",
@@ -95,12 +97,14 @@ mod dpdk {
         "rte_ring",
     ];
     const CONSTANTS: &[&str] = &[
+        "RTE_EAL_PMD_PATH",
         "RTE_ETH_MQ_RX_RSS",
         "RTE_ETH_RSS_NONFRAG_IPV[46]_TCP",
         "RTE_ETH_(RX|TX)_OFFLOAD_.*",
         "RTE_MBUF_F_(EXTERNAL|INDIRECT|RX_.*|TX_.*)",
         "RTE_MEMPOOL_F_NO_IOVA_CONTIG",
         "RTE_PKTMBUF_HEADROOM",
+        "rte_eth_fp_ops",
     ];
 
     /// Why there are no bindings.

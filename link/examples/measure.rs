@@ -2,7 +2,7 @@
 //! throughput of one TCP connection. Plain sockets of the kernel's on both sides; nothing of the link's own numbers.
 //!
 //! ```text
-//! measure rtt    FROM TO ADDRESS COUNT     UDP ping-pong, one every 5 ms: quantiles of the round trip
+//! measure rtt    FROM ADDRESS COUNT        pings, which the other kernel answers, 5 ms between: quantiles of the time
 //! measure flood  FROM TO ADDRESS SECONDS MBIT   UDP at that rate: what comes through, as frames (payload + 42 bytes)
 //! measure tcp    FROM TO ADDRESS SECONDS   one connection: bits of payload per second after the first second
 //! measure which  FROM TO ADDRESS COUNT     numbered UDP datagrams: how many come, and a hash of their numbers
@@ -11,12 +11,14 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::Timeout;
+use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketType};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::{Value, json};
 
@@ -30,13 +32,13 @@ fn main() {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let number = |word: &str| word.parse::<u64>().expect("a number");
     let out = match words[..] {
-        ["rtt", from, to, address, count] => rtt(from, to, address, number(count)),
+        ["rtt", from, address, count] => rtt(from, address, number(count)),
         ["flood", from, to, address, seconds, mbit] => {
             flood(from, to, address, number(seconds), number(mbit))
         }
         ["tcp", from, to, address, seconds] => tcp(from, to, address, number(seconds)),
         ["which", from, to, address, count] => which(from, to, address, number(count) as u32),
-        _ => panic!("measure rtt|flood|tcp|which FROM TO ADDRESS …: see link/examples/measure.rs"),
+        _ => panic!("measure rtt|flood|tcp|which …: see link/examples/measure.rs"),
     };
     println!("{out}");
 }
@@ -56,38 +58,35 @@ fn udp(from: &str, to: &str, address: &str) -> (UdpSocket, UdpSocket, SocketAddr
     let sender = enter(from, || UdpSocket::bind("0.0.0.0:0").expect("a socket"));
     let receiver = enter(to, || UdpSocket::bind(there).expect("a socket"));
     // Room for all, however late the reader is.
-    rustix::net::sockopt::set_socket_recv_buffer_size_force(&receiver, 64 << 20).expect("root");
+    net::sockopt::set_socket_recv_buffer_size_force(&receiver, 64 << 20).expect("root");
     receiver.set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout");
-    sender.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
     (sender, receiver, there)
 }
 
-fn rtt(from: &str, to: &str, address: &str, count: u64) -> Value {
-    let (sender, echo, there) = udp(from, to, address);
-    let over = AtomicBool::new(false);
-    let mut rtts_ns: Vec<u64> = thread::scope(|s| {
-        s.spawn(|| {
-            let mut buf = [0; 64];
-            while !over.load(Ordering::Relaxed) {
-                if let Ok((n, back)) = echo.recv_from(&mut buf) {
-                    echo.send_to(&buf[..n], back).expect("sent");
-                }
-            }
-        });
-        let mut buf = [0; 64];
-        let rtts = (0..count)
-            .map(|_| {
-                let sent = Instant::now();
-                sender.send_to(&[0; 64], there).expect("sent");
-                sender.recv(&mut buf).expect("an answer");
-                let rtt = sent.elapsed();
-                thread::sleep(Duration::from_millis(5));
-                rtt.as_nanos() as u64
-            })
-            .collect();
-        over.store(true, Ordering::Relaxed);
-        rtts
+fn rtt(from: &str, address: &str, count: u64) -> Value {
+    let there: Ipv4Addr = address.parse().expect("an address");
+    // A socket for pings: the kernel fills in identifier and checksum, and gives it the answers.
+    let socket = enter(from, || {
+        std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 0").expect("root");
+        net::socket(AddressFamily::INET, SocketType::DGRAM, Some(net::ipproto::ICMP)).expect("a socket")
     });
+    net::sockopt::set_socket_timeout(&socket, Timeout::Recv, Some(Duration::from_secs(5)))
+        .expect("a timeout");
+    net::connect(&socket, &SocketAddrV4::new(there, 0)).expect("a route");
+    let (mut ping, mut buf) = ([0u8; 64], [0u8; 256]);
+    ping[0] = 8;
+    let mut rtts_ns: Vec<u64> = (0..count)
+        .map(|i| {
+            ping[6..8].copy_from_slice(&(i as u16).to_be_bytes());
+            let sent = Instant::now();
+            net::send(&socket, &ping, SendFlags::empty()).expect("sent");
+            net::recv(&socket, &mut buf, RecvFlags::empty()).expect("an answer");
+            let rtt = sent.elapsed();
+            assert_eq!((buf[0], &buf[6..8]), (0, &ping[6..8]), "the answer to this ping");
+            thread::sleep(Duration::from_millis(5));
+            rtt.as_nanos() as u64
+        })
+        .collect();
     rtts_ns.sort_unstable();
     let at = |q: f64| rtts_ns[((rtts_ns.len() as f64 * q) as usize).min(rtts_ns.len() - 1)];
     json!({ "rtts": count, "min_ns": at(0.0), "p50_ns": at(0.5), "p99_ns": at(0.99), "max_ns": at(1.0) })
@@ -173,6 +172,9 @@ fn tcp(from: &str, to: &str, address: &str, seconds: u64) -> Value {
                 bytes += n as u64;
             }
         }
+        // The sender may be waiting for room.
+        let _ = receiver.shutdown(std::net::Shutdown::Both);
+        drop(receiver);
         (bytes, (last - first.expect("more than a second")).as_nanos() as f64)
     });
     json!({ "bytes": bytes, "ns": ns as u64, "bits_per_second": bytes as f64 * 8e9 / ns })

@@ -9,8 +9,8 @@ usage() {
 usage: scripts/bench/link.sh [--rounds N] [--seconds N] [--json]
 
   unimpaired   one TCP connection at an MTU of 1500, offloads off; goal: 2 Gbit/s or more
-  shaped       rate 100mbit delay 10ms each way: a UDP flood of 130 Mbit/s, goal: the rate within 1 %; and 500 round
-               trips on the idle link, goal: the median within 0.2 ms of 20 ms
+  shaped       rate 100mbit delay 10ms each way: a UDP flood of 130 Mbit/s, goal: the rate within 1 %; and 500 pings
+               on the idle link, goal: the median within 0.2 ms of 20 ms
   seed         20,000 numbered datagrams over loss 1%, twice with one seed and once with another: the same ones must
                come, and then others
 Each row says whether the link's own report calls the run void. Medians of the rounds, with min and max. Exit code 1
@@ -72,7 +72,7 @@ for ns in $a $b; do
     ip -n $ns link set eth0 up
 done
 
-# The round trip is to be the link's, not that of two processes that wait for a CPU: where it is permitted, they do not.
+# The round trip is to be the link's, not that of a process that waits for a CPU: where it is permitted, it does not.
 prompt=(env)
 if chrt -r 1 true 2>/dev/null; then prompt=(chrt -r 1); fi
 
@@ -96,7 +96,7 @@ run() {
     which) before=(taskset -c 0) ;;
     *) before=(env) ;;
     esac
-    result=$("${before[@]}" "$measure" "$what" $a $b 10.81.0.2 "$@")
+    result=$("${before[@]}" "$measure" "$what" "$@")
     kill -TERM $pid
     wait $pid || true
     pid=''
@@ -106,11 +106,11 @@ run() {
 
 shaped="rate 100mbit delay 10ms"
 for ((round = 1; round <= rounds; round++)); do
-    run tcp "" tcp "$seconds"
-    run flood "$shaped" flood "$seconds" 130
-    run rtt "$shaped" rtt 500
+    run tcp "" tcp $a $b 10.81.0.2 "$seconds"
+    run flood "$shaped" flood $a $b 10.81.0.2 "$seconds" 130
+    run rtt "$shaped" rtt $a 10.81.0.2 500
 done
-for seed in 42 42 43; do run "seed $seed" "loss 1% --seed $seed" which 20000; done
+for seed in 42 42 43; do run "seed $seed" "loss 1% --seed $seed" which $a $b 10.81.0.2 20000; done
 
 jq -s --arg machine "$(nproc) x $(lscpu | sed -n 's/^Model name: *//p'), Linux $(uname -r)" \
     --arg load "$(cut -d ' ' -f 1-3 /proc/loadavg)" '

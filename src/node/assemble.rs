@@ -18,7 +18,7 @@ use l7::cache::policy::hash::HashKeys;
 use l7::cache::store::Store;
 use l7::proxy::{Cells, HEAD_CELL_BYTES, Program, Proxy};
 use stack::neigh::Neighbours;
-use stack::{Addr, Iface, Net, Stack, Steering, Tcp, TcpConfig, Udp};
+use stack::{Addr, Iface, Net, OwnPorts, Questions, Stack, Steering, Tcp, TcpConfig, Udp};
 
 use super::dpdk;
 use super::orders::Orders;
@@ -28,6 +28,8 @@ use crate::config::{Config, PortKind};
 
 /// Packets that may wait for a port.
 const TX_BOUND: usize = 1024;
+/// Between two looks for frames of the kernel's, while there are none and the core is busy.
+const EXCEPTION_REST_NS: u64 = 50_000;
 /// Header cells: headroom for Ethernet, VLAN, IPv6, and room for TCP with options or an ICMP quote.
 pub(super) const HEADER_CELL_BYTES: u16 = 256;
 /// Payload cells.
@@ -59,6 +61,8 @@ pub struct CorePlan {
     pub host_wire: Option<(WireEnd, Mac, Mac)>,
     /// Orders from the control side.
     pub orders: Arc<Orders>,
+    /// What its connections are to know of the kernel, where a port is shared with it.
+    pub kernel: Option<KernelPlan>,
     /// The core's counters.
     pub counters: Counters,
     /// Where the numbers of the core's requests start.
@@ -67,6 +71,15 @@ pub struct CorePlan {
     pub keys: [u64; 4],
     /// Which pages.
     pub pages: PagePolicy,
+}
+
+/// What a core is told of the kernel that shares a port.
+#[derive(Clone)]
+pub struct KernelPlan {
+    /// Where it asks for neighbours.
+    pub questions: Arc<Questions>,
+    /// The ports that it connects from: not the kernel's.
+    pub own_ports: OwnPorts,
 }
 
 /// The cache that all cores share.
@@ -94,6 +107,8 @@ pub struct PortReport {
     pub facts: dataplane::LinkFacts,
     /// Addresses with prefix lengths.
     pub addresses: Vec<String>,
+    /// The kernel's interface, where it shares them.
+    pub host_if: Option<String>,
 }
 
 /// How many cores the node runs: an empty list means one, which is not pinned.
@@ -263,15 +278,31 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
             name: p.name.clone(),
             facts,
             addresses: p.addresses.iter().map(|a| format!("{}/{}", a.address, a.prefix_len)).collect(),
+            host_if: p.host_if.clone(),
         });
         ifaces.push(iface);
         ports.push(port);
     }
 
     let small = "the core's arena is smaller than its pools; this is a defect";
-    let net = Net::new(ifaces, Neighbours::new(limits.neighbours as usize), headers, counters.clone());
+    let mut net = Net::new(ifaces, Neighbours::new(limits.neighbours as usize), headers, counters.clone());
+    for (n, p) in config.ports.iter().enumerate() {
+        if let Some(name) = &p.host_if {
+            let number = net.share(n as u8).ok_or("too many ports with host_if; 8 fit")?;
+            let (mac, mtu) = (reports[n].facts.mac, reports[n].facts.mtu);
+            // Its far end, the kernel's, is to have this MAC: `host_if` sees to that.
+            let tap = TapPort::open(name, mac, mtu, rx.clone(), number, cores(&config))
+                .map_err(|e| format!("port \"{}\", host_if: {e}", p.name))?;
+            debug_assert_eq!(usize::from(number), ports.len());
+            ports.push(Box::new(tap.resting(EXCEPTION_REST_NS)));
+        }
+    }
     let mut tcp =
         Tcp::new(&limits, &mut arena, TcpConfig::new(keys, &limits), rx, counters.clone()).ok_or(small)?;
+    if let Some(kernel) = plan.kernel {
+        net.ask_kernel_through(kernel.questions);
+        tcp.connect_from(kernel.own_ports);
+    }
     for l in &config.listeners {
         for a in &l.addresses {
             tcp.listen(Some((*a).into()), l.http).ok_or("too many listeners; 64 fit")?;

@@ -90,6 +90,7 @@ fn config(listen: &std::net::SocketAddr, origin: Origin) -> Config {
             mtu: 1500,
             mac: None,
             pcap: None,
+            host_if: None,
         }],
         listeners: vec![Listener {
             addresses: vec![listen.ip()],

@@ -21,6 +21,7 @@ mod program;
 mod purge;
 mod reload;
 mod serve;
+mod shared;
 mod verbs;
 
 use std::net::SocketAddr;
@@ -40,10 +41,10 @@ use l7::cache::store::{Store, StoreConfig};
 use l7::proxy::Program;
 use serde_json::json;
 
-pub use assemble::{CorePlan, SharedCache, core as build_core, limits_for};
+pub use assemble::{CorePlan, KernelPlan, SharedCache, core as build_core, limits_for};
 pub use demo::demo;
 pub use names::Names;
-pub use orders::{CoreOrder, Desk, Orders, Ticket, Tray};
+pub use orders::{CoreOrder, Desk, KernelNews, Orders, Ticket, Tray};
 pub use pipeline::NodePipeline;
 pub use program::compile;
 pub use reload::{Outcome, Reloader};
@@ -54,6 +55,7 @@ use crate::access_log::{AccessLog, Targets};
 use crate::config::{Config, PortKind};
 use crate::control::Control;
 use crate::host::{self, HostBridge, HostConfig};
+use crate::host_if::Mirror;
 use crate::log;
 use crate::rundir::RunDir;
 
@@ -91,6 +93,8 @@ pub struct Node {
     device_counts: Option<dpdk::Counts>,
     cores: Vec<CoreThread>,
     bridges: Vec<HostBridge>,
+    /// What follows the kernel, where a port is shared with it.
+    mirror: Option<Mirror>,
     /// Held until the end: it says that the node lives.
     _rundir: RunDir,
 }
@@ -149,6 +153,7 @@ impl Node {
             device_counts: None,
             cores: Vec::new(),
             bridges: Vec::new(),
+            mirror: None,
             _rundir: rundir,
         };
         let mut wires = node.bridge_kernel(&mut config, cores)?.into_iter();
@@ -156,6 +161,7 @@ impl Node {
             .then(|| Post::new(assemble::MAIL_LETTERS, assemble::frame_bytes(&config), Arc::clone(&bells)));
         // The same on all cores: a connection's hash, and with it its ISN, do not depend on where it lands.
         let keys = secrets()?;
+        let kernel = shared::plan(&config)?;
         // After the node, which waits for cores that wait for those without a seat: dropped before it.
         let seats = dpdk::take(&config, eal, assemble::own_mac)?;
         node.device_counts = Some(dpdk::counts(&seats));
@@ -174,6 +180,7 @@ impl Node {
                 seats,
                 host_wire: wires.next().map(|wire| (wire, NODE_MAC, BRIDGE_MAC)),
                 orders,
+                kernel: kernel.as_ref().map(|k| k.of_cores.clone()),
                 counters: segment.writer(core),
                 keys,
                 pages: config.node.pages,
@@ -191,6 +198,9 @@ impl Node {
         let reports = reports?;
         announce(&config, &limits, &reports);
         node.facts = facts(&config, &reports);
+        if let (Some(kernel), Some(first)) = (kernel, reports.first()) {
+            node.mirror = Some(kernel.start(&config, first, Arc::clone(&node.desk))?);
+        }
         segment.set_facts(&node.facts.to_string());
         segment.set_state(NodeState::Running);
         Ok(node)
@@ -289,6 +299,7 @@ impl Node {
     }
 
     fn end(&mut self) {
+        self.mirror = None;
         for c in &self.cores {
             c.orders.stop.store(true, Ordering::Relaxed);
         }
@@ -397,7 +408,7 @@ fn facts(config: &Config, reports: &[assemble::CoreReport]) -> serde_json::Value
             let mac = p.facts.mac.map(|b| format!("{b:02x}")).join(":");
             json!({
                 "name": p.name, "kind": p.facts.kind, "device": p.facts.device, "mode": p.facts.mode,
-                "mac": mac, "mtu": p.facts.mtu, "addresses": p.addresses,
+                "mac": mac, "mtu": p.facts.mtu, "addresses": p.addresses, "host_if": p.host_if,
             })
         })
         .collect();

@@ -4,7 +4,7 @@
 //! ```text
 //!  TCP, no connection here   ├─ to a port that is nobody's listener ─► the core that owns the port ([`owner`])
 //!                            ├─ to a listener's port ─► the next core, until all have looked; the last one answers
-//!                            └─ SYN, or a port that we never connect from ─► answered here
+//!                            └─ SYN, or a port that we never connect from ─► answered here (by the kernel, where it shares the port)
 //!  ICMP error, no connection here ─► the same, by the port that it quotes
 //!  ARP, ND                   ─► what was learned goes to all others as a note; only the core that got it answers
 //! ```
@@ -33,9 +33,7 @@ use dataplane::{BURST_MAX, Burst, Ctr, Packet, Time, TxQueue};
 use crate::Stack;
 use crate::addr::{Addr, Tuple};
 use crate::net::Net;
-
-/// The first port that we connect from; all from here on are shared out over the cores.
-pub const OWN_PORTS_FIRST: u32 = 32_768;
+use crate::tcp::PortRole;
 
 /// A letter with a frame.
 const FRAME: u8 = 0;
@@ -77,15 +75,15 @@ impl Steering {
 
     /// Whom to give a packet whose connection is not here: `None` when nobody else could have it. `hops`: how many
     /// cores have looked already.
-    fn next(&self, tuple: &Tuple, rss: Option<&Rss>, is_listener: bool, hops: u8) -> Option<Next> {
+    fn next(&self, tuple: &Tuple, rss: Option<&Rss>, role: PortRole, hops: u8) -> Option<Next> {
         let cores = self.cores();
         if usize::from(hops) + 1 >= cores {
             return None;
         }
-        if is_listener {
+        if role == PortRole::Listeners {
             return Some(Next { core: (self.core + 1) % cores, asks: true });
         }
-        if u32::from(tuple.local_port) < OWN_PORTS_FIRST || hops > 0 {
+        if role != PortRole::Own || hops > 0 {
             return None;
         }
         let owner = owner(tuple, rss, cores);
@@ -127,11 +125,11 @@ impl Net {
     /// Gives a packet to the core that may have its connection, `tuple`. Gives what to count the packet as, or `None`
     /// when there is no such core: then it is this core's to answer.
     #[cold]
-    pub(crate) fn hand_over(&mut self, p: &Packet, tuple: &Tuple, is_listener: bool) -> Option<Ctr> {
+    pub(crate) fn hand_over(&mut self, p: &Packet, tuple: &Tuple, role: PortRole) -> Option<Ctr> {
         let s = self.steering.as_ref()?;
         let m = p.meta();
         let rss = self.ifaces[usize::from(m.port)].rss.as_deref();
-        let next = s.next(tuple, rss, is_listener, m.hops)?;
+        let next = s.next(tuple, rss, role, m.hops)?;
         if next.asks && s.post.is_crowded(next.core) {
             self.counters.inc(Ctr::MailFull);
             return Some(Ctr::DropMailFull);
@@ -263,7 +261,7 @@ mod tests {
             let core = usize::from(rss.queue(hash));
             assert_eq!(owner(&tuple, Some(&rss), 3), core);
             of_core[core] += 1;
-            let next = |at| Steering::new(at, Arc::clone(&post)).next(&tuple, Some(&rss), false, 0);
+            let next = |at| Steering::new(at, Arc::clone(&post)).next(&tuple, Some(&rss), PortRole::Own, 0);
             assert!(next(core).is_none());
             assert_eq!(next((core + 1) % 3).map(|n| (n.core, n.asks)), Some((core, false)));
         }
@@ -276,27 +274,26 @@ mod tests {
     #[test]
     fn who_looks_next() {
         let post = Post::new(4, 64, Bells::new(3).unwrap());
-        let next = |core, local_port, listener, hops| {
+        let next = |core, local_port, role, hops| {
             let tuple = Tuple { local_port, ..tuple() };
-            Steering::new(core, Arc::clone(&post))
-                .next(&tuple, None, listener, hops)
-                .map(|n| (n.core, n.asks))
+            Steering::new(core, Arc::clone(&post)).next(&tuple, None, role, hops).map(|n| (n.core, n.asks))
         };
         // 40_000 mod 3 is 1.
-        for (core, port, listener, hops, want) in [
-            (0, 40_000, false, 0, Some((1, false))),
-            (2, 40_000, false, 0, Some((1, false))),
-            (1, 40_000, false, 0, None), // Its own.
-            (1, 40_000, false, 1, None), // The owner does not have it.
-            (0, 40_000, false, 1, None), // Nobody sends it here; it would not go on.
-            (0, 31_999, false, 0, None), // We never connect from there.
-            (0, 80, true, 0, Some((1, true))),
-            (1, 80, true, 1, Some((2, true))),
-            (2, 80, true, 2, None), // All have looked.
-            (2, 80, true, 0, Some((0, true))),
-            (0, 40_000, true, 0, Some((1, true))), // A listener's, though it would be another core's to connect from.
+        use PortRole::{Listeners, Nobodys, Own};
+        for (core, port, role, hops, want) in [
+            (0, 40_000, Own, 0, Some((1, false))),
+            (2, 40_000, Own, 0, Some((1, false))),
+            (1, 40_000, Own, 0, None),     // Its own.
+            (1, 40_000, Own, 1, None),     // The owner does not have it.
+            (0, 40_000, Own, 1, None),     // Nobody sends it here; it would not go on.
+            (0, 31_999, Nobodys, 0, None), // We never connect from there.
+            (0, 80, Listeners, 0, Some((1, true))),
+            (1, 80, Listeners, 1, Some((2, true))),
+            (2, 80, Listeners, 2, None), // All have looked.
+            (2, 80, Listeners, 0, Some((0, true))),
+            (0, 40_000, Listeners, 0, Some((1, true))), // A listener's, though it would be another core's to connect from.
         ] {
-            assert_eq!(next(core, port, listener, hops), want, "core {core} port {port} hops {hops}");
+            assert_eq!(next(core, port, role, hops), want, "core {core} port {port} hops {hops}");
         }
     }
 }

@@ -125,6 +125,32 @@ impl Shared {
     }
 }
 
+/// The load's end of what carries frames to a core.
+pub enum Far {
+    Mem(WireEnd),
+    #[cfg(feature = "dpdk")]
+    Ring(Box<dataplane::port::dpdk::FarEnd>),
+}
+
+impl Far {
+    fn send_with(&mut self, fill: impl FnOnce(&mut [u8]) -> Option<usize>) -> bool {
+        match self {
+            Far::Mem(end) => end.send_with(fill),
+            #[cfg(feature = "dpdk")]
+            Far::Ring(end) => end.send_with(fill),
+        }
+    }
+
+    /// The next frame that the node has sent, as far as its headers go.
+    fn recv_with<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        match self {
+            Far::Mem(end) => end.recv_with(look),
+            #[cfg(feature = "dpdk")]
+            Far::Ring(end) => end.recv_with(|first, _| look(first)),
+        }
+    }
+}
+
 /// A core with `flows` connections' worth of pools, and the far end of its wire.
 pub fn core(who: Who, flows: u32) -> (Core<NodePipeline>, WireEnd, Arc<Segment>) {
     let (near, far) = wire(2048, 1600);
@@ -267,8 +293,10 @@ pub struct Conn {
 /// The far side: clients towards the node, and an origin for it.
 pub struct Load {
     /// One for each core.
-    ends: Vec<WireEnd>,
+    ends: Vec<Far>,
     spread: Spread,
+    /// Frames have their checksums.
+    has_checksums: bool,
     pub conns: Vec<Conn>,
     origin: Vec<Conn>,
     /// What the origin answers with.
@@ -284,10 +312,15 @@ impl Load {
     }
 
     pub fn over(ends: Vec<WireEnd>, spread: Spread, conns: usize, response: Vec<u8>) -> Load {
+        Load::over_any(ends.into_iter().map(Far::Mem).collect(), spread, conns, response)
+    }
+
+    fn over_any(ends: Vec<Far>, spread: Spread, conns: usize, response: Vec<u8>) -> Load {
         let origin = vec![Conn::default(); 65_536];
         Load {
             ends,
             spread,
+            has_checksums: false,
             conns: vec![Conn::default(); conns],
             origin,
             response,
@@ -296,20 +329,32 @@ impl Load {
         }
     }
 
-    fn frame(&self, from_origin: bool, i: usize, bits: u8, payload: &[u8]) {
+    fn frame(&mut self, from_origin: bool, i: usize, bits: u8, payload: &[u8]) {
         let c = if from_origin { self.origin[i] } else { self.conns[i] };
         let (src, dst) = match from_origin {
             true => ((ORIGIN_IP.into(), ORIGIN_PORT), (NODE_IP.into(), i as u16)),
             false => ((CLIENT_IP.into(), FIRST_PORT + i as u16), (NODE_IP.into(), NODE_PORT)),
         };
-        let end = &self.ends[(self.spread)(i, from_origin, self.ends.len())];
+        let at = (self.spread)(i, from_origin, self.ends.len());
+        let (end, sums) = (&mut self.ends[at], self.has_checksums);
         let ok = end.send_with(|b| {
             b[..6].copy_from_slice(&NODE_MAC);
             b[6..12].copy_from_slice(&PEER_MAC);
             let s = Seg { seq: c.snd, ack: c.rcv, bits, window: 0xffff, payload };
-            Some(write(b, src, dst, &s, false))
+            Some(write(b, src, dst, &s, sums))
         });
         assert!(ok, "the wire is full");
+    }
+
+    /// What a NIC's driver would do, where the load plays a NIC: the node's work, and not the load's.
+    pub fn drive(&mut self) {
+        for end in &mut self.ends {
+            match end {
+                Far::Mem(_) => (),
+                #[cfg(feature = "dpdk")]
+                Far::Ring(end) => end.drive(),
+            }
+        }
     }
 
     pub fn open(&mut self, i: usize) {
@@ -418,7 +463,8 @@ impl Rig {
         let cores = near.into_iter().enumerate();
         let mut cores = cores.map(|(i, near)| core_of(&who, conns as u32, near, shared, i));
         let core = cores.next().expect("a core");
-        let load = Load::over(far, spread, conns, response);
+        let mut load = Load::over(far, spread, conns, response);
+        load.has_checksums = shared.has_checksums;
         let segment = Arc::clone(&shared.segment);
         Rig { core, others: cores.collect(), load, segment, now: Time(1_000_000) }
     }
@@ -445,6 +491,18 @@ impl Rig {
             }
         }
         assert!(self.load.conns.iter().all(|c| c.open));
+    }
+}
+
+#[cfg(feature = "dpdk")]
+impl Drop for Rig {
+    fn drop(&mut self) {
+        // A port counts its mbufs when it closes.
+        for end in &mut self.load.ends {
+            if let Far::Ring(end) = end {
+                end.let_go();
+            }
+        }
     }
 }
 

@@ -4,15 +4,17 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dataplane::buf::RxFlags;
-use dataplane::port::dpdk::{CrossedRings, DpdkConfig, DpdkPort, Eal, EalConfig};
+use dataplane::port::dpdk::{CrossedRings, DpdkConfig, DpdkPort, Eal, EalConfig, FarEnd};
 use dataplane::port::mem::{WireEnd, wire};
 use dataplane::port::{LinkFacts, PortStats};
 use dataplane::{Burst, Pool, Port, Time, TxQueue};
 use hugepages::PagePolicy;
 
-use super::{Load, NODE_MAC, PEER_MAC, RIG_FRAMES, Rig, Shared, Who, core_over, program_of};
+use super::{Far, Load, NODE_MAC, PEER_MAC, RIG_FRAMES, Rig, Shared, Who, core_over, program_of};
 
 const MTU: u16 = 1500;
+/// So that a few rigs have room at once.
+const CELLS_MAX: u32 = 16_384;
 
 /// Room for the ports of all tests at once.
 fn eal() -> Eal {
@@ -79,6 +81,31 @@ impl Pump {
 }
 
 impl Rig {
+    /// A node of one core on a `net_ring` whose far end is the load's own, as a NIC's would be: for what is to be measured.
+    /// Checksums are filled in and verified, as such a device does neither.
+    pub fn on_ring(who: &Who, conns: usize, response: Vec<u8>) -> Rig {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("far{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let mut far = FarEnd::new(eal(), &name).expect("memory");
+        let device = far.device();
+        let mut shared = Shared::new(1);
+        shared.has_checksums = true;
+        let (program, cache) = program_of(who, &shared, 0);
+        let core = core_over(program, cache, conns as u32, &shared, 0, |cells| {
+            let cells = cells.min(CELLS_MAX);
+            let pool =
+                DpdkPort::rx_buffers(eal(), cells, MTU, &[&device], None).expect("memory").into_pool("rx");
+            far.deliver_into(&pool);
+            let config =
+                DpdkConfig { device: &device, mac: Some(NODE_MAC), fallback_mac: NODE_MAC, mtu: MTU };
+            let port = DpdkPort::open(eal(), &config, pool.clone(), 0).unwrap_or_else(|e| panic!("{e}"));
+            (Box::new(port), pool)
+        });
+        let mut load = Load::over_any(vec![Far::Ring(Box::new(far))], |_, _, _| 0, conns, response);
+        load.has_checksums = true;
+        Rig { core, others: Vec::new(), load, segment: shared.segment, now: Time(1_000_000) }
+    }
+
     /// A node of one core over a pair of rings, what turns its other end between two passes, and the rings, which must go
     /// last.
     pub fn over_rings(

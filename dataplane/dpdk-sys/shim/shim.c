@@ -34,3 +34,13 @@ uint32_t mr_softrss(uint32_t *input, uint32_t words, const uint8_t *key)
 {
 	return rte_softrss(input, words, key);
 }
+
+unsigned mr_ring_dequeue_burst(struct rte_ring *ring, void **objects, unsigned count)
+{
+	return rte_ring_dequeue_burst(ring, objects, count, NULL);
+}
+
+unsigned mr_ring_enqueue_burst(struct rte_ring *ring, void *const *objects, unsigned count)
+{
+	return rte_ring_enqueue_burst(ring, objects, count, NULL);
+}

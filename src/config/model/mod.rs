@@ -79,6 +79,8 @@ pub struct Port {
     pub mac: Option<[u8; 6]>,
     /// Every frame of the port is also written to this pcap file.
     pub pcap: Option<PathBuf>,
+    /// The TAP interface by which the kernel has the port's addresses too. Not for `host`.
+    pub host_if: Option<String>,
 }
 
 /// What carries a port's packets.

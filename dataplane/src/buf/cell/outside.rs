@@ -442,7 +442,8 @@ mod tests {
             let mut below = |n: u64| (rng.next_u64() % n) as usize;
             let (capacity, spare) = (1 + below(200), below(100));
             let (pool, stack) = outside(capacity as u32, capacity + spare);
-            let (mut packets, mut slices): (Vec<(u8, Packet)>, Vec<(u8, Slice)>) = Default::default();
+            let mut packets: Vec<(u8, Packet)> = Vec::new();
+            let mut slices: Vec<(u8, Slice)> = Vec::new();
             // Places that the device has to receive into, or is sending.
             let mut device: Vec<Place> = Vec::new();
             for step in 0..400 {

@@ -11,6 +11,8 @@
 //! - `device.rs`: one device, from its making to its end.
 //! - `mbufs.rs`: a mempool, and the pool whose cells are its mbufs.
 //! - `rx.rs`, `tx.rs`: a queue each way; `ledger.rs`: cells that a device reads.
+//! - `bare.rs`, `crossed.rs`: for measurements: a device without our packets, and the far end of one.
+//! - `library.rs`: what is known of DPDK without starting it.
 //! - `rings.rs`: two `net_ring` that face each other, for tests.
 //! - here: the port: what is counted, and what a device is called.
 //!
@@ -18,10 +20,13 @@
 //! fit their ring without a word, and what is that long may have been cut. It is counted before a byte of it is read, as
 //! others (`net_null`) make up lengths beyond their buffers.
 
+pub mod bare;
+mod crossed;
 mod device;
 mod eal;
 mod gate;
 mod ledger;
+pub mod library;
 mod mbufs;
 mod nic;
 mod rings;
@@ -32,6 +37,7 @@ mod tx;
 
 use std::sync::Arc;
 
+pub use self::crossed::FarEnd;
 use self::device::{Lost, RING_SLOTS, mbufs_held};
 use self::eal::Bus;
 pub use self::eal::{Eal, EalConfig};

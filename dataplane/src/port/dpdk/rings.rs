@@ -75,6 +75,11 @@ impl CrossedRings {
     pub fn device(&self, side: usize) -> String {
         format!("{},internal={:p}", self.names[side], self.arguments[side].as_ptr())
     }
+
+    /// The ring of queue 0 that this side receives from.
+    pub(super) fn received_by(&self, side: usize) -> *mut sys::rte_ring {
+        self.rings[side][0]
+    }
 }
 
 impl Drop for CrossedRings {

@@ -59,7 +59,7 @@ impl Rx {
         let mut mbufs = [std::ptr::null_mut(); BURST_MAX];
         let max = out.remaining_capacity() as u16;
         // SAFETY: one thread polls the queue: a port stays on its core; room for `max` pointers.
-        let n = unsafe { sys::mr_eth_rx_burst(self.port, self.queue, mbufs.as_mut_ptr(), max) };
+        let n = unsafe { sys::eth_rx_burst(self.port, self.queue, mbufs.as_mut_ptr(), max) };
         let mbufs = &mut mbufs[..usize::from(n)];
         let mut back: ArrayVec<_, BURST_MAX> = ArrayVec::new();
         for i in 0..mbufs.len() {
@@ -147,7 +147,7 @@ impl Rx {
     pub(super) fn discard(&mut self) -> usize {
         let mut mbufs = [std::ptr::null_mut(); BURST_MAX];
         // SAFETY: as in `burst`.
-        let n = unsafe { sys::mr_eth_rx_burst(self.port, self.queue, mbufs.as_mut_ptr(), BURST_MAX as u16) };
+        let n = unsafe { sys::eth_rx_burst(self.port, self.queue, mbufs.as_mut_ptr(), BURST_MAX as u16) };
         free(&mut mbufs[..usize::from(n)]);
         n.into()
     }

@@ -159,7 +159,7 @@ impl Tx {
         stats.tx_errors += errors as u64;
         let n = self.mbufs.len();
         // SAFETY: one thread polls the queue; `n` frames that are ours; the driver owns those that it takes.
-        let sent = unsafe { sys::mr_eth_tx_burst(self.port, self.queue, self.mbufs.as_mut_ptr(), n as u16) };
+        let sent = unsafe { sys::eth_tx_burst(self.port, self.queue, self.mbufs.as_mut_ptr(), n as u16) };
         let sent = usize::from(sent);
         for (p, mbuf) in self.packets.drain(sent..).zip(self.mbufs.drain(sent..)).rev() {
             undo(mbuf, is_lent(&p, self.chains));
