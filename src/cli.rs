@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::config::{self, Config, Machine, Origin};
 use crate::control::purge::PurgeArgs;
 use crate::control::{self, Request};
+use crate::pktgen::{self, PktgenArgs};
 use crate::{exit, node, stats};
 
 /// The open kernel-bypass edge node: an HTTP proxy on its own TCP stack.
@@ -49,6 +50,8 @@ enum Verb {
     Purge(PurgeArgs),
     /// Make a running node finish what is under way, and end.
     Drain(DrainArgs),
+    /// Send made-up frames at a rate, and count what comes back.
+    Pktgen(PktgenArgs),
     /// Print the version.
     Version(VersionArgs),
 }
@@ -181,6 +184,7 @@ pub fn main() -> ExitCode {
         Verb::Reload(args) => args.at.ask("reload"),
         Verb::Purge(args) => args.run(),
         Verb::Drain(args) => args.at.ask("drain"),
+        Verb::Pktgen(args) => pktgen::main(args),
         Verb::Version(args) => version(&args),
     }
 }

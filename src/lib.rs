@@ -15,6 +15,7 @@ pub mod exit;
 pub mod host;
 pub mod log;
 pub mod node;
+pub mod pktgen;
 pub mod resolve;
 pub mod rundir;
 pub mod stats;

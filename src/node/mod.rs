@@ -40,6 +40,7 @@ use l7::cache::store::{Store, StoreConfig};
 use l7::proxy::Program;
 use serde_json::json;
 
+pub(crate) use assemble::own_mac;
 pub use assemble::{CorePlan, SharedCache, core as build_core, limits_for};
 pub use demo::demo;
 pub use names::Names;
@@ -322,7 +323,8 @@ fn secrets() -> Result<[u64; 4], String> {
     Ok([word(0), word(1), word(2), word(3)])
 }
 
-fn pin(cpu: u16) {
+/// Keeps this thread on a CPU, if it may.
+pub(crate) fn pin(cpu: u16) {
     let mut set = rustix::thread::CpuSet::new();
     set.set(cpu.into());
     if let Err(e) = rustix::thread::sched_setaffinity(None, &set) {
