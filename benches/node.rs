@@ -3,7 +3,11 @@
 //! The core is the node's own (`mem` port, stack, proxy, counters); the load is frames made by hand on the other
 //! end of the wire, up to 64 requests at a time. The clock runs over `Core::pass` only: the generator's cost is
 //! outside of it, the copies off and onto the wire are within. Requests per second are what one core would do
-//! at that cost without a pause.
+//! at that cost without a pause. What the generator took is shown apart.
+//!
+//! With DPDK in the build there are rows over a `net_ring` device as well, whose other end is the generator's in the same
+//! thread: what a NIC's driver would do with mbufs is the core's, and checksums are verified and filled in by it, as such
+//! a device does neither. The rows `sums` are the `mem` port's to hold them against.
 //!
 //! `cargo bench -p millrace --bench node -- [--json] [--rounds N] [--requests N] [--only TEXT]`
 
@@ -15,7 +19,7 @@ mod common;
 use common::{Args, Rounds, STRETCH, machine, median, table, thousands};
 use dataplane::counters::{Histogram, Snapshot, bucket_of};
 use dataplane::{BURST_MAX, Clock, Ctr, Stage, time::cycles};
-use support::{Rig, Who};
+use support::{Rig, Shared, Who};
 
 const REQUEST: &[u8] = common::engine::REQUEST;
 const BODY_BYTES: usize = 1024;
@@ -43,12 +47,37 @@ impl Kind {
     }
 }
 
+/// What is between the node and the load.
+#[derive(Clone, Copy, PartialEq)]
+enum Wire {
+    /// Two copies; frames are trusted.
+    Mem,
+    /// The same, with checksums.
+    Sums,
+    /// Rings of mbufs, by DPDK's port; with checksums.
+    #[cfg(feature = "dpdk")]
+    Ring,
+}
+
+impl Wire {
+    fn name(self) -> &'static str {
+        match self {
+            Wire::Mem => "",
+            Wire::Sums => " sums",
+            #[cfg(feature = "dpdk")]
+            Wire::Ring => " ring",
+        }
+    }
+}
+
 struct Row {
     name: String,
     kind: Kind,
     rig: Rig,
     at: usize,
     cycles: Rounds,
+    /// The generator's cycles per request.
+    generator: Rounds,
     /// Of every request: its share of the passes that it took.
     latency: Histogram,
     /// Requests measured.
@@ -58,7 +87,7 @@ struct Row {
 }
 
 impl Row {
-    fn new(kind: Kind, conns: usize) -> Row {
+    fn new(kind: Kind, conns: usize, wire: Wire) -> Row {
         let who = match kind {
             Kind::Stub => Who::Stub(BODY_BYTES),
             Kind::Cached => Who::Cached,
@@ -68,28 +97,42 @@ impl Row {
             "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nCache-Control: max-age=86400\r\nETag: \"6745-400\"\r\n\
              Content-Length: {BODY_BYTES}\r\n\r\n"
         );
-        let mut rig = Rig::new(who, conns, [head.as_bytes(), &[b'y'; BODY_BYTES]].concat());
+        let response = [head.as_bytes(), &[b'y'; BODY_BYTES]].concat();
+        let mut rig = match wire {
+            Wire::Mem => Rig::new(who, conns, response),
+            Wire::Sums => {
+                let mut shared = Shared::new(1);
+                shared.has_checksums = true;
+                Rig::with_cores(who, conns, response, &shared, |_, _, _| 0)
+            }
+            #[cfg(feature = "dpdk")]
+            Wire::Ring => Rig::on_ring(&who, conns, response),
+        };
         rig.open_all();
         Row {
-            name: format!("{} {}", kind.name(), thousands(conns as f64)),
+            name: format!("{} {}{}", kind.name(), thousands(conns as f64), wire.name()),
             kind,
             rig,
             at: 0,
             cycles: Rounds::default(),
+            generator: Rounds::default(),
             latency: Histogram::default(),
             requests: 0,
             stages: vec![(Rounds::default(), 0.0); STAGES.len()],
         }
     }
 
-    /// One burst of requests, and the passes until all are answered. Gives cycles in the core, and requests.
-    fn burst(&mut self) -> (u64, usize) {
+    /// One burst of requests, and the passes until all are answered. Gives cycles in the core, in the generator, and
+    /// requests.
+    fn burst(&mut self) -> (u64, u64, usize) {
         let conns = self.rig.load.conns.len();
         let n = conns.min(BURST_MAX);
         let first = self.at;
+        let t0 = cycles();
         for k in 0..n {
             self.rig.load.request((first + k) % conns, REQUEST);
         }
+        let mut generator = cycles() - t0;
         self.at = (first + n) % conns;
         // Proxied: the request on to the origin in the first pass, its response to the client in the second. A
         // connection to the origin that must first be opened takes two more.
@@ -104,10 +147,13 @@ impl Row {
             self.rig.now = self.rig.now.plus_ns(1_000 * n as u64 / passes);
             let t0 = cycles();
             self.rig.core.pass(self.rig.now);
-            spent += cycles() - t0;
+            self.rig.load.drive();
+            let t1 = cycles();
+            spent += t1 - t0;
             self.rig.load.poll();
+            generator += cycles() - t1;
         }
-        (spent, n)
+        (spent, generator, n)
     }
 
     fn is_answered(&self, i: usize) -> bool {
@@ -118,20 +164,22 @@ impl Row {
     fn run(&mut self, requests: usize) {
         let mut done = 0;
         while done < requests {
-            done += self.burst().1;
+            done += self.burst().2;
         }
     }
 
     /// A round's figures are those of its median burst (stages: stretch), as a burst that the kernel or a
     /// neighbour on this machine interrupts says nothing of the node; what such bursts cost is in `latency`.
     fn round(&mut self, requests: usize) {
-        let (mut bursts, mut stages) = (Vec::new(), vec![Vec::new(); STAGES.len()]);
+        let (mut bursts, mut generators) = (Vec::new(), Vec::new());
+        let mut stages = vec![Vec::new(); STAGES.len()];
         let mut done = 0;
         while done < requests {
             let before = self.rig.segment.read();
             let mut stretch = 0;
             for _ in 0..STRETCH {
-                let (spent, n) = self.burst();
+                let (spent, generator, n) = self.burst();
+                generators.push(generator as f64 / n as f64);
                 self.latency.add(bucket_of(spent / n as u64), n as u64);
                 bursts.push(spent as f64 / n as f64);
                 stretch += n;
@@ -149,6 +197,7 @@ impl Row {
         }
         self.requests += done;
         self.cycles.0.push(median(&mut bursts));
+        self.generator.0.push(median(&mut generators));
         for (values, (rounds, _)) in stages.iter_mut().zip(&mut self.stages) {
             rounds.0.push(median(values));
         }
@@ -158,21 +207,28 @@ impl Row {
 fn main() {
     let args = Args::parse(100_000);
     let hz = Clock::calibrated().cycles_per_second() as f64;
-    let kinds = [
-        (Kind::Stub, 1),
-        (Kind::Stub, 1_000),
-        (Kind::Stub, 10_000),
-        (Kind::Cached, 1),
-        (Kind::Cached, 1_000),
-        (Kind::Cached, 10_000),
-        (Kind::Proxied, 1),
-        (Kind::Proxied, 1_000),
+    let mut kinds = vec![
+        (Kind::Stub, 1, Wire::Mem),
+        (Kind::Stub, 1_000, Wire::Mem),
+        (Kind::Stub, 10_000, Wire::Mem),
+        (Kind::Cached, 1, Wire::Mem),
+        (Kind::Cached, 1_000, Wire::Mem),
+        (Kind::Cached, 10_000, Wire::Mem),
+        (Kind::Proxied, 1, Wire::Mem),
+        (Kind::Proxied, 1_000, Wire::Mem),
+        (Kind::Cached, 1, Wire::Sums),
+        (Kind::Cached, 1_000, Wire::Sums),
+        (Kind::Proxied, 1_000, Wire::Sums),
     ];
-    let mut rows: Vec<Row> = kinds
-        .into_iter()
-        .filter(|(k, n)| args.wants(&format!("{} {n}", k.name())))
-        .map(|(k, n)| Row::new(k, n))
-        .collect();
+    #[cfg(feature = "dpdk")]
+    kinds.extend([
+        (Kind::Cached, 1, Wire::Ring),
+        (Kind::Cached, 1_000, Wire::Ring),
+        (Kind::Proxied, 1_000, Wire::Ring),
+    ]);
+    let name = |k: Kind, n: usize, w: Wire| format!("{} {n}{}", k.name(), w.name());
+    kinds.retain(|(k, n, w)| args.wants(&name(*k, *n, *w)));
+    let mut rows: Vec<Row> = kinds.into_iter().map(|(k, n, w)| Row::new(k, n, w)).collect();
     for r in &mut rows {
         let warm = (r.rig.load.conns.len() * 3).max(10_000);
         r.run(warm);
@@ -212,15 +268,30 @@ fn print_text(rows: &[Row], hz: f64) {
             ns(0.5),
             ns(0.99),
             ns(0.999),
+            thousands(r.generator.median()),
         ]
     };
     table(
         "requests per second, cycles and nanoseconds per request",
-        &["connections", "req/s", "min", "max", "cycles", "min", "max", "ns p50", "p99", "p99.9"],
+        &[
+            "connections",
+            "req/s",
+            "min",
+            "max",
+            "cycles",
+            "min",
+            "max",
+            "ns p50",
+            "p99",
+            "p99.9",
+            "generator",
+        ],
         &rows.iter().map(cells).collect::<Vec<_>>(),
     );
     println!("(req/s and cycles: median, min, max over the rounds of each round's median burst;");
-    println!(" ns: a burst's time over its requests, of all rounds, interruptions and all)");
+    println!(
+        " ns: a burst's time over its requests, of all rounds, interruptions and all; generator: its cycles)"
+    );
     let mut head = vec!["connections"];
     head.extend(STAGES.iter().map(|s| s.name()));
     let cells = |r: &Row| {
@@ -248,6 +319,7 @@ fn print_json(rows: &[Row], hz: f64) {
         serde_json::json!({
             "name": r.name,
             "cycles_per_request": r.cycles.json(),
+            "generator_cycles_per_request": r.generator.json(),
             "requests_per_second_median": hz / r.cycles.median(),
             "ns_p50": r.latency.quantile(0.5) as f64 / hz * 1e9,
             "ns_p99": r.latency.quantile(0.99) as f64 / hz * 1e9,

@@ -6,7 +6,14 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 scripts/setup.sh --minimal
-cargo build --release --locked --bin millrace
+features=()
+# The demo has no use for it, but what is built here is used for more.
+reason=$(no_dpdk)
+if [ -n "$reason" ]; then
+    echo "demo: building without ports of kind \"dpdk\" (--no-default-features): DPDK $reason" >&2
+    features=(--no-default-features)
+fi
+cargo build --release --locked --bin millrace "${features[@]}"
 # Cargo knows best where it builds (CARGO_TARGET_DIR, or a config file of the user's).
 target=$(cargo metadata --locked --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
 exec "$target/release/millrace" demo "$@"

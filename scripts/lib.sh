@@ -21,3 +21,12 @@ die() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
     exit 1
 }
+
+# Why Millrace cannot be built with DPDK here, as it is by default; nothing when it can.
+no_dpdk() {
+    if ! have pkg-config || ! pkg-config --atleast-version=22.11 libdpdk || ! pkg-config --max-version=22.12 libdpdk; then
+        echo "needs libdpdk 22.11; scripts/setup.sh installs it (Debian 12's libdpdk-dev)"
+    elif ! compgen -G "/usr/lib/llvm-*/lib/libclang*.so*" >/dev/null && [ -z "${LIBCLANG_PATH:-}" ]; then
+        echo "needs libclang; scripts/setup.sh installs it (libclang-dev)"
+    fi
+}

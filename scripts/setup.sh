@@ -10,7 +10,7 @@ usage: scripts/setup.sh [--check] [--minimal] [--browser]
 
   (nothing)    install what is missing, for building, all tests and the lab
   --check      only report; exit 1 when something is missing
-  --minimal    only what building and the demo need
+  --minimal    only what the demo needs, and building without DPDK (cargo build --no-default-features)
   --browser    also Chromium, for looking at the demo's page without a screen
 
 Exit code: 0 when the necessary things (a C compiler, Rust) are there in the end, even if some that only single
@@ -50,7 +50,7 @@ wrk wrk load for tests and benches
 valgrind valgrind instruction counts of the benches
 jq jq reading --json output in tests
 openssl openssl test data, checksums, later certificates
-pc:libdpdk libdpdk-dev the dpdk port (cargo's feature "dpdk")
+pc:libdpdk libdpdk-dev the dpdk port; else build with --no-default-features
 so:libclang libclang-dev bindings to DPDK
 END
     if $browser; then echo "chromium chromium looking at the demo's page"; fi

@@ -156,53 +156,36 @@ fi
 step scripts check_scripts
 step deps scripts/check-deps.sh
 step fmt cargo fmt --all --check
-$quick || step clippy cargo clippy --locked --workspace --all-targets -- -D warnings
 
-# Built on its own, so that its time is seen, and an error that stops everything is one failure.
-if cargo nextest --version >/dev/null 2>&1; then
-    if step build cargo nextest run --locked --workspace --no-run; then
-        tests nextest count_nextest cargo nextest run --locked --workspace --no-fail-fast --no-tests=pass --color never
-    fi
-    $quick || tests doctests count_cargo_test cargo test --locked --workspace --doc --no-fail-fast --color never
-else
-    if step build cargo test --locked --workspace --lib --bins --tests --examples --no-run; then
-        tests tests count_cargo_test \
-            cargo test --locked --workspace --lib --bins --tests --examples --no-fail-fast --color never
-    fi
-    $quick || tests doctests count_cargo_test cargo test --locked --workspace --doc --no-fail-fast --color never
-fi
-
-# The feature `dpdk`, where there is a DPDK: its own tests, and all whose answer depends on it.
-dpdk_skip() {
-    if ! have pkg-config || ! pkg-config --atleast-version=22.11 libdpdk || ! pkg-config --max-version=22.12 libdpdk; then
-        echo "needs libdpdk 22.11; scripts/setup.sh installs it"
-    elif ! compgen -G "/usr/lib/llvm-*/lib/libclang*.so*" >/dev/null && [ -z "${LIBCLANG_PATH:-}" ]; then
-        echo "needs libclang; scripts/setup.sh installs it"
-    fi
-}
-
-dpdk_tests() {
-    local run=(cargo test --locked --features dpdk --no-fail-fast --color never) status=0
-    "${run[@]}" -p dataplane --lib dpdk || status=1
-    "${run[@]}" -p dataplane --test dpdk || status=1
-    "${run[@]}" -p millrace --lib dpdk || status=1
-    "${run[@]}" -p millrace --test check || status=1
-    "${run[@]}" -p millrace --test e2e dpdk || status=1
-    return "$status"
-}
-
-reason=$(dpdk_skip)
+# Built with DPDK, as is the default, where that can be.
+all=(--locked --workspace)
+reason=$(no_dpdk)
 if [ -n "$reason" ]; then
+    echo "DPDK $reason: all is built with --no-default-features, and ports of kind \"dpdk\" are not tested"
     echo "dpdk $reason" >>"$MILLRACE_TEST_SKIPS"
     # It is taken from those that passed, like a test that skipped itself.
     passed=$((passed + 1))
+    all+=(--no-default-features)
+elif ! $quick; then
+    step no-dpdk cargo clippy --locked -p millrace --no-default-features --lib --bins --test check -- -D warnings
+fi
+$quick || step clippy cargo clippy "${all[@]}" --all-targets -- -D warnings
+
+# Built on its own, so that its time is seen, and an error that stops everything is one failure.
+if cargo nextest --version >/dev/null 2>&1; then
+    if step build cargo nextest run "${all[@]}" --no-run; then
+        tests nextest count_nextest cargo nextest run "${all[@]}" --no-fail-fast --no-tests=pass --color never
+    fi
+    $quick || tests doctests count_cargo_test cargo test "${all[@]}" --doc --no-fail-fast --color never
 else
-    $quick || step dpdk-clippy cargo clippy --locked -p dpdk-sys -p dataplane -p millrace --features dpdk \
-        --all-targets -- -D warnings
-    tests dpdk count_cargo_test dpdk_tests
+    if step build cargo test "${all[@]}" --lib --bins --tests --examples --no-run; then
+        tests tests count_cargo_test \
+            cargo test "${all[@]}" --lib --bins --tests --examples --no-fail-fast --color never
+    fi
+    $quick || tests doctests count_cargo_test cargo test "${all[@]}" --doc --no-fail-fast --color never
 fi
 
-$quick || RUSTDOCFLAGS="-D warnings" step doc cargo doc --locked --workspace --no-deps
+$quick || RUSTDOCFLAGS="-D warnings" step doc cargo doc "${all[@]}" --no-deps
 $quick || step loom check_loom
 $quick || step asan check_asan
 finish

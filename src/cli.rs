@@ -13,8 +13,9 @@ use serde::Serialize;
 use crate::config::{self, Config, Machine, Origin};
 use crate::control::purge::PurgeArgs;
 use crate::control::{self, Request};
+use crate::doctor::Kind;
 use crate::pktgen::{self, PktgenArgs};
-use crate::{exit, node, stats};
+use crate::{doctor, exit, node, stats};
 
 /// The open kernel-bypass edge node: an HTTP proxy on its own TCP stack.
 #[derive(Debug, Parser)]
@@ -50,6 +51,8 @@ enum Verb {
     Purge(PurgeArgs),
     /// Make a running node finish what is under way, and end.
     Drain(DrainArgs),
+    /// Look what this host can do for each kind of port, and what mends what is missing.
+    Doctor(DoctorArgs),
     /// Send made-up frames at a rate, and count what comes back.
     Pktgen(PktgenArgs),
     /// Print the version.
@@ -159,6 +162,25 @@ impl NodeArgs {
     }
 }
 
+/// `millrace doctor`
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:\n  \
+    millrace doctor                     all that there is to say about this host, a line for each check\n  \
+    millrace doctor --port dpdk         only what matters to a NIC driven by DPDK; exit 1 if none can be\n  \
+    millrace doctor --json              {\"ok\", \"ports\", \"findings\": [{\"check\", \"level\", \"found\", \"mend\"}], \"nics\", …}\n\n\
+    It reads, and changes nothing. Run it as the user who will run the node: what may be opened is a matter of who \
+    asks. The mends are commands for root.\n\n\
+    Exit codes: 0 nothing must be mended, 1 something must: with --port what keeps that kind from running, without it \
+    what keeps every kind from running. The checks are described in docs/doctor.md.")]
+pub struct DoctorArgs {
+    /// Only what matters to ports of this kind: dpdk (on a NIC), tap, host.
+    #[arg(long, value_name = "KIND", value_parser = port_kind)]
+    pub port: Option<Kind>,
+    /// Answer as one JSON object, with stable fields.
+    #[arg(long)]
+    pub json: bool,
+}
+
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Example:\n  millrace version --json     {\"name\", \"version\", \"os\", \"arch\"}")]
 struct VersionArgs {
@@ -184,6 +206,7 @@ pub fn main() -> ExitCode {
         Verb::Reload(args) => args.at.ask("reload"),
         Verb::Purge(args) => args.run(),
         Verb::Drain(args) => args.at.ask("drain"),
+        Verb::Doctor(args) => doctor::main(&args),
         Verb::Pktgen(args) => pktgen::main(args),
         Verb::Version(args) => version(&args),
     }
@@ -258,6 +281,14 @@ fn say(line: &str, code: ExitCode) -> ExitCode {
 
 fn origin_url(text: &str) -> Result<Origin, String> {
     config::names::origin(text).map_err(|wrong| format!("{}; {}", wrong.cause, wrong.mend))
+}
+
+fn port_kind(text: &str) -> Result<Kind, String> {
+    match (Kind::ALL.into_iter().find(|k| k.name() == text), text) {
+        (Some(kind), _) => Ok(kind),
+        (None, "af_xdp") => Err("not yet in this version; choose from dpdk, tap, host".to_owned()),
+        (None, _) => Err("choose from dpdk, tap, host".to_owned()),
+    }
 }
 
 #[cfg(test)]

@@ -74,6 +74,7 @@ pub unsafe extern "C" fn posix_memalign(out: *mut *mut c_void, align: usize, n: 
 fn pass(rig: &mut Rig) {
     ARMED.set(true);
     rig.pass();
+    rig.load.drive();
     ARMED.set(false);
 }
 
@@ -159,6 +160,23 @@ fn requests_with_a_cache() {
         assert_eq!(s.get(Ctr::Http2xx), s.get(Ctr::HttpRequests), "{control}");
         assert_eq!((s.rx_imbalance(), s.tx_imbalance()), (0, 0));
     }
+}
+
+/// The same on a port of DPDK's, with what a NIC's driver does. libdpdk and its drivers find the interposed functions as
+/// well: the program exports them.
+#[cfg(feature = "dpdk")]
+#[test]
+fn requests_from_the_cache_over_dpdk() {
+    let head = "HTTP/1.1 200 OK\r\nCache-Control: max-age=3600\r\nContent-Length: 1024\r\n\r\n";
+    let mut rig = Rig::on_ring(&Who::Cached, 64, [head.as_bytes(), &[b'y'; 1024]].concat());
+    rig.open_all();
+    requests(&mut rig, 2_000, GET);
+    COUNT.set(0);
+    requests(&mut rig, 20_000, GET);
+    assert_eq!(COUNT.get(), 0, "allocations over 20,000 requests");
+    let s = rig.segment.read();
+    assert!(s.get(Ctr::CacheHits) >= 20_000);
+    assert_eq!((s.rx_imbalance(), s.tx_imbalance()), (0, 0));
 }
 
 /// An answer of the origin for a slice of `total` bytes.
@@ -258,6 +276,42 @@ fn frames_that_come_to_the_wrong_core() {
         let s = rig.segment.read_core(core);
         assert_eq!((s.rx_imbalance(), s.tx_imbalance()), (0, 0));
         assert!(s.get(Ctr::HttpRequests) > 20_000);
+    }
+}
+
+/// A port of DPDK's: neither ours nor DPDK's own allocate.
+#[cfg(feature = "dpdk")]
+#[test]
+fn requests_over_dpdks_rings() {
+    // Heads that are copied into mbufs, and bodies that are attached to them.
+    let response = [b"HTTP/1.1 200 OK\r\nContent-Length: 1024\r\n\r\n".to_vec(), vec![b'y'; 1024]].concat();
+    for who in [Who::Stub(1024), Who::Proxy] {
+        let (_rings, mut rig, mut pump) = Rig::over_rings(who, 64, response.clone(), &Shared::new(1));
+        let turns = |rig: &mut Rig, pump: &mut support::rings::Pump, n: usize| {
+            for _ in 0..n {
+                pass(rig);
+                pump.turn(rig.now);
+                rig.load.poll();
+            }
+        };
+        for i in 0..64 {
+            rig.load.open(i);
+        }
+        turns(&mut rig, &mut pump, 20);
+        for round in 0..600 {
+            for i in 0..64 {
+                rig.load.request(i, GET);
+            }
+            turns(&mut rig, &mut pump, 16);
+            assert!(rig.load.conns.iter().all(|c| c.got > 1024), "round {round}");
+            if round == 50 {
+                COUNT.set(0);
+            }
+        }
+        assert_eq!(COUNT.get(), 0, "allocations over 35,000 requests");
+        let s = rig.segment.read();
+        assert!(s.get(Ctr::Http2xx) >= 600 * 64);
+        assert_eq!((s.rx_imbalance(), s.tx_imbalance()), (0, 0));
     }
 }
 

@@ -186,10 +186,29 @@ impl Engine {
         self.rx_pool.capacity()
     }
 
+    /// A frame of connection `i`'s that carries nothing new.
+    pub fn ack(&self, i: usize) -> Vec<u8> {
+        let mut frame = vec![0; HEADERS];
+        self.write(i, 16, &[], &mut frame);
+        frame
+    }
+
     fn receive(&mut self, i: usize, bits: u8, payload: &[u8]) {
         let mut p = self.rx_pool.alloc().expect("receive cells");
         let len = HEADERS + payload.len();
-        let room = &mut p.room_mut()[..len];
+        self.write(i, bits, payload, &mut p.room_mut()[..len]);
+        p.set_len(len);
+        let m = p.meta_mut();
+        m.arrival = self.now;
+        m.port = 0;
+        if self.offload {
+            m.flags.set(RxFlags::L3_CHECKSUM_OK | RxFlags::L4_CHECKSUM_OK);
+        }
+        self.rx.push(p);
+    }
+
+    fn write(&self, i: usize, bits: u8, payload: &[u8], room: &mut [u8]) {
+        let len = room.len();
         let Peer { snd, rcv } = self.peers[i];
         let (client, port) = (i as u32 / PER_ADDRESS + 2, (FIRST_PORT + i as u32 % PER_ADDRESS) as u16);
         room[..6].copy_from_slice(&NODE_MAC);
@@ -208,14 +227,6 @@ impl Engine {
         if !self.offload {
             fill_checksums(room);
         }
-        p.set_len(len);
-        let m = p.meta_mut();
-        m.arrival = self.now;
-        m.port = 0;
-        if self.offload {
-            m.flags.set(RxFlags::L3_CHECKSUM_OK | RxFlags::L4_CHECKSUM_OK);
-        }
-        self.rx.push(p);
     }
 }
 

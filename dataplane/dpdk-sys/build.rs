@@ -18,8 +18,55 @@ mod dpdk {
     /// The release that the port is written for; the next one may change what its structs look like.
     const OLDEST: &str = "22.11";
     const TOO_NEW: &str = "22.12";
-    /// What our own code calls; drivers are loaded by EAL.
-    const LIBRARIES: [&str; 4] = ["rte_ethdev", "rte_mbuf", "rte_mempool", "rte_eal"];
+    /// What our own code calls; drivers are loaded by EAL from its plugin folder.
+    const LIBRARIES: [&str; 5] = ["rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_eal"];
+
+    /// What a static binary holds: drivers, then what they stand on.
+    ///
+    /// Left out, as they cannot be had in one file: `net_pcap` (Debian's libpcap.a needs a libsystemd.a, which there is
+    /// not), `net_af_xdp` (libxdp loads its program from a file of its own), `net_mlx5` and `net_mlx4` (libibverbs.a
+    /// wants the drivers of every RDMA device there is). The dynamic build has them all.
+    const STATIC_LIBRARIES: &[&str] = &[
+        // Virtual ones.
+        "rte_net_af_packet",
+        "rte_net_memif",
+        "rte_net_null",
+        "rte_net_ring",
+        "rte_net_tap",
+        // Of virtual machines and clouds.
+        "rte_net_ena",
+        "rte_net_gve",
+        "rte_net_virtio",
+        "rte_net_vmxnet3",
+        // Intel's; e1000 has igb.
+        "rte_net_e1000",
+        "rte_net_i40e",
+        "rte_net_iavf",
+        "rte_net_ice",
+        "rte_net_igc",
+        "rte_net_ixgbe",
+        "rte_bus_pci",
+        "rte_bus_vdev",
+        "rte_common_iavf",
+        "rte_mempool_ring",
+        "rte_cryptodev",
+        "rte_eal",
+        "rte_ethdev",
+        "rte_gso",
+        "rte_hash",
+        "rte_kvargs",
+        "rte_mbuf",
+        "rte_mempool",
+        "rte_net",
+        "rte_pci",
+        "rte_rcu",
+        "rte_ring",
+        "rte_security",
+        "rte_telemetry",
+        "rte_timer",
+    ];
+    /// What those need, from packages that libdpdk-dev depends on.
+    const STATIC_OTHERS: [&str; 3] = ["numa", "bsd", "md"];
 
     /// What the bindings hold.
     const FUNCTIONS: &[&str] = &[
@@ -27,21 +74,37 @@ mod dpdk {
         "rte_eal_(init|hotplug_add|hotplug_remove)",
         "rte_eth_dev_(adjust_nb_rx_tx_desc|close|configure|get_port_by_name|info_get|set_mtu|start|stop)",
         "rte_eth_(macaddr_get|promiscuous_disable|promiscuous_enable|stats_get)",
+        "rte_eth_dev_(socket_id|rss_hash_conf_get|rss_reta_query|rss_reta_update)",
         "rte_eth_(rx|tx)_queue_setup",
+        "rte_eth_call_(rx|tx)_callbacks",
+        "rte_eth_tx_done_cleanup",
         "rte_mempool_(avail_count|create_empty|free|obj_iter|populate_default|set_ops_byname)",
         "rte_pktmbuf_(free_bulk|init|pool_init)",
+        "rte_ring_(create|free)",
         "rte_strerror",
         "rte_thread_(register|unregister)",
         "rte_version",
     ];
     const TYPES: &[&str] = &[
-        "rte_eth_(conf|dev_info|stats)",
+        "rte_eth_(conf|dev_info|fp_ops|rss_conf|rss_reta_entry64|stats)",
+        "rte_ethdev_qdata",
         "rte_ether_addr",
         "rte_mbuf",
+        "rte_mbuf_ext_shared_info",
         "rte_mempool",
         "rte_pktmbuf_pool_private",
+        "rte_ring",
     ];
-    const CONSTANTS: &[&str] = &["RTE_MEMPOOL_F_NO_IOVA_CONTIG", "RTE_PKTMBUF_HEADROOM"];
+    const CONSTANTS: &[&str] = &[
+        "RTE_EAL_PMD_PATH",
+        "RTE_ETH_MQ_RX_RSS",
+        "RTE_ETH_RSS_NONFRAG_IPV[46]_TCP",
+        "RTE_ETH_(RX|TX)_OFFLOAD_.*",
+        "RTE_MBUF_F_(EXTERNAL|INDIRECT|RX_.*|TX_.*)",
+        "RTE_MEMPOOL_F_NO_IOVA_CONTIG",
+        "RTE_PKTMBUF_HEADROOM",
+        "rte_eth_fp_ops",
+    ];
 
     /// Why there are no bindings.
     pub struct Failure {
@@ -79,9 +142,7 @@ mod dpdk {
         for dir in &library.link_paths {
             println!("cargo::rustc-link-search=native={}", dir.display());
         }
-        for name in LIBRARIES {
-            println!("cargo::rustc-link-lib=dylib={name}");
-        }
+        link();
 
         let mut bindings = bindgen::Builder::default()
             .header("shim/shim.h")
@@ -114,15 +175,33 @@ mod dpdk {
         bindings.write_to_file(&path).map_err(|e| Failure::new(format!("cannot write {}", path.display()), e))
     }
 
+    fn link() {
+        if cfg!(feature = "static") {
+            // Drivers announce themselves in constructors, which nobody calls by name: whole archives.
+            for name in STATIC_LIBRARIES {
+                println!("cargo::rustc-link-lib=static:+whole-archive,-bundle={name}");
+            }
+            for name in STATIC_OTHERS {
+                println!("cargo::rustc-link-lib=static:-bundle={name}");
+            }
+        } else {
+            for name in LIBRARIES {
+                println!("cargo::rustc-link-lib=dylib={name}");
+            }
+        }
+    }
+
     /// What to do when pkg-config does not find it.
     fn mend(e: &pkg_config::Error) -> String {
         match e {
             pkg_config::Error::Command { .. } => {
-                "the feature \"dpdk\" needs pkg-config: apt-get install pkg-config".to_owned()
+                "ports of kind \"dpdk\" need pkg-config: apt-get install pkg-config, or build without them: \
+                 cargo build --no-default-features"
+                    .to_owned()
             }
             _ => format!(
-                "the feature \"dpdk\" needs libdpdk, {OLDEST} or newer and older than {TOO_NEW}: \
-                 apt-get install libdpdk-dev (Debian 12), or build without the feature"
+                "ports of kind \"dpdk\" need libdpdk, {OLDEST} or newer and older than {TOO_NEW}: \
+                 apt-get install libdpdk-dev (Debian 12), or build without them: cargo build --no-default-features"
             ),
         }
     }

@@ -51,6 +51,20 @@ impl Bells {
         self.bells.iter().for_each(Doorbell::ring);
     }
 
+    /// Sleeps as `core`, a thread of the caller's, until its bell is rung, one of `fds` (few: see [`WAIT_FDS_MAX`]) is
+    /// readable, or `timeout` has passed. Not if `may_sleep`, which looks whether something was left meanwhile, says no.
+    pub fn wait(&self, core: usize, fds: &[RawFd], timeout: Duration, may_sleep: impl FnOnce() -> bool) {
+        let bell = self.of(core);
+        bell.prepare();
+        if !may_sleep() {
+            return bell.cancel();
+        }
+        let mut all = vec![bell.fd()];
+        all.extend(fds);
+        wait_readable(&all, timeout);
+        bell.awake();
+    }
+
     /// A core's own bell.
     pub(crate) fn of(&self, core: usize) -> &Doorbell {
         &self.bells[core]

@@ -24,6 +24,7 @@ pub mod pcapng;
 pub mod pins;
 pub mod port;
 pub mod rng;
+pub mod rss;
 pub mod sip;
 mod sync;
 pub mod time;

@@ -42,7 +42,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ("The cache", &["cache."]),
     ("HTTP, the origin's side", &["origin."]),
     ("The cache", &["cache."]),
-    ("Core loop, pools, mail and logs", &["loop.", "pool.", "mail.", "log."]),
+    ("Core loop, pools, steering, mail and logs", &["loop.", "pool.", "steer.", "mail.", "log."]),
 ];
 
 /// The section with the longest prefix of a name.

@@ -10,7 +10,7 @@ use dataplane::core_loop::{Core, Pipeline};
 use dataplane::counters::{Segment, Snapshot};
 use dataplane::pcapng::{PcapReader, PcapWriter};
 use dataplane::port::PortStats;
-use dataplane::port::dpdk::{DpdkConfig, DpdkPort, Eal, EalConfig};
+use dataplane::port::dpdk::{CrossedRings, DpdkConfig, DpdkPort, DpdkSeat, Eal, EalConfig, KEY_BYTES_MAX};
 use dataplane::{BURST_MAX, Burst, Counters, Ctr, Pool, Port, Time, TxQueue};
 use hugepages::PagePolicy;
 
@@ -19,14 +19,20 @@ const MTU: u16 = 1500;
 
 /// Room for the ports of all tests at once.
 fn eal() -> Eal {
-    let buffers_bytes = 12 * DpdkPort::buffers_bytes(MTU);
+    let buffers_bytes = 14 * DpdkPort::buffers_bytes(2048, MTU, &["net_null"]);
     let huge = std::env::var("MILLRACE_DPDK_HUGEPAGES").is_ok_and(|v| v == "1");
     let pages = if huge { PagePolicy::HugeOnly } else { PagePolicy::NormalOnly };
-    Eal::start(&EalConfig { buffers_bytes, pages, args: Vec::new() }).expect("EAL")
+    Eal::start(&EalConfig { buffers_bytes, pages, nics: Vec::new(), args: Vec::new() }).expect("EAL")
 }
 
+/// Cells of ours.
 fn cells(n: u32) -> Pool {
-    Pool::reserve("rx", n, 2048, PagePolicy::NormalOnly).expect("memory")
+    Pool::reserve("cells", n, 2048, PagePolicy::NormalOnly).expect("memory")
+}
+
+/// Cells that are mbufs, for one device.
+fn mbufs(n: u32) -> Pool {
+    DpdkPort::rx_buffers(eal(), n, MTU, &["net_null"], None).expect("memory").into_pool("rx")
 }
 
 fn try_open(device: &str, pool: &Pool) -> Result<DpdkPort, String> {
@@ -103,10 +109,14 @@ impl Drop for Temporary {
 
 #[test]
 fn null_gives_and_takes_whole_bursts() {
-    let pool = cells(512);
+    let pool = mbufs(512);
     let port = open("net_null0", &pool);
     assert_eq!((port.facts().kind, port.facts().mtu), ("dpdk", MTU));
-    assert!(port.facts().mode.contains("net_null, 1 queue, copy"), "{}", port.facts().mode);
+    assert!(
+        port.facts().mode.starts_with("net_null, 1 queue, zero-copy rx, copying tx, checksums in software"),
+        "{}",
+        port.facts().mode
+    );
     assert!(port.facts().mode.ends_with(if eal().hugepages() { "hugepages" } else { "normal pages" }));
     let s = echo(port, 1000);
     // The device always has a burst, of 64-byte frames, and takes all.
@@ -118,14 +128,20 @@ fn null_gives_and_takes_whole_bursts() {
 
 #[test]
 fn what_goes_into_a_ring_comes_out_of_it() {
-    let pool = cells(1024);
-    let mut port = open("net_ring1", &pool);
+    let (rx, pool) = (mbufs(1024), cells(1024));
+    let mut port = open("net_ring1", &rx);
     let lengths: Vec<usize> = (14..=1518).step_by(16).collect();
     let mut queue = queue(&pool, lengths.iter().enumerate().map(|(n, &len)| frame(n, len)));
     while !queue.is_empty() {
         assert!(port.tx_burst(&mut queue, Time(0)) > 0);
     }
-    assert_eq!(pool.free_count(), 1024, "copied: nothing of ours is kept");
+    let short = lengths.iter().filter(|&&len| len <= 256).count();
+    assert_eq!(port.tx_attached() as usize, lengths.len() - short);
+    assert_eq!(
+        pool.free_count() as usize,
+        1024 - lengths.len() + short,
+        "longer ones lie in the ring as they are"
+    );
     let (mut burst, mut got) = (Burst::new(), 0);
     while port.rx_burst(&mut burst, Time(7)) > 0 {
         for p in burst.drain(..) {
@@ -144,13 +160,15 @@ fn what_goes_into_a_ring_comes_out_of_it() {
         ..PortStats::default()
     };
     assert_eq!(port.stats(), expected);
+    assert_eq!((port.rx_copied(), port.tx_attached()), (got as u64, 0));
+    assert_eq!((pool.free_count(), rx.free_count()), (1024, 1024));
     assert_eq!(port.close(), 0, "every mbuf is back");
 }
 
 #[test]
 fn heads_and_tails_leave_as_one_frame() {
-    let pool = cells(16);
-    let mut port = open("net_ring2", &pool);
+    let (rx, pool) = (mbufs(16), cells(16));
+    let mut port = open("net_ring2", &rx);
     let mut payload = pool.alloc().expect("a cell");
     assert!(payload.append(b"..payload of two slices.."));
     let payload = payload.into_slice(2, 21);
@@ -165,13 +183,156 @@ fn heads_and_tails_leave_as_one_frame() {
     assert_eq!(port.rx_burst(&mut burst, Time(0)), 1);
     assert_eq!(burst[0].head(), b"fourteen bytes payload of two slicespayload of two slices");
     burst.clear();
-    assert_eq!((pool.free_count(), port.close()), (16, 0));
+    assert_eq!((pool.free_count(), rx.free_count(), port.close()), (16, 16, 0));
+}
+
+#[test]
+fn a_received_frame_goes_on_in_the_mbuf_that_it_came_in() {
+    let rx = mbufs(64);
+    let mut port = open("net_ring7", &rx);
+    let mut queue = queue(&rx, (0..10).map(|n| frame(n, 60 + 100 * n)));
+    let at = queue.front().expect("a frame").head().as_ptr();
+    let mut burst = Burst::new();
+    for lap in 0..50 {
+        assert_eq!(port.tx_burst(&mut queue, Time(0)), 10);
+        assert_eq!((rx.free_count(), port.tx_attached()), (64, 0), "they are the device's");
+        assert_eq!(port.rx_burst(&mut burst, Time(lap)), 10);
+        assert_eq!((burst[0].head().as_ptr(), rx.free_count()), (at, 54));
+        for (n, p) in burst.drain(..).enumerate() {
+            assert_eq!(p.head(), frame(n, 60 + 100 * n));
+            queue.push(p);
+        }
+    }
+    assert_eq!(port.rx_copied(), 0);
+    drop(queue);
+    assert_eq!((rx.free_count(), port.close()), (64, 0));
+}
+
+/// Heads of every kind with tails of every kind, and what is refused is what it was.
+#[test]
+fn chains_of_all_kinds_arrive_whole_and_refused_ones_stay() {
+    let (rx, large, payload) = (mbufs(2048), cells(2048), cells(64));
+    let mut port = open("net_ring8", &rx);
+    let slice = |n: usize, len: usize| {
+        let mut p = payload.alloc().expect("a cell");
+        assert!(p.append(&frame(n, len + 5)));
+        p.into_slice(5, len)
+    };
+    let slices: Vec<_> =
+        [1, 40, 256, 257, 700, 300].into_iter().enumerate().map(|(n, len)| slice(n, len)).collect();
+    let mut tx = TxQueue::new(4096);
+    let mut expected = Vec::new();
+    for n in 0..1400 {
+        let from = if n % 2 == 0 { &rx } else { &large };
+        let head = frame(n, [14, 54, 256, 257, 600][n % 5]);
+        let mut p = from.alloc().expect("a cell");
+        assert!(p.append(&head));
+        let mut whole = head;
+        for k in 0..n % 7 {
+            let s = &slices[(n / 7 + k) % slices.len()];
+            if whole.len() + s.len() <= 1518 {
+                whole.extend_from_slice(s);
+                p.attach(s.clone()).expect("room in the tail");
+            }
+        }
+        expected.push(whole);
+        tx.push(p);
+    }
+    let (mut got, mut burst, mut full) = (0, Burst::new(), 0);
+    while got < expected.len() {
+        // Until the ring is full, or records are short.
+        while port.tx_burst(&mut tx, Time(0)) > 0 {}
+        full += usize::from(!tx.is_empty());
+        for _ in 0..3 {
+            port.rx_burst(&mut burst, Time(0));
+            for p in burst.drain(..) {
+                assert_eq!(p.head(), expected[got], "frame {got}");
+                got += 1;
+            }
+        }
+    }
+    assert!(full > 1 && tx.is_empty(), "{full}");
+    let s = port.stats();
+    let bytes = expected.iter().map(|f| f.len() as u64).sum();
+    assert_eq!((s.tx_packets, s.tx_bytes, s.rx_bytes, s.tx_errors), (1400, bytes, bytes, 0));
+    assert_eq!((large.free_count(), rx.free_count(), port.tx_attached()), (2048, 2048, 0));
+    drop(slices);
+    assert_eq!((payload.free_count(), port.close()), (64, 0));
+}
+
+#[test]
+fn a_chain_to_a_driver_that_takes_none_is_one_copy() {
+    let (to, pool) = (Temporary::new("chains.pcap"), mbufs(16));
+    let mut port = open(&format!("net_pcap1,tx_pcap={}", to.path().display()), &pool);
+    assert!(port.facts().mode.contains("copying tx"), "{}", port.facts().mode);
+    let payload = queue(&pool, std::iter::once(frame(2, 900))).pop().expect("a packet").into_slice(100, 800);
+    let mut tx = queue(&pool, (0..2).map(|n| frame(n, 400)));
+    let mut p = tx.pop().expect("a packet");
+    p.attach(payload.clone()).expect("room in the tail");
+    tx.push_front(p);
+    assert_eq!(port.tx_burst(&mut tx, Time(0)), 2);
+    assert_eq!((port.stats().tx_bytes, port.tx_attached(), pool.free_count()), (1600, 0, 15));
+    drop(payload);
+    assert_eq!(port.close(), 0);
+    let mut reader = PcapReader::open(to.path()).expect("what it wrote");
+    let mut bytes = Vec::new();
+    assert!(reader.next_frame(&mut bytes).expect("readable").is_some());
+    assert_eq!(bytes, [&frame(0, 400)[..], &frame(2, 900)[100..900]].concat());
+    assert!(reader.next_frame(&mut bytes).expect("readable").is_some());
+    assert_eq!(bytes, frame(1, 400));
+}
+
+#[test]
+fn jumbo_frames_are_one_segment_each_way() {
+    const JUMBO: u16 = 9198;
+    let rx = DpdkPort::rx_buffers(eal(), 64, JUMBO, &["net_ring9"], None).expect("memory").into_pool("rx");
+    let large = Pool::reserve("large", 16, 16 << 10, PagePolicy::NormalOnly).expect("memory");
+    let config = DpdkConfig { device: "net_ring9", mac: None, fallback_mac: MAC, mtu: JUMBO };
+    let mut port = DpdkPort::open(eal(), &config, rx.clone(), 0).expect("a port");
+    for pool in [&rx, &large] {
+        let mut tx = queue(pool, [frame(1, 9216), frame(2, 9216), frame(3, 60)].into_iter());
+        // One byte more than fits.
+        let (first, mut second) = (tx.pop().expect("a packet"), tx.pop().expect("a packet"));
+        second.push_front(1).expect("headroom")[0] = 0;
+        tx.push_front(second);
+        tx.push_front(first);
+        assert_eq!(port.tx_burst(&mut tx, Time(0)), 3);
+        let mut burst = Burst::new();
+        assert_eq!(port.rx_burst(&mut burst, Time(0)), 2);
+        assert_eq!((burst[0].head(), burst[1].head()), (&frame(1, 9216)[..], &frame(3, 60)[..]));
+    }
+    assert_eq!((port.stats().tx_errors, port.rx_copied()), (2, 2));
+    assert_eq!((large.free_count(), rx.free_count(), port.close()), (16, 64, 0));
+    // The pool of a smaller port will not do.
+    let e = DpdkPort::open(eal(), &config, mbufs(16), 0).err().expect("too small");
+    assert!(e.contains("shorter than a frame"), "{e}");
+    let e = DpdkPort::open(eal(), &config, cells(16), 0).err().expect("no mbufs");
+    assert!(e.contains("no pool of mbufs"), "{e}");
+}
+
+/// More than EAL has, one after the other: what is held is read after the port and the pool are gone, and then all goes.
+#[test]
+fn cells_outlive_port_and_pool_and_their_memory_comes_back() {
+    for round in 0..100 {
+        let rx = mbufs(2048);
+        let mut port = open("net_null3", &rx);
+        let mut held: Vec<_> = Vec::new();
+        let mut burst = Burst::new();
+        for _ in 0..4 {
+            port.rx_burst(&mut burst, Time(round));
+            held.extend(burst.drain(..).map(|p| p.into_slice(10, 20)));
+        }
+        assert_eq!(port.close(), 0);
+        assert_eq!(rx.out(), 4 * BURST_MAX as u32);
+        drop(rx);
+        assert!(held.iter().all(|s| s.len() == 20));
+    }
 }
 
 #[test]
 fn a_full_ring_leaves_packets_in_the_queue_and_a_stop_empties_it() {
-    let pool = cells(2048);
-    let mut port = open("net_ring3", &pool);
+    let (rx, pool) = (mbufs(64), cells(2048));
+    let mut port = open("net_ring3", &rx);
     let mut queue = queue(&pool, (0..1500).map(|n| frame(n, 60)));
     while port.tx_burst(&mut queue, Time(0)) > 0 {}
     let taken = port.stats().tx_packets;
@@ -181,10 +342,53 @@ fn a_full_ring_leaves_packets_in_the_queue_and_a_stop_empties_it() {
     assert_eq!(port.close(), 0, "also those that lay in the ring");
 }
 
+/// What a port sends another one reads and frees, on a thread of its own: cells are let go where they belong.
+#[test]
+fn cells_that_another_thread_frees_come_back_to_their_own() {
+    const FRAMES: usize = 20_000;
+    let rings = CrossedRings::new(eal(), "threads", 1).expect("memory");
+    let (near, far) = (rings.device(0), rings.device(1));
+    let (rx, large) = (mbufs(512), cells(512));
+    let mut port = open(&near, &rx);
+    let reader = std::thread::spawn(move || {
+        let rx = mbufs(512);
+        let mut port = open(&far, &rx);
+        let (mut burst, mut got) = (Burst::new(), 0);
+        while got < FRAMES {
+            port.rx_burst(&mut burst, Time(0));
+            for p in burst.drain(..) {
+                assert_eq!(p.head(), frame(got, 60 + got % 1400), "frame {got}");
+                got += 1;
+            }
+        }
+        assert_eq!((port.rx_copied(), port.stats().rx_no_buffer), (FRAMES as u64, 0));
+        assert_eq!((rx.free_count(), port.close()), (512, 0));
+    });
+    let (mut tx, mut next, mut burst) = (TxQueue::new(64), 0, Burst::new());
+    while next < FRAMES || !tx.is_empty() {
+        while next < FRAMES && tx.room() > 0 {
+            // By turns: the mbuf itself goes, or a short copy, or a cell is attached.
+            let Some(mut p) = [&rx, &large][next % 2].alloc() else { break };
+            assert!(p.append(&frame(next, 60 + next % 1400)));
+            tx.push(p);
+            next += 1;
+        }
+        if port.tx_burst(&mut tx, Time(0)) == 0 {
+            std::thread::yield_now();
+        }
+        // Nothing comes this way; but what was freed there is looked for.
+        assert_eq!(port.rx_burst(&mut burst, Time(0)), 0);
+    }
+    reader.join().expect("no panic");
+    port.rx_burst(&mut burst, Time(0));
+    assert_eq!((port.tx_attached(), large.free_count(), rx.free_count()), (0, 512, 512));
+    assert_eq!(port.close(), 0);
+}
+
 #[test]
 fn a_file_is_replayed_with_exact_counts() {
     let (from, to) = (Temporary::new("in.pcapng"), Temporary::new("out.pcap"));
-    let pool = cells(256);
+    let pool = mbufs(256);
     // Every seventh is longer than the MTU allows; the longest do not fit an mbuf either.
     let length = |n: usize| if n % 7 == 6 { 1519 + n * 20 } else { 60 + n };
     let mut file = PcapWriter::create(from.path(), &["test"]).expect("a file");
@@ -210,7 +414,7 @@ fn a_file_is_replayed_with_exact_counts() {
 
 #[test]
 fn frames_beyond_the_mtu_are_counted_and_never_read() {
-    let pool = cells(64);
+    let pool = mbufs(64);
     // This driver gives lengths beyond its buffers.
     let mut port = open("net_null1,size=4000", &pool);
     let mut burst = Burst::new();
@@ -224,7 +428,7 @@ fn frames_beyond_the_mtu_are_counted_and_never_read() {
 
 #[test]
 fn frames_without_a_cell_are_counted_and_their_mbufs_go_back() {
-    let pool = cells(100);
+    let pool = mbufs(100);
     let mut port = open("net_null2", &pool);
     let mut held = Vec::new();
     let mut burst = Burst::new();
@@ -235,18 +439,22 @@ fn frames_without_a_cell_are_counted_and_their_mbufs_go_back() {
     let s = port.stats();
     assert_eq!((held.len() as u64, s.rx_packets), (100, 200 * BURST_MAX as u64));
     assert_eq!(s.rx_no_buffer, s.rx_packets - 100);
-    assert_eq!(port.close(), 0);
+    assert_eq!((pool.free_count(), pool.stats().low_water, pool.stats().empty_count), (0, 0, s.rx_no_buffer));
+    assert_eq!(port.close(), 0, "those that are held are not missing");
+    assert!(held.iter().all(|p| p.head().len() == 64));
+    drop(pool);
+    drop(held);
 }
 
 #[test]
 fn memif_carries_frames_between_two_ports() {
     let socket = Temporary::new("memif.sock");
-    let pool = cells(512);
+    let (rx, pool) = ([mbufs(512), mbufs(512)], cells(512));
     let name = |n: u8, role: &str| {
         format!("net_memif{n},role={role},socket-abstract=no,socket={}", socket.path().display())
     };
-    let mut server = open(&name(0, "server"), &pool);
-    let mut client = open(&name(1, "client"), &pool);
+    let mut server = open(&name(0, "server"), &rx[0]);
+    let mut client = open(&name(1, "client"), &rx[1]);
     let mut queue = queue(&pool, (0..200).map(|n| frame(n, 60 + 7 * n)));
     let (mut burst, mut got) = (Burst::new(), 0);
     // They find each other on a thread of DPDK's; until then nothing is taken.
@@ -263,14 +471,16 @@ fn memif_carries_frames_between_two_ports() {
         assert!(std::time::Instant::now() < until, "{got} of 200 came");
     }
     assert_eq!((client.stats().tx_packets, server.stats().rx_packets), (200, 200));
-    // Cells that it took and sent are free, whichever side goes first.
-    assert_eq!((pool.free_count(), client.close(), server.close()), (512, 0, 0));
+    assert_eq!((pool.free_count(), client.close()), (512, 0));
+    // DPDK's own thread takes the server's end down meanwhile; the driver does not bear both at once.
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert_eq!(server.close(), 0);
 }
 
 #[test]
 fn a_packet_that_fits_no_mbuf_is_an_error_of_its_own() {
     let large = Pool::reserve("large", 4, 16 << 10, PagePolicy::NormalOnly).expect("memory");
-    let mut port = open("net_ring4", &large);
+    let mut port = open("net_ring4", &mbufs(4));
     let mut queue = queue(&large, [frame(1, 60), frame(2, 9000), frame(3, 60)].into_iter());
     assert_eq!(port.tx_burst(&mut queue, Time(0)), 3);
     let s = port.stats();
@@ -279,26 +489,33 @@ fn a_packet_that_fits_no_mbuf_is_an_error_of_its_own() {
 }
 
 #[test]
-fn a_device_can_be_opened_again_and_again() {
-    let pool = cells(64);
-    for _ in 0..30 {
-        let mut port = open("net_ring5", &pool);
-        let mut queue = queue(&pool, (0..40).map(|n| frame(n, 100)));
-        assert_eq!(port.tx_burst(&mut queue, Time(0)), 40);
-        let mut burst = Burst::new();
-        assert_eq!(port.rx_burst(&mut burst, Time(0)), 40);
-        assert_eq!(port.close(), 0);
-    }
+fn a_device_with_too_few_queues_or_cores_is_not_started() {
+    let config = |device| DpdkConfig { device, mac: None, fallback_mac: MAC, mtu: MTU };
+    let e =
+        DpdkSeat::take(eal(), &config("net_null8"), 2000, &[0; KEY_BYTES_MAX]).err().expect("not so many");
+    assert!(
+        e.contains("it has 1024 queues each way, and the node has 2000 cores; list 1024 in \"cores\""),
+        "{e}"
+    );
+    // A core that fails before it takes its queue must not leave the others waiting.
+    let mut seats = DpdkSeat::take(eal(), &config("net_null9"), 2, &[0; KEY_BYTES_MAX]).expect("two");
+    drop(seats.pop());
+    let e = seats.pop().expect("the other").open(mbufs(64), 0).err().expect("never started");
+    assert!(e.contains("another core did not take its queue"), "{e}");
+    // And the device is free again.
+    assert_eq!(open("net_null9", &mbufs(64)).close(), 0);
 }
 
 #[test]
 fn what_cannot_be_opened_says_why_and_harms_nothing() {
-    let pool = cells(16);
+    let pool = mbufs(16);
     for (device, word) in [
         ("net_nonesuch0", "cannot open DPDK's net_nonesuch0"),
         ("net_pcap7,rx_pcap=/nowhere/at/all.pcap", "look whether the file is there"),
         ("net_null7,colour=red", "look at its arguments"),
-        ("0000:3b:00.0", "not a virtual device"),
+        ("ffff:ff:1f.7", "cannot open DPDK's ffff:ff:1f.7"),
+        ("nosuchif0", "there is no interface nosuchif0"),
+        ("net_Tap0", "not a device of DPDK's"),
     ] {
         let e = try_open(device, &pool).err().unwrap_or_else(|| panic!("{device} was opened"));
         assert!(e.contains(word), "{e}");

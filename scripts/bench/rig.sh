@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The rig of peers.sh and purge.sh; sourced after lib.sh. A lab of its own (scripts/lab/netns.sh), an origin that logs
+# The rig of peers.sh and purge.sh; sourced after lib.sh. A lab of its own (scripts/lab/lab), an origin that logs
 # nothing, and servers that are started in the foreground, so that $! is their pid and the trap ends exactly them.
 
 prefix=pb
@@ -32,7 +32,7 @@ rig_down() {
     trap - EXIT INT TERM
     for pid in "${pids[@]}"; do end_pid "$pid"; done
     if [ -e "/run/netns/$peer" ]; then ip netns del "$peer" || true; fi
-    scripts/lab/netns.sh --prefix $prefix down >/dev/null || true
+    scripts/lab/lab --prefix $prefix down >/dev/null || true
     if [ -n "$dir" ]; then rm -rf "$dir"; fi
     exit "$code"
 }
@@ -67,7 +67,7 @@ rig_up() {
     mkdir -p "$dir/www" "$dir/run"
     chmod 700 "$dir/run"
     head -c 1024 /dev/zero | tr '\0' x >"$dir/www/1k"
-    scripts/lab/netns.sh --prefix $prefix up >/dev/null
+    scripts/lab/lab --prefix $prefix up --no-edge >/dev/null
     start_in "$origin" $client_cpu origin nginx -p "$dir" -e "$dir/origin.err" -c "$(filled origin.conf)"
     answers http://10.80.0.3:8080/cached/1k origin
 }

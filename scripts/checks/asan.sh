@@ -5,7 +5,7 @@
 #
 # usage: scripts/checks/asan.sh [build|store|node|swaps]     all by default; CI leaves out the swaps, as they take minutes
 # MILLRACE_STRESS_TURNS=N makes the store's threads work longer, MILLRACE_SIM_SEEDS=N (20) is for the simulator.
-# tests/no_alloc.rs is not among them: it replaces malloc, as the sanitizer does.
+# Built without DPDK, which none of these uses. tests/no_alloc.rs is not among them: it replaces malloc, as the sanitizer does.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
@@ -21,7 +21,7 @@ node=(--test threads --test cache --test sim)
 case "$what" in
 build)
     cargo test --locked -p l7 --target "$host" --lib --no-run
-    cargo test --locked --target "$host" "${node[@]}" --test swaps --no-run
+    cargo test --locked --no-default-features --target "$host" "${node[@]}" --test swaps --no-run
     ;;
 all | store | node | swaps) ;;
 *) die "usage: scripts/checks/asan.sh [build|store|node|swaps]" ;;
@@ -30,8 +30,8 @@ if [ "$what" = all ] || [ "$what" = store ]; then
     cargo test --locked -p l7 --target "$host" --lib cache::store
 fi
 if [ "$what" = all ] || [ "$what" = node ]; then
-    cargo test --locked --target "$host" "${node[@]}"
+    cargo test --locked --no-default-features --target "$host" "${node[@]}"
 fi
 if [ "$what" = all ] || [ "$what" = swaps ]; then
-    cargo test --locked --target "$host" --test swaps
+    cargo test --locked --no-default-features --target "$host" --test swaps
 fi

@@ -305,7 +305,7 @@ impl Drop for Table<'_, '_> {
 }
 
 /// The known word that `given` is most likely a slip of, if any is near enough to say so.
-fn nearest<K: AsRef<str> + Display>(given: &str, known: &[K]) -> Option<String> {
+pub(super) fn nearest<K: AsRef<str> + Display>(given: &str, known: &[K]) -> Option<String> {
     // strsim takes time and memory by the product of the lengths: no slip is this long.
     if given.len() > 64 {
         return None;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use hugepages::PagePolicy;
 use proptest::prelude::*;
 
 use super::*;
@@ -83,6 +84,8 @@ fn every_key_reaches_the_config() {
             name: "edge-1".into(),
             cores: vec![1],
             memory_bytes: 256 << 20,
+            pages: PagePolicy::Best,
+            eal_args: Vec::new(),
             drain: Duration::from_secs(10)
         }
     );
@@ -448,12 +451,17 @@ fn each_core_needs_memory() {
 
 #[cfg(feature = "dpdk")]
 #[test]
-fn a_port_of_kind_dpdk_is_for_one_core() {
-    let device = "net_af_packet0,iface=eth1";
-    let one = GOOD.replace("\"tap\"", "\"dpdk\"").replace("\"tap0\"", &format!("\"{device}\""));
-    assert_eq!(check(&one).expect("good").ports[0].kind, PortKind::Dpdk { device: device.into() });
-    let report = check(&one.replace("cores = [1]", "cores = [0, 1]")).expect_err("two cores");
-    let cause =
-        "t.toml:11: a port of kind \"dpdk\" for several cores is not yet in this version; list one core";
-    assert!(report.starts_with(cause), "{report}");
+fn devices_of_dpdks() {
+    let kind = |device: &str| {
+        let source = GOOD.replace("\"tap\"", "\"dpdk\"").replace("\"tap0\"", &format!("\"{device}\""));
+        check(&source.replace("cores = [1]", "cores = [0, 1]")).expect("good").ports[0].kind.clone()
+    };
+    for (written, read) in [
+        ("net_af_packet0,iface=eth1", "net_af_packet0,iface=eth1"),
+        ("3B:00.0", "0000:3b:00.0"),
+        ("0000:3b:00.0,a=b", "0000:3b:00.0,a=b"),
+        ("eth1", "eth1"),
+    ] {
+        assert_eq!(kind(written), PortKind::Dpdk { device: read.into() });
+    }
 }

@@ -18,7 +18,7 @@ use l7::cache::policy::hash::HashKeys;
 use l7::cache::store::Store;
 use l7::proxy::{Cells, HEAD_CELL_BYTES, Program, Proxy};
 use stack::neigh::Neighbours;
-use stack::{Addr, Iface, Net, Stack, Steering, Tcp, TcpConfig, Udp};
+use stack::{Addr, Iface, Net, OwnPorts, Questions, Stack, Steering, Tcp, TcpConfig, Udp};
 
 use super::dpdk;
 use super::orders::Orders;
@@ -28,6 +28,8 @@ use crate::config::{Config, PortKind};
 
 /// Packets that may wait for a port.
 const TX_BOUND: usize = 1024;
+/// Between two looks for frames of the kernel's, while there are none and the core is busy.
+const EXCEPTION_REST_NS: u64 = 50_000;
 /// Header cells: headroom for Ethernet, VLAN, IPv6, and room for TCP with options or an ICMP quote.
 const HEADER_CELL_BYTES: u32 = 256;
 /// Payload cells.
@@ -53,10 +55,14 @@ pub struct CorePlan {
     pub limits: Limits,
     /// Where the core's lines of the access log go.
     pub lines: LineWriter,
+    /// Its queues of DPDK's devices.
+    pub seats: dpdk::Seats,
     /// For a `host` port: the wire to its bridge, and the bridge's and our MAC.
     pub host_wire: Option<(WireEnd, Mac, Mac)>,
     /// Orders from the control side.
     pub orders: Arc<Orders>,
+    /// What its connections are to know of the kernel, where a port is shared with it.
+    pub kernel: Option<KernelPlan>,
     /// The core's counters.
     pub counters: Counters,
     /// Where the numbers of the core's requests start.
@@ -65,6 +71,15 @@ pub struct CorePlan {
     pub keys: [u64; 4],
     /// Which pages.
     pub pages: PagePolicy,
+}
+
+/// What a core is told of the kernel that shares a port.
+#[derive(Clone)]
+pub struct KernelPlan {
+    /// Where it asks for neighbours.
+    pub questions: Arc<Questions>,
+    /// The ports that it connects from: not the kernel's.
+    pub own_ports: OwnPorts,
 }
 
 /// The cache that all cores share.
@@ -92,6 +107,8 @@ pub struct PortReport {
     pub facts: dataplane::LinkFacts,
     /// Addresses with prefix lengths.
     pub addresses: Vec<String>,
+    /// The kernel's interface, where it shares them.
+    pub host_if: Option<String>,
 }
 
 /// How many cores the node runs: an empty list means one, which is not pinned.
@@ -102,18 +119,23 @@ pub fn cores(config: &Config) -> usize {
 /// The pools of each core: the node's memory and connections are divided here, and nowhere else.
 pub fn limits_for(config: &Config) -> Limits {
     let share = cores(config) as u64;
-    let mut l = Limits::for_core_memory((config.node.memory_bytes - config.cache.memory_bytes) / share);
+    let memory = (config.node.memory_bytes - config.cache.memory_bytes) / share;
+    let mut l = Limits::for_core_memory(memory.saturating_sub(dpdk::device_buffers(config)));
     if let Some(n) = config.limits.connections_max {
         l.flows = n.div_ceil(share as u32).max(16);
         l.half_open = l.half_open.min(l.flows / 2).max(8);
         l.http_contexts = l.http_contexts.min(l.flows);
     }
-    // Larger frames need larger cells: the same memory, fewer of them.
-    let mtu = mtu(config);
-    let scale = u64::from(Pool::true_size(rx_cell_bytes(mtu))) * 100 / u64::from(Pool::true_size(2048));
+    // Larger frames need larger cells, and mbufs have heads of their own: the same memory, fewer of them.
+    let scale = rx_cell_cost(config) * 100 / u64::from(Pool::true_size(2048));
     l.rx_cells = (u64::from(l.rx_cells) * 100 / scale) as u32;
     l.rx_reserve = (l.rx_cells / 16).max(64);
     l
+}
+
+/// Bytes that a cell for received frames takes.
+fn rx_cell_cost(config: &Config) -> u64 {
+    dpdk::rx_cell_cost(config).unwrap_or(Pool::true_size(rx_cell_bytes(mtu(config))).into())
 }
 
 fn rx_cell_bytes(mtu: u16) -> u32 {
@@ -126,21 +148,24 @@ pub fn frame_bytes(config: &Config) -> usize {
     usize::from(mtu(config)) + 18
 }
 
-fn mtu(config: &Config) -> u16 {
+pub(super) fn mtu(config: &Config) -> u16 {
     config.ports.iter().map(|p| p.mtu).max().unwrap_or(1500)
 }
 
 /// What the pools of one core cost.
 pub fn footprint(config: &Config, limits: &Limits) -> Footprint {
-    let mtu = mtu(config);
     let mut f = Footprint::default();
     let cell = |bytes| u64::from(Pool::true_size(bytes));
     f.add(
         "rx cells",
         limits.rx_cells.into(),
-        cell(rx_cell_bytes(mtu)),
+        rx_cell_cost(config),
         "received frames, and data that waits for a reader",
     );
+    let mbufs = dpdk::device_buffers(config);
+    if mbufs > 0 {
+        f.add("mbufs", 1, mbufs, "what DPDK's devices receive into and send from, and its caches");
+    }
     f.add(
         "payload cells",
         limits.payload_cells.into(),
@@ -183,9 +208,13 @@ fn announced(config: &Config) -> bool {
 /// One sentence, with the mend.
 pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> {
     let CorePlan { core, bells, post, config, limits, host_wire, orders, counters, keys, pages, .. } = plan;
+    let mut seats = plan.seats;
     let mtu = mtu(&config);
     let pool = |name, n, bytes| Pool::reserve(name, n, bytes, pages).map_err(|e| e.to_string());
-    let rx = pool("rx", limits.rx_cells, rx_cell_bytes(mtu))?;
+    let rx = match dpdk::rx_pool(&config, &limits, &seats)? {
+        Some(pool) => pool,
+        None => pool("rx", limits.rx_cells, rx_cell_bytes(mtu))?,
+    };
     let headers = pool("header", limits.header_cells, HEADER_CELL_BYTES)?;
     let payload = pool("payload", limits.payload_cells, PAYLOAD_CELL_BYTES)?;
     let heads = pool("head", limits.head_cells, HEAD_CELL_BYTES)?;
@@ -206,10 +235,7 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
                     .map_err(|e| e.to_string())?;
                 (Box::new(tap), None)
             }
-            PortKind::Dpdk { device } => {
-                let eal = dpdk::start(&config, pages)?;
-                (dpdk::open(eal, p, device, own_mac(device), rx.clone(), number)?, None)
-            }
+            PortKind::Dpdk { .. } => (dpdk::open(&mut seats, p, rx.clone(), number)?, None),
             PortKind::Host => {
                 let (end, mac, bridge) = wire.take().ok_or("only one host port can be had")?;
                 let port = MemPort::new(end, rx.clone(), mac, p.mtu, number)
@@ -231,6 +257,7 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
         }
         iface.peer_mac = peer_mac;
         iface.tx_checksum_offload = facts.tx_checksum_offload;
+        iface.rss = facts.rss.clone();
         iface.vlan = p.vlan.unwrap_or(dataplane::buf::NO_VLAN);
         for a in &p.addresses {
             if !iface.add(a.address, a.prefix_len) {
@@ -248,15 +275,31 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
             name: p.name.clone(),
             facts,
             addresses: p.addresses.iter().map(|a| format!("{}/{}", a.address, a.prefix_len)).collect(),
+            host_if: p.host_if.clone(),
         });
         ifaces.push(iface);
         ports.push(port);
     }
 
     let small = "the core's arena is smaller than its pools; this is a defect";
-    let net = Net::new(ifaces, Neighbours::new(limits.neighbours as usize), headers, counters.clone());
+    let mut net = Net::new(ifaces, Neighbours::new(limits.neighbours as usize), headers, counters.clone());
+    for (n, p) in config.ports.iter().enumerate() {
+        if let Some(name) = &p.host_if {
+            let number = net.share(n as u8).ok_or("too many ports with host_if; 8 fit")?;
+            let (mac, mtu) = (reports[n].facts.mac, reports[n].facts.mtu);
+            // Its far end, the kernel's, is to have this MAC: `host_if` sees to that.
+            let tap = TapPort::open(name, mac, mtu, rx.clone(), number, cores(&config))
+                .map_err(|e| format!("port \"{}\", host_if: {e}", p.name))?;
+            debug_assert_eq!(usize::from(number), ports.len());
+            ports.push(Box::new(tap.resting(EXCEPTION_REST_NS)));
+        }
+    }
     let mut tcp =
         Tcp::new(&limits, &mut arena, TcpConfig::new(keys, &limits), rx, counters.clone()).ok_or(small)?;
+    if let Some(kernel) = plan.kernel {
+        net.ask_kernel_through(kernel.questions);
+        tcp.connect_from(kernel.own_ports);
+    }
     for l in &config.listeners {
         for a in &l.addresses {
             tcp.listen(Some((*a).into()), l.http).ok_or("too many listeners; 64 fit")?;

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dataplane::counters::Segment;
+use hugepages::PagePolicy;
 
 use super::{Node, Reloader, Signals, failed, serve};
 use crate::cli::DemoArgs;
@@ -76,6 +77,8 @@ fn config(listen: &std::net::SocketAddr, origin: Origin) -> Config {
             name: format!("demo-{}", std::process::id()),
             cores: Vec::new(),
             memory_bytes: MEMORY_BYTES,
+            pages: PagePolicy::Best,
+            eal_args: Vec::new(),
             drain: DRAIN,
         },
         ports: vec![Port {
@@ -87,6 +90,7 @@ fn config(listen: &std::net::SocketAddr, origin: Origin) -> Config {
             mtu: 1500,
             mac: None,
             pcap: None,
+            host_if: None,
         }],
         listeners: vec![Listener {
             addresses: vec![listen.ip()],

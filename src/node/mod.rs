@@ -21,6 +21,7 @@ mod program;
 mod purge;
 mod reload;
 mod serve;
+mod shared;
 mod verbs;
 
 use std::net::SocketAddr;
@@ -34,17 +35,17 @@ use dataplane::counters::{NodeState, Segment};
 use dataplane::mail::Post;
 use dataplane::port::mem;
 use dataplane::{Bells, Clock, Ctr};
-use hugepages::{PagePolicy, human_bytes};
+use hugepages::human_bytes;
 use l7::cache::policy::hash::HashKeys;
 use l7::cache::store::{Store, StoreConfig};
 use l7::proxy::Program;
 use serde_json::json;
 
 pub(crate) use assemble::own_mac;
-pub use assemble::{CorePlan, SharedCache, core as build_core, limits_for};
+pub use assemble::{CorePlan, KernelPlan, SharedCache, core as build_core, limits_for};
 pub use demo::demo;
 pub use names::Names;
-pub use orders::{CoreOrder, Desk, Orders, Ticket, Tray};
+pub use orders::{CoreOrder, Desk, KernelNews, Orders, Ticket, Tray};
 pub use pipeline::NodePipeline;
 pub use program::compile;
 pub use reload::{Outcome, Reloader};
@@ -55,6 +56,7 @@ use crate::access_log::{AccessLog, Targets};
 use crate::config::{Config, PortKind};
 use crate::control::Control;
 use crate::host::{self, HostBridge, HostConfig};
+use crate::host_if::Mirror;
 use crate::log;
 use crate::rundir::RunDir;
 
@@ -86,6 +88,8 @@ pub struct Node {
     pub names: Arc<Names>,
     cores: Vec<CoreThread>,
     bridges: Vec<HostBridge>,
+    /// What follows the kernel, where a port is shared with it.
+    mirror: Option<Mirror>,
     /// Held until the end: it says that the node lives.
     _rundir: RunDir,
 }
@@ -105,7 +109,7 @@ impl Node {
     pub fn start(mut config: Config) -> Result<Node, String> {
         let rundir = RunDir::create(&config.node.name).map_err(|e| e.to_string())?;
         // Before the cores: what it starts may run wherever this thread may.
-        dpdk::start(&config, PagePolicy::Best)?;
+        let eal = dpdk::start(&config)?;
         let cores = assemble::cores(&config);
         let segment = Segment::create(&rundir.counters(), cores)
             .map_err(|e| format!("cannot make {}: {e}", rundir.counters().display()))?;
@@ -142,6 +146,7 @@ impl Node {
             names,
             cores: Vec::new(),
             bridges: Vec::new(),
+            mirror: None,
             _rundir: rundir,
         };
         let mut wires = node.bridge_kernel(&mut config, cores)?.into_iter();
@@ -149,8 +154,11 @@ impl Node {
             .then(|| Post::new(assemble::MAIL_LETTERS, assemble::frame_bytes(&config), Arc::clone(&bells)));
         // The same on all cores: a connection's hash, and with it its ISN, do not depend on where it lands.
         let keys = secrets()?;
+        let kernel = shared::plan(&config)?;
+        // After the node, which waits for cores that wait for those without a seat: dropped before it.
+        let seats = dpdk::take(&config, eal, assemble::own_mac)?;
         let mut reports = Vec::new();
-        for ((core, orders), lines) in all_orders.into_iter().enumerate().zip(lines) {
+        for (((core, orders), lines), seats) in all_orders.into_iter().enumerate().zip(lines).zip(seats) {
             let plan = CorePlan {
                 core,
                 bells: Arc::clone(&bells),
@@ -161,11 +169,13 @@ impl Node {
                 limits: limits.clone(),
                 lines,
                 log_seed: log_seed.wrapping_add((core as u64) << 48),
+                seats,
                 host_wire: wires.next().map(|wire| (wire, NODE_MAC, BRIDGE_MAC)),
                 orders,
+                kernel: kernel.as_ref().map(|k| k.of_cores.clone()),
                 counters: segment.writer(core),
                 keys,
-                pages: PagePolicy::Best,
+                pages: config.node.pages,
             };
             reports.push(node.start_core(plan, &clock)?);
         }
@@ -179,6 +189,9 @@ impl Node {
             .collect();
         let reports = reports?;
         announce(&config, &limits, &reports);
+        if let (Some(kernel), Some(first)) = (kernel, reports.first()) {
+            node.mirror = Some(kernel.start(&config, first, Arc::clone(&node.desk))?);
+        }
         segment.set_facts(&facts(&config, &reports));
         segment.set_state(NodeState::Running);
         Ok(node)
@@ -258,6 +271,7 @@ impl Node {
     }
 
     fn end(&mut self) {
+        self.mirror = None;
         for c in &self.cores {
             c.orders.stop.store(true, Ordering::Relaxed);
         }
@@ -294,7 +308,7 @@ fn shared_cache(config: &Config, cores: usize, bells: &Arc<Bells>) -> Result<Opt
     store.pinned_bytes_max = c.pinned_bytes_max;
     let bells = Arc::clone(bells);
     let wake = Box::new(move |core: usize| bells.ring(core));
-    let store = Store::reserve(store, PagePolicy::Best, wake)
+    let store = Store::reserve(store, config.node.pages, wake)
         .map_err(|e| format!("{e}; lower [cache] memory, or [node] memory"))?;
     Ok(Some(SharedCache { store, keys: HashKeys(d, e) }))
 }
@@ -311,7 +325,7 @@ fn take_chosen_ports(config: &mut Config, chosen: &[SocketAddr]) {
     }
 }
 
-fn secrets() -> Result<[u64; 4], String> {
+pub(crate) fn secrets() -> Result<[u64; 4], String> {
     let mut bytes = [0u8; 32];
     let mut at = 0;
     while at < bytes.len() {
@@ -367,7 +381,7 @@ fn facts(config: &Config, reports: &[assemble::CoreReport]) -> String {
             let mac = p.facts.mac.map(|b| format!("{b:02x}")).join(":");
             json!({
                 "name": p.name, "kind": p.facts.kind, "device": p.facts.device, "mode": p.facts.mode,
-                "mac": mac, "mtu": p.facts.mtu, "addresses": p.addresses,
+                "mac": mac, "mtu": p.facts.mtu, "addresses": p.addresses, "host_if": p.host_if,
             })
         })
         .collect();

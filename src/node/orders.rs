@@ -19,7 +19,9 @@ use std::time::{Duration, Instant};
 use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
 use dataplane::Bells;
+use dataplane::port::Mac;
 use l7::proxy::Program;
+use stack::{Addr, Routes};
 
 /// Messages that may wait for one core.
 pub const MESSAGES_MAX: usize = 64;
@@ -30,6 +32,16 @@ const LOOK: Duration = Duration::from_micros(200);
 pub enum CoreOrder {
     /// New requests follow this config from now on.
     Config(Arc<Program>),
+    /// The kernel that shares a port has news.
+    Kernel(Arc<KernelNews>),
+}
+
+/// What the kernel knows of the ports that it shares. The control side keeps it until the cores have let go of it.
+pub enum KernelNews {
+    /// Its routes through this port.
+    Routes(u8, Arc<Routes>),
+    /// Neighbours, by port: their MAC, or that they are not there.
+    Neighbours(Vec<(u8, Addr, Option<Mac>)>),
 }
 
 /// What the control side tells one core of a node, and what the core looks at once in a pass.

@@ -8,7 +8,7 @@ use dataplane::{Burst, Counters, Ctr, Time, TxQueue};
 use l7::proxy::{Io, Proxy};
 use stack::Stack;
 
-use super::orders::{CoreOrder, Orders};
+use super::orders::{CoreOrder, KernelNews, Orders};
 
 /// Between looks at all connections of a core that drains.
 const DRAIN_LOOK_NS: u64 = 50_000_000;
@@ -40,12 +40,20 @@ impl NodePipeline {
     }
 
     /// Does what the control side asks for.
-    fn obey(&mut self, order: CoreOrder, now: Time) {
+    fn obey(&mut self, order: CoreOrder, tx: &mut [TxQueue], now: Time) {
         match order {
             CoreOrder::Config(program) => {
                 let mut io = Io { tcp: &mut self.stack.tcp, net: &self.stack.net, now };
                 self.proxy.swap(program, &mut io);
             }
+            CoreOrder::Kernel(news) => match &*news {
+                KernelNews::Routes(port, routes) => self.stack.mirror_routes(*port, Arc::clone(routes)),
+                KernelNews::Neighbours(all) => {
+                    for (port, who, mac) in all {
+                        self.stack.mirror(*port, who, *mac, tx, now);
+                    }
+                }
+            },
         }
     }
 }
@@ -59,7 +67,7 @@ impl Pipeline for NodePipeline {
         let mut ran = self.stack.mail(tx, now);
         if self.orders.tray.waits() {
             let tray = Arc::clone(&self.orders.tray);
-            ran |= tray.look(|order| self.obey(order, now));
+            ran |= tray.look(|order| self.obey(order, tx, now));
         }
         ran |= self.stack.timers(tx, now);
         if self.announces {

@@ -183,7 +183,7 @@ impl State {
 fn fixed_keys(old: &Config, new: &Config) -> Vec<String> {
     let Config { node, ports, listeners, sites: _, upstreams: _, cache, timeouts: _, limits, log, resolver } =
         new;
-    let config::Node { name, cores, memory_bytes, drain: _ } = node;
+    let config::Node { name, cores, memory_bytes, pages, eal_args, drain: _ } = node;
     let config::Limits { head_bytes_max: _, connections_max } = limits;
     let mut keys = Vec::new();
     let mut fixed = |same: bool, key: String| {
@@ -194,9 +194,11 @@ fn fixed_keys(old: &Config, new: &Config) -> Vec<String> {
     fixed(*name == old.node.name, "node.name".to_owned());
     fixed(*cores == old.node.cores, "node.cores".to_owned());
     fixed(*memory_bytes == old.node.memory_bytes, "node.memory".to_owned());
+    fixed(*pages == old.node.pages, "node.pages".to_owned());
+    fixed(*eal_args == old.node.eal_args, "node.eal_args".to_owned());
     fixed(ports.len() == old.ports.len(), "port".to_owned());
     for (i, (new, old)) in ports.iter().zip(&old.ports).enumerate() {
-        let Port { name, kind, addresses, gateways, vlan, mtu, mac, pcap } = new;
+        let Port { name, kind, addresses, gateways, vlan, mtu, mac, pcap, host_if } = new;
         fixed(*name == old.name, format!("port[{i}].name"));
         fixed(*kind == old.kind, format!("port[{i}].kind or port[{i}].device"));
         fixed(*addresses == old.addresses, format!("port[{i}].addresses"));
@@ -205,6 +207,7 @@ fn fixed_keys(old: &Config, new: &Config) -> Vec<String> {
         fixed(*mtu == old.mtu, format!("port[{i}].mtu"));
         fixed(*mac == old.mac, format!("port[{i}].mac"));
         fixed(*pcap == old.pcap, format!("port[{i}].pcap"));
+        fixed(*host_if == old.host_if, format!("port[{i}].host_if"));
     }
     fixed(*listeners == old.listeners, "listener".to_owned());
     fixed(*connections_max == old.limits.connections_max, "limits.connections".to_owned());

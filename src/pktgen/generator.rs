@@ -379,8 +379,6 @@ fn address(n: u128, v6: bool) -> Addr {
     if v6 { Addr::v6(&n.to_be_bytes()) } else { Addr::v4(&(n as u32).to_be_bytes()) }
 }
 
-/// Where received frames go: enough for what lies in the queues between two passes.
-pub const RX_CELLS: u32 = 4096;
 /// Frames that are under way to the port.
 pub const TX_BOUND: usize = 1024;
 

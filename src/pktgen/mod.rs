@@ -16,6 +16,7 @@ mod field;
 mod frames;
 mod generator;
 mod look;
+mod port;
 mod probe;
 mod rate;
 mod replay;
@@ -31,16 +32,13 @@ use std::time::{Duration, Instant};
 
 use dataplane::core_loop::Core;
 use dataplane::counters::Segment;
-use dataplane::port::Port;
-use dataplane::port::tap::TapPort;
-use dataplane::{Clock, Ctr, Pool};
-use hugepages::PagePolicy;
+use dataplane::{Clock, Ctr};
 use stack::neigh::Neighbours;
 use stack::{Iface, Net};
 
 pub use self::args::PktgenArgs;
 use self::frames::Pools;
-use self::generator::{End, Generator, Plan, RX_CELLS, TX_BOUND, Tally};
+use self::generator::{End, Generator, Plan, TX_BOUND, Tally};
 use self::rate::{Rate, human};
 use self::replay::Capture;
 use self::report::{Report, write_hdr};
@@ -195,9 +193,7 @@ fn core(
     if let Some(cpu) = args.core {
         crate::node::pin(cpu);
     }
-    let cell = (u32::from(args.mtu) + 18 + dataplane::buf::HEADROOM as u32).max(2048);
-    let rx = Pool::reserve("rx", RX_CELLS, cell, PagePolicy::Best).map_err(|e| e.to_string())?;
-    let port = open(args, rx)?;
+    let port = port::open(&args.port, args.mac, args.mtu)?;
     let facts = port.facts().clone();
     let mut iface = Iface::new(facts.mac, facts.mtu);
     for (address, len) in &args.address {
@@ -215,17 +211,4 @@ fn core(
     let generator = Generator::new(net, pools, plan, tally, signs, end)?;
     let said = format!("{}:{} ({})", facts.kind, facts.device, facts.mode);
     Ok((Core::new(vec![port], generator, counters, TX_BOUND), said))
-}
-
-fn open(args: &PktgenArgs, pool: Pool) -> Result<Box<dyn Port>, String> {
-    let wrong = || format!("\"{}\" is no port; write tap:DEVICE or dpdk:DEVICE", args.port);
-    let (kind, device) = args.port.split_once(':').ok_or_else(wrong)?;
-    let mac = args.mac.unwrap_or_else(|| crate::node::own_mac(&format!("pktgen {device}")));
-    match kind {
-        "tap" => {
-            let tap = TapPort::open(device, mac, args.mtu, pool, 0, 1).map_err(|e| e.to_string())?;
-            Ok(Box::new(tap))
-        }
-        _ => Err(wrong()),
-    }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use dataplane::pcapng::PcapReader;
-use dataplane::{Packet, Pool, Time};
+use dataplane::{Packet, Pool};
 use hugepages::PagePolicy;
 
 /// More than this is not read into memory.
@@ -90,6 +90,7 @@ impl Replay {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dataplane::Time;
     use dataplane::pcapng::PcapWriter;
 
     #[test]

@@ -56,14 +56,6 @@ pub enum Size {
 }
 
 impl Size {
-    /// The smallest.
-    pub fn smallest(&self) -> u64 {
-        match self {
-            Size::Field(f) => f.lowest() as u64,
-            Size::Mix(all) => all.iter().map(|(n, _)| u64::from(*n)).min().unwrap_or(SIZE_MIN),
-        }
-    }
-
     /// The largest.
     pub fn largest(&self) -> u64 {
         match self {
@@ -388,7 +380,7 @@ mod tests {
         assert!(s.v6);
         assert_eq!((s.dport, s.size.largest()), (Field::Fixed(53), 1518));
         let s = made("udp dst=10.0.0.2 probe");
-        assert_eq!(s.size.smallest(), 14 + 20 + 8 + 32 + 4);
+        assert_eq!(s.size.largest(), 14 + 20 + 8 + 32 + 4);
         assert_eq!(made("tcp dst=10.0.0.2 flags=syn+ack").kind, Kind::Tcp(flag::SYN | flag::ACK));
         assert_eq!(made("dns dst=10.0.0.2").dport, Field::Fixed(53));
         assert_eq!(made("udp dst=10.0.0.2 srcmac=random").src_mac.map(Field::lowest), Some(0x0200_0000_0000));

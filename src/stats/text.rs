@@ -62,6 +62,9 @@ pub fn report(segment: &Segment, section: &str, before: Option<(std::time::Durat
             let text = |k: &str| p[k].as_str().unwrap_or("?").to_owned();
             let _ =
                 writeln!(o, "  port {}  {} {}  {}", text("name"), text("kind"), text("device"), text("mode"));
+            if let Some(name) = p["host_if"].as_str() {
+                let _ = writeln!(o, "    shared with the kernel  exception path: TAP {name}");
+            }
         }
         if segment.cores() > 1 {
             cores(&mut o, segment);

@@ -1,4 +1,5 @@
-//! ARP (RFC 826) and neighbour discovery (RFC 4861): answering for our addresses, asking for others'.
+//! ARP (RFC 826) and neighbour discovery (RFC 4861): answering for our addresses, asking for others'. On ports that the
+//! kernel shares it does both: we ask it.
 
 use dataplane::buf::RxFlags;
 use dataplane::port::Mac;
@@ -104,9 +105,20 @@ impl Net {
         self.counters.set(Ctr::Neighbours, self.neighbours.len() as u64);
     }
 
+    /// A neighbour is not there: what waits for it is dropped.
+    pub(crate) fn forget(&mut self, port: u8, addr: &Addr, tx: &mut [TxQueue]) {
+        let dropped = self.neighbours.forget(port, addr) as u64;
+        tx[port as usize].built += dropped;
+        self.counters.add(Ctr::DropTxNeighbour, dropped);
+        self.counters.set(Ctr::Neighbours, self.neighbours.len() as u64);
+    }
+
     /// Asks for a neighbour: all (`to` = None), or the station that was known.
     pub(crate) fn solicit(&mut self, port: u8, who: &Addr, to: Option<Mac>, tx: &mut [TxQueue], now: Time) {
         let iface = &self.ifaces[port as usize];
+        if iface.kernel.is_some() {
+            return self.ask_kernel(port, who);
+        }
         let Some(src) = iface.source_for(who) else { return };
         if who.is_v4() {
             self.counters.inc(Ctr::ArpRequests);
@@ -243,7 +255,8 @@ impl Net {
     /// Tells the link our addresses: a gratuitous ARP (RFC 5227) and an unsolicited advertisement each.
     pub fn announce(&mut self, tx: &mut [TxQueue], now: Time) {
         for port in 0..self.ifaces.len() {
-            if self.ifaces[port].peer_mac.is_some() {
+            // On a wire with one other end nobody listens; on a shared port the kernel speaks.
+            if self.ifaces[port].peer_mac.is_some() || self.is_shared(port as u8) {
                 continue;
             }
             for i in 0..self.ifaces[port].addresses.len() {

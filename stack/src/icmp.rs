@@ -1,13 +1,13 @@
 //! ICMP (RFC 792, 1122) and ICMPv6 (RFC 4443): echo, errors that we send, errors that we receive.
 
 use dataplane::buf::RxFlags;
-use dataplane::{Ctr, Packet, Time, TxQueue};
+use dataplane::{Ctr, L4, Packet, Time, TxQueue};
 
 use crate::addr::{Addr, Tuple};
 use crate::arp_nd::is_group;
 use crate::checksum::{Sum, checksum};
 use crate::net::{Net, Path};
-use crate::parse::{addresses, protocol, source_mac};
+use crate::parse::{addresses, be16, protocol, source_mac};
 
 /// Errors that we send in a second, at most (RFC 4443 2.4 f, RFC 1812 4.3.2.8).
 pub const ERRORS_PER_SECOND: u64 = 100;
@@ -71,12 +71,7 @@ impl Net {
         let icmp = &p.head()[m.l4 as usize..(m.payload + m.payload_len) as usize];
         match icmp[0] {
             8 => self.echo(p, 0, tx, now),
-            3 | 11 | 12 => {
-                let mtu = (icmp[0] == 3 && icmp[1] == 4).then(|| u32::from(be16(icmp, 6)));
-                let hard = icmp[0] == 3 && matches!(icmp[1], 2 | 3);
-                quoted_tcp4(&icmp[8..], hard, mtu).map(|e| Taken::Tcp(e, p))
-            }
-            _ => Err(Ctr::DropIcmpUnhandled),
+            _ => quoted_connection(&p).unwrap_or(Err(Ctr::DropIcmpUnhandled)).map(|e| Taken::Tcp(e, p)),
         }
     }
 
@@ -89,13 +84,8 @@ impl Net {
         let icmp = &p.head()[m.l4 as usize..(m.payload + m.payload_len) as usize];
         match icmp[0] {
             128 => self.echo(p, 129, tx, now),
-            1..=4 => {
-                let mtu = (icmp[0] == 2).then(|| u32::from_be_bytes([icmp[4], icmp[5], icmp[6], icmp[7]]));
-                let hard = (icmp[0] == 1 && icmp[1] == 4) || icmp[0] == 4;
-                quoted_tcp6(&icmp[8..], hard, mtu).map(|e| Taken::Tcp(e, p))
-            }
             t if crate::arp_nd::is_nd(t) => self.nd_input(&p, tx, now).map(|()| Taken::Done),
-            _ => Err(Ctr::DropIcmpUnhandled),
+            _ => quoted_connection(&p).unwrap_or(Err(Ctr::DropIcmpUnhandled)).map(|e| Taken::Tcp(e, p)),
         }
     }
 
@@ -192,8 +182,23 @@ impl Net {
     }
 }
 
-fn be16(b: &[u8], at: usize) -> u16 {
-    u16::from_be_bytes([b[at], b[at + 1]])
+/// What an ICMP or ICMPv6 error says of the TCP connection that it quotes; `None`: it is not an error.
+pub(crate) fn quoted_connection(p: &Packet) -> Option<Result<TcpError, Ctr>> {
+    let m = p.meta();
+    let icmp = &p.head()[m.l4 as usize..(m.payload + m.payload_len) as usize];
+    match (m.l4_kind, icmp[0]) {
+        (L4::Icmp4, 3 | 11 | 12) => {
+            let mtu = (icmp[0] == 3 && icmp[1] == 4).then(|| u32::from(be16(icmp, 6)));
+            let hard = icmp[0] == 3 && matches!(icmp[1], 2 | 3);
+            Some(quoted_tcp4(&icmp[8..], hard, mtu))
+        }
+        (L4::Icmp6, 1..=4) => {
+            let mtu = (icmp[0] == 2).then(|| u32::from_be_bytes([icmp[4], icmp[5], icmp[6], icmp[7]]));
+            let hard = (icmp[0] == 1 && icmp[1] == 4) || icmp[0] == 4;
+            Some(quoted_tcp6(&icmp[8..], hard, mtu))
+        }
+        _ => None,
+    }
 }
 
 fn quoted_tcp4(ip: &[u8], hard: bool, mtu: Option<u32>) -> Result<TcpError, Ctr> {

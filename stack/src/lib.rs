@@ -4,7 +4,8 @@
 //!  Burst ──► parse ──┬──► tcp::input ──────► events ──► owner (L7)
 //!   (L2–L4, verdict  │                                     │
 //!    or drop reason) ├──► icmp, arp_nd ──► answers         │ send, shutdown, …
-//!                    └──► udp                              ▼
+//!                    ├──► udp                              ▼
+//!                    └──► kernel (ports shared with it)    │
 //!  TxQueue ◄── net (IP, next hop, Ethernet) ◄── tcp::output
 //! ```
 //!
@@ -19,6 +20,7 @@ mod checksum;
 #[doc(hidden)]
 pub mod harness;
 pub mod icmp;
+pub mod kernel;
 pub mod neigh;
 pub mod net;
 pub mod parse;
@@ -31,9 +33,10 @@ use dataplane::{Burst, Counters, Ctr, L4, Packet, Stage, Time, TxQueue, time::cy
 pub use addr::{Addr, Tuple};
 pub use checksum::{Sum, checksum};
 use icmp::{ErrorBudget, ErrorKind, Taken};
+pub use kernel::{Questions, Route, Routes};
 pub use net::{Iface, Net};
 pub use steer::Steering;
-pub use tcp::{CloseReason, ConnectError, Events, FlowId, State, Tcp, TcpConfig};
+pub use tcp::{CloseReason, ConnectError, Events, FlowId, OwnPorts, State, Tcp, TcpConfig};
 pub use udp::Udp;
 
 /// The stack of one core.
@@ -62,10 +65,18 @@ impl Stack {
         let mut others: Burst = Burst::new();
         for mut p in rx.drain(..) {
             let port = p.meta().port as usize;
-            match parse::parse(&mut p, &self.net.ifaces[port]) {
+            let Some(iface) = self.net.ifaces.get(port) else {
+                let c = self.net.kernel_sends(p, tx);
+                self.counters.inc(c);
+                continue;
+            };
+            match parse::parse(&mut p, iface) {
                 Ok(()) if p.meta().l4_kind == L4::Tcp => self.tcp_burst.push(p),
                 Ok(()) => others.push(p),
-                Err(reason) => self.counters.inc(reason),
+                Err(reason) => {
+                    let c = self.refused(p, reason, tx, now);
+                    self.counters.inc(c);
+                }
             }
         }
         let t1 = cycles();
@@ -89,6 +100,9 @@ impl Stack {
 
     /// Everything but TCP. Gives what to count the packet as.
     fn other(&mut self, p: Packet, tx: &mut [TxQueue], now: Time) -> Ctr {
+        if self.net.is_shared(p.meta().port) {
+            return self.other_shared(p, tx, now);
+        }
         let taken = match p.meta().l4_kind {
             L4::Arp => self.net.arp_input(&p, tx, now).map(|()| Taken::Done),
             L4::Icmp4 => self.net.icmp4_input(p, tx, now),
@@ -115,8 +129,8 @@ impl Stack {
             Ok(Taken::Tcp(e, p)) => match self.tcp.icmp_error(&e, now) {
                 Ok(()) => Ctr::RxAccepted,
                 Err(unmatched) => {
-                    let port = e.tuple.local_port;
-                    self.net.hand_over(&p, port, self.tcp.is_listening(port)).unwrap_or(unmatched)
+                    let role = self.tcp.role(&e.tuple.local, e.tuple.local_port);
+                    self.net.hand_over(&p, &e.tuple, role).unwrap_or(unmatched)
                 }
             },
             Err(reason) => reason,

@@ -218,6 +218,14 @@ impl Neighbours {
         }
     }
 
+    /// A neighbour is not there any more. Gives how many packets waited for it, and are gone.
+    pub fn forget(&mut self, port: u8, addr: &Addr) -> usize {
+        let Some(i) = self.find(port, addr) else { return 0 };
+        let gone = self.entries.swap_remove(i);
+        self.incomplete -= usize::from(gone.state != State::Reachable);
+        gone.waiting.len()
+    }
+
     /// Runs what is due, at most 64 entries; `act` is told what to do.
     pub fn timers(&mut self, now: Time, mut act: impl FnMut(Due)) -> bool {
         if now < self.next_tick {
@@ -309,6 +317,17 @@ mod tests {
         assert_eq!((asked, gave_up, n.len()), (2, 1, 0));
         assert_eq!(n.next_deadline(), Time::NEVER);
         assert_eq!(pool.free_count(), 64);
+    }
+
+    #[test]
+    fn one_that_is_gone_leaves_nothing() {
+        let (pool, mut n) = (pool(), Neighbours::new(8));
+        n.lookup(0, &addr(1), pool.alloc().unwrap(), Time(0));
+        n.learn(0, &addr(2), MAC, true, Time(0));
+        assert_eq!((n.forget(0, &addr(1)), n.forget(0, &addr(2)), n.forget(0, &addr(3))), (1, 0, 0));
+        assert_eq!((n.len(), pool.free_count()), (0, 64));
+        n.timers(Time::from_ms(200), |_| panic!("nothing is due"));
+        assert_eq!(n.next_deadline(), Time::NEVER);
     }
 
     #[test]

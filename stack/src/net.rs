@@ -1,14 +1,17 @@
 //! Interfaces, and sending an L4 packet over one: IP header, next hop, Ethernet header, queue.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use dataplane::buf::NO_VLAN;
 use dataplane::port::Mac;
+use dataplane::rss::Rss;
 use dataplane::{Counters, Ctr, Packet, Pool, Time, TxQueue};
 
 use crate::addr::Addr;
 use crate::checksum::checksum;
+use crate::kernel::{Budgets, KernelSide, Questions, SHARED_MAX};
 use crate::neigh::{Lookup, Neighbours};
 use crate::steer::Steering;
 
@@ -32,6 +35,10 @@ pub struct Iface {
     pub peer_mac: Option<Mac>,
     /// The port fills in L4 checksums, or its other side needs none.
     pub tx_checksum_offload: bool,
+    /// How its device spreads TCP over the cores, where that can be predicted.
+    pub rss: Option<Arc<Rss>>,
+    /// The kernel has the addresses too (see `kernel`).
+    pub kernel: Option<KernelSide>,
 }
 
 impl Iface {
@@ -45,6 +52,8 @@ impl Iface {
             gateway: [None, None],
             peer_mac: None,
             tx_checksum_offload: false,
+            rss: None,
+            kernel: None,
         };
         i.addresses.push((link_local(mac), 64));
         i
@@ -81,10 +90,20 @@ impl Iface {
 
     /// Whom to hand a packet for `dst` to on this link.
     fn next_hop(&self, dst: &Addr) -> Option<Addr> {
-        if self.addresses.iter().any(|(a, p)| a.matches(dst, *p)) {
-            return Some(*dst);
+        self.way(dst).map(|(_, hop)| hop)
+    }
+
+    /// The next hop on this link towards `dst`, with the length of the prefix that says so.
+    fn way(&self, dst: &Addr) -> Option<(u8, Addr)> {
+        let on_link = self.addresses.iter().filter(|(a, p)| a.matches(dst, *p)).map(|(_, p)| *p).max();
+        let on_link = on_link.map(|p| (p, *dst));
+        // The kernel's routes, then the config's gateway: it is for what the kernel has no route for.
+        let kernels = self.kernel.as_ref().and_then(|k| k.routes.way(dst));
+        let gateway = || self.gateway[usize::from(!dst.is_v4())].map(|g| (0, g));
+        match (kernels, on_link) {
+            (Some(k), Some(own)) if k.0 < own.0 => Some(own),
+            _ => kernels.or(on_link).or_else(gateway),
         }
-        self.gateway[usize::from(!dst.is_v4())]
     }
 }
 
@@ -110,6 +129,10 @@ pub struct Net {
     pub counters: Counters,
     /// The other cores, if there are any.
     pub(crate) steering: Option<Steering>,
+    /// The wire port of each exception port; these are numbered behind the interfaces.
+    pub(crate) wire_of: ArrayVec<u8, SHARED_MAX>,
+    pub(crate) questions: Option<Arc<Questions>>,
+    pub(crate) budgets: Budgets,
     ip_id: u16,
 }
 
@@ -139,20 +162,30 @@ pub struct Unreachable;
 impl Net {
     /// A network side with these interfaces.
     pub fn new(ifaces: Vec<Iface>, neighbours: Neighbours, headers: Pool, counters: Counters) -> Net {
-        Net { ifaces, neighbours, headers, counters, steering: None, ip_id: 0 }
+        Net {
+            ifaces,
+            neighbours,
+            headers,
+            counters,
+            steering: None,
+            wire_of: ArrayVec::new(),
+            questions: None,
+            budgets: Budgets::default(),
+            ip_id: 0,
+        }
     }
 
-    /// The interface that reaches `dst`, with our address on it.
+    /// The interface that reaches `dst` by the longest prefix, with our address on it.
     pub fn route(&self, dst: &Addr) -> Option<(u8, Addr)> {
-        let via = |on_link: bool| {
-            self.ifaces.iter().enumerate().find_map(|(n, i)| {
-                let direct = i.addresses.iter().any(|(a, p)| a.matches(dst, *p));
-                let gateway = i.gateway[usize::from(!dst.is_v4())].is_some();
-                let ok = if on_link { direct } else { gateway };
-                if ok { i.source_for(dst).map(|src| (n as u8, src)) } else { None }
-            })
-        };
-        via(true).or_else(|| via(false))
+        let mut best: Option<(u8, (u8, Addr))> = None;
+        for (n, i) in self.ifaces.iter().enumerate() {
+            if let (Some((len, _)), Some(src)) = (i.way(dst), i.source_for(dst))
+                && best.is_none_or(|(longest, _)| len > longest)
+            {
+                best = Some((len, (n as u8, src)));
+            }
+        }
+        best.map(|(_, found)| found)
     }
 
     /// Puts IP and Ethernet headers in front of an L4 packet and queues it.

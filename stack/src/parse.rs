@@ -32,8 +32,9 @@ pub mod protocol {
 /// Extension headers that one packet may carry (RFC 8200 gives no bound; more are an attack).
 const EXTENSIONS_MAX: usize = 8;
 
+/// Two bytes of a header.
 #[inline]
-fn be16(b: &[u8], at: usize) -> u16 {
+pub(crate) fn be16(b: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([b[at], b[at + 1]])
 }
 

@@ -2,15 +2,17 @@
 //! right one by mail.
 //!
 //! ```text
-//!  TCP, no connection here   ├─ to a port that is nobody's listener ─► the core that owns the port: port mod cores
+//!  TCP, no connection here   ├─ to a port that is nobody's listener ─► the core that owns the port ([`owner`])
 //!                            ├─ to a listener's port ─► the next core, until all have looked; the last one answers
-//!                            └─ SYN, or a port that we never connect from ─► answered here
+//!                            └─ SYN, or a port that we never connect from ─► answered here (by the kernel, where it shares the port)
 //!  ICMP error, no connection here ─► the same, by the port that it quotes
 //!  ARP, ND                   ─► what was learned goes to all others as a note; only the core that got it answers
 //! ```
 //!
 //! The ports of our own connections are shared out (`Tcp::connect` takes those that its core owns), so their packets
-//! have one owner that everybody can name. A client's connection lives where its SYN came, and the device keeps
+//! have one owner that everybody can name. Where the device has RSS that we can predict, the owner is the core of the queue
+//! to which it brings the answers; should it not do as predicted, they find their way all the same, by mail, and
+//! `steer.unpredicted` says how many connections came to another queue than they should. A client's connection lives where its SYN came, and the device keeps
 //! sending its packets there; if it changes its mind all the same (its queues were counted anew), the packets find
 //! their core by asking round.
 //!
@@ -25,14 +27,13 @@ use std::sync::Arc;
 use dataplane::buf::RxFlags;
 use dataplane::mail::Post;
 use dataplane::port::Mac;
+use dataplane::rss::Rss;
 use dataplane::{BURST_MAX, Burst, Ctr, Packet, Time, TxQueue};
 
 use crate::Stack;
-use crate::addr::Addr;
+use crate::addr::{Addr, Tuple};
 use crate::net::Net;
-
-/// The first port that we connect from; all from here on are shared out over the cores.
-pub const OWN_PORTS_FIRST: u32 = 32_768;
+use crate::tcp::PortRole;
 
 /// A letter with a frame.
 const FRAME: u8 = 0;
@@ -74,18 +75,43 @@ impl Steering {
 
     /// Whom to give a packet whose connection is not here: `None` when nobody else could have it. `hops`: how many
     /// cores have looked already.
-    fn next(&self, local_port: u16, is_listener: bool, hops: u8) -> Option<Next> {
+    fn next(&self, tuple: &Tuple, rss: Option<&Rss>, role: PortRole, hops: u8) -> Option<Next> {
         let cores = self.cores();
         if usize::from(hops) + 1 >= cores {
             return None;
         }
-        if is_listener {
+        if role == PortRole::Listeners {
             return Some(Next { core: (self.core + 1) % cores, asks: true });
         }
-        let owner = usize::from(local_port) % cores;
-        let foreign = u32::from(local_port) >= OWN_PORTS_FIRST && owner != self.core && hops == 0;
-        foreign.then_some(Next { core: owner, asks: false })
+        if role != PortRole::Own || hops > 0 {
+            return None;
+        }
+        let owner = owner(tuple, rss, cores);
+        (owner != self.core).then_some(Next { core: owner, asks: false })
     }
+}
+
+/// The core whose connection it is, if we opened it: where the device's RSS can be predicted, that of the queue to which
+/// it gives what comes back; else by the port alone.
+#[inline]
+pub fn owner(tuple: &Tuple, rss: Option<&Rss>, cores: usize) -> usize {
+    match rss {
+        // A core for each queue; a table that names others must not make us look for one that is not there.
+        Some(rss) => usize::from(rss.queue(back(tuple, rss) ^ to_port(tuple, rss))) % cores,
+        None => usize::from(tuple.local_port) % cores,
+    }
+}
+
+/// The part of the hash of what comes back that does not depend on our port.
+#[inline]
+pub(crate) fn back(tuple: &Tuple, rss: &Rss) -> u32 {
+    rss.part(tuple.remote.wire(), tuple.local.wire(), tuple.remote_port)
+}
+
+/// The part that does.
+#[inline]
+pub(crate) fn to_port(tuple: &Tuple, rss: &Rss) -> u32 {
+    rss.of_port(!tuple.local.is_v4(), tuple.local_port)
 }
 
 /// The core that is to look next.
@@ -96,13 +122,14 @@ struct Next {
 }
 
 impl Net {
-    /// Gives a packet to the core that may have its connection, by the local port. Gives what to count the packet
-    /// as, or `None` when there is no such core: then it is this core's to answer.
+    /// Gives a packet to the core that may have its connection, `tuple`. Gives what to count the packet as, or `None`
+    /// when there is no such core: then it is this core's to answer.
     #[cold]
-    pub(crate) fn hand_over(&mut self, p: &Packet, local_port: u16, is_listener: bool) -> Option<Ctr> {
+    pub(crate) fn hand_over(&mut self, p: &Packet, tuple: &Tuple, role: PortRole) -> Option<Ctr> {
         let s = self.steering.as_ref()?;
         let m = p.meta();
-        let next = s.next(local_port, is_listener, m.hops)?;
+        let rss = self.ifaces[usize::from(m.port)].rss.as_deref();
+        let next = s.next(tuple, rss, role, m.hops)?;
         if next.asks && s.post.is_crowded(next.core) {
             self.counters.inc(Ctr::MailFull);
             return Some(Ctr::DropMailFull);
@@ -113,6 +140,18 @@ impl Net {
         });
         self.counters.inc(if sent { Ctr::MailSent } else { Ctr::MailFull });
         Some(if sent { Ctr::RxHandedOver } else { Ctr::DropMailFull })
+    }
+
+    /// A client has opened a connection here: is this the core that was predicted? So the prediction is watched, once for
+    /// each connection and never for each packet.
+    #[inline]
+    pub(crate) fn watch_prediction(&self, p: &Packet, tuple: &Tuple) {
+        let (Some(s), m) = (&self.steering, p.meta()) else { return };
+        let Some(rss) = self.ifaces[usize::from(m.port)].rss.as_deref() else { return };
+        if m.hops == 0 {
+            let as_predicted = owner(tuple, Some(rss), s.cores()) == s.core;
+            self.counters.inc(if as_predicted { Ctr::SteerPredicted } else { Ctr::SteerUnpredicted });
+        }
     }
 
     /// Tells all other cores of a neighbour. One whose mail is crowded learns it another time.
@@ -204,27 +243,57 @@ mod tests {
     use super::*;
     use dataplane::Bells;
 
+    fn tuple() -> Tuple {
+        let addr = |last| Addr::v4(&[192, 0, 2, last]);
+        Tuple { local: addr(1), remote: addr(9), local_port: 0, remote_port: 80 }
+    }
+
+    #[test]
+    fn by_rss_the_owner_is_the_core_of_the_queue_that_answers_come_to() {
+        let key: [u8; 40] = std::array::from_fn(|i| (i as u8).wrapping_mul(197) ^ 0x5c);
+        let rss = Rss::new(&key, &dataplane::rss::even_table(128, 3)).unwrap();
+        let post = Post::new(4, 64, Bells::new(3).unwrap());
+        let mut of_core = [0; 3];
+        for local_port in 32_768..=65_535 {
+            let tuple = Tuple { local_port, ..tuple() };
+            // As the device sees it: from the origin to us.
+            let hash = rss.hash(tuple.remote.wire(), tuple.local.wire(), 80, local_port);
+            let core = usize::from(rss.queue(hash));
+            assert_eq!(owner(&tuple, Some(&rss), 3), core);
+            of_core[core] += 1;
+            let next = |at| Steering::new(at, Arc::clone(&post)).next(&tuple, Some(&rss), PortRole::Own, 0);
+            assert!(next(core).is_none());
+            assert_eq!(next((core + 1) % 3).map(|n| (n.core, n.asks)), Some((core, false)));
+        }
+        assert!(of_core.iter().all(|n| *n > 8_000), "{of_core:?}");
+        // A table of more queues than there are cores.
+        let wide = Rss::new(&key, &dataplane::rss::even_table(64, 64)).unwrap();
+        assert!(owner(&Tuple { local_port: 40_000, ..tuple() }, Some(&wide), 3) < 3);
+    }
+
     #[test]
     fn who_looks_next() {
         let post = Post::new(4, 64, Bells::new(3).unwrap());
-        let next = |core, port, listener, hops| {
-            Steering::new(core, Arc::clone(&post)).next(port, listener, hops).map(|n| (n.core, n.asks))
+        let next = |core, local_port, role, hops| {
+            let tuple = Tuple { local_port, ..tuple() };
+            Steering::new(core, Arc::clone(&post)).next(&tuple, None, role, hops).map(|n| (n.core, n.asks))
         };
         // 40_000 mod 3 is 1.
-        for (core, port, listener, hops, want) in [
-            (0, 40_000, false, 0, Some((1, false))),
-            (2, 40_000, false, 0, Some((1, false))),
-            (1, 40_000, false, 0, None), // Its own.
-            (1, 40_000, false, 1, None), // The owner does not have it.
-            (0, 40_000, false, 1, None), // Nobody sends it here; it would not go on.
-            (0, 31_999, false, 0, None), // We never connect from there.
-            (0, 80, true, 0, Some((1, true))),
-            (1, 80, true, 1, Some((2, true))),
-            (2, 80, true, 2, None), // All have looked.
-            (2, 80, true, 0, Some((0, true))),
-            (0, 40_000, true, 0, Some((1, true))), // A listener's, though it would be another core's to connect from.
+        use PortRole::{Listeners, Nobodys, Own};
+        for (core, port, role, hops, want) in [
+            (0, 40_000, Own, 0, Some((1, false))),
+            (2, 40_000, Own, 0, Some((1, false))),
+            (1, 40_000, Own, 0, None),     // Its own.
+            (1, 40_000, Own, 1, None),     // The owner does not have it.
+            (0, 40_000, Own, 1, None),     // Nobody sends it here; it would not go on.
+            (0, 31_999, Nobodys, 0, None), // We never connect from there.
+            (0, 80, Listeners, 0, Some((1, true))),
+            (1, 80, Listeners, 1, Some((2, true))),
+            (2, 80, Listeners, 2, None), // All have looked.
+            (2, 80, Listeners, 0, Some((0, true))),
+            (0, 40_000, Listeners, 0, Some((1, true))), // A listener's, though it would be another core's to connect from.
         ] {
-            assert_eq!(next(core, port, listener, hops), want, "core {core} port {port} hops {hops}");
+            assert_eq!(next(core, port, role, hops), want, "core {core} port {port} hops {hops}");
         }
     }
 }

@@ -26,6 +26,11 @@ impl Udp {
         self.listeners.try_push(port).is_ok()
     }
 
+    /// Whether somebody takes datagrams to `port`.
+    pub(crate) fn is_listening(&self, port: u16) -> bool {
+        self.listeners.contains(&port)
+    }
+
     /// Takes a parsed datagram; gives it back when nothing listens on its port.
     pub(crate) fn input(&mut self, p: Packet) -> Result<Ctr, Packet> {
         let l4 = p.meta().l4 as usize;

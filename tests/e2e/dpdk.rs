@@ -22,7 +22,7 @@ fn serves(lab: &Lab, edge: &Edge, c: &mut Checks, device: &str, driver: &str) {
         let port = &edge.stats()["node"]["ports"][0];
         assert_eq!((&port["kind"], &port["device"]), (&"dpdk".into(), &device.into()), "{port}");
         let mode = port["mode"].as_str().expect("a mode");
-        assert!(mode.starts_with(&format!("{driver}, 1 queue, copy")), "{mode}");
+        assert!(mode.starts_with(&format!("{driver}, 1 queue, zero-copy rx, extbuf tx")), "{mode}");
     });
     c.check(&format!("{driver}: ping"), || {
         for to in [EDGE_V4, EDGE_V6] {

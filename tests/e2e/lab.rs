@@ -1,4 +1,4 @@
-//! A namespace lab of a test's own (scripts/lab/netns.sh under a prefix), the node in it, and what is asked of both.
+//! A namespace lab of a test's own (scripts/lab/lab under a prefix), the node in it, and what is asked of both.
 //!
 //! Sockets are made by a thread that enters the namespace, and used from the test's own: no helper programs.
 
@@ -33,7 +33,7 @@ impl Lab {
     /// A lab for `test`; `letter` tells the labs of one process apart. `heavy`: waits until no other heavy test
     /// runs. `None` when it cannot be had here: then the test has been noted as skipped.
     pub fn up(test: &str, letter: char, heavy: bool) -> Option<Lab> {
-        if let Some(reason) = missing() {
+        if let Some(reason) = missing(letter) {
             skip(test, &reason);
             return None;
         }
@@ -45,14 +45,14 @@ impl Lab {
             file
         });
         let lab = Lab { prefix: format!("e{letter}{}", base36(std::process::id())), _turn: turn };
-        let up = lab.script("up");
+        let up = lab.script(&["up", "--no-edge"]);
         assert!(up.status.success(), "the lab does not come up: {}", text(&up));
         Some(lab)
     }
 
-    fn script(&self, verb: &str) -> Output {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lab/netns.sh");
-        run(Command::new("timeout").args(["-k", "5", "120", script, "--prefix", &self.prefix, verb]))
+    fn script(&self, verb: &[&str]) -> Output {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lab/lab");
+        run(Command::new("timeout").args(["-k", "5", "120", script, "--prefix", &self.prefix]).args(verb))
     }
 
     pub fn client(&self) -> String {
@@ -147,7 +147,7 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         // A lab that does not go is seen by the next one; a panic here would hide what went wrong before.
-        let down = self.script("down");
+        let down = self.script(&["down"]);
         if !down.status.success() {
             eprintln!("the lab \"{}\" is still there: {}", self.prefix, text(&down));
         }
@@ -351,7 +351,7 @@ fn run(command: &mut Command) -> Output {
 }
 
 /// Why there can be no lab here.
-fn missing() -> Option<String> {
+fn missing(letter: char) -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("needs root, for network namespaces".to_owned());
     }
@@ -367,7 +367,7 @@ fn missing() -> Option<String> {
         }
     }
     // In a container, root may not be enough.
-    let probe = format!("ep{}", base36(std::process::id()));
+    let probe = format!("ep{letter}{}", base36(std::process::id()));
     let added = run(Command::new("ip").args(["netns", "add", &probe]));
     run(Command::new("ip").args(["netns", "del", &probe]));
     (!added.status.success()).then(|| format!("cannot make a network namespace: {}", text(&added).trim()))

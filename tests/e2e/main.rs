@@ -17,9 +17,12 @@ mod http;
 mod lab;
 mod names;
 mod operations;
+#[cfg(feature = "dpdk")]
+mod ordinary;
 mod origins;
 mod reloads;
 mod script;
+mod shared;
 mod slices;
 mod traffic;
 mod upstreams;

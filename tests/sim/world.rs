@@ -75,6 +75,7 @@ pub fn draw(seed: u64) -> Drawn {
         reorder_ns: r.range(100_000, 30_000_000),
         corrupt_ppm: ppm(&mut r),
         frame_bytes_max: 0,
+        ..Faults::default()
     };
     let v6 = r.below(2) == 1;
     let conns = if r.below(3) == 0 { r.range(1, 64) } else { r.range(1, 12) };

@@ -7,6 +7,8 @@
 #![allow(dead_code)] // Each of the targets that include this uses its part of it.
 
 pub mod peers;
+#[cfg(feature = "dpdk")]
+pub mod rings;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -17,7 +19,7 @@ use dataplane::counters::Segment;
 use dataplane::lines::{self, LineReader};
 use dataplane::mail::Post;
 use dataplane::port::mem::{MemPort, WireEnd, wire};
-use dataplane::{Bells, Clock, Pool, Time};
+use dataplane::{Bells, Clock, Pool, Port, Time};
 use hugepages::{Arena, Limits, PagePolicy};
 use l7::cache::policy::hash::HashKeys;
 use l7::cache::policy::rules::CacheRules;
@@ -123,6 +125,32 @@ impl Shared {
     }
 }
 
+/// The load's end of what carries frames to a core.
+pub enum Far {
+    Mem(WireEnd),
+    #[cfg(feature = "dpdk")]
+    Ring(Box<dataplane::port::dpdk::FarEnd>),
+}
+
+impl Far {
+    fn send_with(&mut self, fill: impl FnOnce(&mut [u8]) -> Option<usize>) -> bool {
+        match self {
+            Far::Mem(end) => end.send_with(fill),
+            #[cfg(feature = "dpdk")]
+            Far::Ring(end) => end.send_with(fill),
+        }
+    }
+
+    /// The next frame that the node has sent, as far as its headers go.
+    fn recv_with<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        match self {
+            Far::Mem(end) => end.recv_with(look),
+            #[cfg(feature = "dpdk")]
+            Far::Ring(end) => end.recv_with(|first, _| look(first)),
+        }
+    }
+}
+
 /// A core with `flows` connections' worth of pools, and the far end of its wire.
 pub fn core(who: Who, flows: u32) -> (Core<NodePipeline>, WireEnd, Arc<Segment>) {
     let (near, far) = wire(2048, 1600);
@@ -132,6 +160,12 @@ pub fn core(who: Who, flows: u32) -> (Core<NodePipeline>, WireEnd, Arc<Segment>)
 
 /// One core of several, at the end of its wire.
 pub fn core_of(who: &Who, flows: u32, near: WireEnd, shared: &Shared, n: usize) -> Core<NodePipeline> {
+    let (program, cache) = program_of(who, shared, n);
+    core_with(program, cache, flows, near, shared, n)
+}
+
+/// What such a core follows, and its share of the cache.
+fn program_of(who: &Who, shared: &Shared, n: usize) -> (Arc<Program>, Option<(Handle, HashKeys)>) {
     let mut config = config(HOUR_NS);
     let answer = match who {
         Who::Stub(n) => Answer::Stub(vec![b'x'; *n]),
@@ -148,7 +182,7 @@ pub fn core_of(who: &Who, flows: u32, near: WireEnd, shared: &Shared, n: usize) 
         route.cache = Some(CacheRules { slice_bytes, ..CacheRules::default() });
         cache = Some((shared.store(64 << 20).handle(n), HashKeys(3, 4)));
     }
-    core_with(Program::new(config), cache, flows, near, shared, n)
+    (Program::new(config), cache)
 }
 
 /// The origin that [`Load`] plays.
@@ -182,6 +216,25 @@ pub fn core_with(
     shared: &Shared,
     n: usize,
 ) -> Core<NodePipeline> {
+    core_over(program, cache, flows, shared, n, |cells| {
+        let rx = Pool::reserve("rx", cells, 2048, PagePolicy::NormalOnly).unwrap();
+        let mut port = MemPort::new(near, rx.clone(), NODE_MAC, 1500, 0);
+        if !shared.has_checksums {
+            port = port.trust_wire("mem", "bench".to_owned());
+        }
+        (Box::new(port), rx)
+    })
+}
+
+/// One core of several, over a port that is opened for so many cells.
+pub fn core_over(
+    program: Arc<Program>,
+    cache: Option<(Handle, HashKeys)>,
+    flows: u32,
+    shared: &Shared,
+    n: usize,
+    open: impl FnOnce(u32) -> (Box<dyn Port>, Pool),
+) -> Core<NodePipeline> {
     let mut limits = Limits::for_core_memory(shared.core_bytes);
     limits.flows = flows.max(1024) * 2;
     limits.half_open = limits.flows / 2;
@@ -192,11 +245,7 @@ pub fn core_with(
     let pages = PagePolicy::NormalOnly;
     let pool = |name, n, bytes| Pool::reserve(name, n, bytes, pages).unwrap();
     let c = shared.segment.writer(n);
-    let rx = pool("rx", limits.rx_cells, 2048);
-    let mut port = MemPort::new(near, rx.clone(), NODE_MAC, 1500, 0);
-    if !shared.has_checksums {
-        port = port.trust_wire("mem", "bench".to_owned());
-    }
+    let (port, rx) = open(limits.rx_cells);
     let mut iface = Iface::new(NODE_MAC, 1500);
     iface.add(std::net::Ipv4Addr::from(NODE_IP).into(), 24);
     iface.add(NODE_IP6.into(), 64);
@@ -225,7 +274,7 @@ pub fn core_with(
         stack.steer(Steering::new(n, Arc::clone(post)));
     }
     let pipeline = NodePipeline::new(stack, proxy, Arc::clone(&shared.orders[n]), c.clone());
-    Core::new(vec![Box::new(port)], pipeline, c, 1024).with_bell(Arc::clone(&shared.bells), n)
+    Core::new(vec![port], pipeline, c, 1024).with_bell(Arc::clone(&shared.bells), n)
 }
 
 #[derive(Clone, Copy, Default)]
@@ -237,13 +286,17 @@ pub struct Conn {
     pub got: u32,
     /// The node has sent FIN.
     pub ended: bool,
+    /// What the node sends is not taken, nor acknowledged.
+    pub deaf: bool,
 }
 
 /// The far side: clients towards the node, and an origin for it.
 pub struct Load {
     /// One for each core.
-    ends: Vec<WireEnd>,
+    ends: Vec<Far>,
     spread: Spread,
+    /// Frames have their checksums.
+    has_checksums: bool,
     pub conns: Vec<Conn>,
     origin: Vec<Conn>,
     /// What the origin answers with.
@@ -259,10 +312,15 @@ impl Load {
     }
 
     pub fn over(ends: Vec<WireEnd>, spread: Spread, conns: usize, response: Vec<u8>) -> Load {
+        Load::over_any(ends.into_iter().map(Far::Mem).collect(), spread, conns, response)
+    }
+
+    fn over_any(ends: Vec<Far>, spread: Spread, conns: usize, response: Vec<u8>) -> Load {
         let origin = vec![Conn::default(); 65_536];
         Load {
             ends,
             spread,
+            has_checksums: false,
             conns: vec![Conn::default(); conns],
             origin,
             response,
@@ -271,20 +329,32 @@ impl Load {
         }
     }
 
-    fn frame(&self, from_origin: bool, i: usize, bits: u8, payload: &[u8]) {
+    fn frame(&mut self, from_origin: bool, i: usize, bits: u8, payload: &[u8]) {
         let c = if from_origin { self.origin[i] } else { self.conns[i] };
         let (src, dst) = match from_origin {
             true => ((ORIGIN_IP.into(), ORIGIN_PORT), (NODE_IP.into(), i as u16)),
             false => ((CLIENT_IP.into(), FIRST_PORT + i as u16), (NODE_IP.into(), NODE_PORT)),
         };
-        let end = &self.ends[(self.spread)(i, from_origin, self.ends.len())];
+        let at = (self.spread)(i, from_origin, self.ends.len());
+        let (end, sums) = (&mut self.ends[at], self.has_checksums);
         let ok = end.send_with(|b| {
             b[..6].copy_from_slice(&NODE_MAC);
             b[6..12].copy_from_slice(&PEER_MAC);
             let s = Seg { seq: c.snd, ack: c.rcv, bits, window: 0xffff, payload };
-            Some(write(b, src, dst, &s, false))
+            Some(write(b, src, dst, &s, sums))
         });
         assert!(ok, "the wire is full");
+    }
+
+    /// What a NIC's driver would do, where the load plays a NIC: the node's work, and not the load's.
+    pub fn drive(&mut self) {
+        for end in &mut self.ends {
+            match end {
+                Far::Mem(_) => (),
+                #[cfg(feature = "dpdk")]
+                Far::Ring(end) => end.drive(),
+            }
+        }
     }
 
     pub fn open(&mut self, i: usize) {
@@ -298,6 +368,16 @@ impl Load {
         self.conns[i].got = 0;
         self.frame(false, i, ACK | 8, bytes);
         self.conns[i].snd = self.conns[i].snd.wrapping_add(bytes.len() as u32);
+    }
+
+    /// The origin goes on with its answer, on every connection that it has.
+    pub fn answer_more(&mut self, bytes: &[u8]) {
+        for i in 0..self.origin.len() {
+            if self.origin[i].snd != 0 {
+                self.frame(true, i, ACK | 8, bytes);
+                self.origin[i].snd = self.origin[i].snd.wrapping_add(bytes.len() as u32);
+            }
+        }
     }
 
     /// Acknowledges, and closes.
@@ -330,7 +410,7 @@ impl Load {
                 }
                 continue;
             }
-            if seq == c.rcv {
+            if seq == c.rcv && !c.deaf {
                 c.rcv = seq.wrapping_add(len + u32::from(bits & FIN));
                 c.got += len;
                 c.ended |= bits & FIN != 0;
@@ -383,7 +463,8 @@ impl Rig {
         let cores = near.into_iter().enumerate();
         let mut cores = cores.map(|(i, near)| core_of(&who, conns as u32, near, shared, i));
         let core = cores.next().expect("a core");
-        let load = Load::over(far, spread, conns, response);
+        let mut load = Load::over(far, spread, conns, response);
+        load.has_checksums = shared.has_checksums;
         let segment = Arc::clone(&shared.segment);
         Rig { core, others: cores.collect(), load, segment, now: Time(1_000_000) }
     }
@@ -410,6 +491,18 @@ impl Rig {
             }
         }
         assert!(self.load.conns.iter().all(|c| c.open));
+    }
+}
+
+#[cfg(feature = "dpdk")]
+impl Drop for Rig {
+    fn drop(&mut self) {
+        // A port counts its mbufs when it closes.
+        for end in &mut self.load.ends {
+            if let Far::Ring(end) = end {
+                end.let_go();
+            }
+        }
     }
 }
 

@@ -13,6 +13,8 @@
 #include <rte_log.h>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
+#include <rte_ring.h>
+#include <rte_thash.h>
 #include <rte_version.h>
 
 /* rte_errno of this thread. */
@@ -20,6 +22,11 @@ int mr_errno(void);
 
 uint16_t mr_eth_rx_burst(uint16_t port_id, uint16_t queue_id, struct rte_mbuf **rx_pkts, uint16_t nb_pkts);
 uint16_t mr_eth_tx_burst(uint16_t port_id, uint16_t queue_id, struct rte_mbuf **tx_pkts, uint16_t nb_pkts);
+int mr_mempool_get_bulk(struct rte_mempool *pool, void **objects, unsigned count);
+void mr_mempool_put_bulk(struct rte_mempool *pool, void *const *objects, unsigned count);
+uint32_t mr_softrss(uint32_t *input, uint32_t words, const uint8_t *key);
 int mr_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned count);
+unsigned mr_ring_dequeue_burst(struct rte_ring *ring, void **objects, unsigned count);
+unsigned mr_ring_enqueue_burst(struct rte_ring *ring, void *const *objects, unsigned count);
 
 #endif

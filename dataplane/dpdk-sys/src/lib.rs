@@ -21,3 +21,8 @@
 
 #[cfg(feature = "dynamic")]
 include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
+
+#[cfg(feature = "dynamic")]
+mod bursts;
+#[cfg(feature = "dynamic")]
+pub use bursts::{eth_rx_burst, eth_tx_burst};

@@ -1,6 +1,6 @@
 //! Cells, and the two handles on them: [`Packet`] (one owner, may write) and [`Slice`] (many, read only).
 //!
-//! All `unsafe` of the buffers is in this file and in `cell/queue.rs`. The rules that it rests on:
+//! All `unsafe` of the buffers is in this file, in `cell/queue.rs` and in `cell/outside.rs`. The rules that it rests on:
 //!
 //! 1. A header and its buffer live as long as the pool's memory, and that lives while a [`Pool`] handle or
 //!    a cell is out (`PoolInner::release_if_dead`).
@@ -9,8 +9,10 @@
 //!    everything that slices of the cell can see.
 #![allow(unsafe_code)]
 
+mod outside;
 mod queue;
 
+use std::any::TypeId;
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -22,6 +24,7 @@ use hugepages::{PagePolicy, Region, ReserveError};
 
 use super::{HEADROOM, Meta, TAIL_MAX};
 
+pub use outside::{HEADER_BYTES, Handle, Place, REFILL_MAX, Source};
 pub use queue::CellQueue;
 
 #[repr(C, align(64))]
@@ -45,6 +48,22 @@ pub(super) struct Header {
 }
 
 impl Header {
+    /// Of a cell that is free.
+    fn new(pool: NonNull<PoolInner>, data: NonNull<u8>, cap: u32) -> Header {
+        Header {
+            data,
+            pool,
+            link: Cell::new(None),
+            refs: Cell::new(0),
+            cap,
+            off: Cell::new(0),
+            len: Cell::new(0),
+            tag: Cell::new(0),
+            meta: RefCellFree(Meta::default().into()),
+            tail: RefCellFree(ArrayVec::new().into()),
+        }
+    }
+
     /// As [`Pool::prefetch_next`], of the cell's own pool.
     #[inline]
     pub(super) fn prefetch_next(&self, bytes: Range<usize>) {
@@ -64,12 +83,20 @@ struct PoolInner {
     handles: Cell<u32>,
     capacity: u32,
     cell_bytes: u32,
+    /// Free cells that are not on the list, but with the pool's source: 0 without one.
+    away: Cell<u32>,
+    /// Of the source's type; the unit's without one.
+    kind: TypeId,
     name: &'static str,
-    headers: NonNull<Header>,
-    // Kept for its Drop: all headers and buffers lie in it.
-    _region: Region,
+    memory: Memory,
     // Makes the intent plain: nothing of a pool may cross threads.
     _not_send: PhantomData<RefCell<*mut u8>>,
+}
+
+/// Where headers and buffers lie. Kept for its Drop.
+enum Memory {
+    Own { _region: Region },
+    Outside(Box<dyn Source>),
 }
 
 /// How a pool stands.
@@ -116,9 +143,10 @@ impl Pool {
             handles: Cell::new(1),
             capacity,
             cell_bytes,
+            away: Cell::new(0),
+            kind: TypeId::of::<()>(),
             name,
-            headers,
-            _region: region,
+            memory: Memory::Own { _region: region },
             _not_send: PhantomData,
         }));
         let pool = NonNull::from(&*inner);
@@ -127,18 +155,8 @@ impl Pool {
             // header is 64-byte aligned and sized.
             unsafe {
                 let h = headers.add(i);
-                h.write(Header {
-                    data: buffers.add(i * cell_bytes as usize),
-                    pool,
-                    link: Cell::new(inner.free.get()),
-                    refs: Cell::new(0),
-                    cap: cell_bytes,
-                    off: Cell::new(0),
-                    len: Cell::new(0),
-                    tag: Cell::new(0),
-                    meta: RefCellFree(Meta::default().into()),
-                    tail: RefCellFree(ArrayVec::new().into()),
-                });
+                h.write(Header::new(pool, buffers.add(i * cell_bytes as usize), cell_bytes));
+                h.as_ref().link.set(inner.free.get());
                 inner.free.set(Some(h));
             }
         }
@@ -158,10 +176,7 @@ impl Pool {
     #[inline]
     pub(super) fn take(&self) -> Option<NonNull<Header>> {
         let inner = self.inner();
-        let Some(h) = inner.free.get() else {
-            inner.empty_count.set(inner.empty_count.get() + 1);
-            return None;
-        };
+        let Some(h) = inner.free.get() else { return self.take_where_none_is_listed() };
         // SAFETY: a header on the free list is valid and has no handle.
         let header = unsafe { h.as_ref() };
         inner.free.set(header.link.get());
@@ -174,6 +189,16 @@ impl Pool {
         header.refs.set(1);
         header.link.set(None);
         Some(h)
+    }
+
+    #[cold]
+    fn take_where_none_is_listed(&self) -> Option<NonNull<Header>> {
+        if self.refill() {
+            return self.take();
+        }
+        let inner = self.inner();
+        inner.empty_count.set(inner.empty_count.get() + 1);
+        None
     }
 
     /// Asks the CPU for bytes of the cell that is taken next.
@@ -246,9 +271,10 @@ fn release_if_dead(pool: NonNull<PoolInner>) {
     // SAFETY: rule 1: the caller held a handle or a cell until just now, so the pool is still there.
     let inner = unsafe { pool.as_ref() };
     if inner.handles.get() == 0 && inner.free_count.get() == inner.capacity {
-        // Headers own nothing while they are free (tails are cleared on release), so the region can go as
-        // it is. SAFETY: made by Box::leak in `reserve`, and nobody can reach it again.
-        drop(unsafe { Box::from_raw(pool.as_ptr()) });
+        // Headers own nothing while they are free (tails are cleared on release), so the memory can go as
+        // it is. SAFETY: made by Box::leak, and nobody can reach it again.
+        let inner = unsafe { Box::from_raw(pool.as_ptr()) };
+        inner.give_back(0);
     }
 }
 
@@ -593,7 +619,6 @@ const _: () = {
     assert!(size_of::<Slice>() == 16);
     assert!(size_of::<Packet>() == 8);
     assert!(std::mem::offset_of!(Header, meta) <= 64);
-    let _ = std::mem::offset_of!(PoolInner, headers);
 };
 
 #[cfg(test)]

@@ -17,8 +17,8 @@
 //! segment on its way out without a copy. A segment that is sent is a header cell of its own with a tail of
 //! slices, which hold their cells until both TCP (acknowledged) and the port (sent) let go.
 //!
-//! The header stands apart from the bytes so that the bytes can be anybody's: with DPDK `data` points into
-//! an mbuf (and the cell's index stands in the mbuf's private area), with AF_XDP into UMEM, and a cached
+//! The header stands apart from the bytes so that the bytes can be anybody's: with DPDK it stands in the private area of
+//! an mbuf and `data` points to the mbuf's buffer (`cell/outside.rs`), with AF_XDP into UMEM, and a cached
 //! object's bytes get a header whose release drops the object's pin. Handles are not `Send`: a cell belongs
 //! to one core, and crosses to another only by copy or by an explicit hand-over.
 
@@ -26,7 +26,7 @@ mod cell;
 mod meta;
 mod writer;
 
-pub use cell::{CellQueue, Packet, Pool, PoolStats, Slice};
+pub use cell::{CellQueue, HEADER_BYTES, Handle, Packet, Place, Pool, PoolStats, REFILL_MAX, Slice, Source};
 pub use meta::{L4, Meta, NO_VLAN, RxFlags};
 pub use writer::CellWriter;
 

@@ -66,7 +66,7 @@ counters! {
     RxPackets "rx.packets" Packets "Frames that reached a port, whatever became of them";
     RxBytes "rx.bytes" Bytes "Bytes of those frames";
     RxAccepted "rx.accepted" Packets "Received packets that their consumer took (TCP, ICMP, ARP, ND, UDP)";
-    RxForwarded "rx.forwarded" Packets "Received packets sent on without termination";
+    RxForwarded "rx.forwarded" Packets "Received packets sent on as they are: what the kernel sends by an exception path";
     RxPunted "rx.punted" Packets "Received packets handed to the kernel";
     RxHandedOver "rx.handed_over" Packets "Received packets given to another core by mail, which owns their connection";
     RxTakenOver "rx.taken_over" Packets "Packets taken from another core's mail; counted besides rx.packets";
@@ -122,6 +122,10 @@ counters! {
     DropTcpTimeWait "drop.tcp.time_wait" Packets "Segment of a connection in TIME-WAIT";
     DropTcpOverlap "drop.tcp.ooo_overlap" Packets "Out-of-order data that overlaps what is held";
 
+    DropPuntLink "drop.punt.link" Packets "Exception path: more multicast, broadcast, ARP and ND than the kernel is given in a second";
+    DropPuntTcp "drop.punt.tcp" Packets "Exception path: more TCP than the kernel is given in a second";
+    DropPuntOther "drop.punt.other" Packets "Exception path: more of other protocols than the kernel is given in a second";
+
     DropTxQueueFull "drop.tx.queue_full" Packets "Built, but the port's queue was full";
     DropTxPortError "drop.tx.port_error" Packets "Built, but the port refused it (link down, too long)";
     DropTxNeighbour "drop.tx.unresolved" Packets "Built, but the neighbour did not answer, or too many waited for it";
@@ -132,6 +136,8 @@ counters! {
     NdSolicits "nd.solicitations_sent" Events "Neighbour solicitations sent";
     NdAdverts "nd.advertisements_sent" Events "Neighbour advertisements sent";
     NeighboursFull "neighbour.table_full" Events "Neighbour entries recycled because the table was full";
+    NeighboursAsked "neighbour.kernel_asked" Events "Neighbours that the kernel was asked for, on ports that it shares";
+    NeighboursUnasked "neighbour.kernel_not_asked" Events "The same, not asked because too many questions waited";
     Neighbours "neighbour.entries" Gauge "Neighbour entries";
     IcmpEchoReplies "icmp.echo_replies" Events "Echo requests answered, v4 and v6";
     IcmpErrorsSent "icmp.errors_sent" Events "ICMP and ICMPv6 errors sent";
@@ -239,6 +245,8 @@ counters! {
     OriginDown "origin.down" Gauge "Origins that are down by their health checks";
     OriginEjections "origin.ejections" Events "Origins left out for a while because requests failed, by core";
 
+    SteerPredicted "steer.predicted" Events "Connections that a device with RSS brought to the core that we predicted";
+    SteerUnpredicted "steer.unpredicted" Events "Connections that it brought to another core: software steering has the work";
     MailSent "mail.sent" Events "Letters to other cores: frames of their connections, neighbours learned";
     MailReceived "mail.received" Events "Letters from other cores";
     MailFull "mail.full" Events "Letters not sent because the other core's mail had no room";

@@ -8,23 +8,25 @@
 //! | [`tap`] | a kernel TAP device | CAP_NET_ADMIN in its network namespace |
 //! | [`pcap`] | writes what another port carries; replays a file | nothing |
 //! | `host` | ordinary kernel sockets, bridged over a `mem` wire (root package) | nothing |
-//! | `dpdk` | a virtual device of DPDK's; physical ones are to come | cargo's feature `dpdk`; what the device needs |
+//! | `dpdk` | a NIC, or a virtual device of DPDK's | cargo's feature `dpdk`; what the device needs |
 //!
 //! AF_XDP comes with its issue; [`Port`] and the buffers are shaped for both.
 
+mod device_name;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
 pub mod link;
 pub mod mem;
 pub mod pcap;
 pub mod tap;
-mod vdev;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
-pub use self::vdev::VdevName;
+pub use self::device_name::{DeviceName, PciAddress, VdevName};
+use crate::rss::Rss;
 use crate::{Packet, Pool, Time};
 
 /// The most packets that one rx or tx burst carries.
@@ -53,6 +55,8 @@ pub struct LinkFacts {
     pub rx_checksum_offload: bool,
     /// The other side does not look at checksums, or fills them in.
     pub tx_checksum_offload: bool,
+    /// How the device spreads TCP over its queues, where that can be predicted.
+    pub rss: Option<Arc<Rss>>,
 }
 
 /// One queue of a device.

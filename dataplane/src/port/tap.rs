@@ -28,6 +28,9 @@ pub struct TapPort {
     facts: LinkFacts,
     stats: PortStats,
     number: u8,
+    /// How long it rests after it found nothing, and until when.
+    rest_ns: u64,
+    next_read: Time,
     /// A frame longer than a cell is still read whole, so that it can be counted.
     spill: Box<[u8]>,
     linear: Box<[u8]>,
@@ -92,10 +95,19 @@ impl TapPort {
             },
             rx_checksum_offload: false,
             tx_checksum_offload: false,
+            rss: None,
         };
         let frame = vec![0; 64 << 10].into_boxed_slice();
         let linear = vec![0; 64 << 10].into_boxed_slice();
-        Ok(TapPort { file, pool, facts, stats: PortStats::default(), number, spill: frame, linear })
+        let (stats, next_read) = (PortStats::default(), Time(0));
+        Ok(TapPort { file, pool, facts, stats, number, rest_ns: 0, next_read, spill: frame, linear })
+    }
+
+    /// The same, read at most once in `rest_ns` while there is nothing: for one beside a port that matters more, as each
+    /// look is a system call. A core that sleeps is woken at once all the same.
+    pub fn resting(mut self, rest_ns: u64) -> TapPort {
+        self.rest_ns = rest_ns;
+        self
     }
 
     fn read_into(fd: RawFd, p: &mut Packet, spill: &mut [u8]) -> isize {
@@ -135,6 +147,9 @@ fn explain(what: &str, e: &io::Error, mend: &str) -> io::Error {
 
 impl Port for TapPort {
     fn rx_burst(&mut self, out: &mut Burst, now: Time) -> usize {
+        if now < self.next_read {
+            return 0;
+        }
         let before = out.len();
         for _ in 0..out.remaining_capacity() {
             let Some(mut p) = self.pool.alloc() else {
@@ -158,6 +173,9 @@ impl Port for TapPort {
             m.arrival = now;
             m.port = self.number;
             out.push(p);
+        }
+        if out.len() == before {
+            self.next_read = now.plus_ns(self.rest_ns);
         }
         out.len() - before
     }
@@ -201,6 +219,10 @@ impl Port for TapPort {
 
     fn wait_fd(&self) -> Option<RawFd> {
         Some(self.file.as_raw_fd())
+    }
+
+    fn end_wait(&mut self) {
+        self.next_read = Time(0);
     }
 }
 

@@ -4,6 +4,7 @@
 //! everything.
 
 mod cache;
+mod eal;
 mod headers;
 mod listeners;
 mod node;
@@ -43,7 +44,7 @@ pub fn config(
     folder: &Path,
 ) -> Option<Config> {
     let top = Table::top(context, entries);
-    let node = node::node(&top.table("node"), machine);
+    let (node, eal_args_at) = node::node(&top.table("node"), machine);
     let log = node::log(&top.table("log"));
     let cache_at = cache::memory(&top.table("cache"));
     let mut reader = Reader {
@@ -85,7 +86,7 @@ pub fn config(
         }
     }
     top.finish();
-    reader.between_ports(&node);
+    reader.between_ports(eal_args_at.as_ref());
     reader.between_listeners();
     reader.between_sites();
     let cache = reader.cache(&cache_at, &node);

@@ -3,18 +3,21 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{HOUR, SECOND, log_target, text, texts, time};
+use hugepages::PagePolicy;
+
+use super::{HOUR, SECOND, eal, log_target, text, texts, time};
 use crate::config::machine::Machine;
 use crate::config::model::*;
 use crate::config::names;
-use crate::config::reader::Table;
+use crate::config::reader::{Place, Table};
 use crate::config::units::show_size;
 use crate::config::{CONNECTIONS_MAX, CORE_MEMORY_BYTES_MIN, HEAD_BYTES, MEMORY_BYTES_MIN};
 
 /// Name servers that are asked in turn.
 const SERVERS_MAX: usize = 8;
 
-pub(super) fn node(table: &Table<'_, '_>, machine: &Machine) -> Node {
+/// Also gives the place of `eal_args`.
+pub(super) fn node(table: &Table<'_, '_>, machine: &Machine) -> (Node, Option<Place>) {
     let name =
         table.get("name").and_then(|v| text(&v, names::label)).unwrap_or_else(|| "default".to_string());
     let mut cores: Vec<u16> = Vec::new();
@@ -45,14 +48,22 @@ pub(super) fn node(table: &Table<'_, '_>, machine: &Machine) -> Node {
         }
         Some(bytes)
     });
+    let choices =
+        [("best", PagePolicy::Best), ("huge", PagePolicy::HugeOnly), ("normal", PagePolicy::NormalOnly)];
+    let pages = table.get("pages").and_then(|v| v.choice(&choices));
+    let eal_args_value = table.get("eal_args");
+    let eal_args = eal_args_value.as_ref().map(eal::arguments).unwrap_or_default();
     let drain = table.get("drain").and_then(|v| v.duration(Duration::ZERO..=24 * HOUR));
     table.finish();
-    Node {
+    let node = Node {
         name,
         cores,
+        pages: pages.unwrap_or_default(),
+        eal_args,
         memory_bytes: memory.unwrap_or_else(|| machine.memory_default_bytes()),
         drain: drain.unwrap_or(30 * SECOND),
-    }
+    };
+    (node, eal_args_value.map(|v| v.place))
 }
 
 pub(super) fn timeouts(table: &Table<'_, '_>) -> Timeouts {

@@ -17,6 +17,7 @@ pub(super) struct PortAt {
     pub device: Place,
     pub addresses: Vec<At<Cidr>>,
     pub pcap: Option<Place>,
+    pub host_if: Option<Place>,
 }
 
 impl Reader<'_, '_> {
@@ -36,6 +37,8 @@ impl Reader<'_, '_> {
         let mac = mac_value.as_ref().and_then(|v| text(v, names::mac));
         let pcap_value = table.get("pcap");
         let pcap = pcap_value.as_ref().and_then(path);
+        let host_if_value = table.get("host_if");
+        let host_if = host_if_value.as_ref().and_then(|v| text(v, names::interface));
         table.later("members", "remove it: one device per port");
         table.later("bond", "remove it: one device per port");
         table.later("origin_source", "remove it: the addresses of the port are used");
@@ -45,6 +48,10 @@ impl Reader<'_, '_> {
             for value in [&device_value, &vlan_value, &mac_value].into_iter().flatten() {
                 let key = value.place.key.rsplit('.').next().unwrap_or_default();
                 value.error(format!("\"{key}\" means nothing for kind = \"host\""), "remove it");
+            }
+            if let Some(value) = &host_if_value {
+                let cause = "\"host_if\" means nothing for kind = \"host\": its sockets are the kernel's";
+                value.error(cause, "remove it");
             }
             if let Some(gateway) = table.get("gateway") {
                 let mend = "remove it: the kernel's routes are used";
@@ -74,11 +81,13 @@ impl Reader<'_, '_> {
                 mtu,
                 mac,
                 pcap,
+                host_if,
             },
             name: place(&name_value),
             device: if device_value.is_some() { place(&device_value) } else { place(&kind_value) },
             addresses,
             pcap: pcap_value.map(|v| v.place),
+            host_if: host_if_value.map(|v| v.place),
         });
     }
 
@@ -87,7 +96,7 @@ impl Reader<'_, '_> {
         let (word, mend) = match kind {
             Kind::Host => return None,
             Kind::Tap => ("tap", "name the interface, as in device = \"tap0\""),
-            Kind::Dpdk => ("dpdk", "name it, as in device = \"net_af_packet0,iface=eth1\""),
+            Kind::Dpdk => ("dpdk", "name it, as in device = \"0000:3b:00.0\""),
         };
         let Some(value) = value else {
             let cause = format!("[[port]] of kind \"{word}\" has no \"device\"");
@@ -146,12 +155,26 @@ impl Reader<'_, '_> {
         gateways.into_iter().map(|g| g.value).collect()
     }
 
-    pub(super) fn between_ports(&self, node: &Node) {
+    /// The exception interface of port `i` is no port's device, and no other's exception interface.
+    fn host_if_is_free(&self, i: usize) {
+        let at = &self.ports[i];
+        let (Some(name), Some(place)) = (&at.port.host_if, &at.host_if) else { return };
+        let is_device = |p: &&PortAt| matches!(&p.port.kind, PortKind::Tap { device } if device == name);
+        let device = self.ports.iter().find(is_device).map(|p| &p.device);
+        let before = || self.ports[..i].iter().find(|p| p.port.host_if.as_ref() == Some(name));
+        if let Some(other) = device.or_else(|| before().and_then(|p| p.host_if.as_ref())) {
+            let cause =
+                format!("the interface {} is taken by line {}", quote(name), other.line(self.context));
+            self.context.report(place, cause, "give the exception path an interface of its own");
+        }
+    }
+
+    pub(super) fn between_ports(&self, eal_args_at: Option<&Place>) {
         let context = self.context;
         let of_dpdk = self.ports.iter().find(|p| matches!(p.port.kind, PortKind::Dpdk { .. }));
-        if let (Some(at), true) = (of_dpdk, node.cores.len() > 1) {
-            let cause = "a port of kind \"dpdk\" for several cores is not yet in this version";
-            context.report(&at.device, cause, "list one core in \"cores\", or use kind = \"tap\"");
+        if let (None, Some(at)) = (of_dpdk, eal_args_at) {
+            let cause = "\"eal_args\" means nothing without a port of kind \"dpdk\"";
+            context.report(at, cause, "remove it");
         }
         let mut addresses: HashMap<IpAddr, &Place> = HashMap::new();
         for (i, at) in self.ports.iter().enumerate() {
@@ -176,6 +199,7 @@ impl Reader<'_, '_> {
                 };
                 context.report(&at.device, cause, mend);
             }
+            self.host_if_is_free(i);
             for address in &at.addresses {
                 match addresses.get(&address.value.address) {
                     None => {
@@ -207,7 +231,7 @@ enum Kind {
 /// What was left out of this build needs other words than what is not built yet.
 const NO_DPDK: (&str, &str) = (
     "this millrace was built without DPDK",
-    "build it with `--features dpdk` (needs libdpdk-dev and libclang-dev), or use kind = \"tap\"",
+    "build it without `--no-default-features` (needs libdpdk-dev and libclang-dev), or use kind = \"tap\"",
 );
 
 fn port_kind(value: &Value<'_, '_>) -> Option<Kind> {

@@ -1,5 +1,7 @@
 //! What a site or route says of its origins: who they are, how they are chosen, and when one is left out.
 
+use std::net::IpAddr;
+
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -85,11 +87,16 @@ impl Reader<'_, '_> {
             self.context.report(&at.place, cause, "write the address of the server behind it");
             return;
         }
+        let of_family = |a: &IpAddr| a.is_ipv4() == ip.is_ipv4();
+        // Where the kernel shares the port, its routes count, and they may come later.
+        let kernel_may =
+            |p: &PortAt| p.port.host_if.is_some() && p.addresses.iter().any(|a| of_family(&a.value.address));
         let reaches = |p: &PortAt| {
             p.port.kind == PortKind::Host
                 || (!ip.is_loopback()
                     && (p.addresses.iter().any(|a| a.value.contains(ip))
-                        || p.port.gateways.iter().any(|g| g.is_ipv4() == ip.is_ipv4())))
+                        || p.port.gateways.iter().any(of_family)
+                        || kernel_may(p)))
         };
         if !self.whole || self.ports.is_empty() || self.ports.iter().any(reaches) {
             return;

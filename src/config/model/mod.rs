@@ -8,6 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hugepages::PagePolicy;
+
 mod cache;
 mod site;
 mod upstream;
@@ -50,6 +52,10 @@ pub struct Node {
     pub cores: Vec<u16>,
     /// For cache and pools together.
     pub memory_bytes: u64,
+    /// What that memory is made of.
+    pub pages: PagePolicy,
+    /// Arguments of DPDK's environment beyond our own. Only where there is a port of kind `dpdk`.
+    pub eal_args: Vec<String>,
     /// How long a stopping node serves the connections that it has.
     pub drain: Duration,
 }
@@ -73,6 +79,8 @@ pub struct Port {
     pub mac: Option<[u8; 6]>,
     /// Every frame of the port is also written to this pcap file.
     pub pcap: Option<PathBuf>,
+    /// The TAP interface by which the kernel has the port's addresses too. Not for `host`.
+    pub host_if: Option<String>,
 }
 
 /// What carries a port's packets.
@@ -83,9 +91,9 @@ pub enum PortKind {
         /// Interface name, at most 15 bytes.
         device: String,
     },
-    /// A virtual device of DPDK's. Only where cargo's feature `dpdk` is on, and on one core.
+    /// A device of DPDK's. Only where cargo's feature `dpdk` is on.
     Dpdk {
-        /// Name and arguments, as [`dataplane::port::VdevName`] takes them apart.
+        /// As [`dataplane::port::DeviceName`] takes it apart; PCI addresses are in the form that the kernel writes.
         device: String,
     },
     /// No device: ordinary kernel sockets, bridged in the process.

@@ -8,7 +8,7 @@ mod origin;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use dataplane::port::VdevName;
+use dataplane::port::DeviceName;
 
 use super::model::{Cidr, HostPattern};
 use super::report::quote;
@@ -242,17 +242,21 @@ pub fn interface(text: &str) -> Result<String, Wrong> {
     Ok(text.to_string())
 }
 
-/// A device of DPDK's: today a virtual one.
+/// A device of DPDK's: a NIC or a virtual one.
 pub fn dpdk_device(text: &str) -> Result<String, Wrong> {
-    if VdevName::parse(text).is_some() {
-        return Ok(text.to_string());
+    match DeviceName::parse(text) {
+        Some(DeviceName::Pci { address, args: "" }) => return Ok(address.to_string()),
+        Some(DeviceName::Pci { address, args }) => return Ok(format!("{address},{args}")),
+        Some(DeviceName::Virtual(_) | DeviceName::Interface(_)) => return Ok(text.to_string()),
+        None => {}
     }
-    let is_pci = text.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'));
-    if is_pci && text.contains(':') {
-        let mend = "use a virtual device on its interface, as in \"net_af_packet0,iface=eth1\"";
-        return wrong(format!("the PCI device {} is not yet in this version", quote(text)), mend);
+    let device = text.split(',').next().unwrap_or_default();
+    if device.contains(':') && device.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.')) {
+        let mend = "write domain, bus, device and function, as in \"0000:3b:00.0\"; `lspci -D` lists them";
+        return wrong(format!("{} is not a PCI address", quote(text)), mend);
     }
-    let mend = "write a driver with a number, and its arguments, as in \"net_af_packet0,iface=eth1\"";
+    let mend = "write a NIC's PCI address, as in \"0000:3b:00.0\", its interface, or a driver with a number, and \
+                its arguments, as in \"net_af_packet0,iface=eth1\"";
     wrong(format!("{} is not a device of DPDK's", quote(text)), mend)
 }
 

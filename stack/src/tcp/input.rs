@@ -7,7 +7,7 @@ use super::output::Reply;
 use super::segment::{Segment, SynOptions, bits, ports};
 use super::tcb::{CloseReason, Events, Flags, FlowId, State};
 use super::time_wait::Waiting;
-use super::{Seq, Tcp};
+use super::{PortRole, Seq, Tcp};
 use crate::addr::Tuple;
 use crate::icmp::TcpError;
 use crate::net::Net;
@@ -27,11 +27,35 @@ const DUP_ACKS: u8 = 3;
 /// `Ok`: the segment's consumer took it. `Err`: the reason that it was dropped.
 type Verdict = Result<(), Ctr>;
 
+/// Hashes and tuples of a burst.
+type Keys = ArrayVec<(u64, Tuple), { dataplane::BURST_MAX }>;
+
 impl Tcp {
     /// Takes the TCP packets of a burst, all parsed. Four steps over the burst, so that the cache misses of
     /// one segment overlap with those of the next.
     pub fn input(&mut self, net: &mut Net, burst: &mut dataplane::Burst, tx: &mut [TxQueue], now: Time) {
-        let mut keys: ArrayVec<(u64, Tuple), { dataplane::BURST_MAX }> = ArrayVec::new();
+        let mut keys = Keys::new();
+        self.ask_for(burst, &mut keys);
+        for (p, (hash, tuple)) in burst.drain(..).zip(keys) {
+            let c = match self.segment(net, p, tuple, hash, tx, now) {
+                Ok(()) => Ctr::RxAccepted,
+                Err(reason) => reason,
+            };
+            self.counters.inc(c);
+        }
+    }
+
+    /// How many of a burst's packets, all parsed, have a connection here. What [`Tcp::input`] does first, and nothing of
+    /// what it does with them: for measurements.
+    pub fn demux(&self, burst: &dataplane::Burst) -> usize {
+        let mut keys = Keys::new();
+        self.ask_for(burst, &mut keys);
+        keys.iter().filter(|(hash, tuple)| self.table.find(*hash, tuple).is_some()).count()
+    }
+
+    /// Hashes of a burst's tuples; what their segments will touch is on its way into the CPU's caches.
+    #[inline(always)]
+    fn ask_for(&self, burst: &dataplane::Burst, keys: &mut Keys) {
         for p in burst.iter() {
             debug_assert_eq!(p.meta().l4_kind, L4::Tcp);
             let tuple = tuple_of(p);
@@ -59,13 +83,6 @@ impl Tcp {
                 }
             }
         }
-        for (p, (hash, tuple)) in burst.drain(..).zip(keys) {
-            let c = match self.segment(net, p, tuple, hash, tx, now) {
-                Ok(()) => Ctr::RxAccepted,
-                Err(reason) => reason,
-            };
-            self.counters.inc(c);
-        }
     }
 
     fn segment(
@@ -79,7 +96,10 @@ impl Tcp {
     ) -> Verdict {
         let seg = Segment::read(&p);
         let Some(id) = self.table.find(hash, &tuple) else {
-            return self.no_flow(net, &p, &seg, tuple, hash, tx, now);
+            return match self.no_flow(net, &p, &seg, tuple, hash, tx, now) {
+                Err(Ctr::RxPunted) => Err(net.punt(p, tx, now)),
+                verdict => verdict,
+            };
         };
         self.counters.inc(Ctr::TcpSegmentsIn);
         let t = &mut self.table.flows[id];
@@ -105,7 +125,7 @@ impl Tcp {
         verdict
     }
 
-    // ── No connection: TIME-WAIT, LISTEN, CLOSED ────────────────────────────────────────────────────
+    // ── No connection: TIME-WAIT, LISTEN, CLOSED. `RxPunted`: the kernel's, and still to be handed to it ────────────────────────────────────────────────────
 
     #[inline(never)] // Out of the way of segments that have a connection.
     #[allow(clippy::too_many_arguments)] // One segment, parsed in steps.
@@ -136,8 +156,14 @@ impl Tcp {
             self.counters.inc(Ctr::TcpTimeWaitReused);
         }
         let opens = seg.has(bits::SYN) && !seg.has(bits::ACK);
-        if !opens && let Some(c) = net.hand_over(p, tuple.local_port, self.is_listening(tuple.local_port)) {
+        let listener = self.listener_for(&tuple.local, tuple.local_port);
+        let role = self.role_of(listener, tuple.local_port);
+        if !opens && let Some(c) = net.hand_over(p, &tuple, role) {
             return Err(c);
+        }
+        // What is nobody's here is the kernel's, where it shares the port; what answers there are it gives.
+        if role != PortRole::Listeners && net.is_shared(p.meta().port) {
+            return Err(Ctr::RxPunted);
         }
         if seg.has(bits::RST) {
             return Err(Ctr::DropTcpReset);
@@ -146,7 +172,7 @@ impl Tcp {
             self.reply(net, p, Reply::Reset, tx, now);
             return Err(Ctr::DropTcpNoFlow);
         }
-        let Some(listener) = self.listener_for(&tuple.local, tuple.local_port) else {
+        let Some(listener) = listener else {
             self.reply(net, p, Reply::Reset, tx, now);
             return Err(Ctr::DropTcpNoListener);
         };
@@ -163,6 +189,7 @@ impl Tcp {
         }
         let port = p.meta().port;
         let Some(id) = self.new_flow(tuple, hash, port, net) else { return Err(Ctr::DropTcpFlowsFull) };
+        net.watch_prediction(p, &tuple);
         let mac = source_mac(p);
         self.half_open += 1;
         let scale = self.config.window_scale;

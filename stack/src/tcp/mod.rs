@@ -34,6 +34,7 @@ mod wheel;
 use std::net::SocketAddr;
 
 use arrayvec::ArrayVec;
+use dataplane::rss::Rss;
 use dataplane::{Counters, Ctr, Pool, Slice, Time};
 use hugepages::{Arena, Footprint, Limits, Slab};
 
@@ -43,7 +44,7 @@ pub use tcb::{CloseReason, Events, FlowId, State, Tcb};
 
 use crate::addr::{Addr, Tuple};
 use crate::net::Net;
-use crate::steer::OWN_PORTS_FIRST;
+use crate::steer::{back, to_port};
 use table::Table;
 use tcb::{Flags, RecordId, SendRecord};
 use time_wait::TimeWait;
@@ -91,6 +92,32 @@ struct Listener {
     open: bool,
 }
 
+/// The ports that we connect from, both included; they are shared out over the cores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnPorts {
+    /// The first.
+    pub first: u16,
+    /// The last.
+    pub last: u16,
+}
+
+impl Default for OwnPorts {
+    fn default() -> OwnPorts {
+        OwnPorts { first: 32_768, last: u16::MAX }
+    }
+}
+
+/// Whose a port of one of our addresses is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PortRole {
+    /// Connections to it are taken.
+    Listeners,
+    /// We connect from it, on one of the cores.
+    Own,
+    /// Neither.
+    Nobodys,
+}
+
 /// Why a connection could not be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectError {
@@ -118,6 +145,7 @@ pub struct Tcp {
     ready: List,
     output: List,
     next_port: u32,
+    own_ports: OwnPorts,
     /// This core's number, and how many share the ports that we connect from.
     share: (u32, u32),
     challenge_second: u64,
@@ -183,6 +211,7 @@ impl Tcp {
             ready: List::default(),
             output: List::default(),
             next_port: 0,
+            own_ports: OwnPorts::default(),
             share: (0, 1),
             challenge_second: 0,
             challenges: 0,
@@ -214,7 +243,7 @@ impl Tcp {
     pub fn connect(&mut self, net: &Net, remote: SocketAddr, now: Time) -> Result<FlowId, ConnectError> {
         let dst = Addr::from(remote.ip());
         let (port, src) = net.route(&dst).ok_or(ConnectError::NoRoute)?;
-        let (tuple, hash) = self.pick_port(src, dst, remote.port()).ok_or(ConnectError::NoPort)?;
+        let (tuple, hash) = self.pick_port(net, port, src, dst, remote.port()).ok_or(ConnectError::NoPort)?;
         let id = self.new_flow(tuple, hash, port, net).ok_or(ConnectError::NoFlow)?;
         let iss = self.isn(hash, now);
         let t = &mut self.table.flows[id];
@@ -230,15 +259,32 @@ impl Tcp {
         Ok(id)
     }
 
-    /// Makes this the engine of one core of several: it connects from the ports that are `core` modulo `cores`.
+    /// Makes this the engine of one core of several: it connects from the ports that are its own, which are those with
+    /// `core` modulo `cores`, or those that its device's RSS brings back to this core.
     pub fn share_ports(&mut self, core: u32, cores: u32) {
         debug_assert!(core < cores);
         self.share = (core, cores);
     }
 
-    /// Whether a listener has this port, of whatever address.
-    pub(crate) fn is_listening(&self, port: u16) -> bool {
-        self.listeners.iter().any(|l| l.port == port)
+    /// Connects from these ports, of which there must be many for each core. Before any connection.
+    pub fn connect_from(&mut self, ports: OwnPorts) {
+        debug_assert!(ports.first < ports.last);
+        self.own_ports = ports;
+    }
+
+    /// Whose `port` of our address `addr` is.
+    pub(crate) fn role(&self, addr: &Addr, port: u16) -> PortRole {
+        self.role_of(self.listener_for(addr, port), port)
+    }
+
+    fn role_of(&self, listener: Option<u16>, port: u16) -> PortRole {
+        if listener.is_some() {
+            PortRole::Listeners
+        } else if (self.own_ports.first..=self.own_ports.last).contains(&port) {
+            PortRole::Own
+        } else {
+            PortRole::Nobodys
+        }
     }
 
     /// The pool that received frames come from.
@@ -248,11 +294,23 @@ impl Tcp {
 
     /// Ephemeral port by RFC 6056 algorithm 3: a keyed offset per destination, and a counter; of those ports that are
     /// this core's.
-    fn pick_port(&mut self, local: Addr, remote: Addr, remote_port: u16) -> Option<(Tuple, u64)> {
+    fn pick_port(
+        &mut self,
+        net: &Net,
+        port: u8,
+        local: Addr,
+        remote: Addr,
+        remote_port: u16,
+    ) -> Option<(Tuple, u64)> {
         const TRIES: u32 = 512;
         let (core, cores) = self.share;
-        let first = OWN_PORTS_FIRST.next_multiple_of(cores) + core;
-        let count = (65_536 - first).div_ceil(cores);
+        if let (Some(rss), true) = (net.ifaces[usize::from(port)].rss.as_deref(), cores > 1) {
+            return self.pick_predicted_port(rss, Tuple { local, remote, local_port: 0, remote_port });
+        }
+        let OwnPorts { first, last } = self.own_ports;
+        // The first that is `core` modulo `cores`.
+        let first = u32::from(first) + (core + cores - u32::from(first) % cores) % cores;
+        let count = (u32::from(last) + 1 - first).div_ceil(cores);
         let mut tuple = Tuple { local, remote, local_port: 0, remote_port };
         let offset = (self.table.hash(&tuple) ^ self.config.keys[3]) as u32 % count;
         for _ in 0..TRIES {
@@ -261,6 +319,34 @@ impl Tcp {
             let hash = self.table.hash(&tuple);
             if self.table.find(hash, &tuple).is_none() && self.time_wait.find(hash).is_none() {
                 return Some((tuple, hash));
+            }
+        }
+        None
+    }
+
+    /// The same, of the ports whose answers the device brings to this core: one in as many as there are cores.
+    fn pick_predicted_port(&mut self, rss: &Rss, mut tuple: Tuple) -> Option<(Tuple, u64)> {
+        const FREE_TRIES: u32 = 512;
+        let (core, cores) = self.share;
+        let OwnPorts { first, last } = self.own_ports;
+        let (first, count) = (u32::from(first), u32::from(last - first) + 1);
+        let offset = (self.table.hash(&tuple) ^ self.config.keys[3]) as u32 % count;
+        let back = back(&tuple, rss);
+        let mut tries = 0;
+        for _ in 0..count {
+            self.next_port = self.next_port.wrapping_add(1);
+            tuple.local_port = (first + offset.wrapping_add(self.next_port) % count) as u16;
+            // Two loads for each port that is not ours.
+            if u32::from(rss.queue(back ^ to_port(&tuple, rss))) % cores != core {
+                continue;
+            }
+            let hash = self.table.hash(&tuple);
+            if self.table.find(hash, &tuple).is_none() && self.time_wait.find(hash).is_none() {
+                return Some((tuple, hash));
+            }
+            tries += 1;
+            if tries == FREE_TRIES {
+                break;
             }
         }
         None

@@ -2,10 +2,11 @@
 //! one thread, in virtual time.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use dataplane::mail::Post;
 use dataplane::port::mem::{WireEnd, wire};
+use dataplane::rss::{Rss, even_table};
 use dataplane::{Bells, Ctr, Time};
 use smoltcp::wire::{Icmpv4Packet, IpProtocol};
 use stack::{CloseReason, Steering};
@@ -159,6 +160,69 @@ fn connections_that_we_open_are_steered_to_their_core() {
         assert_eq!((node.count(Ctr::DropTcpNoFlow), node.count(Ctr::TcpResetsSent)), (0, 0));
         assert_eq!(node.peer.get(Ctr::TcpResetsReceived), 0);
     }
+}
+
+/// What a NIC has for three queues: a key, and a table that was written evenly.
+fn rss() -> &'static Arc<Rss> {
+    static RSS: OnceLock<Arc<Rss>> = OnceLock::new();
+    RSS.get_or_init(|| {
+        let key = std::array::from_fn(|i| (i as u8).wrapping_mul(83) ^ 0xa6);
+        Arc::new(Rss::new(&key, &even_table(128, 3)).unwrap())
+    })
+}
+
+/// The queue that such a NIC gives a frame to: what is not TCP comes to the first.
+fn by_rss(frame: &[u8]) -> usize {
+    let ports = |at: usize| {
+        let port = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+        (port(at), port(at + 2))
+    };
+    let (src, dst, (src_port, dst_port)) = match (&frame[12..14], frame[23], frame[20]) {
+        ([8, 0], 6, _) => (&frame[26..30], &frame[30..34], ports(34)),
+        ([0x86, 0xdd], _, 6) => (&frame[22..38], &frame[38..54], ports(54)),
+        _ => return 0,
+    };
+    rss().queue(rss().hash(src, dst, src_port, dst_port)).into()
+}
+
+/// Connections both ways over both families, on a node of three cores that all predict this device.
+fn over_a_device_with_rss(device: Device) -> Node {
+    let mut node = Node::new(3, LETTERS, device);
+    let (ours, theirs) = Plan::both(3, 20_000, 20_000);
+    for c in &mut node.cores {
+        c.stack().net.ifaces[0].rss = Some(Arc::clone(rss()));
+        c.listen(80, ours.clone().ending(Finish::AfterPeer));
+    }
+    node.peer.listen(90, theirs.clone().ending(Finish::AfterPeer));
+    for i in 0..24 {
+        let now = node.now;
+        let (to, from) =
+            if i % 2 == 0 { ("[fd00::2]:90", "[fd00::1]:80") } else { ("10.0.0.2:90", "10.0.0.1:80") };
+        node.cores[i % 3].connect(to.parse().unwrap(), ours.clone(), now).unwrap();
+        let id = node.cores[i % 3].tcp().flows().last().unwrap();
+        let tuple = node.cores[i % 3].tcp().tuple(id);
+        assert_eq!(stack::steer::owner(tuple, Some(rss()), 3), i % 3);
+        node.peer.connect(from.parse().unwrap(), theirs.clone(), now).unwrap();
+    }
+    node.finish();
+    assert_eq!(node.count(Ctr::TcpPassiveOpens), 24);
+    assert_eq!((node.count(Ctr::DropTcpNoFlow), node.count(Ctr::TcpResetsSent)), (0, 0));
+    assert!(node.cores.iter().all(|c| c.get(Ctr::TcpPassiveOpens) > 2));
+    node
+}
+
+#[test]
+fn no_packet_crosses_cores_where_the_device_does_as_predicted() {
+    let node = over_a_device_with_rss(|_, f| by_rss(f));
+    assert_eq!(node.count(Ctr::RxHandedOver), 0);
+    assert_eq!((node.count(Ctr::SteerPredicted), node.count(Ctr::SteerUnpredicted)), (24, 0));
+}
+
+#[test]
+fn a_device_that_does_not_do_as_predicted_is_noticed_and_steered_in_software() {
+    let node = over_a_device_with_rss(|_, f| (by_rss(f) + 1) % 3);
+    assert!(node.count(Ctr::RxHandedOver) > 20);
+    assert_eq!((node.count(Ctr::SteerPredicted), node.count(Ctr::SteerUnpredicted)), (0, 24));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use dataplane::buf::CellWriter;
 use dataplane::core_loop::{Core, Pipeline};
 use dataplane::counters::{Segment, Snapshot};
 use dataplane::port::mem::{MemPort, WireEnd};
-use dataplane::{Burst, Counters, Ctr, Pool, Time, TxQueue};
+use dataplane::{Burst, Counters, Ctr, Pool, Port, Time, TxQueue};
 use hugepages::{Arena, Limits, PagePolicy};
 use stack::neigh::Neighbours;
 use stack::{ConnectError, Events, FlowId, Iface, Net, Stack, Tcp, TcpConfig, Udp};
@@ -95,6 +95,15 @@ pub struct OwnHost {
 
 impl OwnHost {
     pub fn new(setup: &Setup, end: WireEnd) -> OwnHost {
+        OwnHost::on(setup, end, None)
+    }
+
+    /// A host whose addresses a kernel has too, which is at the other end of `kernel`.
+    pub fn shared(setup: &Setup, end: WireEnd, kernel: WireEnd) -> OwnHost {
+        OwnHost::on(setup, end, Some(kernel))
+    }
+
+    fn on(setup: &Setup, end: WireEnd, kernel: Option<WireEnd>) -> OwnHost {
         let l = &setup.limits;
         let pool = |name, cells, bytes| Pool::reserve(name, cells, bytes, PagePolicy::NormalOnly).unwrap();
         let (rx, headers) = (pool("rx", l.rx_cells, 2048), pool("headers", l.header_cells, 256));
@@ -110,8 +119,11 @@ impl OwnHost {
         }
         iface.peer_mac = setup.peer_mac;
         iface.vlan = setup.vlan.unwrap_or(iface.vlan);
-        let net =
+        let mut net =
             Net::new(vec![iface], Neighbours::new(l.neighbours as usize), headers.clone(), counters.clone());
+        if kernel.is_some() {
+            assert_eq!(net.share(0), Some(1));
+        }
         let mut arena = Arena::reserve(Tcp::cost(l), PagePolicy::NormalOnly).unwrap();
         let config = TcpConfig::new(setup.keys, l);
         let tcp = Tcp::new(l, &mut arena, config, rx.clone(), counters.clone()).unwrap();
@@ -126,8 +138,12 @@ impl OwnHost {
             wake: Time::NEVER,
             budget: 128 << 10,
         };
-        let port = MemPort::new(end, rx.clone(), setup.mac, setup.mtu, 0);
-        let core = Core::new(vec![Box::new(port)], app, counters, setup.tx_bound);
+        let port = |end, number| -> Box<dyn Port> {
+            Box::new(MemPort::new(end, rx.clone(), setup.mac, setup.mtu, number))
+        };
+        let mut ports = vec![port(end, 0)];
+        ports.extend(kernel.map(|end| port(end, 1)));
+        let core = Core::new(ports, app, counters, setup.tx_bound);
         OwnHost { core, segment, rx, headers, payload }
     }
 

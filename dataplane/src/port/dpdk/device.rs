@@ -1,175 +1,273 @@
-//! A device of DPDK's and its mbufs, behind an interface that cannot be misused: frames are looked at while they are
-//! there, and written into room that is there.
-//!
-//! What the `unsafe` here rests on:
-//!
-//! 1. A `Device` is made on its core's thread and stays there (it is not `Send`): one thread polls its queues.
-//! 2. An mbuf is with exactly one of: the mempool, the driver, `spare`, `staged`, or the burst that is looked at. What
-//!    leaves one is given to another in the same breath.
-//! 3. The mempool outlives them all: it is freed when it has every mbuf back, and else never.
-#![allow(unsafe_code)]
+//! A device of DPDK's: made, set up with a queue each way for each core, started, asked, stopped and removed. What it
+//! carries goes by `rx.rs` and `tx.rs`.
+#![allow(unsafe_code)] // Calls of libdpdk; each says what it rests on.
 
-use std::ffi::{CStr, CString, c_int, c_void};
+use std::ffi::{CStr, CString, c_int};
 use std::ptr::NonNull;
 
-use arrayvec::ArrayVec;
 use dpdk_sys as sys;
 
-use super::eal::{Eal, last_error, text};
-use crate::port::{BURST_MAX, Mac};
+use super::eal::{Bus, Eal, text};
+use super::rss::{self, GROUP, HASHED, KEY_BYTES_MAX, Offered, Plan, TABLE_MAX};
+use super::rx::{HASH, L3_MASK, L4_MASK};
+use crate::port::Mac;
+use crate::rss::Rss;
 
-/// Mbufs of a device: both rings full, a burst each way, and what the mempool's cache holds back. A power of 2 less
-/// one, which is what a mempool's ring has room for.
-pub(super) const MBUFS: u32 = 4095;
+/// What is asked for; a driver may have less.
 const RING_SLOTS: u16 = 1024;
-const CACHE: u32 = 256;
 /// Any NUMA node.
 const SOCKET_ANY: c_int = -1;
+// The bindings give each the smallest type that holds it.
+/// What a device may verify, and does where it can.
+const RX_CHECKSUMS: u64 = (sys::RTE_ETH_RX_OFFLOAD_IPV4_CKSUM
+    | sys::RTE_ETH_RX_OFFLOAD_UDP_CKSUM
+    | sys::RTE_ETH_RX_OFFLOAD_TCP_CKSUM) as u64;
+const RX_HASH: u64 = sys::RTE_ETH_RX_OFFLOAD_RSS_HASH as u64;
+const TX_CHAINS: u64 = sys::RTE_ETH_TX_OFFLOAD_MULTI_SEGS as u64;
 
-type Mbuf = NonNull<sys::rte_mbuf>;
-
-/// One device with a queue each way.
+/// One device with a queue each way for each core.
 pub(super) struct Device {
     eal: Eal,
+    bus: Bus,
     name: CString,
     port: u16,
-    mempool: NonNull<sys::rte_mempool>,
-    /// Empty mbufs for frames to come.
-    spare: ArrayVec<Mbuf, BURST_MAX>,
-    /// Written, not yet sent.
-    staged: ArrayVec<Mbuf, BURST_MAX>,
+    abilities: Abilities,
+    rx_slots: u16,
+    tx_slots: u16,
+    /// How it is to spread frames over its queues.
+    rss: Option<Plan>,
     started: bool,
     promiscuous: bool,
     open: bool,
 }
 
-/// What became of a frame that was to be staged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Staged {
-    /// It is among those that [`Device::send`] sends.
-    Done,
-    /// No mbuf is free now.
-    NoBuffer,
-    /// It does not fit an mbuf.
-    TooLong,
+/// What a device can do, of what we have a use for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Abilities {
+    /// The driver's name.
+    pub(super) driver: String,
+    rx_offloads: u64,
+    tx_offloads: u64,
+    /// Queues each way.
+    queues_max: u16,
+    spreads: Offered,
 }
 
-/// A received frame, while it is looked at.
-pub(super) struct Frame<'a>(&'a sys::rte_mbuf);
-
-impl Frame<'_> {
-    /// Bytes of the frame, as the device gave it.
-    pub(super) fn len(&self) -> usize {
-        self.0.pkt_len as usize
+impl Abilities {
+    /// It takes frames of several segments, wherever those lie.
+    pub(super) fn chains(&self) -> bool {
+        self.tx_offloads & TX_CHAINS != 0
     }
 
-    /// Calls `take` with each part in order, until one gives `false` or says more than its buffer holds (a driver's
-    /// mistake). Gives whether all were taken.
-    pub(super) fn parts(&self, mut take: impl FnMut(&[u8]) -> bool) -> bool {
-        let mut part = self.0;
-        loop {
-            if usize::from(part.data_off) + usize::from(part.data_len) > usize::from(part.buf_len) {
-                return false;
-            }
-            // SAFETY: rule 2: the burst that is looked at has the mbuf, nobody writes to it; within its buffer (above).
-            let bytes = unsafe {
-                let at = part.buf_addr.cast::<u8>().add(part.data_off.into());
-                std::slice::from_raw_parts(at, part.data_len.into())
-            };
-            if !take(bytes) {
-                return false;
-            }
-            // SAFETY: a link in a chain is null or an mbuf that came with the first.
-            match unsafe { part.next.as_ref() } {
-                Some(next) => part = next,
-                None => return true,
-            }
+    /// It verifies all checksums of what it receives.
+    pub(super) fn rx_checksums(&self) -> bool {
+        self.rx_offloads & RX_CHECKSUMS == RX_CHECKSUMS
+    }
+
+    /// Marks of received frames that mean something.
+    pub(super) fn rx_marks(&self) -> u64 {
+        let mut marks = 0;
+        if self.rx_checksums() {
+            marks |= L3_MASK | L4_MASK;
         }
+        if self.rx_offloads & RX_HASH != 0 {
+            marks |= HASH;
+        }
+        marks
     }
 }
 
-/// Bytes of an mbuf's buffer for frames of `frame_bytes`. At least 2 KiB, which is what drivers take for granted.
-fn room_bytes(frame_bytes: usize) -> u16 {
-    (frame_bytes.next_multiple_of(64).max(2048) + sys::RTE_PKTMBUF_HEADROOM as usize) as u16
+/// Mbufs of the receiving mempool that a device may have at any time.
+pub(super) fn mbufs_held(device: &str) -> u32 {
+    // It fills rings of its own size, and copies what it sends into mbufs of that mempool.
+    if device.starts_with("net_af_xdp") { 4 * 2048 } else { 2 * u32::from(RING_SLOTS) }
 }
 
-/// Memory that a device's mbufs take, for frames of `frame_bytes`.
-pub(super) fn mempool_bytes(frame_bytes: usize) -> u64 {
-    // The mempool's own header of each, and its padding.
-    let each = size_of::<sys::rte_mbuf>() + usize::from(room_bytes(frame_bytes)) + 128;
-    u64::from(MBUFS + 1) * each as u64
+/// What a call of libdpdk gave, as a sentence when it failed.
+fn step(what: &str, rc: c_int) -> Result<(), String> {
+    match rc {
+        0.. => Ok(()),
+        _ => Err(format!("{what}: {}", text(-rc))),
+    }
+}
+
+fn too_few_queues(room: u16, cores: u16) -> String {
+    let (n, s) = if room == 1 { ("one".to_owned(), "") } else { (room.to_string(), "s") };
+    format!(
+        "it has {n} queue{s} each way, and the node has {cores} cores; list {n} in \"cores\", or take another device"
+    )
 }
 
 impl Device {
-    /// Makes the virtual device `name` with `args` and starts it, for frames of up to `frame_bytes` with IP packets of
-    /// up to `mtu`.
+    /// Takes the device `name` with `args` and configures it for `queues` queues each way and IP packets of up to `mtu`.
+    /// `secret`: random bytes for its RSS.
     pub(super) fn open(
         eal: Eal,
-        name: &str,
-        args: &str,
+        (bus, name, args): (Bus, &str, &str),
         mtu: u16,
-        frame_bytes: usize,
+        queues: u16,
+        secret: &[u8; KEY_BYTES_MAX],
     ) -> Result<Device, String> {
         let c_string = |s: &str| CString::new(s).map_err(|_| "it has a zero byte in it".to_owned());
-        let (name, args) = (c_string(name)?, c_string(args)?);
-        let mempool = mempool(&name, room_bytes(frame_bytes))?;
-        let port = match eal.add_vdev(&name, &args) {
-            Ok(port) => port,
-            Err(e) => {
-                // SAFETY: rule 3: just made, all mbufs are in it.
-                unsafe { sys::rte_mempool_free(mempool.as_ptr()) };
-                return Err(e);
-            }
-        };
+        let (c_name, c_args) = (c_string(name)?, c_string(args)?);
+        let port = eal.add(bus, &c_name, &c_args)?;
         // From here on its Drop cleans up.
         let mut device = Device {
             eal,
-            name,
+            bus,
+            name: c_name,
             port,
-            mempool,
-            spare: ArrayVec::new(),
-            staged: ArrayVec::new(),
+            abilities: Abilities::default(),
+            rx_slots: RING_SLOTS,
+            tx_slots: RING_SLOTS,
+            rss: None,
             started: false,
             promiscuous: false,
             open: true,
         };
-        device.start(mtu)?;
-        device.started = true;
+        device.abilities = device.ask()?;
+        if name.starts_with("net_memif") && args.contains("zero-copy=yes") {
+            // It says that it takes any, and gives its peer offsets within EAL's memory.
+            device.abilities.tx_offloads &= !TX_CHAINS;
+        }
+        let room = device.abilities.queues_max;
+        if room < queues {
+            return Err(too_few_queues(room, queues));
+        }
+        device.rss = rss::plan(device.abilities.spreads, queues, secret);
+        device.configure(mtu, queues)?;
         Ok(device)
     }
 
-    fn start(&self, mtu: u16) -> Result<(), String> {
-        let (port, mempool) = (self.port, self.mempool.as_ptr());
-        let step = |what: &str, rc: c_int| match rc {
-            0.. => Ok(()),
-            _ => Err(format!("{what}: {}", text(-rc))),
-        };
+    fn ask(&self) -> Result<Abilities, String> {
+        let mut info = sys::rte_eth_dev_info::default();
+        // SAFETY: the port is ours; a place for the facts; the driver's name is a C string of the driver's, or null.
+        unsafe {
+            let rc = sys::rte_eth_dev_info_get(self.port, &raw mut info);
+            if rc != 0 {
+                return Err(format!("it says nothing of itself: {}", text(-rc)));
+            }
+            let driver = match info.driver_name.is_null() {
+                true => "unknown driver".to_owned(),
+                false => CStr::from_ptr(info.driver_name).to_string_lossy().into_owned(),
+            };
+            Ok(Abilities {
+                driver,
+                rx_offloads: info.rx_offload_capa,
+                tx_offloads: info.tx_offload_capa,
+                queues_max: info.max_rx_queues.min(info.max_tx_queues),
+                spreads: Offered {
+                    hashes: info.flow_type_rss_offloads,
+                    key_bytes: info.hash_key_size.into(),
+                    table: info.reta_size.into(),
+                },
+            })
+        }
+    }
+
+    fn configure(&mut self, mtu: u16, queues: u16) -> Result<(), String> {
+        let port = self.port;
         let mut conf = sys::rte_eth_conf::default();
         conf.rxmode.mtu = mtu.into();
-        let (mut rx_slots, mut tx_slots) = (RING_SLOTS, RING_SLOTS);
-        // SAFETY: EAL runs, the port is ours and not started; `conf` and the numbers outlive the calls; the queues' own
-        // settings are left to the driver (null).
+        if self.abilities.rx_checksums() {
+            conf.rxmode.offloads |= RX_CHECKSUMS;
+        }
+        conf.rxmode.offloads |= self.abilities.rx_offloads & RX_HASH;
+        conf.txmode.offloads |= self.abilities.tx_offloads & TX_CHAINS;
+        if let Some(plan) = &mut self.rss {
+            conf.rxmode.mq_mode = sys::rte_eth_rx_mq_mode_RTE_ETH_MQ_RX_RSS;
+            let rss = &mut conf.rx_adv_conf.rss_conf;
+            (rss.rss_key, rss.rss_key_len) = (plan.key.as_mut_ptr(), plan.key.len() as u8);
+            rss.rss_hf = HASHED;
+        }
+        // SAFETY: EAL runs, the port is ours and not started; `conf`, the key that it points to and the numbers outlive the
+        // calls.
         unsafe {
             step(
-                "it takes no queue, or no such MTU",
-                sys::rte_eth_dev_configure(port, 1, 1, &raw const conf),
+                "it does not take these queues, or no such MTU",
+                sys::rte_eth_dev_configure(port, queues, queues, &raw const conf),
             )?;
             step(
                 "its queues",
-                sys::rte_eth_dev_adjust_nb_rx_tx_desc(port, &raw mut rx_slots, &raw mut tx_slots),
+                sys::rte_eth_dev_adjust_nb_rx_tx_desc(port, &raw mut self.rx_slots, &raw mut self.tx_slots),
             )?;
-            let any = SOCKET_ANY as u32;
-            let rc = sys::rte_eth_rx_queue_setup(port, 0, rx_slots, any, std::ptr::null(), mempool);
-            step("its rx queue", rc)?;
-            let rc = sys::rte_eth_tx_queue_setup(port, 0, tx_slots, any, std::ptr::null());
-            step("its tx queue", rc)?;
             // Devices without an MTU of their own say so (ENOTSUP); the frames' length is looked at in any case.
             let rc = sys::rte_eth_dev_set_mtu(port, mtu);
             if rc != -libc::ENOTSUP {
                 step("its MTU", rc)?;
             }
-            step("it does not start", sys::rte_eth_dev_start(port))
+            Ok(())
         }
+    }
+
+    /// Sets up one of its queues each way, to receive into mbufs of `mempool`, which must outlive the device.
+    pub(super) fn set_up(&self, queue: u16, mempool: NonNull<sys::rte_mempool>) -> Result<(), String> {
+        let (port, node) = (self.port, self.node().unwrap_or(SOCKET_ANY) as u32);
+        // SAFETY: EAL runs, the port is ours and not started; the queues' own settings are left to the driver (null); the
+        // mempool is as the caller says.
+        unsafe {
+            let pool = mempool.as_ptr();
+            let rc = sys::rte_eth_rx_queue_setup(port, queue, self.rx_slots, node, std::ptr::null(), pool);
+            step("its rx queue", rc)?;
+            let rc = sys::rte_eth_tx_queue_setup(port, queue, self.tx_slots, node, std::ptr::null());
+            step("its tx queue", rc)
+        }
+    }
+
+    /// Starts it, all of its queues being set up. Gives its RSS, where that can be relied on.
+    pub(super) fn start(&mut self, promiscuous: bool) -> Result<Option<Rss>, String> {
+        // SAFETY: the port is ours.
+        step("it does not start", unsafe { sys::rte_eth_dev_start(self.port) })?;
+        self.started = true;
+        if promiscuous {
+            // Virtual devices that cannot do this take every frame anyway. SAFETY: the port is ours.
+            self.promiscuous = unsafe { sys::rte_eth_promiscuous_enable(self.port) } == 0;
+        }
+        Ok(self.rss.as_ref().and_then(|plan| self.write_table(plan)))
+    }
+
+    /// Writes the indirection table, and reads it and the key back.
+    fn write_table(&self, plan: &Plan) -> Option<Rss> {
+        let mut groups = [sys::rte_eth_rss_reta_entry64::default(); TABLE_MAX / GROUP];
+        let groups = &mut groups[..plan.table.len().div_ceil(GROUP)];
+        for (group, entries) in groups.iter_mut().zip(plan.table.chunks(GROUP)) {
+            group.mask = u64::MAX >> (GROUP - entries.len());
+            group.reta[..entries.len()].copy_from_slice(entries);
+        }
+        let size = plan.table.len() as u16;
+        let mut key = [0; KEY_BYTES_MAX];
+        let mut conf = sys::rte_eth_rss_conf::default();
+        (conf.rss_key, conf.rss_key_len) = (key.as_mut_ptr(), plan.key.len() as u8);
+        // SAFETY: the port is ours; the groups have `size` entries, the key has room for as much as the device has.
+        let done = unsafe {
+            sys::rte_eth_dev_rss_reta_update(self.port, groups.as_mut_ptr(), size) == 0 && {
+                groups.iter_mut().for_each(|group| group.reta.fill(u16::MAX));
+                sys::rte_eth_dev_rss_reta_query(self.port, groups.as_mut_ptr(), size) == 0
+                    && sys::rte_eth_dev_rss_hash_conf_get(self.port, &raw mut conf) == 0
+            }
+        };
+        let table: Vec<u16> = groups.iter().flat_map(|g| g.reta).take(plan.table.len()).collect();
+        if !done || conf.rss_hf & HASHED != HASHED {
+            return None;
+        }
+        rss::confirm(plan, key.get(..conf.rss_key_len.into())?, &table)
+    }
+
+    /// The NUMA node that it is on, where there are several.
+    pub(super) fn node(&self) -> Option<c_int> {
+        // SAFETY: the port is ours.
+        let node = unsafe { sys::rte_eth_dev_socket_id(self.port) };
+        (node >= 0 && self.eal.hugepages()).then_some(node)
+    }
+
+    /// DPDK's number for it.
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What it can do.
+    pub(super) fn abilities(&self) -> &Abilities {
+        &self.abilities
     }
 
     /// The address that the device came with.
@@ -180,192 +278,47 @@ impl Device {
         mac.addr_bytes
     }
 
-    /// Takes frames to any address. Gives `false` where the device does not filter by address anyway (or cannot say).
-    pub(super) fn be_promiscuous(&mut self) -> bool {
-        // SAFETY: the port is ours.
-        self.promiscuous = unsafe { sys::rte_eth_promiscuous_enable(self.port) } == 0;
-        self.promiscuous
-    }
-
-    /// The driver's name.
-    pub(super) fn driver(&self) -> String {
-        let mut info = sys::rte_eth_dev_info::default();
-        // SAFETY: the port is ours; a place for the facts; the driver's name is a C string of the driver's, or null.
-        unsafe {
-            if sys::rte_eth_dev_info_get(self.port, &raw mut info) != 0 || info.driver_name.is_null() {
-                return "unknown driver".to_owned();
-            }
-            CStr::from_ptr(info.driver_name).to_string_lossy().into_owned()
-        }
-    }
-
-    /// Frames that the device had to drop because nobody fetched them in time.
-    pub(super) fn missed(&self) -> u64 {
-        let mut stats = sys::rte_eth_stats::default();
-        // SAFETY: the port is ours; a place for the counts.
-        match unsafe { sys::rte_eth_stats_get(self.port, &raw mut stats) } {
-            0 => stats.imissed,
-            _ => 0,
-        }
-    }
-
-    /// Receives up to `max` frames; each is shown to `take`, then its mbuf goes back. Gives the number.
-    #[inline]
-    pub(super) fn receive(&mut self, max: usize, mut take: impl FnMut(Frame<'_>)) -> usize {
-        let mut mbufs = [std::ptr::null_mut(); BURST_MAX];
-        let max = max.min(BURST_MAX) as u16;
-        // SAFETY: rule 1; room for `max` pointers.
-        let n = unsafe { sys::mr_eth_rx_burst(self.port, 0, mbufs.as_mut_ptr(), max) };
-        for &mbuf in &mbufs[..usize::from(n)] {
-            // SAFETY: rule 2: the driver gave it to us.
-            take(Frame(unsafe { &*mbuf }));
-        }
-        if n > 0 {
-            // SAFETY: rule 2: they go back, and nothing points to them any more (a `Frame` cannot outlive its call).
-            unsafe { sys::rte_pktmbuf_free_bulk(mbufs.as_mut_ptr(), n.into()) };
-        }
-        usize::from(n)
-    }
-
-    /// Lets `fill` write a frame into an mbuf and give its length (`None`: it does not fit).
-    ///
-    /// At most [`BURST_MAX`] between two calls of [`Device::send`].
-    #[inline]
-    pub(super) fn stage(&mut self, fill: impl FnOnce(&mut [u8]) -> Option<usize>) -> Staged {
-        let Some(mut mbuf) = self.spare.pop().or_else(|| self.alloc()) else { return Staged::NoBuffer };
-        debug_assert!(!self.staged.is_full(), "more frames than a burst");
-        // SAFETY: rule 2: taken from the mempool, ours alone.
-        let m = unsafe { mbuf.as_mut() };
-        let room = usize::from(m.buf_len) - usize::from(m.data_off);
-        // SAFETY: within its buffer, which is memory of the mempool, zeroed when EAL mapped it.
-        let bytes =
-            unsafe { std::slice::from_raw_parts_mut(m.buf_addr.cast::<u8>().add(m.data_off.into()), room) };
-        match fill(bytes) {
-            Some(len) if len <= room => {
-                m.data_len = len as u16;
-                m.pkt_len = len as u32;
-                self.staged.push(mbuf);
-                Staged::Done
-            }
-            _ => {
-                self.spare.push(mbuf);
-                Staged::TooLong
-            }
-        }
-    }
-
-    /// Takes mbufs from the mempool, a handful at once while it has them.
-    #[cold]
-    fn alloc(&mut self) -> Option<Mbuf> {
-        let mut got = [std::ptr::null_mut(); BURST_MAX / 2];
-        for n in [got.len(), 1] {
-            // SAFETY: rule 3; room for `n` pointers; all or none are given.
-            if unsafe { sys::mr_pktmbuf_alloc_bulk(self.mempool.as_ptr(), got.as_mut_ptr(), n as u32) } == 0 {
-                self.spare.extend(got[..n].iter().filter_map(|m| NonNull::new(*m)));
-                return self.spare.pop();
-            }
-        }
-        None
-    }
-
-    /// Sends what is staged, in order; what the device does not take goes back to the mempool. Gives how many it took.
-    #[inline]
-    pub(super) fn send(&mut self) -> usize {
-        let mut mbufs = [std::ptr::null_mut(); BURST_MAX];
-        let n = self.staged.len();
-        for (to, mbuf) in mbufs.iter_mut().zip(self.staged.drain(..)) {
-            *to = mbuf.as_ptr();
-        }
-        // SAFETY: rules 1 and 2: `n` mbufs of ours; the driver owns those that it takes.
-        let sent = usize::from(unsafe { sys::mr_eth_tx_burst(self.port, 0, mbufs.as_mut_ptr(), n as u16) });
-        free(&mut mbufs[sent..n]);
-        sent
-    }
-
-    /// Stops and removes the device. Gives the number of mbufs that did not come back: it should be 0.
-    pub(super) fn close(&mut self) -> u32 {
+    /// Stops and removes the device.
+    pub(super) fn close(&mut self) {
         if !std::mem::take(&mut self.open) {
-            return 0;
+            return;
         }
-        let mut mine = [std::ptr::null_mut(); 2 * BURST_MAX];
-        let all = self.spare.drain(..).chain(self.staged.drain(..));
-        let n = mine.iter_mut().zip(all).map(|(to, mbuf)| *to = mbuf.as_ptr()).count();
-        free(&mut mine[..n]);
-        // Some drivers forget what lies in their rings. A device that makes frames up never runs dry: bounded.
-        let mut left = if self.started { 2 * MBUFS as usize / BURST_MAX } else { 0 };
-        while left > 0 && self.receive(BURST_MAX, |_| ()) > 0 {
-            left -= 1;
-        }
-        // SAFETY: the port is ours, and nobody polls it any more: rule 1.
+        // SAFETY: the port is ours, and nobody polls it any more.
         unsafe {
             if self.promiscuous {
                 sys::rte_eth_promiscuous_disable(self.port);
             }
-            sys::rte_eth_dev_stop(self.port);
+            if std::mem::take(&mut self.started) {
+                sys::rte_eth_dev_stop(self.port);
+            }
             sys::rte_eth_dev_close(self.port);
         }
-        self.eal.remove_vdev(&self.name);
-        // SAFETY: rule 3.
-        let missing = MBUFS - unsafe { sys::rte_mempool_avail_count(self.mempool.as_ptr()) };
-        if missing == 0 {
-            // SAFETY: rule 3.
-            unsafe { sys::rte_mempool_free(self.mempool.as_ptr()) };
-        }
-        missing
+        self.eal.remove(self.bus, &self.name);
+    }
+}
+
+/// Frames that the device with this number had to drop because nobody fetched them in time. It must be open.
+pub(super) fn missed(port: u16) -> u64 {
+    let mut stats = sys::rte_eth_stats::default();
+    // SAFETY: the port is open; a place for the counts. Whoever polls a queue may ask.
+    match unsafe { sys::rte_eth_stats_get(port, &raw mut stats) } {
+        0 => stats.imissed,
+        _ => 0,
     }
 }
 
 impl Drop for Device {
     fn drop(&mut self) {
-        let missing = self.close();
-        debug_assert!(missing == 0 || std::thread::panicking(), "{missing} mbufs did not come back");
+        self.close();
     }
 }
 
-/// Gives mbufs back. They must be the caller's.
-fn free(mbufs: &mut [*mut sys::rte_mbuf]) {
-    if !mbufs.is_empty() {
-        // SAFETY: rule 2, as the caller says (both callers are above).
-        unsafe { sys::rte_pktmbuf_free_bulk(mbufs.as_mut_ptr(), mbufs.len() as u32) };
-    }
-}
-
-/// As `rte_pktmbuf_pool_create`, but without asking for buffers that are whole in physical memory: with normal pages
-/// that would put each on a page of its own and halve the throughput.
-fn mempool(device: &CStr, room_bytes: u16) -> Result<NonNull<sys::rte_mempool>, String> {
-    let failed = |what: &str| format!("no mbufs ({what}): {}", last_error());
-    // Its names are short; the device's is unique among the first characters in practice, and DPDK refuses another.
-    let name: Vec<u8> = device.to_bytes().iter().copied().take(20).collect();
-    let name = CString::new(name).map_err(|e| e.to_string())?;
-    let element = size_of::<sys::rte_mbuf>() as u32 + u32::from(room_bytes);
-    let mut private = sys::rte_pktmbuf_pool_private { mbuf_data_room_size: room_bytes, ..Default::default() };
-    let private_bytes = size_of::<sys::rte_pktmbuf_pool_private>() as u32;
-    // SAFETY: EAL runs (the caller has an `Eal`); a C string; the calls are those of rte_pktmbuf_pool_create, in its
-    // order; a mempool that could not be filled is freed and not used.
-    unsafe {
-        let pool = sys::rte_mempool_create_empty(
-            name.as_ptr(),
-            MBUFS,
-            element,
-            CACHE,
-            private_bytes,
-            SOCKET_ANY,
-            sys::RTE_MEMPOOL_F_NO_IOVA_CONTIG,
-        );
-        let pool = NonNull::new(pool).ok_or_else(|| failed("made"))?;
-        let p = pool.as_ptr();
-        if sys::rte_mempool_set_ops_byname(p, c"ring_mp_mc".as_ptr(), std::ptr::null_mut()) != 0 {
-            let e = failed("kind");
-            sys::rte_mempool_free(p);
-            return Err(e);
-        }
-        sys::rte_pktmbuf_pool_init(p, (&raw mut private).cast::<c_void>());
-        if sys::rte_mempool_populate_default(p) < MBUFS as c_int {
-            let e = failed("memory");
-            sys::rte_mempool_free(p);
-            return Err(e);
-        }
-        sys::rte_mempool_obj_iter(p, Some(sys::rte_pktmbuf_init), std::ptr::null_mut());
-        Ok(pool)
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn too_few_queues() {
+        let expected = "it has one queue each way, and the node has 2 cores; list one in \"cores\", or take another device";
+        assert_eq!(super::too_few_queues(1, 2), expected);
+        assert!(super::too_few_queues(4, 8).starts_with("it has 4 queues each way"));
     }
 }

@@ -19,6 +19,8 @@ pub struct EalConfig {
     pub buffers_bytes: u64,
     /// Whether hugepages are to be used.
     pub pages: PagePolicy,
+    /// NICs by PCI address, each with its driver's arguments behind a comma: `0000:3b:00.0,a=b`. DPDK looks at no other.
+    pub nics: Vec<String>,
     /// More arguments of EAL's, as on the command line of any DPDK program.
     pub args: Vec<String>,
 }
@@ -29,15 +31,39 @@ pub struct Eal {
     hugepages: bool,
 }
 
+/// What came of the one start that a process has.
+static ANSWER: Mutex<Option<Result<Eal, String>>> = Mutex::new(None);
+
+/// Where a device is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bus {
+    /// DPDK makes it up.
+    Virtual,
+    Pci,
+}
+
+impl Bus {
+    fn name(self) -> &'static CStr {
+        match self {
+            Bus::Virtual => c"vdev",
+            Bus::Pci => c"pci",
+        }
+    }
+}
+
 impl Eal {
     /// Starts EAL, if it does not run already: then what it was started from stays.
     ///
     /// # Errors
     /// One sentence, with the mend. EAL can be tried only once in a process: later calls answer the same.
     pub fn start(config: &EalConfig) -> Result<Eal, String> {
-        static ANSWER: Mutex<Option<Result<Eal, String>>> = Mutex::new(None);
         let mut answer = ANSWER.lock().map_err(|_| "DPDK's start has panicked".to_owned())?;
         answer.get_or_insert_with(|| start(config)).clone()
+    }
+
+    /// EAL, if it has been started in this process.
+    pub fn running() -> Option<Eal> {
+        ANSWER.lock().ok()?.clone()?.ok()
     }
 
     /// Whether its memory is in hugepages.
@@ -69,25 +95,33 @@ impl Eal {
         SEAT.with(|seat| seat.0.clone())
     }
 
-    /// Adds the virtual device `name` and gives its DPDK port number.
-    pub(super) fn add_vdev(self, name: &CStr, args: &CStr) -> Result<u16, String> {
+    /// Adds the device `name` and gives its DPDK port number.
+    pub(super) fn add(self, bus: Bus, name: &CStr, args: &CStr) -> Result<u16, String> {
+        let port = || {
+            let mut port = 0;
+            // SAFETY: a C string, and a place for the number.
+            let rc = unsafe { sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &raw mut port) };
+            (rc == 0).then_some(port)
+        };
+        // The NICs that EAL was started with are there already, until they have been removed for the first time.
+        match (bus, port()) {
+            (Bus::Pci, Some(port)) => return Ok(port),
+            (Bus::Virtual, Some(_)) => return Err("a device of this name is there already".to_owned()),
+            (_, None) => {}
+        }
         // SAFETY: EAL runs; three C strings that outlive the call.
-        let rc = unsafe { sys::rte_eal_hotplug_add(c"vdev".as_ptr(), name.as_ptr(), args.as_ptr()) };
+        let rc = unsafe { sys::rte_eal_hotplug_add(bus.name().as_ptr(), name.as_ptr(), args.as_ptr()) };
         if rc < 0 {
             return Err(text(-rc));
         }
-        let mut port = 0;
-        // A device can be taken and still have made no port. SAFETY: a C string, and a place for the number.
-        match unsafe { sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &raw mut port) } {
-            0 => Ok(port),
-            _ => Err("it was made without a port".to_owned()),
-        }
+        // A device can be taken and still have made no port.
+        port().ok_or_else(|| "it was made without a port".to_owned())
     }
 
     /// Removes it; its port must be closed.
-    pub(super) fn remove_vdev(self, name: &CStr) {
+    pub(super) fn remove(self, bus: Bus, name: &CStr) {
         // SAFETY: EAL runs; two C strings that outlive the call.
-        unsafe { sys::rte_eal_hotplug_remove(c"vdev".as_ptr(), name.as_ptr()) };
+        unsafe { sys::rte_eal_hotplug_remove(bus.name().as_ptr(), name.as_ptr()) };
     }
 }
 
@@ -96,13 +130,9 @@ fn start(config: &EalConfig) -> Result<Eal, String> {
     let free_mib = if config.pages == PagePolicy::NormalOnly { 0 } else { free_hugepages_mib() };
     let hugepages = free_mib >= need_mib;
     if config.pages == PagePolicy::HugeOnly && !hugepages {
-        return Err(format!(
-            "DPDK needs {need_mib} MiB of hugepages, and {free_mib} MiB are free; reserve more, as in \
-             sysctl vm.nr_hugepages={}",
-            need_mib.div_ceil(2)
-        ));
+        return Err(too_few(need_mib, free_mib));
     }
-    let arguments = arguments(need_mib, hugepages, &allowed_cpus(), &config.args);
+    let arguments = arguments(need_mib, hugepages, &allowed_cpus(), config);
     let arguments: Result<Vec<_>, _> = arguments.into_iter().map(CString::new).collect();
     let arguments = arguments.map_err(|_| "an argument for DPDK has a zero byte in it".to_owned())?;
     let eal = std::thread::Builder::new().name("millrace-eal".to_owned());
@@ -121,17 +151,33 @@ fn start(config: &EalConfig) -> Result<Eal, String> {
     }
 }
 
-fn arguments(need_mib: u64, hugepages: bool, cpus: &[usize], more: &[String]) -> Vec<String> {
+fn too_few(need_mib: u64, free_mib: u64) -> String {
+    let have = match free_mib {
+        0 => "none are free".to_owned(),
+        n => format!("{n} MiB are free"),
+    };
+    format!(
+        "DPDK needs {need_mib} MiB of hugepages, and {have}; reserve that many more: sysctl vm.nr_hugepages=$(( $(sysctl \
+         -n vm.nr_hugepages) + {} )), or let normal pages do: pages = \"best\" in [node]",
+        (need_mib - free_mib).div_ceil(2)
+    )
+}
+
+fn arguments(need_mib: u64, hugepages: bool, cpus: &[usize], config: &EalConfig) -> Vec<String> {
     // The two are refused together.
     let memory = if hugepages { "--in-memory" } else { "--no-huge" };
     let cpus: Vec<String> = cpus.iter().map(usize::to_string).collect();
     let mut all = vec!["millrace".to_owned(), memory.to_owned(), "-m".to_owned(), need_mib.to_string()];
-    // No other process is to find ours; what NICs there are is not looked at for virtual devices.
-    all.extend(["--no-pci", "--no-shconf", "--no-telemetry"].map(str::to_owned));
+    // No other process is to find ours; NICs that are not ours are not looked at.
+    all.extend(["--no-shconf", "--no-telemetry"].map(str::to_owned));
+    match &config.nics[..] {
+        [] => all.push("--no-pci".to_owned()),
+        nics => all.extend(nics.iter().flat_map(|nic| ["-a".to_owned(), nic.clone()])),
+    }
     // One lcore of EAL's own, for the thread that starts it, on all CPUs that this process may use.
     all.extend(["--lcores".to_owned(), format!("0@({})", cpus.join(","))]);
     all.push("--log-level=error".to_owned());
-    all.extend(more.iter().cloned());
+    all.extend(config.args.iter().cloned());
     all
 }
 
@@ -180,12 +226,22 @@ mod tests {
 
     #[test]
     fn arguments_never_ask_for_no_hugepages_in_memory() {
-        let all = arguments(48, false, &[0, 3], &["--file-prefix=x".to_owned()]);
+        let mut config = EalConfig {
+            buffers_bytes: 0,
+            pages: PagePolicy::Best,
+            nics: Vec::new(),
+            args: vec!["--file-prefix=x".to_owned()],
+        };
+        let all = arguments(48, false, &[0, 3], &config);
         assert!(all.contains(&"--no-huge".to_owned()) && !all.contains(&"--in-memory".to_owned()));
         assert!(all.windows(2).any(|w| w == ["-m", "48"]));
         assert!(all.windows(2).any(|w| w == ["--lcores", "0@(0,3)"]));
         assert_eq!(all.last().map(String::as_str), Some("--file-prefix=x"));
-        let all = arguments(48, true, &[0], &[]);
+        assert!(all.contains(&"--no-pci".to_owned()));
+        config.nics = vec!["0000:3b:00.0".to_owned(), "0000:3b:00.1,a=b".to_owned()];
+        let all = arguments(48, true, &[0], &config);
         assert!(!all.contains(&"--no-huge".to_owned()) && all.contains(&"--in-memory".to_owned()));
+        assert!(all.windows(4).any(|w| w == ["-a", "0000:3b:00.0", "-a", "0000:3b:00.1,a=b"]));
+        assert!(!all.contains(&"--no-pci".to_owned()));
     }
 }

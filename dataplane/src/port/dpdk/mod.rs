@@ -1,30 +1,67 @@
-//! `dpdk`: a device of DPDK's, today any of its virtual ones, with one queue each way. Cargo's feature `dpdk`.
+//! `dpdk`: a device of DPDK's, a NIC or a virtual one, with a queue each way for each core. Cargo's feature `dpdk`.
 //!
 //! ```text
-//!  driver ──► mbufs ── copy ──► our cells ──► core          a copy each way, for now: `mode` says so
-//!         ◄── mbufs ◄── copy ── head and tail ◄── TxQueue
+//!  driver ──► mbufs ══ are our cells ══► core          no copy: `mbufs.rs`, `rx.rs`
+//!         ◄── mbufs ◄── head │ attached cells ◄── TxQueue      `tx.rs`, `ledger.rs`
 //! ```
 //!
 //! - `eal.rs`: DPDK's environment, once in a process, and threads known to it.
-//! - `device.rs`: one device, its mbufs, and all that is `unsafe` about them.
+//! - `nic.rs`: what keeps a NIC of this host from being ours.
+//! - `seat.rs`, `gate.rs`: a device that several cores share: how it starts and ends; `rss.rs`: how it spreads frames.
+//! - `device.rs`: one device, from its making to its end.
+//! - `mbufs.rs`: a mempool, and the pool whose cells are its mbufs.
+//! - `rx.rs`, `tx.rs`: a queue each way; `ledger.rs`: cells that a device reads.
+//! - `bare.rs`, `crossed.rs`: for measurements: a device without our packets, and the far end of one.
+//! - `library.rs`: what is known of DPDK without starting it.
+//! - `rings.rs`: two `net_ring` that face each other, for tests.
 //! - here: the port: what is counted, and what a device is called.
 //!
 //! A frame that is longer than the MTU allows is dropped and counted: some drivers (`net_af_packet`) cut what does not
 //! fit their ring without a word, and what is that long may have been cut. It is counted before a byte of it is read, as
 //! others (`net_null`) make up lengths beyond their buffers.
 
+pub mod bare;
+mod crossed;
 mod device;
 mod eal;
+mod gate;
+mod ledger;
+pub mod library;
+mod mbufs;
+mod nic;
+mod rings;
+mod rss;
+mod rx;
+mod seat;
+mod tx;
 
-use self::device::{Device, MBUFS, Staged};
+use std::sync::Arc;
+
+pub use self::crossed::FarEnd;
+use self::device::{mbufs_held, missed};
+use self::eal::Bus;
 pub use self::eal::{Eal, EalConfig};
-use super::{BURST_MAX, Burst, LinkFacts, Mac, Port, PortStats, TxQueue, VdevName};
+use self::mbufs::MbufSource;
+pub use self::mbufs::Mbufs;
+pub use self::nic::Host;
+pub use self::rings::CrossedRings;
+pub use self::rss::KEY_BYTES_MAX;
+use self::rx::Rx;
+use self::seat::Shared;
+pub use self::seat::{DpdkSeat, far_from};
+use self::tx::Tx;
+use super::{Burst, DeviceName, LinkFacts, Mac, Port, PortStats, TxQueue};
 use crate::{Pool, Time};
 
 /// Ethernet with a VLAN tag in front of the packet.
 const ETHERNET_BYTES: usize = 18;
-/// The device is asked this often what it missed: some ask the kernel, or a NIC's registers.
-const MISSED_EVERY_NS: u64 = 100_000_000;
+/// In front of a received frame.
+const HEADROOM: usize = dpdk_sys::RTE_PKTMBUF_HEADROOM as usize;
+/// The device is asked this often what it missed, and to give back what it sent: some ask the kernel, or a NIC's
+/// registers.
+const CHORES_EVERY_NS: u64 = 100_000_000;
+/// Bursts that are fetched and thrown away before a device is closed.
+const DISCARDS_MAX: usize = 256;
 
 /// What a port is made from.
 pub struct DpdkConfig<'a> {
@@ -38,93 +75,171 @@ pub struct DpdkConfig<'a> {
     pub mtu: u16,
 }
 
-/// The one queue of a device.
+/// One queue each way of a device.
 pub struct DpdkPort {
-    device: Device,
-    pool: Pool,
+    shared: Arc<Shared>,
+    /// The first of them counts what is counted for the whole device.
+    is_first: bool,
+    /// Whether the core has ever looked for frames.
+    polled: bool,
+    rx: Rx,
+    tx: Tx,
     facts: LinkFacts,
     stats: PortStats,
-    number: u8,
-    frame_bytes: usize,
-    /// Taken from the queue and written into mbufs, until the device has said how many it takes.
-    offered: Burst,
-    missed_next: Time,
+    chores_next: Time,
     missed_seen: u64,
+    open: bool,
 }
 
 impl DpdkPort {
-    /// Memory that DPDK needs for a port's mbufs: what to start [`Eal`] with.
-    pub fn buffers_bytes(mtu: u16) -> u64 {
-        device::mempool_bytes(frame_bytes(mtu))
+    /// Memory for the buffers of a core: as many cells as [`DpdkPort::rx_buffers`] is asked for, and what the ports of
+    /// these devices send from.
+    pub fn buffers_bytes(cells: u32, mtu: u16, devices: &[&str]) -> u64 {
+        let held = devices.iter().map(|d| mbufs_held(d)).sum();
+        Mbufs::bytes(cells, held, rx_room(mtu)) + devices.len() as u64 * Tx::bytes(frame_bytes(mtu))
     }
 
-    /// Makes and starts the device, on the thread that will poll it; receives into `pool`.
+    /// Memory that one more cell takes.
+    pub fn rx_cell_bytes(mtu: u16) -> u64 {
+        Mbufs::bytes(1, 0, rx_room(mtu)) - Mbufs::bytes(0, 0, rx_room(mtu))
+    }
+
+    /// Mbufs for what the ports of a core receive: `cells` that the core may hold, with room for a frame of any port, and
+    /// those that its DPDK devices have themselves; on a NUMA node, if it is given.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn rx_buffers(
+        eal: Eal,
+        cells: u32,
+        mtu: u16,
+        devices: &[&str],
+        node: Option<i32>,
+    ) -> Result<Mbufs, String> {
+        eal.register_thread()?;
+        Mbufs::reserve(eal, cells, devices.iter().map(|d| mbufs_held(d)).sum(), rx_room(mtu), node)
+    }
+
+    /// Takes and starts a device for one core, on the thread that will poll it; receives into `pool`, which must be one of
+    /// mbufs.
     ///
     /// # Errors
     /// One sentence, with the mend.
     pub fn open(eal: Eal, config: &DpdkConfig<'_>, pool: Pool, number: u8) -> Result<DpdkPort, String> {
-        let name = config.device;
-        let Some(vdev) = VdevName::parse(name) else {
-            return Err(format!(
-                "\"{name}\" is not a virtual device of DPDK's; write one, as in net_tap0,iface=tap7"
-            ));
-        };
-        let explain = |e: String| format!("cannot open DPDK's {name}: {e}; {}", mend(vdev.name));
-        eal.register_thread().map_err(explain)?;
-        let frame_bytes = frame_bytes(config.mtu);
-        let mut device = Device::open(eal, vdev.name, vdev.args, config.mtu, frame_bytes).map_err(explain)?;
-        let own = device.mac();
-        // The kernel's side of a TAP has the address that DPDK says is the device's.
-        let usable = own != [0; 6] && own[0] & 1 == 0 && !vdev.name.starts_with("net_tap");
-        let mac = config.mac.unwrap_or(if usable { own } else { config.fallback_mac });
-        if mac != own {
-            // Virtual devices that cannot do this take every frame anyway.
-            device.be_promiscuous();
+        // One queue needs no key.
+        let mut seats = DpdkSeat::take(eal, config, 1, &[0; KEY_BYTES_MAX])?;
+        seats.pop().ok_or("a device without a queue; this is a defect")?.open(pool, number)
+    }
+
+    /// A queue of a device that has been started.
+    fn new(shared: Arc<Shared>, queue: u16, tx: Tx, pool: Pool, number: u8) -> DpdkPort {
+        let source = pool.source::<MbufSource>();
+        let facts = shared.facts(source.map_or(0, MbufSource::bytes) + tx.mempool_bytes());
+        if let Some(source) = source {
+            source.enter();
         }
-        let facts = LinkFacts {
-            kind: "dpdk",
-            device: name.to_owned(),
-            mac,
-            mtu: config.mtu,
-            mode: format!(
-                "{}, 1 queue, copy, checksums in software, {} of {MBUFS} mbufs in {}",
-                device.driver(),
-                hugepages::human_bytes(DpdkPort::buffers_bytes(config.mtu) as usize),
-                if eal.hugepages() { "hugepages" } else { "normal pages" }
-            ),
-            rx_checksum_offload: false,
-            tx_checksum_offload: false,
-        };
-        let missed_seen = device.missed();
-        Ok(DpdkPort {
-            device,
-            pool,
+        let marks = shared.abilities().rx_marks();
+        let rx = Rx::new(shared.port(), queue, pool, number, frame_bytes(facts.mtu), marks);
+        DpdkPort {
+            is_first: queue == 0,
+            polled: false,
+            rx,
+            tx,
             facts,
             stats: PortStats::default(),
-            number,
-            frame_bytes,
-            offered: Burst::new(),
-            missed_next: Time(0),
-            missed_seen,
-        })
+            chores_next: Time(0),
+            missed_seen: missed(shared.port()),
+            shared,
+            open: true,
+        }
+    }
+
+    /// Frames that were received and copied, as their mbufs were another port's or several.
+    pub fn rx_copied(&self) -> u64 {
+        self.rx.copied
+    }
+
+    /// Cells that were sent and that the device still reads, or has not given back.
+    pub fn tx_attached(&self) -> u32 {
+        self.tx.attached()
     }
 
     /// Stops and removes the device; so does dropping the port. Gives the number of mbufs that did not come back,
-    /// which should be 0.
+    /// which should be 0: those of cells that others hold are theirs.
     pub fn close(mut self) -> u32 {
-        self.device.close()
+        self.end()
     }
 
-    /// Frames that the device dropped because this core was too slow reached us as well.
+    fn end(&mut self) -> u32 {
+        if !std::mem::take(&mut self.open) {
+            return 0;
+        }
+        // Some drivers forget what lies in their rings. A device that makes frames up never runs dry: bounded.
+        let mut left = DISCARDS_MAX;
+        while left > 0 && self.rx.discard() > 0 {
+            left -= 1;
+        }
+        // A core that has not begun may have failed to: it waits for nobody, and its buffers stay with the device.
+        let ended = self.shared.leave(self.polled);
+        let pool = self.rx.pool();
+        let missing = pool.source::<MbufSource>().map_or(0, |source| source.leave(pool)) + self.tx.close();
+        if ended || self.polled { missing } else { 0 }
+    }
+
+    /// What is looked after now and then.
     #[cold]
-    fn count_missed(&mut self, now: Time) {
-        self.missed_next = Time(now.0 + MISSED_EVERY_NS);
-        let missed = self.device.missed();
+    fn chores(&mut self, now: Time) {
+        self.chores_next = Time(now.0 + CHORES_EVERY_NS);
+        self.tx.clean_up();
+        if !self.is_first {
+            return;
+        }
+        // Frames that the device dropped because a core was too slow reached us as well.
+        let missed = missed(self.shared.port());
         let new = missed.saturating_sub(self.missed_seen);
         self.missed_seen = missed;
         self.stats.rx_packets += new;
         self.stats.rx_missed += new;
     }
+}
+
+impl Drop for DpdkPort {
+    fn drop(&mut self) {
+        let missing = self.end();
+        debug_assert!(missing == 0 || std::thread::panicking(), "{missing} mbufs did not come back");
+    }
+}
+
+/// Where EAL finds a device, what it is called there, and its driver's arguments.
+fn on_bus(device: &str) -> Result<(Bus, String, &str), String> {
+    match DeviceName::parse(device) {
+        Some(DeviceName::Virtual(v)) => Ok((Bus::Virtual, v.name.to_owned(), v.args)),
+        Some(DeviceName::Pci { address, args }) => Ok((Bus::Pci, address.to_string(), args)),
+        Some(DeviceName::Interface(name)) => Ok((Bus::Pci, Host::default().nic_of(name)?.to_string(), "")),
+        None => Err(format!(
+            "\"{device}\" is not a device of DPDK's; write a NIC's PCI address, as in 0000:3b:00.0, or a virtual \
+             device, as in net_tap0,iface=tap7"
+        )),
+    }
+}
+
+/// The NIC that a device is, with its driver's arguments, as [`EalConfig::nics`] wants it; `None` for a virtual device.
+///
+/// # Errors
+/// One sentence with the mend, where there is no such NIC, or something keeps it from being ours.
+pub fn nic(host: &Host, device: &str) -> Result<Option<String>, String> {
+    let (address, args) = match DeviceName::parse(device) {
+        Some(DeviceName::Pci { address, args }) => (address, args),
+        Some(DeviceName::Interface(name)) => (host.nic_of(name)?, ""),
+        Some(DeviceName::Virtual(_)) | None => return Ok(None),
+    };
+    host.check(address)?;
+    Ok(Some(if args.is_empty() { address.to_string() } else { format!("{address},{args}") }))
+}
+
+/// Bytes of an mbuf's buffer to receive into. At least 2 KiB for the frame, which is what drivers take for granted.
+fn rx_room(mtu: u16) -> u16 {
+    (frame_bytes(mtu).next_multiple_of(64).max(2048) + HEADROOM) as u16
 }
 
 fn frame_bytes(mtu: u16) -> usize {
@@ -137,68 +252,30 @@ fn mend(name: &str) -> &'static str {
         ("net_tap", "needs CAP_NET_ADMIN: run as root, or in `unshare -Urn`, and name a TAP that is free"),
         ("net_af_packet", "needs root (CAP_NET_RAW, CAP_NET_ADMIN), and iface= an interface that is there"),
         ("net_af_xdp", "needs root, and iface= an interface that is there"),
+        ("net_memif", "with role=client the other process, with role=server, must be there first"),
         ("net_pcap", "needs rx_pcap=, tx_pcap= or iface=; look whether the file is there"),
     ];
+    if !name.starts_with("net_") {
+        return "look at DPDK's own message above, and at `dmesg`";
+    }
     let known = needs.iter().find(|(driver, _)| name.starts_with(driver));
     known.map_or("look at its arguments, and at DPDK's own message above", |(_, mend)| mend)
 }
 
 impl Port for DpdkPort {
     fn rx_burst(&mut self, out: &mut Burst, now: Time) -> usize {
-        if now >= self.missed_next {
-            self.count_missed(now);
+        if now >= self.chores_next {
+            self.polled = true;
+            self.chores(now);
         }
+        self.tx.collect();
         let before = out.len();
-        let (pool, stats, number, frame_bytes) = (&self.pool, &mut self.stats, self.number, self.frame_bytes);
-        self.device.receive(out.remaining_capacity(), |frame| {
-            stats.rx_packets += 1;
-            stats.rx_bytes += frame.len() as u64;
-            if frame.len() > frame_bytes {
-                stats.rx_too_long += 1;
-                return;
-            }
-            let Some(mut p) = pool.alloc() else {
-                stats.rx_no_buffer += 1;
-                return;
-            };
-            if !frame.parts(|bytes| p.append(bytes)) {
-                stats.rx_too_long += 1;
-                return;
-            }
-            let m = p.meta_mut();
-            m.arrival = now;
-            m.port = number;
-            out.push(p);
-        });
+        self.rx.burst(out, &mut self.stats, now);
         out.len() - before
     }
 
     fn tx_burst(&mut self, queue: &mut TxQueue, _now: Time) -> usize {
-        let mut refused = 0;
-        while self.offered.len() + refused < BURST_MAX {
-            let Some(p) = queue.pop() else { break };
-            match self.device.stage(|room| p.copy_to(room)) {
-                Staged::Done => self.offered.push(p),
-                Staged::TooLong => refused += 1,
-                Staged::NoBuffer => {
-                    queue.push_front(p);
-                    break;
-                }
-            }
-        }
-        self.stats.tx_errors += refused as u64;
-        if self.offered.is_empty() {
-            return refused;
-        }
-        let sent = self.device.send();
-        for p in self.offered.drain(sent..).rev() {
-            queue.push_front(p);
-        }
-        for p in self.offered.drain(..) {
-            self.stats.tx_packets += 1;
-            self.stats.tx_bytes += p.total_len() as u64;
-        }
-        sent + refused
+        self.tx.burst(queue, &mut self.stats)
     }
 
     fn facts(&self) -> &LinkFacts {
@@ -210,6 +287,6 @@ impl Port for DpdkPort {
     }
 
     fn rx_pool(&self) -> &Pool {
-        &self.pool
+        self.rx.pool()
     }
 }

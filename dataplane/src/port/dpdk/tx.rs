@@ -1,0 +1,375 @@
+//! Sending: packets become chains of mbufs, with as few copies as the driver allows.
+//!
+//! ```text
+//!  head in a cell of mbufs             the mbuf itself          (what was received goes on as it is)
+//!  head of up to COPY_MAX bytes        copied into an mbuf
+//!  longer head, slice of the tail      an mbuf attached to the cell's bytes, which the ledger keeps
+//!  shorter slice                       copied behind what is there
+//! ```
+//!
+//! A driver that takes no chains gets frames of one piece: the mbuf itself, or a copy.
+//!
+//! A packet is kept as it is until the driver has taken its mbufs; what the driver refuses is undone and stays in the
+//! queue.
+#![allow(unsafe_code)]
+
+use std::ptr::NonNull;
+
+use arrayvec::ArrayVec;
+use dpdk_sys as sys;
+
+use super::ledger::Ledger;
+use super::mbufs::{Mbuf, MbufSource, free, is_whole, mbuf_of, mempool};
+use crate::Packet;
+use crate::buf::{Handle, TAIL_MAX};
+use crate::port::{BURST_MAX, PortStats, TxQueue};
+
+/// Up to so many bytes are copied: less work than an mbuf and a record for them.
+const COPY_MAX: usize = 256;
+/// Room of an mbuf for copies, in a chain.
+const CHAIN_ROOM: usize = 640;
+/// Mbufs of one frame: its head, and each slice.
+const SEGMENTS_MAX: usize = 1 + TAIL_MAX;
+/// So many at once from the mempool.
+const SPARE: usize = 64;
+/// What a queue of the driver's holds, and as much again on its way.
+const FRAMES: u32 = 2048;
+/// As many frames of two segments.
+const SEGMENTS: u32 = 2 * FRAMES;
+const HEADROOM: usize = sys::RTE_PKTMBUF_HEADROOM as usize;
+
+/// A queue of a device to send to.
+pub(super) struct Tx {
+    port: u16,
+    queue: u16,
+    mempool: NonNull<sys::rte_mempool>,
+    total: u32,
+    frame_bytes: usize,
+    /// Whether the driver takes frames of several segments.
+    chains: bool,
+    /// Empty mbufs.
+    spare: ArrayVec<Mbuf, SPARE>,
+    /// What the driver is offered; packets of `mbufs`, in the same order.
+    mbufs: ArrayVec<*mut sys::rte_mbuf, BURST_MAX>,
+    packets: ArrayVec<Packet, BURST_MAX>,
+    ledger: Ledger,
+    /// The driver can be asked to give back what it has sent.
+    cleans_up: bool,
+}
+
+/// Why a packet was not staged.
+enum Refused {
+    /// It is longer than the MTU allows.
+    TooLong,
+    /// Not now: mbufs or records are short.
+    Short,
+}
+
+/// Bytes of buffer of a port's own mbufs.
+fn room(chains: bool, frame_bytes: usize) -> u16 {
+    // At least 2 KiB, which is what drivers take for granted.
+    let frame = if chains { CHAIN_ROOM } else { frame_bytes.next_multiple_of(64).max(2048) };
+    (frame + HEADROOM) as u16
+}
+
+fn segments(chains: bool) -> u32 {
+    if chains { SEGMENTS } else { FRAMES }
+}
+
+fn segments_bytes(chains: bool, frame_bytes: usize) -> u64 {
+    let each = 64 + size_of::<sys::rte_mbuf>() as u64 + u64::from(room(chains, frame_bytes)) + 64;
+    u64::from(segments(chains)) * each
+}
+
+impl Tx {
+    /// Memory that a port's mbufs take, whatever its driver.
+    pub(super) fn bytes(frame_bytes: usize) -> u64 {
+        segments_bytes(true, frame_bytes).max(segments_bytes(false, frame_bytes))
+    }
+
+    /// Its mbufs are on a NUMA node, if it is given.
+    pub(super) fn new(
+        port: u16,
+        queue: u16,
+        chains: bool,
+        frame_bytes: usize,
+        node: Option<i32>,
+    ) -> Result<Tx, String> {
+        Ok(Tx {
+            port,
+            queue,
+            mempool: mempool(segments(chains), 0, room(chains, frame_bytes), node)?,
+            total: segments(chains),
+            frame_bytes,
+            chains,
+            spare: ArrayVec::new(),
+            mbufs: ArrayVec::new(),
+            packets: ArrayVec::new(),
+            ledger: Ledger::new(if chains { SEGMENTS } else { 0 }),
+            cleans_up: true,
+        })
+    }
+
+    /// Memory that its mbufs take.
+    pub(super) fn mempool_bytes(&self) -> u64 {
+        segments_bytes(self.chains, self.frame_bytes)
+    }
+
+    /// Cells that the device reads, or has read without giving them back.
+    pub(super) fn attached(&self) -> u32 {
+        self.ledger.in_use()
+    }
+
+    /// Lets go of cells that were sent and freed elsewhere.
+    #[inline]
+    pub(super) fn collect(&mut self) {
+        self.ledger.collect();
+    }
+
+    /// Asks a driver that keeps what it has sent until it needs the room.
+    #[cold]
+    pub(super) fn clean_up(&mut self) {
+        if self.cleans_up && self.ledger.in_use() > 0 {
+            // SAFETY: one thread polls the queue: a port stays on its core.
+            let rc = unsafe { sys::rte_eth_tx_done_cleanup(self.port, self.queue, 0) };
+            self.cleans_up = rc >= 0;
+        }
+        self.ledger.collect();
+    }
+
+    /// Sends from the front of `queue`. Gives how many packets have left it.
+    #[inline]
+    pub(super) fn burst(&mut self, queue: &mut TxQueue, stats: &mut PortStats) -> usize {
+        self.ledger.collect();
+        let mut errors = 0;
+        while self.packets.len() + errors < BURST_MAX {
+            let Some(p) = queue.pop() else { break };
+            match self.stage(&p) {
+                Ok(mbuf) => {
+                    self.mbufs.push(mbuf);
+                    self.packets.push(p);
+                }
+                Err(Refused::TooLong) => errors += 1,
+                Err(Refused::Short) => {
+                    queue.push_front(p);
+                    break;
+                }
+            }
+        }
+        stats.tx_errors += errors as u64;
+        let n = self.mbufs.len();
+        // SAFETY: one thread polls the queue; `n` frames that are ours; the driver owns those that it takes.
+        let sent = unsafe { sys::eth_tx_burst(self.port, self.queue, self.mbufs.as_mut_ptr(), n as u16) };
+        let sent = usize::from(sent);
+        for (p, mbuf) in self.packets.drain(sent..).zip(self.mbufs.drain(sent..)).rev() {
+            undo(mbuf, is_lent(&p, self.chains));
+            queue.push_front(p);
+        }
+        self.mbufs.clear();
+        for p in self.packets.drain(..) {
+            stats.tx_packets += 1;
+            stats.tx_bytes += p.total_len() as u64;
+            if is_lent(&p, self.chains) {
+                // SAFETY: its mbuf is the driver's, who gives it to its mempool; from there this thread alone takes it.
+                unsafe { p.gone() };
+            }
+        }
+        sent + errors
+    }
+
+    /// The packet as a frame of mbufs, which are ours until the driver takes them.
+    #[inline]
+    fn stage(&mut self, p: &Packet) -> Result<*mut sys::rte_mbuf, Refused> {
+        let len = p.total_len();
+        if len > self.frame_bytes {
+            return Err(Refused::TooLong);
+        }
+        let lent = is_lent(p, self.chains);
+        if lent && p.tail().is_empty() {
+            return Ok(whole(p));
+        }
+        if self.spare.len() < SEGMENTS_MAX && !self.fill_spare() {
+            return Err(Refused::Short);
+        }
+        if !self.chains {
+            return self.copy(p);
+        }
+        if (self.ledger.free() as usize) < SEGMENTS_MAX {
+            return Err(Refused::Short);
+        }
+        let mut chain = if lent {
+            Chain::new(whole(p))
+        } else if p.head().len() <= COPY_MAX {
+            let mut chain = Chain::new(self.segment());
+            chain.append(p.head());
+            chain
+        } else {
+            Chain::new(self.attach(p.head(), p.handle()))
+        };
+        for slice in p.tail() {
+            if slice.len() > COPY_MAX {
+                let segment = self.attach(slice, slice.handle());
+                chain.link(segment);
+            } else if !chain.append(slice) {
+                chain.link(self.segment());
+                chain.append(slice);
+            }
+        }
+        Ok(chain.first)
+    }
+
+    /// All of it in one mbuf.
+    fn copy(&mut self, p: &Packet) -> Result<*mut sys::rte_mbuf, Refused> {
+        let mut chain = Chain::new(self.segment());
+        let parts = std::iter::once(p.head()).chain(p.tail().iter().map(|s| &**s));
+        for part in parts {
+            let fits = chain.append(part);
+            debug_assert!(fits, "a frame of the MTU's length fits an mbuf");
+        }
+        Ok(chain.first)
+    }
+
+    /// An empty mbuf.
+    fn segment(&mut self) -> *mut sys::rte_mbuf {
+        self.spare.pop().expect("`stage` looked whether there are enough").as_ptr()
+    }
+
+    /// An mbuf of these bytes, which `handle` keeps until it is freed.
+    fn attach(&mut self, bytes: &[u8], handle: Handle) -> *mut sys::rte_mbuf {
+        let info = self.ledger.keep(handle).expect("`stage` looked whether there are enough");
+        let mbuf = self.segment();
+        // SAFETY: an empty mbuf of ours. Bytes of a cell stay where they are, and as they are, while there is a handle; no
+        // frame is longer than a u16 counts. As rte_pktmbuf_attach_extbuf.
+        unsafe {
+            let m = &mut *mbuf;
+            m.buf_addr = bytes.as_ptr().cast_mut().cast();
+            // Virtual devices do not look at it; NICs are used with IOVA as VA only.
+            m.buf_iova = bytes.as_ptr() as u64;
+            m.buf_len = bytes.len() as u16;
+            m.data_off = 0;
+            m.data_len = bytes.len() as u16;
+            m.pkt_len = bytes.len() as u32;
+            m.ol_flags = sys::RTE_MBUF_F_EXTERNAL;
+            m.shinfo = info;
+        }
+        mbuf
+    }
+
+    /// Takes mbufs from the mempool. Gives whether there are enough for a frame.
+    #[cold]
+    fn fill_spare(&mut self) -> bool {
+        let mut got = [std::ptr::null_mut(); SPARE];
+        for n in [SPARE / 2, SEGMENTS_MAX] {
+            // SAFETY: room for `n` pointers; all or none are given.
+            if unsafe { sys::mr_pktmbuf_alloc_bulk(self.mempool.as_ptr(), got.as_mut_ptr(), n as u32) } == 0 {
+                self.spare.extend(got[..n].iter().filter_map(|m| NonNull::new(*m)));
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Ends it, after the device was closed. Gives how many mbufs did not come back, and how many cells.
+    pub(super) fn close(&mut self) -> u32 {
+        self.ledger.collect();
+        let mut mine: ArrayVec<_, SPARE> = self.spare.drain(..).map(NonNull::as_ptr).collect();
+        free(&mut mine);
+        // SAFETY: nobody sends any more.
+        let missing = self.total - unsafe { sys::rte_mempool_avail_count(self.mempool.as_ptr()) };
+        missing + self.ledger.in_use()
+    }
+}
+
+impl Drop for Tx {
+    fn drop(&mut self) {
+        // With an mbuf missing it is kept for ever: somebody may still read it.
+        if self.close() == 0 {
+            // SAFETY: all mbufs are in it.
+            unsafe { sys::rte_mempool_free(self.mempool.as_ptr()) };
+        }
+    }
+}
+
+/// Whether the packet's own mbuf goes to the driver.
+#[inline]
+fn is_lent(p: &Packet, chains: bool) -> bool {
+    p.is_from::<MbufSource>() && (chains || p.tail().is_empty())
+}
+
+/// The mbuf of a packet's cell, with its head as the frame.
+#[inline]
+fn whole(p: &Packet) -> *mut sys::rte_mbuf {
+    let mbuf = mbuf_of(p.place()).as_ptr();
+    let (off, len) = p.bounds();
+    // SAFETY: the mbuf is the packet's, which has one owner; the bounds are within its buffer, whose size is a u16.
+    unsafe {
+        let m = &mut *mbuf;
+        m.data_off = off as u16;
+        m.data_len = len as u16;
+        m.pkt_len = len;
+        // What its device said of it when it came.
+        m.ol_flags = 0;
+        debug_assert!(is_whole(m) && m.next.is_null());
+    }
+    mbuf
+}
+
+/// Takes back a frame that the driver refused: `lent`, its first mbuf is a packet's, and stays that.
+#[cold]
+fn undo(first: *mut sys::rte_mbuf, lent: bool) {
+    let mut rest = first;
+    if lent {
+        // SAFETY: ours again; what follows it, too.
+        unsafe {
+            rest = std::mem::replace(&mut (*first).next, std::ptr::null_mut());
+            (*first).nb_segs = 1;
+        }
+    }
+    if !rest.is_null() {
+        free(&mut [rest]);
+    }
+}
+
+/// A frame that grows.
+struct Chain {
+    first: *mut sys::rte_mbuf,
+    last: *mut sys::rte_mbuf,
+}
+
+impl Chain {
+    /// Of one mbuf, which must be ours, and whole.
+    fn new(first: *mut sys::rte_mbuf) -> Chain {
+        Chain { first, last: first }
+    }
+
+    /// Copies `bytes` behind the last mbuf's, if they fit there and the buffer is its own.
+    fn append(&mut self, bytes: &[u8]) -> bool {
+        // SAFETY: ours; two references to one mbuf are not there at once.
+        unsafe {
+            let last = &mut *self.last;
+            let end = usize::from(last.data_off) + usize::from(last.data_len);
+            let room = usize::from(last.buf_len).saturating_sub(end);
+            if bytes.len() > room || last.ol_flags & sys::RTE_MBUF_F_EXTERNAL != 0 {
+                return false;
+            }
+            // Within its buffer, which nobody else reads or writes.
+            let to = last.buf_addr.cast::<u8>().add(end);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
+            last.data_len += bytes.len() as u16;
+            (*self.first).pkt_len += bytes.len() as u32;
+        }
+        true
+    }
+
+    /// Puts an mbuf at the end, which must be ours, and whole.
+    fn link(&mut self, mbuf: *mut sys::rte_mbuf) {
+        // SAFETY: ours; never the same one.
+        unsafe {
+            (*self.last).next = mbuf;
+            let first = &mut *self.first;
+            first.nb_segs += 1;
+            first.pkt_len += u32::from((*mbuf).data_len);
+        }
+        self.last = mbuf;
+    }
+}

@@ -1,0 +1,238 @@
+//! Ports of kind `dpdk` under an ordinary user, without any privilege: a ring, files, and memory that two nodes share.
+//!
+//! As root, the node is a copy of the binary that runs under another user.
+
+use std::fs::{self, Permissions};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use dataplane::Time;
+use dataplane::pcapng::{PcapReader, PcapWriter};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::http::Client;
+use crate::lab::{PATIENCE, count};
+
+/// `nobody`.
+const USER: u32 = 65_534;
+
+/// A folder of that user's with the binary in it; gone when this is dropped.
+struct Home(PathBuf);
+
+impl Home {
+    fn new(test: &str) -> Home {
+        let home = Home(std::env::temp_dir().join(format!("mr-{test}-{}", std::process::id())));
+        fs::create_dir_all(home.0.join("run")).expect("a folder");
+        let program = home.0.join("millrace");
+        fs::copy(env!("CARGO_BIN_EXE_millrace"), &program).expect("copied");
+        fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("may be run");
+        home.give("");
+        home.give("run");
+        home
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Makes a file the user's.
+    fn give(&self, name: &str) {
+        if rustix::process::geteuid().is_root() {
+            chown(self.path(name), Some(USER), Some(USER)).expect("given");
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = if rustix::process::geteuid().is_root() {
+            let mut c = Command::new("setpriv");
+            let user = [format!("--reuid={USER}"), format!("--regid={USER}")];
+            c.args(user).args(["--clear-groups", "--no-new-privs"]).arg(self.path("millrace"));
+            c
+        } else {
+            Command::new(self.path("millrace"))
+        };
+        command.env("MILLRACE_RUN", self.path("run")).current_dir(&self.0).stdin(Stdio::null());
+        command
+    }
+
+    /// Starts a node; it runs when this returns.
+    fn node(&self, name: &str, config: &str) -> Node<'_> {
+        let file = self.path(&format!("{name}.toml"));
+        fs::write(
+            &file,
+            format!("[node]\nname = \"{name}\"\nmemory = \"64MiB\"\npages = \"normal\"\n{config}"),
+        )
+        .expect("written");
+        let log = fs::File::create(self.path(&format!("{name}.log"))).expect("a log");
+        let mut command = self.command();
+        let child = command.args(["run", "--config"]).arg(&file).stdout(Stdio::null()).stderr(log).spawn();
+        let node = Node { home: self, name: name.to_owned(), child: child.expect("started") };
+        node.until("it runs", || node.log().contains(" serves http://"));
+        node
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+struct Node<'a> {
+    home: &'a Home,
+    name: String,
+    child: Child,
+}
+
+impl Node<'_> {
+    fn log(&self) -> String {
+        fs::read_to_string(self.home.path(&format!("{}.log", self.name))).unwrap_or_default()
+    }
+
+    fn until(&self, what: &str, done: impl Fn() -> bool) {
+        let until = Instant::now() + PATIENCE;
+        while !done() {
+            assert!(Instant::now() < until, "{}: not in time: {what}\n{}", self.name, self.log());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn stats(&self) -> Value {
+        let out =
+            self.home.command().args(["stats", "--json", "--node", &self.name]).output().expect("stats");
+        serde_json::from_slice(&out.stdout).unwrap_or_default()
+    }
+
+    fn is_exact(&self) -> bool {
+        let law = &self.stats()["conservation"];
+        let zero = |name: &str| law[name].as_i64() == Some(0);
+        zero("held") && zero("tx_imbalance") && zero("tx_queued")
+    }
+
+    /// Stops in order, with every buffer back: a debug build panics when one is missing.
+    fn stop(mut self) {
+        let pid = Pid::from_raw(self.child.id() as i32).expect("a pid");
+        let uid = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let uid = uid.lines().find(|l| l.starts_with("Uid:")).unwrap_or_default();
+        assert!(!uid.split_whitespace().any(|id| id == "0"), "not an ordinary user: {uid}");
+        kill_process(pid, Signal::TERM).expect("a living node");
+        let until = Instant::now() + PATIENCE;
+        while self.child.try_wait().expect("our child").is_none() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(10));
+        }
+        let status = self.child.try_wait().expect("our child");
+        assert_eq!(status.and_then(|s| s.code()), Some(0), "{}: {}", self.name, self.log());
+        assert!(!self.log().contains("did not come back"), "{}", self.log());
+    }
+}
+
+impl Drop for Node<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("{}'s log:\n{}", self.name, self.log());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn port(device: &str, address: &str) -> String {
+    format!(
+        "[[port]]\nname = \"wan\"\nkind = \"dpdk\"\ndevice = \"{device}\"\naddresses = \"{address}/24\"\n\
+         mac = \"02:00:00:00:00:{}\"\n",
+        address.rsplit('.').next().map(|n| format!("{n:0>2}")).unwrap_or_default()
+    )
+}
+
+const TO_ELSEWHERE: &str = "[[listener]]\naddress = \"10.9.0.1\"\nhttp = 80\n\
+                            [[site]]\nhosts = \"*\"\nredirect = { host = \"elsewhere.example\" }\n";
+
+#[test]
+fn dpdk_for_an_ordinary_user_over_a_ring() {
+    let home = Home::new("ring");
+    // What it asks about its origin comes back to itself.
+    let config = "[[listener]]\naddress = \"10.9.0.1\"\nhttp = 80\n[[site]]\nhosts = \"*\"\n\
+                  origin = \"http://10.9.0.9:80\"\nhealth = { interval = \"1s\" }\n";
+    let node = home.node("ring", &(port("net_ring0", "10.9.0.1") + config));
+    node.until("questions come back", || {
+        let s = node.stats();
+        count(&s, "arp.requests_sent") > 0 && count(&s, "rx.packets") == count(&s, "tx.sent")
+    });
+    node.until("both laws hold", || node.is_exact());
+    let s = node.stats();
+    let mode = s["node"]["ports"][0]["mode"].as_str().expect("a mode");
+    assert!(mode.starts_with("net_ring, 1 queue") && mode.ends_with("normal pages"), "{mode}");
+    node.stop();
+}
+
+#[test]
+fn dpdk_for_an_ordinary_user_over_files() {
+    let home = Home::new("pcap");
+    // A hundred stations ask who has 10.9.0.1.
+    let mut file = PcapWriter::create(&home.path("in.pcapng"), &["test"]).expect("a file");
+    for n in 0..100u8 {
+        let mut frame = [0xff; 6].to_vec();
+        frame.extend([2, 0, 0, 0, 1, n, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 1, n, 10, 9, 0, 100 + n]);
+        frame.extend([0, 0, 0, 0, 0, 0, 10, 9, 0, 1]);
+        frame.resize(60, 0);
+        file.write(Time(0), 0, &[&frame]).expect("written");
+    }
+    file.flush().expect("written");
+    home.give("in.pcapng");
+    let node =
+        home.node("pcap", &(port("net_pcap0,rx_pcap=in.pcapng,tx_pcap=out.pcap", "10.9.0.1") + TO_ELSEWHERE));
+    node.until("all have been read", || count(&node.stats(), "arp.replies_sent") == 100);
+    node.until("both laws hold", || node.is_exact());
+    let s = node.stats();
+    assert_eq!((count(&s, "rx.packets"), count(&s, "tx.sent")), (100, 100), "{}", s["counters"]);
+    node.stop();
+    let mut reader = PcapReader::open(&home.path("out.pcap")).expect("what it wrote");
+    let (mut frame, mut answers) = (Vec::new(), 0u8);
+    while reader.next_frame(&mut frame).expect("readable").is_some() {
+        assert_eq!(
+            (&frame[..6], frame[21]),
+            (&[2, 0, 0, 0, 1, answers][..], 2),
+            "an answer to each, in order"
+        );
+        answers += 1;
+    }
+    assert_eq!(answers, 100);
+}
+
+#[test]
+fn dpdk_for_an_ordinary_user_between_two_nodes() {
+    let home = Home::new("memif");
+    let device = |role: &str| {
+        format!("net_memif0,role={role},socket-abstract=no,socket={}", home.path("m.sock").display())
+    };
+    let behind = home.node("behind", &(port(&device("server"), "10.9.0.1") + TO_ELSEWHERE));
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its number").port();
+    let config = format!(
+        "[[port]]\nname = \"here\"\nkind = \"host\"\n[[listener]]\naddress = \"127.0.0.1\"\nhttp = {free}\n\
+         [[site]]\nhosts = \"*\"\norigin = \"http://10.9.0.1:80\"\n"
+    );
+    let front = home.node("front", &(port(&device("client"), "10.9.0.2") + &config));
+    let at: SocketAddr = ([127, 0, 0, 1], free).into();
+    // They find each other on a thread of DPDK's; until then there is no way to the origin.
+    let ask = |path: &str| {
+        let mut c = Client::new(TcpStream::connect(at).expect("taken"));
+        c.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).expect("sent");
+        c.answer("GET").whole()
+    };
+    front.until("the other node answers", || ask("/first") == 301);
+    for i in 0..50 {
+        assert_eq!(ask(&format!("/{i}")), 301);
+    }
+    let s = behind.stats();
+    assert!(count(&s, "http.requests") >= 51 && count(&s, "rx.packets") > 100, "{}", s["counters"]);
+    for node in [&front, &behind] {
+        node.until("both laws hold", || node.is_exact());
+    }
+    front.stop();
+    behind.stop();
+}
