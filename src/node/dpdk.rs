@@ -88,13 +88,14 @@ mod with {
             let d = DpdkConfig { device, mac, fallback_mac: fallback_mac(device), mtu };
             let of_device = DpdkSeat::take(eal, &d, cores as u16, &secret);
             let of_device = of_device.map_err(|e| format!("port \"{}\": {e}", port.name))?;
-            for (core, seat) in of_device.into_iter().enumerate() {
+            for (core, mut seat) in of_device.into_iter().enumerate() {
                 let cpu = config.node.cores.get(core).copied();
                 if let Some(far) = far_from(&Host::default(), cpu, seat.node()) {
                     log::warn(format_args!(
                         "port \"{}\": {device} is {far}; packets cross between the two, so list cores of the device's node",
                         port.name
                     ));
+                    seat.note(far);
                 }
                 seats[core].push_back(seat);
             }

@@ -239,6 +239,9 @@ mod tests {
         assert_eq!(all.last().map(String::as_str), Some("--file-prefix=x"));
         assert!(all.contains(&"--no-pci".to_owned()));
         config.nics = vec!["0000:3b:00.0".to_owned(), "0000:3b:00.1,a=b".to_owned()];
+        let e = too_few(48, 0);
+        assert!(e.contains("48 MiB of hugepages, and none are free") && e.contains("+ 24 ))"), "{e}");
+        assert!(too_few(48, 40).contains("40 MiB are free"), "{}", too_few(48, 40));
         let all = arguments(48, true, &[0], &config);
         assert!(!all.contains(&"--no-huge".to_owned()) && all.contains(&"--in-memory".to_owned()));
         assert!(all.windows(4).any(|w| w == ["-a", "0000:3b:00.0", "-a", "0000:3b:00.1,a=b"]));

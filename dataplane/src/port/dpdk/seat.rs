@@ -18,6 +18,8 @@ pub struct DpdkSeat {
     shared: Arc<Shared>,
     queue: u16,
     taken: bool,
+    /// What is to be said of this core's queue.
+    note: Option<String>,
 }
 
 /// What the queues of a device have in common.
@@ -77,7 +79,9 @@ impl DpdkSeat {
             rss: OnceLock::new(),
             device: Mutex::new(device),
         });
-        Ok((0..cores).map(|queue| DpdkSeat { shared: Arc::clone(&shared), queue, taken: false }).collect())
+        Ok((0..cores)
+            .map(|queue| DpdkSeat { shared: Arc::clone(&shared), queue, taken: false, note: None })
+            .collect())
     }
 
     /// The environment that the device was taken in.
@@ -88,6 +92,11 @@ impl DpdkSeat {
     /// The NUMA node that the device is on, where there are several and its memory can be there.
     pub fn node(&self) -> Option<i32> {
         self.shared.node
+    }
+
+    /// Has the port's mode say this as well.
+    pub fn note(&mut self, note: String) {
+        self.note = Some(note);
     }
 
     /// Takes the queue on the thread that will poll it, to receive into `pool`, which must be one of mbufs. Waits until all
@@ -111,7 +120,11 @@ impl DpdkSeat {
         shared.device().set_up(queue, source.mempool()).map_err(explain)?;
         self.taken = true;
         shared.gate.arrive(|| shared.start()).map_err(explain)?;
-        Ok(DpdkPort::new(shared, queue, tx, pool, number))
+        let mut port = DpdkPort::new(shared, queue, tx, pool, number);
+        if let Some(note) = self.note.take() {
+            port.facts.mode.push_str(&format!(", {note}"));
+        }
+        Ok(port)
     }
 }
 
@@ -195,6 +208,19 @@ pub fn far_from(host: &Host, cpu: Option<u16>, node: Option<i32>) -> Option<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_core_far_from_its_device_is_told_of() {
+        let host = Host::default();
+        assert_eq!(far_from(&host, None, Some(1)), None, "not pinned: it may be anywhere");
+        assert_eq!(far_from(&host, Some(0), None), None);
+        // Where this machine shows its nodes at all.
+        if let Some(here) = host.node_of_cpu(0) {
+            assert_eq!(far_from(&host, Some(0), Some(here)), None);
+            let expected = format!("on NUMA node {}, and this core on {here}", here + 1);
+            assert_eq!(far_from(&host, Some(0), Some(here + 1)), Some(expected));
+        }
+    }
 
     #[test]
     fn packet_sockets_get_as_many_queues_as_there_are_cores() {
