@@ -363,7 +363,7 @@ fn describe_pages(r: &Region) -> String {
 }
 
 /// A locally administered address that stays the same for a device name.
-pub(super) fn own_mac(device: &str) -> Mac {
+pub(crate) fn own_mac(device: &str) -> Mac {
     let mut h = 0xcbf2_9ce4_8422_2325u64;
     for b in device.bytes() {
         h = (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3);

@@ -41,6 +41,7 @@ use l7::cache::store::{Store, StoreConfig};
 use l7::proxy::Program;
 use serde_json::json;
 
+pub(crate) use assemble::own_mac;
 pub use assemble::{CorePlan, KernelPlan, SharedCache, core as build_core, limits_for};
 pub use demo::demo;
 pub use names::Names;
@@ -197,10 +198,10 @@ impl Node {
             .collect();
         let reports = reports?;
         announce(&config, &limits, &reports);
-        node.facts = facts(&config, &reports);
         if let (Some(kernel), Some(first)) = (kernel, reports.first()) {
             node.mirror = Some(kernel.start(&config, first, Arc::clone(&node.desk))?);
         }
+        node.facts = facts(&config, &reports);
         segment.set_facts(&node.facts.to_string());
         segment.set_state(NodeState::Running);
         Ok(node)
@@ -365,7 +366,8 @@ pub(crate) fn secrets() -> Result<[u64; 4], String> {
     Ok([word(0), word(1), word(2), word(3)])
 }
 
-fn pin(cpu: u16) {
+/// Keeps this thread on a CPU, if it may.
+pub(crate) fn pin(cpu: u16) {
     let mut set = rustix::thread::CpuSet::new();
     set.set(cpu.into());
     if let Err(e) = rustix::thread::sched_setaffinity(None, &set) {

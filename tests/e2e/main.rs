@@ -23,6 +23,7 @@ mod operations;
 #[cfg(feature = "dpdk")]
 mod ordinary;
 mod origins;
+mod pktgen;
 mod reloads;
 mod script;
 mod shared;
