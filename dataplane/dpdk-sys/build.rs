@@ -78,6 +78,7 @@ mod dpdk {
         "rte_eth_(rx|tx)_queue_setup",
         "rte_eth_call_(rx|tx)_callbacks",
         "rte_eth_tx_done_cleanup",
+        "rte_eth_xstats_(get|get_names)",
         "rte_mempool_(avail_count|create_empty|free|obj_iter|populate_default|set_ops_byname)",
         "rte_pktmbuf_(free_bulk|init|pool_init)",
         "rte_ring_(create|free)",
@@ -86,7 +87,7 @@ mod dpdk {
         "rte_version",
     ];
     const TYPES: &[&str] = &[
-        "rte_eth_(conf|dev_info|fp_ops|rss_conf|rss_reta_entry64|stats)",
+        "rte_eth_(conf|dev_info|fp_ops|rss_conf|rss_reta_entry64|stats|xstat|xstat_name)",
         "rte_ethdev_qdata",
         "rte_ether_addr",
         "rte_mbuf",

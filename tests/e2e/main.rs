@@ -17,11 +17,13 @@ mod dpdk_cores;
 mod edge;
 mod http;
 mod lab;
+mod links;
 mod names;
 mod operations;
 #[cfg(feature = "dpdk")]
 mod ordinary;
 mod origins;
+mod pktgen;
 mod reloads;
 mod script;
 mod shared;

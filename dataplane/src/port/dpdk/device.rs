@@ -14,7 +14,7 @@ use crate::port::Mac;
 use crate::rss::Rss;
 
 /// What is asked for; a driver may have less.
-const RING_SLOTS: u16 = 1024;
+pub(super) const RING_SLOTS: u16 = 1024;
 /// Any NUMA node.
 const SOCKET_ANY: c_int = -1;
 // The bindings give each the smallest type that holds it.
@@ -278,6 +278,31 @@ impl Device {
         mac.addr_bytes
     }
 
+    /// What the device has counted, by its driver's names; what is 0 is left out. None of a device that is closed.
+    pub(super) fn counts(&self) -> Vec<(String, u64)> {
+        if !self.open {
+            return Vec::new();
+        }
+        // SAFETY: the port is open; asks for the number only.
+        let n = unsafe { sys::rte_eth_xstats_get_names(self.port, std::ptr::null_mut(), 0) };
+        let n = usize::try_from(n).unwrap_or(0);
+        let mut names = vec![sys::rte_eth_xstat_name::default(); n];
+        let mut values = vec![sys::rte_eth_xstat::default(); n];
+        // SAFETY: the port is open; room for `n` of each.
+        let got = unsafe {
+            let names = sys::rte_eth_xstats_get_names(self.port, names.as_mut_ptr(), n as u32);
+            names.min(sys::rte_eth_xstats_get(self.port, values.as_mut_ptr(), n as u32))
+        };
+        if usize::try_from(got).ok() != Some(n) {
+            return Vec::new();
+        }
+        let counts = values.iter().filter(|v| v.value > 0).filter_map(|v| {
+            let name = names.get(usize::try_from(v.id).ok()?)?.name.map(|c| c as u8);
+            Some((CStr::from_bytes_until_nul(&name).ok()?.to_string_lossy().into_owned(), v.value))
+        });
+        counts.collect()
+    }
+
     /// Stops and removes the device.
     pub(super) fn close(&mut self) {
         if !std::mem::take(&mut self.open) {
@@ -297,13 +322,37 @@ impl Device {
     }
 }
 
-/// Frames that the device with this number had to drop because nobody fetched them in time. It must be open.
-pub(super) fn missed(port: u16) -> u64 {
-    let mut stats = sys::rte_eth_stats::default();
-    // SAFETY: the port is open; a place for the counts. Whoever polls a queue may ask.
-    match unsafe { sys::rte_eth_stats_get(port, &raw mut stats) } {
-        0 => stats.imissed,
-        _ => 0,
+/// What a device has lost, since it was made.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lost {
+    /// Dropped because nobody fetched it in time.
+    pub(super) missed: u64,
+    /// Came damaged, or longer than the device takes.
+    pub(super) damaged: u64,
+    /// Taken from us and dropped all the same.
+    pub(super) unsent: u64,
+}
+
+impl Lost {
+    /// What the device with this number has lost. It must be open.
+    pub(super) fn of(port: u16, abilities: &Abilities) -> Lost {
+        let mut stats = sys::rte_eth_stats::default();
+        // SAFETY: the port is open; a place for the counts. Whoever polls a queue may ask.
+        if unsafe { sys::rte_eth_stats_get(port, &raw mut stats) } != 0 {
+            return Lost::default();
+        }
+        // This one counts what it has not taken either, and is offered again.
+        let unsent = if abilities.driver == "net_tap" { 0 } else { stats.oerrors };
+        Lost { missed: stats.imissed, damaged: stats.ierrors, unsent }
+    }
+
+    /// What is new since `before`. A driver whose counts go back has nothing new.
+    pub(super) fn since(self, before: Lost) -> Lost {
+        Lost {
+            missed: self.missed.saturating_sub(before.missed),
+            damaged: self.damaged.saturating_sub(before.damaged),
+            unsent: self.unsent.saturating_sub(before.unsent),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A device that several cores share: taken and configured once, on a control thread; each core then takes its queue.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use super::device::{Abilities, Device};
 use super::eal::{Bus, Eal};
@@ -20,6 +20,17 @@ pub struct DpdkSeat {
     taken: bool,
     /// What is to be said of this core's queue.
     note: Option<String>,
+}
+
+/// What a device counts by itself, for the control side; on any thread.
+#[derive(Clone)]
+pub struct DpdkCounts(Weak<Shared>);
+
+impl DpdkCounts {
+    /// The counts that are not 0, by the driver's names; empty once the device is closed.
+    pub fn read(&self) -> Vec<(String, u64)> {
+        self.0.upgrade().map_or_else(Vec::new, |shared| shared.device().counts())
+    }
 }
 
 /// What the queues of a device have in common.
@@ -82,6 +93,11 @@ impl DpdkSeat {
         Ok((0..cores)
             .map(|queue| DpdkSeat { shared: Arc::clone(&shared), queue, taken: false, note: None })
             .collect())
+    }
+
+    /// What the device counts, as long as it is there.
+    pub fn counts(&self) -> DpdkCounts {
+        DpdkCounts(Arc::downgrade(&self.shared))
     }
 
     /// The environment that the device was taken in.
