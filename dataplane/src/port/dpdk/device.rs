@@ -82,6 +82,12 @@ impl Abilities {
         self.rx_offloads & RX_CHECKSUMS == RX_CHECKSUMS
     }
 
+    /// Its driver does not give back what the kernel has of its rings when it is closed. Their mempool is then kept for
+    /// ever, which is till the process ends: devices are not opened again.
+    pub(super) fn forgets(&self) -> bool {
+        self.driver == "net_af_xdp"
+    }
+
     /// Marks of received frames that mean something.
     pub(super) fn rx_marks(&self) -> u64 {
         let mut marks = 0;
