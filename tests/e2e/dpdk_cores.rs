@@ -15,7 +15,8 @@ use crate::lab::{Checks, EDGE_V4, EDGE_V6, Edge, Lab, NGINX, PATIENCE, count, sk
 /// The lab's config for two cores with this device instead of its TAP.
 fn with(name: &str, device: &str) -> String {
     let tap = "kind = \"tap\"\ndevice = \"mr0\"";
-    let all = two_cores(NGINX).replace("\"e2e\"", &format!("\"{name}\""));
+    // Normal pages: others on this machine may take hugepages between our count and DPDK's.
+    let all = two_cores(NGINX).replace("\"e2e\"", &format!("\"{name}\"\npages = \"normal\""));
     assert!(all.contains(tap));
     all.replace(tap, &format!("kind = \"dpdk\"\ndevice = \"{device}\""))
 }
@@ -149,11 +150,8 @@ fn two_cores_share_a_dpdk_device() {
     c.check("net_af_packet: both cores serve, by mail where its hash says otherwise", || {
         let s = both_serve(&lab, &edge);
         eprintln!("       {} of {} frames crossed", count(&s, "rx.handed_over"), count(&s, "rx.packets"));
-        assert!(
-            count(&s, "rx.handed_over") > 0,
-            "it learns nothing: half of the answers come to the other core"
-        );
-        // Clients' connections stay where their first frame came: only answers of origins cross.
+        // It learns nothing: of the few connections to origins, those cross whose answers it hashes to the other core.
+        // Clients' connections stay where their first frame came.
         crossed(&lab, &edge, 10);
         laws(&edge);
     });
