@@ -170,15 +170,16 @@ mod with {
     use super::*;
     use crate::node::assemble::cores;
 
-    /// What there is none of in this build.
-    pub type Seats = ();
+    /// A core's queues: none, in this build.
+    #[derive(Clone)]
+    pub struct Seats;
 
     pub fn start(_: &Config) -> Result<Option<()>, String> {
         Ok(None)
     }
 
     pub fn take(config: &Config, _: Option<()>, _: impl Fn(&str) -> Mac) -> Result<Vec<Seats>, String> {
-        Ok(vec![(); cores(config)])
+        Ok(vec![Seats; cores(config)])
     }
 
     pub fn rx_cell_cost(_: &Config) -> Option<u64> {
@@ -193,24 +194,26 @@ mod with {
         0
     }
 
-    pub fn head_pool(_: &Config, _: &Limits, (): &Seats) -> Result<Option<Pool>, String> {
+    pub fn head_pool(_: &Config, _: &Limits, _: &Seats) -> Result<Option<Pool>, String> {
         Ok(None)
     }
 
     /// There are no devices.
-    pub type Counts = ();
+    pub struct Counts;
 
-    pub fn counts(_: &[Seats]) -> Counts {}
+    pub fn counts(_: &[Seats]) -> Counts {
+        Counts
+    }
 
-    pub fn read((): &Counts) -> Vec<Vec<(String, u64)>> {
+    pub fn read(_: &Counts) -> Vec<Vec<(String, u64)>> {
         Vec::new()
     }
 
-    pub fn rx_pool(_: &Config, _: &Limits, (): &Seats) -> Result<Option<Pool>, String> {
+    pub fn rx_pool(_: &Config, _: &Limits, _: &Seats) -> Result<Option<Pool>, String> {
         Ok(None)
     }
 
-    pub fn open((): &mut Seats, port: &config::Port, _: Pool, _: u8) -> Result<Box<dyn Port>, String> {
+    pub fn open(_: &mut Seats, port: &config::Port, _: Pool, _: u8) -> Result<Box<dyn Port>, String> {
         Err(format!("port \"{}\": this millrace was built without DPDK and cannot open it", port.name))
     }
 }

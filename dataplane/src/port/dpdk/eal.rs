@@ -201,9 +201,12 @@ fn free_hugepages_mib() -> u64 {
     let free_kib = |size: std::fs::DirEntry| -> Option<u64> {
         let name = size.file_name().into_string().ok()?;
         let kib: u64 = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
-        let free: u64 =
-            std::fs::read_to_string(size.path().join("free_hugepages")).ok()?.trim().parse().ok()?;
-        Some(kib * free)
+        let count = |file: &str| -> Option<u64> {
+            std::fs::read_to_string(size.path().join(file)).ok()?.trim().parse().ok()
+        };
+        // Free, but promised to somebody.
+        let promised = count("resv_hugepages").unwrap_or(0);
+        Some(kib * count("free_hugepages")?.saturating_sub(promised))
     };
     sizes.flatten().filter_map(free_kib).sum::<u64>() >> 10
 }
