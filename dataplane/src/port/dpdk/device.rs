@@ -244,6 +244,9 @@ impl Device {
         // SAFETY: the port is ours.
         step("it does not start", unsafe { sys::rte_eth_dev_start(self.port) })?;
         self.started = true;
+        // Neighbours are asked for by multicast, and the kernel that shares a port has groups of its own. Virtual devices
+        // that cannot do this take every frame anyway. SAFETY: the port is ours.
+        unsafe { sys::rte_eth_allmulticast_enable(self.port) };
         if promiscuous {
             // Virtual devices that cannot do this take every frame anyway. SAFETY: the port is ours.
             self.promiscuous = unsafe { sys::rte_eth_promiscuous_enable(self.port) } == 0;
