@@ -3,6 +3,7 @@
 # debootstrap where that is installed; else it has nothing but the C library and libgcc_s, out of their packages. Needs root.
 #
 # usage: scripts/checks/static.sh [BINARY]     built with --release --features dpdk-static where it is not given
+#        MILLRACE_ROOT=plain: without debootstrap
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
@@ -37,11 +38,11 @@ echo "needs where it runs:"
 ldd "$binary" | awk '{ print "  " $1 }'
 if ldd "$binary" | grep -qE 'librte_|libnuma|libbsd'; then die "$binary is not static"; fi
 
-if have debootstrap; then
+if have debootstrap && [ "${MILLRACE_ROOT:-}" != plain ]; then
     debootstrap --variant=minbase bookworm "$root" >"$work/debootstrap.log" 2>&1 ||
         { tail -n 5 "$work/debootstrap.log" >&2; die "debootstrap failed"; }
 else
-    mkdir -p "$root"/{proc,sys,dev,tmp,run}
+    mkdir -p "$root"/{bin,lib64,proc,sys,dev,tmp,run}
     (cd "$work" && apt-get -qq download libc6 libgcc-s1 && for deb in ./*.deb; do dpkg-deb -x "$deb" "$root"; done)
 fi
 echo "the root: $(find "$root" -xdev -type f | wc -l) files, of DPDK $(find "$root" -xdev -name 'librte*' | wc -l)"
@@ -59,9 +60,9 @@ ip -n "$peer" link set mrs1 up
 # The kernel hands out unfinished checksums over veth else.
 ip netns exec "$peer" ethtool -K mrs1 tx off >/dev/null
 
-# inside ARGS…: millrace in the root, with file systems of its own.
+# inside ARGS…: becomes millrace in the root, with file systems of its own; to be called in a subshell.
 inside() {
-    ip netns exec "$edge" unshare --mount sh -c '
+    exec ip netns exec "$edge" unshare --mount sh -c '
         mount -t proc proc "$0/proc" && mount -t sysfs sysfs "$0/sys" && mount --rbind /dev "$0/dev" || exit 1
         root=$0; exec chroot "$root" /millrace "$@"' "$root" "$@"
 }
@@ -69,7 +70,7 @@ inside() {
 # start NAME: with the config on standard input.
 start() {
     { printf '[node]\nname = "%s"\nmemory = "64MiB"\n' "$1" && cat; } >"$root/$1.toml"
-    inside run --config "/$1.toml" >"$work/$1.log" 2>&1 &
+    (inside run --config "/$1.toml" >"$work/$1.log" 2>&1) &
     node=$!
     local tries=0
     until grep -q ' serves http' "$work/$1.log"; do
@@ -80,7 +81,7 @@ start() {
         fi
         sleep 0.05
     done
-    grep -o 'port \\\?"[a-z]*\\\?": dpdk.*' "$work/$1.log" | cut -c1-120
+    grep -o 'dpdk net_.*' "$work/$1.log" | cut -d'"' -f1
 }
 
 stop() {
@@ -123,7 +124,7 @@ until ip netns exec "$peer" curl -sS -o /dev/null http://10.98.0.2:8000/hello 2>
 done
 expect 200 "$peer" http://10.98.0.1/hello
 expect 404 "$peer" http://10.98.0.1/nothing
-inside stats --node packet >/dev/null
+(inside stats --node packet) >/dev/null
 stop packet
 
 start ring <<'END'

@@ -195,19 +195,19 @@ fn dpdk_for_an_ordinary_user_over_files() {
     node.until("all have been read", || count(&node.stats(), "arp.replies_sent") == 100);
     node.until("both laws hold", || node.is_exact());
     let s = node.stats();
-    assert_eq!((count(&s, "rx.packets"), count(&s, "tx.sent")), (100, 100), "{}", s["counters"]);
+    assert_eq!(count(&s, "rx.packets"), 100, "{}", s["counters"]);
     node.stop();
     let mut reader = PcapReader::open(&home.path("out.pcap")).expect("what it wrote");
-    let (mut frame, mut answers) = (Vec::new(), 0u8);
+    let (mut frame, mut answers, mut frames) = (Vec::new(), 0u8, 0);
     while reader.next_frame(&mut frame).expect("readable").is_some() {
-        assert_eq!(
-            (&frame[..6], frame[21]),
-            (&[2, 0, 0, 0, 1, answers][..], 2),
-            "an answer to each, in order"
-        );
-        answers += 1;
+        frames += 1;
+        // The rest is what it says of itself when it starts.
+        if (&frame[12..14], frame[21]) == (&[8, 6], 2) && frame[0] != 0xff {
+            assert_eq!(frame[..6], [2, 0, 0, 0, 1, answers], "an answer to each, in order");
+            answers += 1;
+        }
     }
-    assert_eq!(answers, 100);
+    assert_eq!((answers, frames), (100, count(&s, "tx.sent")));
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn dpdk_for_an_ordinary_user_between_two_nodes() {
         assert_eq!(ask(&format!("/{i}")), 308);
     }
     let s = behind.stats();
-    assert!(count(&s, "http.requests") >= 51 && count(&s, "rx.packets") > 100, "{}", s["counters"]);
+    assert!(count(&s, "http.requests") >= 51 && count(&s, "rx.packets") > 51, "{}", s["counters"]);
     for node in [&front, &behind] {
         node.until("both laws hold", || node.is_exact());
     }

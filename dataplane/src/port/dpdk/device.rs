@@ -41,6 +41,18 @@ pub(super) struct Device {
     open: bool,
 }
 
+/// What a device can send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Frames of one segment, in an mbuf's own buffer.
+    OneMbuf,
+    /// Chains, of what is in mbufs' own buffers. A NIC's IOMMU knows of EAL's memory and no other: for cells of ours,
+    /// `rte_extmem_register` and `rte_dev_dma_map` of their regions would have to come first, and IOVA as VA.
+    Mbufs,
+    /// Chains, of any memory: drivers that copy, or give pointers to their peer.
+    Anywhere,
+}
+
 /// What a device can do, of what we have a use for.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Abilities {
@@ -48,15 +60,21 @@ pub(super) struct Abilities {
     pub(super) driver: String,
     rx_offloads: u64,
     tx_offloads: u64,
+    /// Reads what it sends by DMA: only what EAL has mapped for it.
+    dma: bool,
     /// Queues each way.
     queues_max: u16,
     spreads: Offered,
 }
 
 impl Abilities {
-    /// It takes frames of several segments, wherever those lie.
-    pub(super) fn chains(&self) -> bool {
-        self.tx_offloads & TX_CHAINS != 0
+    /// Where the segments of a frame may lie.
+    pub(super) fn reach(&self) -> Reach {
+        match (self.tx_offloads & TX_CHAINS != 0, self.dma) {
+            (false, _) => Reach::OneMbuf,
+            (true, true) => Reach::Mbufs,
+            (true, false) => Reach::Anywhere,
+        }
     }
 
     /// It verifies all checksums of what it receives.
@@ -153,6 +171,7 @@ impl Device {
             };
             Ok(Abilities {
                 driver,
+                dma: self.bus == Bus::Pci,
                 rx_offloads: info.rx_offload_capa,
                 tx_offloads: info.tx_offload_capa,
                 queues_max: info.max_rx_queues.min(info.max_tx_queues),

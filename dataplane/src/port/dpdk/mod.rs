@@ -201,7 +201,7 @@ impl DpdkPort {
             left -= 1;
         }
         // A core that has not begun may have failed to: it waits for nobody, and its buffers stay with the device.
-        let ended = self.shared.leave(self.polled);
+        let ended = self.shared.leave(self.polled && !std::thread::panicking());
         let pool = self.rx.pool();
         let missing = pool.source::<MbufSource>().map_or(0, |source| source.leave(pool)) + self.tx.close();
         if ended || self.polled { missing } else { 0 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use super::device::{Abilities, Device};
+use super::device::{Abilities, Device, Reach};
 use super::eal::{Bus, Eal};
 use super::gate::Gate;
 use super::mbufs::MbufSource;
@@ -131,8 +131,8 @@ impl DpdkSeat {
         if usize::from(source.room()) < frame_bytes {
             return Err(explain("the pool's mbufs are shorter than a frame".to_owned()));
         }
-        let chains = shared.abilities.chains();
-        let tx = Tx::new(shared.port, queue, chains, frame_bytes, shared.node).map_err(explain)?;
+        let reach = shared.abilities.reach();
+        let tx = Tx::new(shared.port, queue, reach, frame_bytes, shared.node).map_err(explain)?;
         shared.device().set_up(queue, source.mempool()).map_err(explain)?;
         self.taken = true;
         shared.gate.arrive(|| shared.start()).map_err(explain)?;
@@ -195,7 +195,11 @@ impl Shared {
             mode: format!(
                 "{}, {queues}, zero-copy rx, {} tx, checksums {}, {} of mbufs in {}",
                 abilities.driver,
-                if abilities.chains() { "extbuf" } else { "copying" },
+                match abilities.reach() {
+                    Reach::OneMbuf => "copying",
+                    Reach::Mbufs => "extbuf (of what was received)",
+                    Reach::Anywhere => "extbuf",
+                },
                 if abilities.rx_checksums() { "verified by the driver" } else { "in software" },
                 hugepages::human_bytes(buffers_bytes as usize),
                 if self.eal.hugepages() { "hugepages" } else { "normal pages" }
