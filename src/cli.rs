@@ -14,6 +14,7 @@ use crate::config::{self, Config, Machine, Origin};
 use crate::control::purge::PurgeArgs;
 use crate::control::{self, Request};
 use crate::doctor::Kind;
+use crate::pktgen::{self, PktgenArgs};
 use crate::{doctor, exit, node, stats};
 
 /// The open kernel-bypass edge node: an HTTP proxy on its own TCP stack.
@@ -52,6 +53,8 @@ enum Verb {
     Drain(DrainArgs),
     /// Look what this host can do for each kind of port, and what mends what is missing.
     Doctor(DoctorArgs),
+    /// Send made-up frames at a rate, and count what comes back.
+    Pktgen(PktgenArgs),
     /// Print the version.
     Version(VersionArgs),
 }
@@ -204,6 +207,7 @@ pub fn main() -> ExitCode {
         Verb::Purge(args) => args.run(),
         Verb::Drain(args) => args.at.ask("drain"),
         Verb::Doctor(args) => doctor::main(&args),
+        Verb::Pktgen(args) => pktgen::main(args),
         Verb::Version(args) => version(&args),
     }
 }

@@ -17,6 +17,7 @@ pub mod host;
 pub mod host_if;
 pub mod log;
 pub mod node;
+pub mod pktgen;
 pub mod resolve;
 pub mod rundir;
 pub mod stats;

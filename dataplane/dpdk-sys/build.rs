@@ -71,13 +71,14 @@ mod dpdk {
     /// What the bindings hold.
     const FUNCTIONS: &[&str] = &[
         "mr_.*",
-        "rte_eal_(init|hotplug_add|hotplug_remove)",
+        "rte_eal_(init|has_hugepages|hotplug_add|hotplug_remove|iova_mode)",
         "rte_eth_dev_(adjust_nb_rx_tx_desc|close|configure|get_port_by_name|info_get|set_mtu|start|stop)",
-        "rte_eth_(macaddr_get|promiscuous_disable|promiscuous_enable|stats_get)",
+        "rte_eth_(allmulticast_enable|macaddr_get|promiscuous_disable|promiscuous_enable|stats_get)",
         "rte_eth_dev_(socket_id|rss_hash_conf_get|rss_reta_query|rss_reta_update)",
         "rte_eth_(rx|tx)_queue_setup",
         "rte_eth_call_(rx|tx)_callbacks",
         "rte_eth_tx_done_cleanup",
+        "rte_eth_xstats_(get|get_names)",
         "rte_mempool_(avail_count|create_empty|free|obj_iter|populate_default|set_ops_byname)",
         "rte_pktmbuf_(free_bulk|init|pool_init)",
         "rte_ring_(create|free)",
@@ -86,7 +87,7 @@ mod dpdk {
         "rte_version",
     ];
     const TYPES: &[&str] = &[
-        "rte_eth_(conf|dev_info|fp_ops|rss_conf|rss_reta_entry64|stats)",
+        "rte_eth_(conf|dev_info|fp_ops|rss_conf|rss_reta_entry64|stats|xstat|xstat_name)",
         "rte_ethdev_qdata",
         "rte_ether_addr",
         "rte_mbuf",

@@ -134,9 +134,11 @@ impl<L: Pipeline> Core<L> {
             c.add(Ctr::DropPortNoBuffer, new.rx_no_buffer - old.rx_no_buffer);
             c.add(Ctr::DropPortTooLong, new.rx_too_long - old.rx_too_long);
             c.add(Ctr::DropPortMissed, new.rx_missed - old.rx_missed);
+            c.add(Ctr::DropPortDamaged, new.rx_damaged - old.rx_damaged);
             c.add(Ctr::TxSent, new.tx_packets - old.tx_packets);
             c.add(Ctr::TxBytes, new.tx_bytes - old.tx_bytes);
             c.add(Ctr::DropTxPortError, new.tx_errors - old.tx_errors);
+            c.add(Ctr::TxUnsent, new.tx_unsent - old.tx_unsent);
             s.seen = new;
         }
         let (mut built, mut dropped, mut queued) = (0, 0, 0);

@@ -1,7 +1,7 @@
 //! The `dpdk` port over virtual devices that need no privilege: what it counts, what it refuses, and that every mbuf
 //! comes back. EAL runs once in a process and devices are told apart by name, so these may share one or not.
 //!
-//! With `MILLRACE_DPDK_HUGEPAGES=1` the mbufs must be in hugepages (150 MiB of free ones), else they are in normal pages.
+//! With `MILLRACE_DPDK_HUGEPAGES=1` the mbufs must be in hugepages (210 MiB of free ones), else they are in normal pages.
 #![cfg(feature = "dpdk")]
 
 use std::path::{Path, PathBuf};

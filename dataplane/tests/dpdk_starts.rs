@@ -37,14 +37,12 @@ fn open_files() -> usize {
     std::fs::read_dir("/proc/self/fd").expect("its folder").count()
 }
 
-/// What starts may have cost: open files, and KiB of hugepages that are not free.
+/// What starts may have cost: open files, and KiB of hugepages.
 fn costs() -> (usize, u64) {
-    let huge = std::fs::read_to_string("/proc/meminfo").expect("its facts");
-    let huge = |name: &str| -> u64 {
-        let line = huge.lines().find(|line| line.starts_with(name));
-        line.and_then(|l| l.split_whitespace().nth(1)?.parse().ok()).unwrap_or_default()
-    };
-    (open_files(), (huge("HugePages_Total:") - huge("HugePages_Free:")) * huge("Hugepagesize:"))
+    let status = std::fs::read_to_string("/proc/self/status").expect("its facts");
+    let huge = status.lines().find(|line| line.starts_with("HugetlbPages:"));
+    let kib = huge.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
+    (open_files(), kib.expect("a number"))
 }
 
 /// One core: frames go out, and come back from a ring.

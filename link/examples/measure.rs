@@ -172,6 +172,9 @@ fn tcp(from: &str, to: &str, address: &str, seconds: u64) -> Value {
                 bytes += n as u64;
             }
         }
+        // The sender may be waiting for room.
+        let _ = receiver.shutdown(std::net::Shutdown::Both);
+        drop(receiver);
         (bytes, (last - first.expect("more than a second")).as_nanos() as f64)
     });
     json!({ "bytes": bytes, "ns": ns as u64, "bits_per_second": bytes as f64 * 8e9 / ns })

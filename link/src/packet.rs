@@ -83,9 +83,8 @@ impl PacketEnd {
         let end = PacketEnd { socket, ring, slot_bytes, slots, next: 0, tagged: Vec::new() };
 
         // Frames for whomever: on a veth they come anyway, on a card only if it is told.
-        let mut everything: libc::packet_mreq =
-            // SAFETY: all zeroes are a value of it.
-            unsafe { zeroed() };
+        // SAFETY: all zeroes are a value of it.
+        let mut everything: libc::packet_mreq = unsafe { zeroed() };
         everything.mr_ifindex = index as libc::c_int;
         everything.mr_type = libc::PACKET_MR_PROMISC as u16;
         everything.set(&end.socket, libc::PACKET_ADD_MEMBERSHIP)?;

@@ -14,8 +14,11 @@ pub fn real_time() -> bool {
     let set = unsafe {
         libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const parameters)
     };
-    // A page that must be fetched first is late too. Refused: then so be it.
-    let _ = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE);
+    // A page that must be fetched first is late too. Not for ordinary users: beyond their limit, memory that is to be
+    // locked cannot be had at all.
+    if set == 0 && rustix::process::geteuid().is_root() {
+        let _ = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE);
+    }
     set == 0
 }
 

@@ -21,7 +21,7 @@ finish() {
     local pid
     for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
     for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
-    scripts/lab/netns.sh --prefix "$prefix" down >/dev/null || true
+    scripts/lab/lab --prefix "$prefix" down >/dev/null || true
     rm -rf "$files"
 }
 trap finish EXIT
@@ -35,7 +35,7 @@ until_true() { # SECONDS WHAT COMMAND…
     done
 }
 
-scripts/lab/netns.sh --prefix "$prefix" up >/dev/null
+scripts/lab/lab --prefix "$prefix" up --no-edge >/dev/null
 # The bridge hears the frames too, and is not to answer for an address that came by another interface.
 ip netns exec "$net" sh -c 'echo 1 >/proc/sys/net/ipv4/conf/br0/rp_filter'
 

@@ -293,7 +293,6 @@ impl Follower {
     fn all_routes(&mut self) -> io::Result<()> {
         self.read_routes = None;
         self.read_at = Instant::now();
-        // The best of each prefix, by port: lowest metric, and where it leads.
         let mut found: HashMap<u8, Best> = HashMap::new();
         let ports = &self.ports;
         self.socket.ask(Request::new(kind::GET_ROUTE, flag::DUMP, &[0; 12]), |m| {

@@ -31,7 +31,7 @@ const TX_BOUND: usize = 1024;
 /// Between two looks for frames of the kernel's, while there are none and the core is busy.
 const EXCEPTION_REST_NS: u64 = 50_000;
 /// Header cells: headroom for Ethernet, VLAN, IPv6, and room for TCP with options or an ICMP quote.
-const HEADER_CELL_BYTES: u32 = 256;
+pub(super) const HEADER_CELL_BYTES: u16 = 256;
 /// Payload cells.
 const PAYLOAD_CELL_BYTES: u32 = 2048;
 /// Letters that may wait for one core.
@@ -181,7 +181,7 @@ pub fn footprint(config: &Config, limits: &Limits) -> Footprint {
     f.add(
         "header cells",
         limits.header_cells.into(),
-        cell(HEADER_CELL_BYTES),
+        dpdk::head_cell_cost(config).unwrap_or(cell(HEADER_CELL_BYTES.into())),
         "one per segment on its way out",
     );
     Tcp::footprint(limits, &mut f);
@@ -215,7 +215,10 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
         Some(pool) => pool,
         None => pool("rx", limits.rx_cells, rx_cell_bytes(mtu))?,
     };
-    let headers = pool("header", limits.header_cells, HEADER_CELL_BYTES)?;
+    let headers = match dpdk::head_pool(&config, &limits, &seats)? {
+        Some(pool) => pool,
+        None => pool("header", limits.header_cells, HEADER_CELL_BYTES.into())?,
+    };
     let payload = pool("payload", limits.payload_cells, PAYLOAD_CELL_BYTES)?;
     let heads = pool("head", limits.head_cells, HEAD_CELL_BYTES)?;
     let need = Tcp::cost(&limits) + Proxy::cost(&limits);
@@ -360,7 +363,7 @@ fn describe_pages(r: &Region) -> String {
 }
 
 /// A locally administered address that stays the same for a device name.
-pub(super) fn own_mac(device: &str) -> Mac {
+pub(crate) fn own_mac(device: &str) -> Mac {
     let mut h = 0xcbf2_9ce4_8422_2325u64;
     for b in device.bytes() {
         h = (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3);

@@ -13,13 +13,13 @@ use crate::config::{self, Config};
 #[cfg(feature = "dpdk")]
 mod with {
     use dataplane::port::dpdk::{
-        self, DpdkConfig, DpdkPort, DpdkSeat, Eal, EalConfig, Host, KEY_BYTES_MAX, far_from,
+        self, DpdkConfig, DpdkCounts, DpdkPort, DpdkSeat, Eal, EalConfig, Host, KEY_BYTES_MAX, far_from,
     };
 
     use super::*;
     use crate::config::PortKind;
     use crate::log;
-    use crate::node::assemble::{cores, limits_for, mtu};
+    use crate::node::assemble::{HEADER_CELL_BYTES, cores, limits_for, mtu};
     use crate::node::secrets;
 
     /// A core's queues, in the order of the ports of kind `dpdk`.
@@ -46,7 +46,9 @@ mod with {
             return Ok(Some(eal));
         }
         let nics = nics(config, &Host::default())?;
-        let core = DpdkPort::buffers_bytes(limits_for(config).rx_cells, mtu(config), &devices);
+        let limits = limits_for(config);
+        let core = DpdkPort::buffers_bytes(limits.rx_cells, mtu(config), &devices)
+            + DpdkPort::head_buffers_bytes(limits.header_cells, HEADER_CELL_BYTES, &devices);
         let buffers_bytes = core * cores(config) as u64;
         let (pages, args) = (config.node.pages, config.node.eal_args.clone());
         Eal::start(&EalConfig { buffers_bytes, pages, nics, args }).map(Some)
@@ -88,13 +90,14 @@ mod with {
             let d = DpdkConfig { device, mac, fallback_mac: fallback_mac(device), mtu };
             let of_device = DpdkSeat::take(eal, &d, cores as u16, &secret);
             let of_device = of_device.map_err(|e| format!("port \"{}\": {e}", port.name))?;
-            for (core, seat) in of_device.into_iter().enumerate() {
+            for (core, mut seat) in of_device.into_iter().enumerate() {
                 let cpu = config.node.cores.get(core).copied();
                 if let Some(far) = far_from(&Host::default(), cpu, seat.node()) {
                     log::warn(format_args!(
                         "port \"{}\": {device} is {far}; packets cross between the two, so list cores of the device's node",
                         port.name
                     ));
+                    seat.note(far);
                 }
                 seats[core].push_back(seat);
             }
@@ -106,11 +109,38 @@ mod with {
         (!devices(config).is_empty()).then(|| DpdkPort::rx_cell_bytes(mtu(config)))
     }
 
+    pub fn head_cell_cost(config: &Config) -> Option<u64> {
+        let bytes = |cells| DpdkPort::head_buffers_bytes(cells, HEADER_CELL_BYTES, &[]);
+        (!devices(config).is_empty()).then(|| bytes(1) - bytes(0))
+    }
+
     pub fn device_buffers(config: &Config) -> u64 {
         match devices(config) {
             none if none.is_empty() => 0,
-            some => DpdkPort::buffers_bytes(0, mtu(config), &some),
+            some => {
+                DpdkPort::buffers_bytes(0, mtu(config), &some)
+                    + DpdkPort::head_buffers_bytes(0, HEADER_CELL_BYTES, &some)
+            }
         }
+    }
+
+    pub fn head_pool(config: &Config, limits: &Limits, seats: &Seats) -> Result<Option<Pool>, String> {
+        let Some(first) = seats.front() else { return Ok(None) };
+        let (cells, devices) = (limits.header_cells, devices(config));
+        let buffers = DpdkPort::head_buffers(first.eal(), cells, HEADER_CELL_BYTES, &devices, first.node());
+        let explain = |e| format!("DPDK has no memory for {cells} heads of frames: {e}; lower node.memory");
+        Ok(Some(buffers.map_err(explain)?.into_pool("header")))
+    }
+
+    /// Of the devices, in the order of the ports of kind `dpdk`.
+    pub type Counts = Vec<DpdkCounts>;
+
+    pub fn counts(seats: &[Seats]) -> Counts {
+        seats.first().into_iter().flatten().map(DpdkSeat::counts).collect()
+    }
+
+    pub fn read(counts: &Counts) -> Vec<Vec<(String, u64)>> {
+        counts.iter().map(DpdkCounts::read).collect()
     }
 
     pub fn rx_pool(config: &Config, limits: &Limits, seats: &Seats) -> Result<Option<Pool>, String> {
@@ -140,18 +170,23 @@ mod with {
     use super::*;
     use crate::node::assemble::cores;
 
-    /// What there is none of in this build.
-    pub type Seats = ();
+    /// A core's queues: none, in this build.
+    #[derive(Clone)]
+    pub struct Seats;
 
     pub fn start(_: &Config) -> Result<Option<()>, String> {
         Ok(None)
     }
 
     pub fn take(config: &Config, _: Option<()>, _: impl Fn(&str) -> Mac) -> Result<Vec<Seats>, String> {
-        Ok(vec![(); cores(config)])
+        Ok(vec![Seats; cores(config)])
     }
 
     pub fn rx_cell_cost(_: &Config) -> Option<u64> {
+        None
+    }
+
+    pub fn head_cell_cost(_: &Config) -> Option<u64> {
         None
     }
 
@@ -159,14 +194,31 @@ mod with {
         0
     }
 
-    pub fn rx_pool(_: &Config, _: &Limits, (): &Seats) -> Result<Option<Pool>, String> {
+    pub fn head_pool(_: &Config, _: &Limits, _: &Seats) -> Result<Option<Pool>, String> {
         Ok(None)
     }
 
-    pub fn open((): &mut Seats, port: &config::Port, _: Pool, _: u8) -> Result<Box<dyn Port>, String> {
+    /// There are no devices.
+    pub struct Counts;
+
+    pub fn counts(_: &[Seats]) -> Counts {
+        Counts
+    }
+
+    pub fn read(_: &Counts) -> Vec<Vec<(String, u64)>> {
+        Vec::new()
+    }
+
+    pub fn rx_pool(_: &Config, _: &Limits, _: &Seats) -> Result<Option<Pool>, String> {
+        Ok(None)
+    }
+
+    pub fn open(_: &mut Seats, port: &config::Port, _: Pool, _: u8) -> Result<Box<dyn Port>, String> {
         Err(format!("port \"{}\": this millrace was built without DPDK and cannot open it", port.name))
     }
 }
 
-pub use with::Seats;
-pub(super) use with::{device_buffers, open, rx_cell_cost, rx_pool, start, take};
+pub use with::{Counts, Seats};
+pub(super) use with::{
+    counts, device_buffers, head_cell_cost, head_pool, open, read, rx_cell_cost, rx_pool, start, take,
+};

@@ -31,7 +31,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use dataplane::counters::{NodeState, Segment};
+use dataplane::counters::{FACTS_BYTES_MAX, NodeState, Segment};
 use dataplane::mail::Post;
 use dataplane::port::mem;
 use dataplane::{Bells, Clock, Ctr};
@@ -41,6 +41,7 @@ use l7::cache::store::{Store, StoreConfig};
 use l7::proxy::Program;
 use serde_json::json;
 
+pub(crate) use assemble::own_mac;
 pub use assemble::{CorePlan, KernelPlan, SharedCache, core as build_core, limits_for};
 pub use demo::demo;
 pub use names::Names;
@@ -61,6 +62,8 @@ use crate::rundir::RunDir;
 
 /// Frames that the wire to the host bridge holds in each direction.
 const HOST_WIRE_FRAMES: usize = 1024;
+/// Counts of a device that are shown.
+const DEVICE_COUNTS_MAX: usize = 128;
 const NODE_MAC: [u8; 6] = [0x02, 0x4d, 0x52, 0, 0, 1];
 const BRIDGE_MAC: [u8; 6] = [0x02, 0x4d, 0x52, 0, 0, 2];
 
@@ -85,6 +88,10 @@ pub struct Node {
     log: AccessLog,
     /// Where the names of origins lead.
     pub names: Arc<Names>,
+    /// What the segment says of the node, without what changes.
+    facts: serde_json::Value,
+    /// What DPDK's devices count.
+    device_counts: Option<dpdk::Counts>,
     cores: Vec<CoreThread>,
     bridges: Vec<HostBridge>,
     /// What follows the kernel, where a port is shared with it.
@@ -143,6 +150,8 @@ impl Node {
             log,
             cache,
             names,
+            facts: serde_json::Value::Null,
+            device_counts: None,
             cores: Vec::new(),
             bridges: Vec::new(),
             mirror: None,
@@ -156,6 +165,7 @@ impl Node {
         let kernel = shared::plan(&config)?;
         // After the node, which waits for cores that wait for those without a seat: dropped before it.
         let seats = dpdk::take(&config, eal, assemble::own_mac)?;
+        node.device_counts = Some(dpdk::counts(&seats));
         let mut reports = Vec::new();
         for (((core, orders), lines), seats) in all_orders.into_iter().enumerate().zip(lines).zip(seats) {
             let plan = CorePlan {
@@ -191,7 +201,8 @@ impl Node {
         if let (Some(kernel), Some(first)) = (kernel, reports.first()) {
             node.mirror = Some(kernel.start(&config, first, Arc::clone(&node.desk))?);
         }
-        segment.set_facts(&facts(&config, &reports));
+        node.facts = facts(&config, &reports);
+        segment.set_facts(&node.facts.to_string());
         segment.set_state(NodeState::Running);
         Ok(node)
     }
@@ -246,6 +257,25 @@ impl Node {
             c.orders.drain.store(true, Ordering::Relaxed);
         }
         self.bells.ring_all();
+    }
+
+    /// Brings what devices count by themselves into the segment.
+    fn tell_device_counts(&self) {
+        let all = self.device_counts.as_ref().map(dpdk::read).unwrap_or_default();
+        if all.iter().all(Vec::is_empty) {
+            return;
+        }
+        let mut facts = self.facts.clone();
+        let ports = facts["ports"].as_array_mut().into_iter().flatten();
+        for (port, counts) in ports.filter(|p| p["kind"] == "dpdk").zip(all) {
+            // Some NICs have hundreds, and the segment has room for a page of text.
+            let counts = counts.into_iter().take(DEVICE_COUNTS_MAX);
+            port["device_counts"] = counts.map(|(name, n)| (name, json!(n))).collect();
+        }
+        let text = facts.to_string();
+        if text.len() <= FACTS_BYTES_MAX {
+            self.segment.set_facts(&text);
+        }
     }
 
     /// Client connections that are open.
@@ -336,7 +366,8 @@ pub(crate) fn secrets() -> Result<[u64; 4], String> {
     Ok([word(0), word(1), word(2), word(3)])
 }
 
-fn pin(cpu: u16) {
+/// Keeps this thread on a CPU, if it may.
+pub(crate) fn pin(cpu: u16) {
     let mut set = rustix::thread::CpuSet::new();
     set.set(cpu.into());
     if let Err(e) = rustix::thread::sched_setaffinity(None, &set) {
@@ -370,7 +401,7 @@ fn announce(config: &Config, limits: &hugepages::Limits, reports: &[assemble::Co
     }
 }
 
-fn facts(config: &Config, reports: &[assemble::CoreReport]) -> String {
+fn facts(config: &Config, reports: &[assemble::CoreReport]) -> serde_json::Value {
     let first = reports.first();
     let ports: Vec<_> = first
         .into_iter()
@@ -390,5 +421,4 @@ fn facts(config: &Config, reports: &[assemble::CoreReport]) -> String {
         "cpus": config.node.cores,
         "ports": ports,
     })
-    .to_string()
 }

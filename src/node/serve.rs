@@ -7,6 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use dataplane::Ctr;
+use dataplane::rss::{Judgement, judge};
+
 use super::purge::Purger;
 use super::reload::Reloader;
 use super::verbs::{self, NodeVerbs};
@@ -62,6 +65,7 @@ pub(super) fn serve(
     )));
     let mut last = Instant::now();
     let mut watchdog = Watchdog { ticket: node.desk.barrier(), late: None };
+    let mut prediction_holds = true;
     loop {
         if signals.take_reload() {
             verbs::report(&reloader.reload());
@@ -75,8 +79,10 @@ pub(super) fn serve(
         }
         if last.elapsed() >= Duration::from_secs(1) {
             last = Instant::now();
+            node.tell_device_counts();
             every_second(&node);
             watchdog.look(&node);
+            prediction_holds = prediction_holds && look_at_prediction(&node);
             reloader.tidy();
         }
         std::thread::sleep(Duration::from_millis(20));
@@ -100,6 +106,21 @@ pub(super) fn serve(
         log::info("stopped");
     }
     exit::DONE
+}
+
+/// Whether devices with RSS bring connections to the cores that we predict; says so when they do not.
+fn look_at_prediction(node: &Node) -> bool {
+    let s = node.segment.read();
+    let (as_predicted, otherwise) = (s.get(Ctr::SteerPredicted), s.get(Ctr::SteerUnpredicted));
+    let wrong = judge(as_predicted, otherwise) == Judgement::Wrong;
+    if wrong {
+        log::warn(format_args!(
+            "a device does not spread connections as predicted ({otherwise} of {} came to another core): software \
+             steering has the work",
+            as_predicted + otherwise
+        ));
+    }
+    !wrong
 }
 
 /// Notices a core that does not come to the top of its loop.

@@ -65,6 +65,11 @@ pub fn report(segment: &Segment, section: &str, before: Option<(std::time::Durat
             if let Some(name) = p["host_if"].as_str() {
                 let _ = writeln!(o, "    shared with the kernel  exception path: TAP {name}");
             }
+            if section == "all" || section == "node" {
+                for (name, n) in p["device_counts"].as_object().into_iter().flatten() {
+                    let _ = writeln!(o, "    {name} {n}");
+                }
+            }
         }
         if segment.cores() > 1 {
             cores(&mut o, segment);

@@ -134,18 +134,28 @@ impl Neighbours {
         }
         let mut waiting = ArrayVec::new();
         waiting.push(p);
-        self.entries.push(Entry {
-            port,
-            addr: *addr,
-            mac: [0; 6],
-            state: State::Incomplete,
-            tries: 1,
-            since: now,
-            waiting,
-        });
+        self.begin(port, addr, waiting, now);
+        Lookup::Waits { solicit: true }
+    }
+
+    /// A next hop's MAC, for who has no packet yet. `None`: not known; `true` with it: ask now.
+    pub fn resolve(&mut self, port: u8, addr: &Addr, now: Time) -> (Option<Mac>, bool) {
+        if let Some(i) = self.find(port, addr) {
+            let e = &self.entries[i];
+            return ((e.state != State::Incomplete).then_some(e.mac), false);
+        }
+        if self.incomplete >= (self.capacity / 4).max(1) || !self.make_room() {
+            return (None, false);
+        }
+        self.begin(port, addr, ArrayVec::new(), now);
+        (None, true)
+    }
+
+    fn begin(&mut self, port: u8, addr: &Addr, waiting: ArrayVec<Packet, WAITING_MAX>, now: Time) {
+        let (mac, state) = ([0; 6], State::Incomplete);
+        self.entries.push(Entry { port, addr: *addr, mac, state, tries: 1, since: now, waiting });
         self.incomplete += 1;
         self.next_tick = self.next_tick.min(now.plus_ns(TICK_NS));
-        Lookup::Waits { solicit: true }
     }
 
     fn make_room(&mut self) -> bool {

@@ -155,6 +155,10 @@ pub struct Path {
     pub flow_label: u32,
 }
 
+/// Neither on the link nor behind a gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreachable;
+
 impl Net {
     /// A network side with these interfaces.
     pub fn new(ifaces: Vec<Iface>, neighbours: Neighbours, headers: Pool, counters: Counters) -> Net {
@@ -196,6 +200,30 @@ impl Net {
             return;
         }
         self.send_ip(p, path, tx, now);
+    }
+
+    /// The station to hand packets for `dst` to by `port`, asked for where it is not known: `Ok(None)` until it has
+    /// answered.
+    ///
+    /// # Errors
+    /// When no way leads there from this port.
+    pub fn resolve(
+        &mut self,
+        port: u8,
+        dst: &Addr,
+        tx: &mut [TxQueue],
+        now: Time,
+    ) -> Result<Option<Mac>, Unreachable> {
+        let iface = &self.ifaces[port as usize];
+        if iface.peer_mac.is_some() {
+            return Ok(iface.peer_mac);
+        }
+        let hop = iface.next_hop(dst).ok_or(Unreachable)?;
+        let (mac, ask) = self.neighbours.resolve(port, &hop, now);
+        if ask {
+            self.solicit(port, &hop, None, tx, now);
+        }
+        Ok(mac)
     }
 
     fn push_ipv4(&mut self, p: &mut Packet, path: &Path, len: usize) -> bool {

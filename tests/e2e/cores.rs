@@ -10,18 +10,18 @@ use crate::http::Client;
 use crate::lab::{Checks, EDGE_V4, EDGE_V6, Edge, Lab, NGINX, PATIENCE, config, count, skip, text};
 use crate::script;
 
-fn two_cores(sites: &str) -> String {
+pub fn two_cores(sites: &str) -> String {
     config(sites).replace("name = \"e2e\"", "name = \"e2e\"\ncores = [0, 1]")
 }
 
 /// A counter of each core.
-fn of_cores(stats: &Value, name: &str) -> Vec<u64> {
+pub fn of_cores(stats: &Value, name: &str) -> Vec<u64> {
     let cores = stats["cores"].as_array().expect("cores");
     cores.iter().map(|c| c["counters"][name].as_u64().expect("a counter")).collect()
 }
 
 /// Both laws on each core, and nothing in the mail.
-fn laws(edge: &Edge) -> Value {
+pub fn laws(edge: &Edge) -> Value {
     let s = edge.at_rest();
     let law = &s["conservation"];
     assert_eq!(law["in_mail"], 0, "{law}");
@@ -41,7 +41,7 @@ fn laws(edge: &Edge) -> Value {
     s
 }
 
-fn request(lab: &Lab, at: &str, host: &str, path: &str) -> (u16, Vec<u8>) {
+pub fn request(lab: &Lab, at: &str, host: &str, path: &str) -> (u16, Vec<u8>) {
     let at: SocketAddr = at.parse().expect("an address");
     let mut c = Client::new(lab.connect(at).expect("taken"));
     c.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).expect("sent");

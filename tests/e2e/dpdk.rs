@@ -48,6 +48,14 @@ fn serves(lab: &Lab, edge: &Edge, c: &mut Checks, device: &str, driver: &str) {
         let codes = lab.ask(30, &line);
         assert_eq!(codes.lines().filter(|code| *code == "200").count(), 300, "{codes}");
     });
+    c.check(&format!("{driver}: what the device counts is told"), || {
+        let until = Instant::now() + PATIENCE;
+        let told = || edge.stats()["node"]["ports"][0]["device_counts"]["rx_good_packets"].as_u64();
+        while told().unwrap_or(0) < 1000 {
+            assert!(Instant::now() < until, "{}", edge.stats()["node"]);
+            thread::sleep(Duration::from_millis(100));
+        }
+    });
     c.check(&format!("{driver}: both laws hold exactly"), || {
         let s = edge.at_rest();
         assert!(count(&s, "rx.packets") > 1000 && count(&s, "tx.sent") > 1000, "{}", s["counters"]);

@@ -33,6 +33,20 @@ impl Lab {
     /// A lab for `test`; `letter` tells the labs of one process apart. `heavy`: waits until no other heavy test
     /// runs. `None` when it cannot be had here: then the test has been noted as skipped.
     pub fn up(test: &str, letter: char, heavy: bool) -> Option<Lab> {
+        Lab::with(test, letter, heavy, &[])
+    }
+
+    /// The same with a link on either side, of these words (docs/lab.md). It needs the program of the crate `link`, which
+    /// the tests of the whole workspace build.
+    pub fn with_links(test: &str, letter: char, client: &str, origin: &str) -> Option<Lab> {
+        if !link_program().exists() {
+            skip(test, "needs millrace-link: cargo build -p millrace-link");
+            return None;
+        }
+        Lab::with(test, letter, false, &["--shim-client", client, "--shim-origin", origin])
+    }
+
+    fn with(test: &str, letter: char, heavy: bool, options: &[&str]) -> Option<Lab> {
         if let Some(reason) = missing(letter) {
             skip(test, &reason);
             return None;
@@ -45,14 +59,17 @@ impl Lab {
             file
         });
         let lab = Lab { prefix: format!("e{letter}{}", base36(std::process::id())), _turn: turn };
-        let up = lab.script(&["up", "--no-edge"]);
+        let up = lab.script(&[&["up", "--no-edge"], options].concat());
         assert!(up.status.success(), "the lab does not come up: {}", text(&up));
         Some(lab)
     }
 
     fn script(&self, verb: &[&str]) -> Output {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lab/lab");
-        run(Command::new("timeout").args(["-k", "5", "120", script, "--prefix", &self.prefix]).args(verb))
+        run(Command::new("timeout")
+            .args(["-k", "5", "120", script, "--prefix", &self.prefix])
+            .args(verb)
+            .env("MILLRACE_LINK", link_program()))
     }
 
     pub fn client(&self) -> String {
@@ -345,6 +362,11 @@ pub fn config(extra: &str) -> String {
 /// The sites of the lab's nginx.
 pub const NGINX: &str = "[[site]]\nhosts = \"v6.lab\"\norigin = \"http://[fd80::3]:80\"\n\
                          [[site]]\nhosts = \"*\"\norigin = \"http://10.80.0.3:80\"\n";
+
+/// Beside the node's own program.
+fn link_program() -> PathBuf {
+    Path::new(MILLRACE).with_file_name("millrace-link")
+}
 
 fn run(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{command:?}: {e}"))

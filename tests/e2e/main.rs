@@ -12,14 +12,18 @@ mod conformance;
 mod cores;
 #[cfg(feature = "dpdk")]
 mod dpdk;
+#[cfg(feature = "dpdk")]
+mod dpdk_cores;
 mod edge;
 mod http;
 mod lab;
+mod links;
 mod names;
 mod operations;
 #[cfg(feature = "dpdk")]
 mod ordinary;
 mod origins;
+mod pktgen;
 mod reloads;
 mod script;
 mod shared;

@@ -71,8 +71,13 @@ impl Home {
         let log = fs::File::create(self.path(&format!("{name}.log"))).expect("a log");
         let mut command = self.command();
         let child = command.args(["run", "--config"]).arg(&file).stdout(Stdio::null()).stderr(log).spawn();
-        let node = Node { home: self, name: name.to_owned(), child: child.expect("started") };
-        node.until("it runs", || node.log().contains(" serves http://"));
+        let mut node = Node { home: self, name: name.to_owned(), child: child.expect("started") };
+        let until = Instant::now() + PATIENCE;
+        while !node.log().contains(" serves http://") {
+            assert!(node.child.try_wait().expect("our child").is_none(), "it has ended: {}", node.log());
+            assert!(Instant::now() < until, "it does not start in time: {}", node.log());
+            thread::sleep(Duration::from_millis(20));
+        }
         node
     }
 }
@@ -150,7 +155,7 @@ fn port(device: &str, address: &str) -> String {
 }
 
 const TO_ELSEWHERE: &str = "[[listener]]\naddress = \"10.9.0.1\"\nhttp = 80\n\
-                            [[site]]\nhosts = \"*\"\nredirect = { host = \"elsewhere.example\" }\n";
+                            [[site]]\nhosts = \"*\"\nredirect = { https = true }\n";
 
 #[test]
 fn dpdk_for_an_ordinary_user_over_a_ring() {
@@ -158,7 +163,8 @@ fn dpdk_for_an_ordinary_user_over_a_ring() {
     // What it asks about its origin comes back to itself.
     let config = "[[listener]]\naddress = \"10.9.0.1\"\nhttp = 80\n[[site]]\nhosts = \"*\"\n\
                   origin = \"http://10.9.0.9:80\"\nhealth = { interval = \"1s\" }\n";
-    let node = home.node("ring", &(port("net_ring0", "10.9.0.1") + config));
+    let eal_args = "eal_args = [\"-n\", \"4\", \"--log-level=lib.eal:warning\"]\n";
+    let node = home.node("ring", &format!("{eal_args}{}{config}", port("net_ring0", "10.9.0.1")));
     node.until("questions come back", || {
         let s = node.stats();
         count(&s, "arp.requests_sent") > 0 && count(&s, "rx.packets") == count(&s, "tx.sent")
@@ -189,19 +195,19 @@ fn dpdk_for_an_ordinary_user_over_files() {
     node.until("all have been read", || count(&node.stats(), "arp.replies_sent") == 100);
     node.until("both laws hold", || node.is_exact());
     let s = node.stats();
-    assert_eq!((count(&s, "rx.packets"), count(&s, "tx.sent")), (100, 100), "{}", s["counters"]);
+    assert_eq!(count(&s, "rx.packets"), 100, "{}", s["counters"]);
     node.stop();
     let mut reader = PcapReader::open(&home.path("out.pcap")).expect("what it wrote");
-    let (mut frame, mut answers) = (Vec::new(), 0u8);
+    let (mut frame, mut answers, mut frames) = (Vec::new(), 0u8, 0);
     while reader.next_frame(&mut frame).expect("readable").is_some() {
-        assert_eq!(
-            (&frame[..6], frame[21]),
-            (&[2, 0, 0, 0, 1, answers][..], 2),
-            "an answer to each, in order"
-        );
-        answers += 1;
+        frames += 1;
+        // The rest is what it says of itself when it starts.
+        if (&frame[12..14], frame[21]) == (&[8, 6], 2) && frame[0] != 0xff {
+            assert_eq!(frame[..6], [2, 0, 0, 0, 1, answers], "an answer to each, in order");
+            answers += 1;
+        }
     }
-    assert_eq!(answers, 100);
+    assert_eq!((answers, frames), (100, count(&s, "tx.sent")));
 }
 
 #[test]
@@ -224,15 +230,76 @@ fn dpdk_for_an_ordinary_user_between_two_nodes() {
         c.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).expect("sent");
         c.answer("GET").whole()
     };
-    front.until("the other node answers", || ask("/first") == 301);
+    front.until("the other node answers", || ask("/first") == 308);
     for i in 0..50 {
-        assert_eq!(ask(&format!("/{i}")), 301);
+        assert_eq!(ask(&format!("/{i}")), 308);
     }
     let s = behind.stats();
-    assert!(count(&s, "http.requests") >= 51 && count(&s, "rx.packets") > 100, "{}", s["counters"]);
+    assert!(count(&s, "http.requests") >= 51 && count(&s, "rx.packets") > 51, "{}", s["counters"]);
     for node in [&front, &behind] {
         node.until("both laws hold", || node.is_exact());
     }
     front.stop();
     behind.stop();
+}
+
+/// PCI addresses of NICs that the kernel has.
+fn nics_of_the_kernels() -> Vec<String> {
+    let all = fs::read_dir("/sys/bus/pci/devices").into_iter().flatten().flatten();
+    let is_nic = |e: &fs::DirEntry| {
+        let class = fs::read_to_string(e.path().join("class")).unwrap_or_default();
+        let driver = fs::read_link(e.path().join("driver")).unwrap_or_default();
+        let driver = driver.file_name().and_then(|n| n.to_str().map(str::to_owned)).unwrap_or_default();
+        class.starts_with("0x02")
+            && !driver.is_empty()
+            && !["vfio-pci", "mlx5_core", "mlx4_core"].contains(&&*driver)
+    };
+    all.filter(is_nic).map(|e| e.file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn dpdk_says_what_is_in_the_way() {
+    let home = Home::new("way");
+    let run = |node: &str, device: &str| {
+        let file = home.path("bad.toml");
+        let config = port(device, "10.9.0.1") + TO_ELSEWHERE;
+        fs::write(&file, format!("[node]\nname = \"way\"\nmemory = \"64MiB\"\n{node}\n{config}"))
+            .expect("written");
+        let out = home.command().args(["run", "--config"]).arg(&file).output().expect("run");
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(1), "{said}");
+        said
+    };
+    for (node, device, words) in [
+        ("", "ffff:ff:1f.7", &["port \\\"wan\\\": there is no PCI device ffff:ff:1f.7; "][..]),
+        ("", "nosuchif0", &["there is no interface nosuchif0; "]),
+        ("", "lo", &["not on a PCI device; write device = ", "net_af_packet0,iface=lo"]),
+        ("", "net_nonesuch0", &["cannot open DPDK's net_nonesuch0"]),
+        ("", "net_null0,colour=red", &["cannot open DPDK's net_null0,colour=red", "look at its arguments"]),
+        ("", "net_memif0,role=client,socket-abstract=no,socket=nobody.sock", &["must be there first"]),
+        ("eal_args = [\"--base-virtaddr=nonsense\"]", "net_null0", &["DPDK does not start: "]),
+    ] {
+        let said = run(node, device);
+        for word in words {
+            assert!(said.contains(word), "{device}: {said}");
+        }
+    }
+    // What exactly depends on the machine: no IOMMU, no vfio-pci, or the kernel's driver.
+    for nic in nics_of_the_kernels().iter().take(1) {
+        let said = run("", nic);
+        assert!(
+            ["no IOMMU is in use", "vfio-pci is not loaded", "the kernel's driver"]
+                .iter()
+                .any(|w| said.contains(w)),
+            "{said}"
+        );
+    }
+    let info = fs::read_to_string("/proc/meminfo").expect("its facts");
+    if info.lines().any(|l| l.starts_with("HugePages_Free:") && l.ends_with(" 0")) {
+        let said = run("pages = \"huge\"", "net_null0");
+        assert!(
+            said.contains("of hugepages, and none are free; reserve that many more: sysctl vm.nr_hugepages="),
+            "{said}"
+        );
+    }
 }

@@ -74,7 +74,6 @@ pub fn draw(seed: u64) -> Drawn {
         reorder_ppm: ppm(&mut r),
         reorder_ns: r.range(100_000, 30_000_000),
         corrupt_ppm: ppm(&mut r),
-        frame_bytes_max: 0,
         ..Faults::default()
     };
     let v6 = r.below(2) == 1;

@@ -14,4 +14,4 @@ mod segment;
 
 pub use hist::{BUCKETS, Histogram, bucket_of};
 pub use schema::{Ctr, Hist, Stage, Unit};
-pub use segment::{Counters, NodeState, Segment, SegmentError, Snapshot, StageCounts};
+pub use segment::{Counters, FACTS_BYTES_MAX, NodeState, Segment, SegmentError, Snapshot, StageCounts};

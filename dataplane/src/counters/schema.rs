@@ -75,10 +75,12 @@ counters! {
     TxSent "tx.sent" Packets "Packets that a port has taken";
     TxBytes "tx.bytes" Bytes "Bytes of those packets";
     TxQueued "tx.queued" Gauge "Built packets that wait for the port";
+    TxUnsent "tx.unsent" Packets "Of tx.sent, frames that the device says it has dropped all the same";
 
     DropPortNoBuffer "drop.port.no_buffer" Packets "No cell was free to receive into";
     DropPortTooLong "drop.port.too_long" Packets "Longer than a cell, or than the port's MTU allows";
     DropPortMissed "drop.port.missed" Packets "Dropped by the device: the core did not fetch them in time";
+    DropPortDamaged "drop.port.damaged" Packets "Dropped by the device: damaged, or longer than it takes";
     DropMailFull "drop.mail.full" Packets "For another core, whose mail had no room";
     DropL2Malformed "drop.l2.malformed" Packets "Shorter than an Ethernet header, or a cut VLAN tag";
     DropL2NotOurs "drop.l2.not_ours" Packets "Sent to another station's address";

@@ -14,6 +14,8 @@ use super::schema::{Ctr, Hist, Stage};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"MILLRACE");
 const FACTS_WORDS: usize = 2048; // 16 KiB of text
+/// The longest text about a node.
+pub const FACTS_BYTES_MAX: usize = FACTS_WORDS * 8;
 const HEADER_WORDS: usize = 16 + FACTS_WORDS;
 const CORE_WORDS: usize = (Ctr::COUNT + 3 * Stage::COUNT + BUCKETS * Hist::COUNT).next_multiple_of(8);
 

@@ -125,7 +125,7 @@ impl<P: Port + ?Sized> Port for Box<P> {
 /// What a port has counted since it was opened. Every frame is in exactly one place of each sum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortStats {
-    /// Frames that reached us: given to the core, or missed, or dropped for want of a buffer, or too long.
+    /// Frames that reached us: given to the core, or missed, damaged, dropped for want of a buffer, or too long.
     pub rx_packets: u64,
     /// Their bytes.
     pub rx_bytes: u64,
@@ -135,12 +135,16 @@ pub struct PortStats {
     pub rx_too_long: u64,
     /// Dropped by the device, because nobody fetched them in time. Their bytes are not known.
     pub rx_missed: u64,
+    /// Came damaged, or longer than the device takes, and was dropped by it. Their bytes are not known.
+    pub rx_damaged: u64,
     /// Frames that the device has taken.
     pub tx_packets: u64,
     /// Their bytes.
     pub tx_bytes: u64,
     /// Frames that the device refused for good (link down, too long).
     pub tx_errors: u64,
+    /// Of `tx_packets`, what the device says that it has dropped all the same.
+    pub tx_unsent: u64,
 }
 
 /// Packets that were built and wait for a port: bounded, first in, first out.

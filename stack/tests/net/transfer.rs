@@ -92,7 +92,6 @@ fn bad_link(rng: &mut Rng) -> Faults {
         reorder_ppm: ppm(rng),
         reorder_ns: rng.range(100_000, 10_000_000),
         corrupt_ppm: ppm(rng),
-        frame_bytes_max: 0,
         ..Faults::default()
     }
 }

@@ -263,6 +263,19 @@ impl Packet {
 }
 
 impl Slice {
+    /// As [`Packet::is_from`].
+    #[inline]
+    pub fn is_from<S: Source>(&self) -> bool {
+        // SAFETY: this handle keeps the cell, and rule 1: that keeps its pool.
+        unsafe { self.cell.as_ref().pool.as_ref() }.kind == TypeId::of::<S>()
+    }
+
+    /// As [`Packet::place`].
+    #[inline]
+    pub fn place(&self) -> Place {
+        Place(self.cell)
+    }
+
     /// A handle more on its cell.
     #[inline]
     pub fn handle(&self) -> Handle {

@@ -14,7 +14,7 @@ use crate::port::Mac;
 use crate::rss::Rss;
 
 /// What is asked for; a driver may have less.
-const RING_SLOTS: u16 = 1024;
+pub(super) const RING_SLOTS: u16 = 1024;
 /// Any NUMA node.
 const SOCKET_ANY: c_int = -1;
 // The bindings give each the smallest type that holds it.
@@ -41,6 +41,18 @@ pub(super) struct Device {
     open: bool,
 }
 
+/// What a device can send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Frames of one segment, in an mbuf's own buffer.
+    OneMbuf,
+    /// Chains, of what is in mbufs' own buffers. A NIC's IOMMU knows of EAL's memory and no other: for cells of ours,
+    /// `rte_extmem_register` and `rte_dev_dma_map` of their regions would have to come first, and IOVA as VA.
+    Mbufs,
+    /// Chains, of any memory: drivers that copy, or give pointers to their peer.
+    Anywhere,
+}
+
 /// What a device can do, of what we have a use for.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Abilities {
@@ -48,20 +60,32 @@ pub(super) struct Abilities {
     pub(super) driver: String,
     rx_offloads: u64,
     tx_offloads: u64,
+    /// Reads what it sends by DMA: only what EAL has mapped for it.
+    dma: bool,
     /// Queues each way.
     queues_max: u16,
     spreads: Offered,
 }
 
 impl Abilities {
-    /// It takes frames of several segments, wherever those lie.
-    pub(super) fn chains(&self) -> bool {
-        self.tx_offloads & TX_CHAINS != 0
+    /// Where the segments of a frame may lie.
+    pub(super) fn reach(&self) -> Reach {
+        match (self.tx_offloads & TX_CHAINS != 0, self.dma) {
+            (false, _) => Reach::OneMbuf,
+            (true, true) => Reach::Mbufs,
+            (true, false) => Reach::Anywhere,
+        }
     }
 
     /// It verifies all checksums of what it receives.
     pub(super) fn rx_checksums(&self) -> bool {
         self.rx_offloads & RX_CHECKSUMS == RX_CHECKSUMS
+    }
+
+    /// Its driver does not give back what the kernel has of its rings when it is closed. Their mempool is then kept for
+    /// ever, which is till the process ends: devices are not opened again.
+    pub(super) fn forgets(&self) -> bool {
+        self.driver == "net_af_xdp"
     }
 
     /// Marks of received frames that mean something.
@@ -153,6 +177,7 @@ impl Device {
             };
             Ok(Abilities {
                 driver,
+                dma: self.bus == Bus::Pci,
                 rx_offloads: info.rx_offload_capa,
                 tx_offloads: info.tx_offload_capa,
                 queues_max: info.max_rx_queues.min(info.max_tx_queues),
@@ -219,6 +244,9 @@ impl Device {
         // SAFETY: the port is ours.
         step("it does not start", unsafe { sys::rte_eth_dev_start(self.port) })?;
         self.started = true;
+        // Neighbours are asked for by multicast, and the kernel that shares a port has groups of its own. Virtual devices
+        // that cannot do this take every frame anyway. SAFETY: the port is ours.
+        unsafe { sys::rte_eth_allmulticast_enable(self.port) };
         if promiscuous {
             // Virtual devices that cannot do this take every frame anyway. SAFETY: the port is ours.
             self.promiscuous = unsafe { sys::rte_eth_promiscuous_enable(self.port) } == 0;
@@ -278,6 +306,31 @@ impl Device {
         mac.addr_bytes
     }
 
+    /// What the device has counted, by its driver's names; what is 0 is left out. None of a device that is closed.
+    pub(super) fn counts(&self) -> Vec<(String, u64)> {
+        if !self.open {
+            return Vec::new();
+        }
+        // SAFETY: the port is open; asks for the number only.
+        let n = unsafe { sys::rte_eth_xstats_get_names(self.port, std::ptr::null_mut(), 0) };
+        let n = usize::try_from(n).unwrap_or(0);
+        let mut names = vec![sys::rte_eth_xstat_name::default(); n];
+        let mut values = vec![sys::rte_eth_xstat::default(); n];
+        // SAFETY: the port is open; room for `n` of each.
+        let got = unsafe {
+            let names = sys::rte_eth_xstats_get_names(self.port, names.as_mut_ptr(), n as u32);
+            names.min(sys::rte_eth_xstats_get(self.port, values.as_mut_ptr(), n as u32))
+        };
+        if usize::try_from(got).ok() != Some(n) {
+            return Vec::new();
+        }
+        let counts = values.iter().filter(|v| v.value > 0).filter_map(|v| {
+            let name = names.get(usize::try_from(v.id).ok()?)?.name.map(|c| c as u8);
+            Some((CStr::from_bytes_until_nul(&name).ok()?.to_string_lossy().into_owned(), v.value))
+        });
+        counts.collect()
+    }
+
     /// Stops and removes the device.
     pub(super) fn close(&mut self) {
         if !std::mem::take(&mut self.open) {
@@ -297,13 +350,37 @@ impl Device {
     }
 }
 
-/// Frames that the device with this number had to drop because nobody fetched them in time. It must be open.
-pub(super) fn missed(port: u16) -> u64 {
-    let mut stats = sys::rte_eth_stats::default();
-    // SAFETY: the port is open; a place for the counts. Whoever polls a queue may ask.
-    match unsafe { sys::rte_eth_stats_get(port, &raw mut stats) } {
-        0 => stats.imissed,
-        _ => 0,
+/// What a device has lost, since it was made.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lost {
+    /// Dropped because nobody fetched it in time.
+    pub(super) missed: u64,
+    /// Came damaged, or longer than the device takes.
+    pub(super) damaged: u64,
+    /// Taken from us and dropped all the same.
+    pub(super) unsent: u64,
+}
+
+impl Lost {
+    /// What the device with this number has lost. It must be open.
+    pub(super) fn of(port: u16, abilities: &Abilities) -> Lost {
+        let mut stats = sys::rte_eth_stats::default();
+        // SAFETY: the port is open; a place for the counts. Whoever polls a queue may ask.
+        if unsafe { sys::rte_eth_stats_get(port, &raw mut stats) } != 0 {
+            return Lost::default();
+        }
+        // This one counts what it has not taken either, and is offered again.
+        let unsent = if abilities.driver == "net_tap" { 0 } else { stats.oerrors };
+        Lost { missed: stats.imissed, damaged: stats.ierrors, unsent }
+    }
+
+    /// What is new since `before`. A driver whose counts go back has nothing new.
+    pub(super) fn since(self, before: Lost) -> Lost {
+        Lost {
+            missed: self.missed.saturating_sub(before.missed),
+            damaged: self.damaged.saturating_sub(before.damaged),
+            unsent: self.unsent.saturating_sub(before.unsent),
+        }
     }
 }
 

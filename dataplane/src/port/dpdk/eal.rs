@@ -201,9 +201,12 @@ fn free_hugepages_mib() -> u64 {
     let free_kib = |size: std::fs::DirEntry| -> Option<u64> {
         let name = size.file_name().into_string().ok()?;
         let kib: u64 = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
-        let free: u64 =
-            std::fs::read_to_string(size.path().join("free_hugepages")).ok()?.trim().parse().ok()?;
-        Some(kib * free)
+        let count = |file: &str| -> Option<u64> {
+            std::fs::read_to_string(size.path().join(file)).ok()?.trim().parse().ok()
+        };
+        // Free, but promised to somebody.
+        let promised = count("resv_hugepages").unwrap_or(0);
+        Some(kib * count("free_hugepages")?.saturating_sub(promised))
     };
     sizes.flatten().filter_map(free_kib).sum::<u64>() >> 10
 }
@@ -239,6 +242,9 @@ mod tests {
         assert_eq!(all.last().map(String::as_str), Some("--file-prefix=x"));
         assert!(all.contains(&"--no-pci".to_owned()));
         config.nics = vec!["0000:3b:00.0".to_owned(), "0000:3b:00.1,a=b".to_owned()];
+        let e = too_few(48, 0);
+        assert!(e.contains("48 MiB of hugepages, and none are free") && e.contains("+ 24 ))"), "{e}");
+        assert!(too_few(48, 40).contains("40 MiB are free"), "{}", too_few(48, 40));
         let all = arguments(48, true, &[0], &config);
         assert!(!all.contains(&"--no-huge".to_owned()) && all.contains(&"--in-memory".to_owned()));
         assert!(all.windows(4).any(|w| w == ["-a", "0000:3b:00.0", "-a", "0000:3b:00.1,a=b"]));

@@ -256,6 +256,12 @@ pub(super) fn mempool(
         mbuf_priv_size: private_area,
         ..Default::default()
     };
+    // NICs without an IOMMU read each buffer as one piece of physical memory; in hugepages that is to be had for nothing.
+    // SAFETY: EAL runs.
+    let by_address = unsafe {
+        sys::rte_eal_iova_mode() == sys::rte_iova_mode_RTE_IOVA_PA && sys::rte_eal_has_hugepages() != 0
+    };
+    let flags = if by_address { 0 } else { sys::RTE_MEMPOOL_F_NO_IOVA_CONTIG };
     let private_bytes = size_of::<sys::rte_pktmbuf_pool_private>() as u32;
     // SAFETY: EAL runs (the caller has an `Eal`); a C string; the calls are those of rte_pktmbuf_pool_create, in its
     // order; a mempool that could not be filled is freed and not used.
@@ -267,7 +273,7 @@ pub(super) fn mempool(
             CACHE,
             private_bytes,
             node.unwrap_or(SOCKET_ANY),
-            sys::RTE_MEMPOOL_F_NO_IOVA_CONTIG,
+            flags,
         );
         let pool = NonNull::new(pool).ok_or_else(|| failed("made"))?;
         let p = pool.as_ptr();

@@ -38,7 +38,7 @@ mod tx;
 use std::sync::Arc;
 
 pub use self::crossed::FarEnd;
-use self::device::{mbufs_held, missed};
+use self::device::{Lost, RING_SLOTS, mbufs_held};
 use self::eal::Bus;
 pub use self::eal::{Eal, EalConfig};
 use self::mbufs::MbufSource;
@@ -48,7 +48,7 @@ pub use self::rings::CrossedRings;
 pub use self::rss::KEY_BYTES_MAX;
 use self::rx::Rx;
 use self::seat::Shared;
-pub use self::seat::{DpdkSeat, far_from};
+pub use self::seat::{DpdkCounts, DpdkSeat, far_from};
 use self::tx::Tx;
 use super::{Burst, DeviceName, LinkFacts, Mac, Port, PortStats, TxQueue};
 use crate::{Pool, Time};
@@ -87,7 +87,7 @@ pub struct DpdkPort {
     facts: LinkFacts,
     stats: PortStats,
     chores_next: Time,
-    missed_seen: u64,
+    lost_seen: Lost,
     open: bool,
 }
 
@@ -97,6 +97,27 @@ impl DpdkPort {
     pub fn buffers_bytes(cells: u32, mtu: u16, devices: &[&str]) -> u64 {
         let held = devices.iter().map(|d| mbufs_held(d)).sum();
         Mbufs::bytes(cells, held, rx_room(mtu)) + devices.len() as u64 * Tx::bytes(frame_bytes(mtu))
+    }
+
+    /// Memory for the heads of frames that a core sends: see [`DpdkPort::head_buffers`].
+    pub fn head_buffers_bytes(cells: u32, bytes: u16, devices: &[&str]) -> u64 {
+        Mbufs::bytes(cells, heads_held(devices), bytes)
+    }
+
+    /// Mbufs for the heads of frames that a core sends, of so many bytes each: then a head is not copied into one. They
+    /// will do for ports of any kind.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn head_buffers(
+        eal: Eal,
+        cells: u32,
+        bytes: u16,
+        devices: &[&str],
+        node: Option<i32>,
+    ) -> Result<Mbufs, String> {
+        eal.register_thread()?;
+        Mbufs::reserve(eal, cells, heads_held(devices), bytes, node)
     }
 
     /// Memory that one more cell takes.
@@ -148,7 +169,7 @@ impl DpdkPort {
             facts,
             stats: PortStats::default(),
             chores_next: Time(0),
-            missed_seen: missed(shared.port()),
+            lost_seen: Lost::of(shared.port(), shared.abilities()),
             shared,
             open: true,
         }
@@ -180,10 +201,15 @@ impl DpdkPort {
             left -= 1;
         }
         // A core that has not begun may have failed to: it waits for nobody, and its buffers stay with the device.
-        let ended = self.shared.leave(self.polled);
+        let ended = self.shared.leave(self.polled && !std::thread::panicking());
         let pool = self.rx.pool();
-        let missing = pool.source::<MbufSource>().map_or(0, |source| source.leave(pool)) + self.tx.close();
-        if ended || self.polled { missing } else { 0 }
+        let unreceived = pool.source::<MbufSource>().map_or(0, |source| source.leave(pool));
+        let unsent = self.tx.close();
+        match (ended || self.polled, self.shared.abilities().forgets()) {
+            (false, _) => 0,
+            (true, true) => unsent,
+            (true, false) => unreceived + unsent,
+        }
     }
 
     /// What is looked after now and then.
@@ -195,11 +221,13 @@ impl DpdkPort {
             return;
         }
         // Frames that the device dropped because a core was too slow reached us as well.
-        let missed = missed(self.shared.port());
-        let new = missed.saturating_sub(self.missed_seen);
-        self.missed_seen = missed;
-        self.stats.rx_packets += new;
-        self.stats.rx_missed += new;
+        let lost = Lost::of(self.shared.port(), self.shared.abilities());
+        let new = lost.since(self.lost_seen);
+        self.lost_seen = lost;
+        self.stats.rx_packets += new.missed + new.damaged;
+        self.stats.rx_missed += new.missed;
+        self.stats.rx_damaged += new.damaged;
+        self.stats.tx_unsent += new.unsent;
     }
 }
 
@@ -235,6 +263,11 @@ pub fn nic(host: &Host, device: &str) -> Result<Option<String>, String> {
     };
     host.check(address)?;
     Ok(Some(if args.is_empty() { address.to_string() } else { format!("{address},{args}") }))
+}
+
+/// Heads that devices have not sent yet, at most.
+fn heads_held(devices: &[&str]) -> u32 {
+    devices.len() as u32 * u32::from(RING_SLOTS)
 }
 
 /// Bytes of an mbuf's buffer to receive into. At least 2 KiB for the frame, which is what drivers take for granted.

@@ -1,8 +1,8 @@
 //! A device that several cores share: taken and configured once, on a control thread; each core then takes its queue.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use super::device::{Abilities, Device};
+use super::device::{Abilities, Device, Reach};
 use super::eal::{Bus, Eal};
 use super::gate::Gate;
 use super::mbufs::MbufSource;
@@ -18,6 +18,19 @@ pub struct DpdkSeat {
     shared: Arc<Shared>,
     queue: u16,
     taken: bool,
+    /// What is to be said of this core's queue.
+    note: Option<String>,
+}
+
+/// What a device counts by itself, for the control side; on any thread.
+#[derive(Clone)]
+pub struct DpdkCounts(Weak<Shared>);
+
+impl DpdkCounts {
+    /// The counts that are not 0, by the driver's names; empty once the device is closed.
+    pub fn read(&self) -> Vec<(String, u64)> {
+        self.0.upgrade().map_or_else(Vec::new, |shared| shared.device().counts())
+    }
 }
 
 /// What the queues of a device have in common.
@@ -77,7 +90,14 @@ impl DpdkSeat {
             rss: OnceLock::new(),
             device: Mutex::new(device),
         });
-        Ok((0..cores).map(|queue| DpdkSeat { shared: Arc::clone(&shared), queue, taken: false }).collect())
+        Ok((0..cores)
+            .map(|queue| DpdkSeat { shared: Arc::clone(&shared), queue, taken: false, note: None })
+            .collect())
+    }
+
+    /// What the device counts, as long as it is there.
+    pub fn counts(&self) -> DpdkCounts {
+        DpdkCounts(Arc::downgrade(&self.shared))
     }
 
     /// The environment that the device was taken in.
@@ -88,6 +108,11 @@ impl DpdkSeat {
     /// The NUMA node that the device is on, where there are several and its memory can be there.
     pub fn node(&self) -> Option<i32> {
         self.shared.node
+    }
+
+    /// Has the port's mode say this as well.
+    pub fn note(&mut self, note: String) {
+        self.note = Some(note);
     }
 
     /// Takes the queue on the thread that will poll it, to receive into `pool`, which must be one of mbufs. Waits until all
@@ -106,12 +131,16 @@ impl DpdkSeat {
         if usize::from(source.room()) < frame_bytes {
             return Err(explain("the pool's mbufs are shorter than a frame".to_owned()));
         }
-        let chains = shared.abilities.chains();
-        let tx = Tx::new(shared.port, queue, chains, frame_bytes, shared.node).map_err(explain)?;
+        let reach = shared.abilities.reach();
+        let tx = Tx::new(shared.port, queue, reach, frame_bytes, shared.node).map_err(explain)?;
         shared.device().set_up(queue, source.mempool()).map_err(explain)?;
         self.taken = true;
         shared.gate.arrive(|| shared.start()).map_err(explain)?;
-        Ok(DpdkPort::new(shared, queue, tx, pool, number))
+        let mut port = DpdkPort::new(shared, queue, tx, pool, number);
+        if let Some(note) = self.note.take() {
+            port.facts.mode.push_str(&format!(", {note}"));
+        }
+        Ok(port)
     }
 }
 
@@ -166,7 +195,11 @@ impl Shared {
             mode: format!(
                 "{}, {queues}, zero-copy rx, {} tx, checksums {}, {} of mbufs in {}",
                 abilities.driver,
-                if abilities.chains() { "extbuf" } else { "copying" },
+                match abilities.reach() {
+                    Reach::OneMbuf => "copying",
+                    Reach::Mbufs => "extbuf (of what was received)",
+                    Reach::Anywhere => "extbuf",
+                },
                 if abilities.rx_checksums() { "verified by the driver" } else { "in software" },
                 hugepages::human_bytes(buffers_bytes as usize),
                 if self.eal.hugepages() { "hugepages" } else { "normal pages" }
@@ -195,6 +228,19 @@ pub fn far_from(host: &Host, cpu: Option<u16>, node: Option<i32>) -> Option<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_core_far_from_its_device_is_told_of() {
+        let host = Host::default();
+        assert_eq!(far_from(&host, None, Some(1)), None, "not pinned: it may be anywhere");
+        assert_eq!(far_from(&host, Some(0), None), None);
+        // Where this machine shows its nodes at all.
+        if let Some(here) = host.node_of_cpu(0) {
+            assert_eq!(far_from(&host, Some(0), Some(here)), None);
+            let expected = format!("on NUMA node {}, and this core on {here}", here + 1);
+            assert_eq!(far_from(&host, Some(0), Some(here + 1)), Some(expected));
+        }
+    }
 
     #[test]
     fn packet_sockets_get_as_many_queues_as_there_are_cores() {

@@ -7,7 +7,8 @@
 //!  shorter slice                       copied behind what is there
 //! ```
 //!
-//! A driver that takes no chains gets frames of one piece: the mbuf itself, or a copy.
+//! A driver that takes no chains gets frames of one piece: the mbuf itself, or a copy. A NIC, which reads by DMA, gets
+//! chains of what is in mbufs, and copies of the rest.
 //!
 //! A packet is kept as it is until the driver has taken its mbufs; what the driver refuses is undone and stays in the
 //! queue.
@@ -18,11 +19,12 @@ use std::ptr::NonNull;
 use arrayvec::ArrayVec;
 use dpdk_sys as sys;
 
+use super::device::Reach;
 use super::ledger::Ledger;
 use super::mbufs::{Mbuf, MbufSource, free, is_whole, mbuf_of, mempool};
-use crate::Packet;
 use crate::buf::{Handle, TAIL_MAX};
 use crate::port::{BURST_MAX, PortStats, TxQueue};
+use crate::{Packet, Slice};
 
 /// Up to so many bytes are copied: less work than an mbuf and a record for them.
 const COPY_MAX: usize = 256;
@@ -45,8 +47,7 @@ pub(super) struct Tx {
     mempool: NonNull<sys::rte_mempool>,
     total: u32,
     frame_bytes: usize,
-    /// Whether the driver takes frames of several segments.
-    chains: bool,
+    reach: Reach,
     /// Empty mbufs.
     spare: ArrayVec<Mbuf, SPARE>,
     /// What the driver is offered; packets of `mbufs`, in the same order.
@@ -66,53 +67,54 @@ enum Refused {
 }
 
 /// Bytes of buffer of a port's own mbufs.
-fn room(chains: bool, frame_bytes: usize) -> u16 {
+fn room(reach: Reach, frame_bytes: usize) -> u16 {
     // At least 2 KiB, which is what drivers take for granted.
-    let frame = if chains { CHAIN_ROOM } else { frame_bytes.next_multiple_of(64).max(2048) };
+    let frame =
+        if reach == Reach::Anywhere { CHAIN_ROOM } else { frame_bytes.next_multiple_of(64).max(2048) };
     (frame + HEADROOM) as u16
 }
 
-fn segments(chains: bool) -> u32 {
-    if chains { SEGMENTS } else { FRAMES }
+fn segments(reach: Reach) -> u32 {
+    if reach == Reach::Anywhere { SEGMENTS } else { FRAMES }
 }
 
-fn segments_bytes(chains: bool, frame_bytes: usize) -> u64 {
-    let each = 64 + size_of::<sys::rte_mbuf>() as u64 + u64::from(room(chains, frame_bytes)) + 64;
-    u64::from(segments(chains)) * each
+fn segments_bytes(reach: Reach, frame_bytes: usize) -> u64 {
+    let each = 64 + size_of::<sys::rte_mbuf>() as u64 + u64::from(room(reach, frame_bytes)) + 64;
+    u64::from(segments(reach)) * each
 }
 
 impl Tx {
     /// Memory that a port's mbufs take, whatever its driver.
     pub(super) fn bytes(frame_bytes: usize) -> u64 {
-        segments_bytes(true, frame_bytes).max(segments_bytes(false, frame_bytes))
+        segments_bytes(Reach::Anywhere, frame_bytes).max(segments_bytes(Reach::OneMbuf, frame_bytes))
     }
 
     /// Its mbufs are on a NUMA node, if it is given.
     pub(super) fn new(
         port: u16,
         queue: u16,
-        chains: bool,
+        reach: Reach,
         frame_bytes: usize,
         node: Option<i32>,
     ) -> Result<Tx, String> {
         Ok(Tx {
             port,
             queue,
-            mempool: mempool(segments(chains), 0, room(chains, frame_bytes), node)?,
-            total: segments(chains),
+            mempool: mempool(segments(reach), 0, room(reach, frame_bytes), node)?,
+            total: segments(reach),
             frame_bytes,
-            chains,
+            reach,
             spare: ArrayVec::new(),
             mbufs: ArrayVec::new(),
             packets: ArrayVec::new(),
-            ledger: Ledger::new(if chains { SEGMENTS } else { 0 }),
+            ledger: Ledger::new(if reach == Reach::OneMbuf { 0 } else { segments(reach) }),
             cleans_up: true,
         })
     }
 
     /// Memory that its mbufs take.
     pub(super) fn mempool_bytes(&self) -> u64 {
-        segments_bytes(self.chains, self.frame_bytes)
+        segments_bytes(self.reach, self.frame_bytes)
     }
 
     /// Cells that the device reads, or has read without giving them back.
@@ -162,14 +164,14 @@ impl Tx {
         let sent = unsafe { sys::eth_tx_burst(self.port, self.queue, self.mbufs.as_mut_ptr(), n as u16) };
         let sent = usize::from(sent);
         for (p, mbuf) in self.packets.drain(sent..).zip(self.mbufs.drain(sent..)).rev() {
-            undo(mbuf, is_lent(&p, self.chains));
+            undo(mbuf, is_lent(&p, self.reach));
             queue.push_front(p);
         }
         self.mbufs.clear();
         for p in self.packets.drain(..) {
             stats.tx_packets += 1;
             stats.tx_bytes += p.total_len() as u64;
-            if is_lent(&p, self.chains) {
+            if is_lent(&p, self.reach) {
                 // SAFETY: its mbuf is the driver's, who gives it to its mempool; from there this thread alone takes it.
                 unsafe { p.gone() };
             }
@@ -184,14 +186,14 @@ impl Tx {
         if len > self.frame_bytes {
             return Err(Refused::TooLong);
         }
-        let lent = is_lent(p, self.chains);
+        let lent = is_lent(p, self.reach);
         if lent && p.tail().is_empty() {
             return Ok(whole(p));
         }
         if self.spare.len() < SEGMENTS_MAX && !self.fill_spare() {
             return Err(Refused::Short);
         }
-        if !self.chains {
+        if self.reach == Reach::OneMbuf {
             return self.copy(p);
         }
         if (self.ledger.free() as usize) < SEGMENTS_MAX {
@@ -199,7 +201,7 @@ impl Tx {
         }
         let mut chain = if lent {
             Chain::new(whole(p))
-        } else if p.head().len() <= COPY_MAX {
+        } else if p.head().len() <= COPY_MAX || self.reach == Reach::Mbufs {
             let mut chain = Chain::new(self.segment());
             chain.append(p.head());
             chain
@@ -207,15 +209,24 @@ impl Tx {
             Chain::new(self.attach(p.head(), p.handle()))
         };
         for slice in p.tail() {
-            if slice.len() > COPY_MAX {
+            if slice.len() > COPY_MAX && self.reaches(slice) {
                 let segment = self.attach(slice, slice.handle());
+                if self.reach == Reach::Mbufs {
+                    translate(segment, slice);
+                }
                 chain.link(segment);
             } else if !chain.append(slice) {
                 chain.link(self.segment());
-                chain.append(slice);
+                let fits = chain.append(slice);
+                debug_assert!(fits, "what is copied fits an mbuf");
             }
         }
         Ok(chain.first)
+    }
+
+    #[inline]
+    fn reaches(&self, slice: &Slice) -> bool {
+        self.reach == Reach::Anywhere || slice.is_from::<MbufSource>()
     }
 
     /// All of it in one mbuf.
@@ -243,7 +254,7 @@ impl Tx {
         unsafe {
             let m = &mut *mbuf;
             m.buf_addr = bytes.as_ptr().cast_mut().cast();
-            // Virtual devices do not look at it; NICs are used with IOVA as VA only.
+            // Virtual devices do not look at it; for NICs see `translate`.
             m.buf_iova = bytes.as_ptr() as u64;
             m.buf_len = bytes.len() as u16;
             m.data_off = 0;
@@ -292,8 +303,18 @@ impl Drop for Tx {
 
 /// Whether the packet's own mbuf goes to the driver.
 #[inline]
-fn is_lent(p: &Packet, chains: bool) -> bool {
-    p.is_from::<MbufSource>() && (chains || p.tail().is_empty())
+fn is_lent(p: &Packet, reach: Reach) -> bool {
+    p.is_from::<MbufSource>() && (reach != Reach::OneMbuf || p.tail().is_empty())
+}
+
+/// Says where a NIC finds the bytes of a segment that is attached to an mbuf's cell.
+fn translate(segment: *mut sys::rte_mbuf, slice: &Slice) {
+    // SAFETY: the segment is ours; the cell's mbuf is there while the slice is, and its buffer stays the same.
+    unsafe {
+        let cell = mbuf_of(slice.place()).as_ptr();
+        let offset = slice.as_ptr() as u64 - (*cell).buf_addr as u64;
+        (*segment).buf_iova = (*cell).buf_iova + offset;
+    }
 }
 
 /// The mbuf of a packet's cell, with its head as the frame.
@@ -371,5 +392,80 @@ impl Chain {
             first.pkt_len += u32::from((*mbuf).data_len);
         }
         self.last = mbuf;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Eal, EalConfig, Mbufs};
+    use super::*;
+    use crate::Pool;
+    use hugepages::PagePolicy;
+
+    /// The segments of a frame: its bytes, and where a NIC would look for them, in the address space of the process.
+    fn segments_of(first: *mut sys::rte_mbuf) -> Vec<(Vec<u8>, bool)> {
+        let (mut at, mut all) = (first, Vec::new());
+        // SAFETY: a chain that was staged, and is ours.
+        while let Some(m) = unsafe { at.as_ref() } {
+            // SAFETY: its bounds are within its buffer; where IOVA is VA, that is the address.
+            unsafe {
+                let data = m.buf_addr.cast::<u8>().add(m.data_off.into());
+                all.push((
+                    std::slice::from_raw_parts(data, m.data_len.into()).to_vec(),
+                    m.ol_flags & sys::RTE_MBUF_F_EXTERNAL != 0,
+                ));
+            }
+            at = m.next;
+        }
+        all
+    }
+
+    #[test]
+    fn what_a_device_cannot_reach_is_copied() {
+        let (pages, nics, args) = (PagePolicy::NormalOnly, Vec::new(), Vec::new());
+        let eal = Eal::start(&EalConfig { buffers_bytes: 64 << 20, pages, nics, args }).expect("EAL");
+        let mbufs = Mbufs::reserve(eal, 64, 64, 2176, None).expect("memory").into_pool("rx");
+        let own = Pool::reserve("own", 64, 2048, PagePolicy::NormalOnly).expect("memory");
+        let slice = |pool: &Pool, byte: u8| {
+            let mut p = pool.alloc().expect("a cell");
+            assert!(p.append(&[byte; 400]));
+            p.into_slice(10, 390)
+        };
+        for (reach, from_mbufs, from_own) in [
+            (Reach::OneMbuf, vec![(1200, false)], vec![(1200, false)]),
+            (
+                Reach::Mbufs,
+                vec![(30, false), (390, true), (780, false)],
+                vec![(420, false), (390, true), (390, false)],
+            ),
+            (
+                Reach::Anywhere,
+                vec![(30, false), (390, true), (390, true), (390, true)],
+                vec![(30, false), (390, true), (390, true), (390, true)],
+            ),
+        ] {
+            let mut tx = Tx::new(0, 0, reach, 1518, None).expect("memory");
+            for (first, second, expected) in [(&mbufs, &own, &from_mbufs), (&own, &mbufs, &from_own)] {
+                let mut p = own.alloc().expect("a cell");
+                assert!(p.append(&[7; 30]));
+                for (pool, byte) in [(first, 1), (second, 2), (&own, 3)] {
+                    p.attach(slice(pool, byte)).expect("room");
+                }
+                let Ok(frame) = tx.stage(&p) else { panic!("not staged") };
+                let segments = segments_of(frame);
+                let shape: Vec<_> =
+                    segments.iter().map(|(bytes, attached)| (bytes.len(), *attached)).collect();
+                assert_eq!(&shape, expected, "{reach:?}");
+                let whole: Vec<u8> = segments.into_iter().flat_map(|(bytes, _)| bytes).collect();
+                assert_eq!(whole, [vec![7; 30], vec![1; 390], vec![2; 390], vec![3; 390]].concat());
+                // SAFETY: ours.
+                let (len, count) = unsafe { ((*frame).pkt_len, (*frame).nb_segs) };
+                assert_eq!((len as usize, usize::from(count)), (1200, shape.len()));
+                drop(p);
+                free(&mut [frame]);
+                assert_eq!((tx.attached(), own.free_count(), mbufs.free_count()), (0, 64, 64));
+            }
+            assert_eq!(tx.close(), 0);
+        }
     }
 }

@@ -1,15 +1,11 @@
 //! The link between two network namespaces: what goes in is counted, what comes out is what the report says, and the
 //! same seed does the same. Counts only: nothing here depends on how fast or how busy the machine is.
-//!
-//! Needs root; without it, or without a tool, a test skips itself and says so.
-
-mod support;
 
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
+use crate::support::{self, Ends, Link};
 use serde_json::Value;
-use support::{Ends, Link};
 
 const PORT: u16 = 7000;
 

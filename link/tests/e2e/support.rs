@@ -23,9 +23,10 @@ pub fn program() -> Command {
     c
 }
 
-fn sh(line: &str) -> Output {
+/// A shell line, ended after a minute.
+pub fn sh(line: &str) -> Output {
     Command::new("timeout")
-        .args(["-k", "5", "60", "bash", "-c", line])
+        .args(["-k", "5", "60", "bash", "-c", &format!("PATH=$PATH:/usr/sbin:/sbin; {line}")])
         .stdin(Stdio::null())
         .output()
         .expect("timeout and bash")
@@ -38,6 +39,30 @@ fn must(line: &str) -> String {
     said
 }
 
+/// Whether something is missing that a test needs: then the test has been noted as skipped.
+pub fn noted_missing(test: &str, tools: &[&str], tap: bool) -> bool {
+    let probe = format!("lk-probe{}", std::process::id());
+    let reason = if !geteuid().is_root() {
+        Some("needs root, for network namespaces".to_owned())
+    } else if tap && !std::path::Path::new("/dev/net/tun").exists() {
+        Some("needs /dev/net/tun".to_owned())
+    } else if let Some(tool) = tools.iter().find(|tool| !sh(&format!("command -v {tool}")).status.success()) {
+        Some(format!("needs {tool}; scripts/setup.sh installs it"))
+    } else if !sh(&format!("ip netns add {probe}-{test} && ip netns del {probe}-{test}")).status.success() {
+        // In a container, root may not be enough.
+        Some("cannot make a network namespace".to_owned())
+    } else {
+        None
+    };
+    let Some(reason) = reason else { return false };
+    eprintln!("skipped {test}: {reason}");
+    if let Ok(path) = std::env::var("MILLRACE_TEST_SKIPS") {
+        let noted = OpenOptions::new().create(true).append(true).open(path);
+        noted.and_then(|mut f| writeln!(f, "{test} {reason}")).expect("the list of skipped tests");
+    }
+    true
+}
+
 pub struct Ends {
     prefix: String,
 }
@@ -45,28 +70,11 @@ pub struct Ends {
 impl Ends {
     /// `None` when there can be none here: then the test has been noted as skipped.
     pub fn up(test: &str, letter: char) -> Option<Ends> {
-        let reason = if !geteuid().is_root() {
-            Some("needs root, for network namespaces".to_owned())
-        } else {
-            ["ip", "ethtool", "ping", "timeout"]
-                .iter()
-                .find(|tool| !sh(&format!("command -v {tool}")).status.success())
-                .map(|tool| format!("needs {tool}; scripts/setup.sh installs it"))
-        };
-        let prefix = format!("lk{letter}{}", std::process::id());
-        let ends = Ends { prefix };
-        let reason = reason.or_else(|| {
-            let out = sh(&format!("ip netns add {}", ends.a()));
-            (!out.status.success()).then(|| "cannot make a network namespace".to_owned())
-        });
-        if let Some(reason) = reason {
-            eprintln!("skipped {test}: {reason}");
-            if let Ok(path) = std::env::var("MILLRACE_TEST_SKIPS") {
-                let noted = OpenOptions::new().create(true).append(true).open(path);
-                noted.and_then(|mut f| writeln!(f, "{test} {reason}")).expect("the list of skipped tests");
-            }
+        if noted_missing(test, &["ip", "ethtool", "ping", "timeout"], false) {
             return None;
         }
+        let ends = Ends { prefix: format!("lk{letter}{}", std::process::id()) };
+        must(&format!("ip netns add {}", ends.a()));
         // No word from the kernels but what a test sends: no IPv6, no ARP, whole checksums.
         let (a, b, l) = (ends.a(), ends.b(), ends.middle());
         must(&format!(

@@ -1,0 +1,214 @@
+//! `millrace pktgen`: frames made and sent at a rate over any port, and what comes back of them.
+//!
+//! ```text
+//!  STREAM ─ spec ─► Stream (frames: template, fields varied in place) ─╮
+//!  pcap:FILE ─────► Replay ─────────────────────────────────────────── ┤ by weight, as the Pacer allows
+//!                                                                      ▼
+//!                            Generator, a Pipeline of the core loop ◄──► Port
+//!  what comes back ─ look ─► counts by kind; probe ─► loss, order, latency ─► Report
+//! ```
+//!
+//! ARP, ND and echo requests are answered by the stack's own code, so that what is tested can find us. TCP that comes
+//! back is counted and not answered: no RST ends what a SYN has begun.
+
+mod args;
+mod field;
+mod frames;
+mod generator;
+mod look;
+mod port;
+mod probe;
+mod rate;
+mod replay;
+mod report;
+mod spec;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use dataplane::core_loop::Core;
+use dataplane::counters::Segment;
+use dataplane::{Clock, Ctr};
+use stack::neigh::Neighbours;
+use stack::{Iface, Net};
+
+pub use self::args::PktgenArgs;
+use self::frames::Pools;
+use self::generator::{End, Generator, Plan, TX_BOUND, Tally};
+use self::rate::{Rate, human};
+use self::replay::Capture;
+use self::report::{Report, write_hdr};
+use self::spec::Source;
+use crate::exit;
+
+/// What is sent where nobody said how fast: harmless.
+const RATE_BY_DEFAULT: Rate = Rate::Packets(1000.0);
+const DURATION_BY_DEFAULT_NS: u64 = 10_000_000_000;
+/// Streams of one run.
+const STREAMS_MAX: usize = 64;
+
+/// `millrace pktgen`
+pub fn main(args: PktgenArgs) -> ExitCode {
+    let plan = match plan(&args) {
+        Ok(p) => p,
+        Err(e) => {
+            eprintln!("millrace: {e}");
+            return exit::usage();
+        }
+    };
+    match run(&args, plan) {
+        Ok(()) => exit::DONE,
+        Err(e) => {
+            eprintln!("millrace: {e}");
+            exit::bad()
+        }
+    }
+}
+
+fn plan(args: &PktgenArgs) -> Result<Plan, String> {
+    let (mut specs, mut capture) = (Vec::new(), None);
+    for text in &args.streams {
+        match spec::parse(text)? {
+            Source::Made(s) => specs.push(*s),
+            Source::Pcap(_) if args.streams.len() > 1 => {
+                return Err("a capture is sent alone; leave the other streams out".to_owned());
+            }
+            Source::Pcap(file) => capture = Some((Capture::open(&file)?, args.again)),
+        }
+    }
+    if specs.len() > STREAMS_MAX {
+        return Err(format!("{} streams are too many; {STREAMS_MAX} fit", specs.len()));
+    }
+    let most = u64::from(args.mtu) + 18 + rate::FCS_BYTES;
+    if let Some(s) = specs.iter().find(|s| s.size.largest() > most) {
+        return Err(format!(
+            "frames of {} bytes do not fit an MTU of {}; add --mtu, or make them smaller",
+            s.size.largest(),
+            args.mtu
+        ));
+    }
+    let is_replay = capture.is_some();
+    let endless = args.duration.is_none() && args.count.is_none();
+    let once = is_replay && !args.again;
+    Ok(Plan {
+        specs,
+        capture,
+        rate: args.rate.or((!is_replay).then_some(RATE_BY_DEFAULT)),
+        link_bps: args.link,
+        duration_ns: if endless && !once { Some(DURATION_BY_DEFAULT_NS) } else { args.duration },
+        count: args.count,
+        linger_ns: args.linger,
+        seed: args.seed,
+        dst_mac: None,
+    })
+}
+
+fn run(args: &PktgenArgs, plan: Plan) -> Result<(), String> {
+    let tally = Arc::<Tally>::default();
+    let (stop, enough) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&enough))
+            .map_err(|e| format!("cannot take signals: {e}"))?;
+    }
+    let segment = Segment::in_memory(1);
+    let rate = plan.rate.map_or("as recorded".to_owned(), |r| r.to_string());
+    let (tell_port, port_of) = mpsc::channel();
+    let (tell_end, end_of) = mpsc::channel();
+    let thread = {
+        let (args, segment, tally) = (args.clone(), Arc::clone(&segment), Arc::clone(&tally));
+        let (stop, enough) = (Arc::clone(&stop), Arc::clone(&enough));
+        std::thread::Builder::new()
+            .name("millrace-pktgen".to_owned())
+            .spawn(move || {
+                // On the thread that polls it, so that memory lies where it is used.
+                let built = core(&args, plan, &segment, tally, [Arc::clone(&stop), enough], tell_end);
+                match built {
+                    Ok((mut core, port)) => {
+                        let _ = tell_port.send(Ok(port));
+                        core.run(&Clock::calibrated(), &stop);
+                    }
+                    Err(e) => drop(tell_port.send(Err(e))),
+                }
+            })
+            .map_err(|e| format!("cannot start a thread: {e}"))?
+    };
+    let port = port_of.recv().map_err(|_| "the core ended before it sent; its message is above")??;
+    let end = watch(&end_of, &segment, &tally)?;
+    thread.join().map_err(|_| "the core has panicked; its message is above")?;
+    if let Some(why) = end.failed {
+        return Err(why);
+    }
+    let counters = segment.read();
+    let report = Report { end: &end, tally: &tally, counters: &counters, port, rate };
+    let text = if args.json { format!("{}\n", report.json()) } else { report.text() };
+    // A closed pipe (`| head`) is no reason to fail.
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    if let Some(file) = &args.hdr {
+        let mut all = dataplane::counters::Histogram::default();
+        end.streams.iter().filter_map(|s| s.probes.as_ref()).for_each(|p| all.merge(&p.latency));
+        write_hdr(file, &all).map_err(|e| format!("cannot write {}: {e}", file.display()))?;
+    }
+    Ok(())
+}
+
+/// Waits for the end; on a terminal, a line each second until then.
+fn watch(end_of: &mpsc::Receiver<End>, segment: &Segment, tally: &Tally) -> Result<End, String> {
+    let tty = std::io::stderr().is_terminal();
+    let (mut sent, mut got, mut last) = (0, 0, Instant::now());
+    loop {
+        match end_of.recv_timeout(Duration::from_secs(1)) {
+            Ok(end) => return Ok(end),
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                return Err("the core ended before its report; its message is above".to_owned());
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) if tty => {
+                let c = segment.read();
+                let (s, r, t) = (c.get(Ctr::TxSent), c.get(Ctr::RxPackets), last.elapsed().as_secs_f64());
+                let state = if tally.sending.load(Relaxed) { "" } else { "asking for stations; " };
+                eprintln!(
+                    "{state}tx {}pps  rx {}pps  probes back {}",
+                    human((s - sent) as f64 / t),
+                    human((r - got) as f64 / t),
+                    tally.probes.load(Relaxed)
+                );
+                (sent, got, last) = (s, r, Instant::now());
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+        }
+    }
+}
+
+fn core(
+    args: &PktgenArgs,
+    plan: Plan,
+    segment: &Arc<Segment>,
+    tally: Arc<Tally>,
+    signs: [Arc<AtomicBool>; 2],
+    end: mpsc::Sender<End>,
+) -> Result<(Core<Generator>, String), String> {
+    if let Some(cpu) = args.core {
+        crate::node::pin(cpu);
+    }
+    let port = port::open(&args.port, args.mac, args.mtu)?;
+    let facts = port.facts().clone();
+    let mut iface = Iface::new(facts.mac, facts.mtu);
+    for (address, len) in &args.address {
+        if !iface.add(*address, *len) {
+            return Err(format!("too many addresses; {} fit", stack::net::ADDRESSES_MAX));
+        }
+    }
+    for gateway in &args.gateway {
+        iface.gateway[usize::from(gateway.is_ipv6())] = Some((*gateway).into());
+    }
+    let counters = segment.writer(0);
+    let net = Net::new(vec![iface], Neighbours::new(256), generator::answers()?, counters.clone());
+    // As many as may wait for the port, and those that it has taken and not sent.
+    let pools = Pools::reserve(4 * TX_BOUND as u32).map_err(|e| e.to_string())?;
+    let generator = Generator::new(net, pools, plan, tally, signs, end)?;
+    let said = format!("{}:{} ({})", facts.kind, facts.device, facts.mode);
+    Ok((Core::new(vec![port], generator, counters, TX_BOUND), said))
+}
