@@ -48,7 +48,10 @@ finish() {
     trap - EXIT INT TERM
     if [ -n "$testpmd" ]; then kill "$testpmd" 2>/dev/null || true; fi
     # Others may have reserved some meanwhile: theirs stay.
-    if $reserved; then echo $(($(cat $nr) - pages)) >$nr; fi
+    if $reserved; then
+        local left=$(($(cat $nr) - pages))
+        echo $((left > 0 ? left : 0)) >$nr
+    fi
     rm -rf "$work"
     exit "$code"
 }
@@ -123,9 +126,9 @@ mhz=$(sed -n 's/^# \([0-9]*\) MHz.*/\1/p' "$work/facts")
 odd=$(awk '{ n += $5 } END { print n + 0 }' "$work/rows")
 [ "$odd" = 0 ] || die "$odd packets were not parsed, or had no connection: no measurement"
 
-# Median, least and most of a device's loop, in millions of packets per second of CPU time.
-rate() { # DEVICE LOOP
-    awk -v d="$1" -v l="$2" '$1 == d && $2 == l { print $3 * 1000 / $4 }' "$work/rows" | sort -n |
+# Median, least and most of an awk expression over the rounds of a device's loop.
+over_rounds() { # DEVICE LOOP EXPRESSION
+    awk -v d="$1" -v l="$2" "\$1 == d && \$2 == l { print ($3) }" "$work/rows" | sort -n |
         awk '{ v[NR] = $1 } END { m = NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2; print m, v[1], v[NR] }'
 }
 
@@ -137,12 +140,16 @@ tables() {
         echo '|---|---|---|---|---|---|---|'
         base='' before=''
         for loop in testpmd bare shim port parse demux; do
-            read -r median least most <<<"$(rate $device $loop)"
-            cycles=$(awk -v m="$median" -v f="$mhz" 'BEGIN { printf "%.1f", f / m }')
+            # Millions of packets per second of the thread's CPU time.
+            # shellcheck disable=SC2016 # awk's.
+            read -r median least most <<<"$(over_rounds $device $loop '$3 * 1000 / $4')"
+            # Of ours, cycles are those of the median stretch; testpmd says nothing of its own.
+            # shellcheck disable=SC2016
+            read -r cycles _ <<<"$(over_rounds $device $loop "NF > 5 ? \$6 : $mhz * \$4 / 1000 / \$3")"
             if [ -z "$base" ]; then base=$median; fi
             awk -v loop=$loop -v m="$median" -v a="$least" -v b="$most" -v base="$base" -v c="$cycles" -v p="$before" 'BEGIN {
-                printf "| %s | %.1f | %.1f | %.1f | %.3f | %s | %s |\n", loop, m, a, b, m / base, c, p == "" ? "" : sprintf("%.1f", c - p) }'
-            # What a stage adds is beside the loop that it is added to: the port's beside the bare loop.
+                printf "| %s | %.1f | %.1f | %.1f | %.3f | %.1f | %s |\n", loop, m, a, b, m / base, c, p == "" ? "" : sprintf("%.1f", c - p) }'
+            # What a stage adds is beside the loop that it is added to: the port beside the bare loop.
             case $loop in testpmd | shim) ;; *) before=$cycles ;; esac
         done
     done

@@ -12,8 +12,11 @@ pub fn version() -> String {
     unsafe { CStr::from_ptr(sys::rte_version()) }.to_string_lossy().into_owned()
 }
 
-/// The folder that EAL loads all drivers from.
+/// The folder that EAL loads all drivers from; `None`: they are in the program.
 pub fn drivers() -> Option<PathBuf> {
+    if cfg!(feature = "dpdk-static") {
+        return None;
+    }
     let folder = CStr::from_bytes_with_nul(sys::RTE_EAL_PMD_PATH).ok()?.to_str().ok()?;
     Some(PathBuf::from(folder))
 }
