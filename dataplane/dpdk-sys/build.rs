@@ -73,7 +73,7 @@ mod dpdk {
         "mr_.*",
         "rte_eal_(init|has_hugepages|hotplug_add|hotplug_remove|iova_mode)",
         "rte_eth_dev_(adjust_nb_rx_tx_desc|close|configure|get_port_by_name|info_get|set_mtu|start|stop)",
-        "rte_eth_(macaddr_get|promiscuous_disable|promiscuous_enable|stats_get)",
+        "rte_eth_(allmulticast_enable|macaddr_get|promiscuous_disable|promiscuous_enable|stats_get)",
         "rte_eth_dev_(socket_id|rss_hash_conf_get|rss_reta_query|rss_reta_update)",
         "rte_eth_(rx|tx)_queue_setup",
         "rte_eth_call_(rx|tx)_callbacks",

@@ -114,7 +114,7 @@ for seed in 42 42 43; do run "seed $seed" "loss 1% --seed $seed" which $a $b 10.
 
 jq -s --arg machine "$(nproc) x $(lscpu | sed -n 's/^Model name: *//p'), Linux $(uname -r)" \
     --arg load "$(cut -d ' ' -f 1-3 /proc/loadavg)" '
-    def spread: sort | {median: .[length / 2 | floor], min: .[0], max: .[-1]};
+    def spread: sort | {median: ((.[(length - 1) / 2 | floor] + .[length / 2 | floor]) / 2), min: .[0], max: .[-1]};
     def of(n): map(select(.name == n));
     def late: of("flood") | map([.link.up.lateness_ns, .link.down.lateness_ns] | map(.p99) | max / 1000) | spread;
     {

@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# The lab's origin: its files and its nginx; sourced by scripts/lab/lab.
+# The lab's origin: its files and its nginx; sourced by scripts/lab/lab, which sets lab, client and origin.
+# shellcheck disable=SC2154
 
 make_file() { # NAME BYTES: the same bytes each time (AES in counter mode under a fixed key), that nothing can compress
     local file=$lab/www/$1

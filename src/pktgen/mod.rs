@@ -71,6 +71,11 @@ pub fn main(args: PktgenArgs) -> ExitCode {
 
 fn plan(args: &PktgenArgs) -> Result<Plan, String> {
     let (mut specs, mut capture) = (Vec::new(), None);
+    if let Some(later) = args.streams.first().filter(|s| ["http", "compare"].contains(&s.as_str())) {
+        return Err(format!(
+            "pktgen {later} is not yet in this version; write streams, as in \"udp dst=10.0.0.2\""
+        ));
+    }
     for text in &args.streams {
         match spec::parse(text)? {
             Source::Made(s) => specs.push(*s),

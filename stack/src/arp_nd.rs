@@ -252,11 +252,11 @@ impl Net {
         Ok(())
     }
 
-    /// Tells the link our addresses: a gratuitous ARP (RFC 5227) and an unsolicited advertisement each.
+    /// Tells the link our addresses: a gratuitous ARP (RFC 5227) and an unsolicited advertisement each. Also on ports that
+    /// the kernel shares: it does not do so by itself, and nobody is to answer.
     pub fn announce(&mut self, tx: &mut [TxQueue], now: Time) {
         for port in 0..self.ifaces.len() {
-            // On a wire with one other end nobody listens; on a shared port the kernel speaks.
-            if self.ifaces[port].peer_mac.is_some() || self.is_shared(port as u8) {
+            if self.ifaces[port].peer_mac.is_some() {
                 continue;
             }
             for i in 0..self.ifaces[port].addresses.len() {

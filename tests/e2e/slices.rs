@@ -126,7 +126,8 @@ fn slices() {
         let other = www.join("changing.new");
         fs::write(&other, &new).expect("written");
         let line = format!(
-            "curl -sS --limit-rate 4M -o {0}/cut http://{EDGE_V4}/changing & p=$!; sleep 2; \
+            "curl -sS --limit-rate 1M -o {0}/cut http://{EDGE_V4}/changing & p=$!; \
+             for i in $(seq 200); do [ $(stat -c %s {0}/cut 2>/dev/null || echo 0) -gt 100000 ] && break; sleep 0.1; done; \
              mv {1} {2}; wait $p; echo $?",
             lab.dir().display(),
             other.display(),

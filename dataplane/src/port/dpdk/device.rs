@@ -82,6 +82,12 @@ impl Abilities {
         self.rx_offloads & RX_CHECKSUMS == RX_CHECKSUMS
     }
 
+    /// Its driver does not give back what the kernel has of its rings when it is closed. Their mempool is then kept for
+    /// ever, which is till the process ends: devices are not opened again.
+    pub(super) fn forgets(&self) -> bool {
+        self.driver == "net_af_xdp"
+    }
+
     /// Marks of received frames that mean something.
     pub(super) fn rx_marks(&self) -> u64 {
         let mut marks = 0;
@@ -238,6 +244,9 @@ impl Device {
         // SAFETY: the port is ours.
         step("it does not start", unsafe { sys::rte_eth_dev_start(self.port) })?;
         self.started = true;
+        // Neighbours are asked for by multicast, and the kernel that shares a port has groups of its own. Virtual devices
+        // that cannot do this take every frame anyway. SAFETY: the port is ours.
+        unsafe { sys::rte_eth_allmulticast_enable(self.port) };
         if promiscuous {
             // Virtual devices that cannot do this take every frame anyway. SAFETY: the port is ours.
             self.promiscuous = unsafe { sys::rte_eth_promiscuous_enable(self.port) } == 0;

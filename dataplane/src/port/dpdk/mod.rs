@@ -203,8 +203,13 @@ impl DpdkPort {
         // A core that has not begun may have failed to: it waits for nobody, and its buffers stay with the device.
         let ended = self.shared.leave(self.polled && !std::thread::panicking());
         let pool = self.rx.pool();
-        let missing = pool.source::<MbufSource>().map_or(0, |source| source.leave(pool)) + self.tx.close();
-        if ended || self.polled { missing } else { 0 }
+        let unreceived = pool.source::<MbufSource>().map_or(0, |source| source.leave(pool));
+        let unsent = self.tx.close();
+        match (ended || self.polled, self.shared.abilities().forgets()) {
+            (false, _) => 0,
+            (true, true) => unsent,
+            (true, false) => unreceived + unsent,
+        }
     }
 
     /// What is looked after now and then.
