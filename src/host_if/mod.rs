@@ -10,7 +10,7 @@
 //!
 //! The TAP is made by the cores, each of which has a queue of it (`stack::kernel` says what goes through). [`setup`]
 //! gives it the port's MAC, MTU and addresses, and takes it up; from then on it is the operator's, as any interface: what
-//! is configured there is the truth, and [`mirror`] copies it.
+//! is configured there is the truth, and `mirror.rs` copies it.
 
 mod mirror;
 pub mod netlink;
