@@ -172,20 +172,20 @@ fn ours(eal: Eal, args: &Args, name: &str, frames: &[Vec<u8>], engine: &Engine, 
     iface.add(std::net::Ipv4Addr::new(10, 0, 0, 1).into(), 8);
     // Monomorphic loops, as the node's is: what a loop does not do costs it nothing.
     macro_rules! turn {
-        ($stage:expr) => {
+        ($stage:expr) => {{
+            let stage = $stage;
             measure(name, args.seconds, || {
                 let now = clock.now();
                 port.rx_burst(&mut burst, now);
                 let n = burst.len();
-                #[allow(clippy::redundant_closure_call)]
-                let odd: usize = $stage(&mut burst);
+                let odd: usize = stage(&mut burst);
                 for p in burst.drain(..) {
                     queue.push(p);
                 }
                 port.tx_burst(&mut queue, now);
                 (n, odd)
             })
-        };
+        }};
     }
     let parse = |burst: &mut Burst| -> usize {
         burst.iter_mut().map(|p| usize::from(stack::parse::parse(p, &iface).is_err())).sum()
