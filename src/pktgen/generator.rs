@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::Sender;
 
 use dataplane::core_loop::Pipeline;
-use dataplane::port::Mac;
 use dataplane::{Burst, L4, Packet, Pool, Time, TxQueue};
 use stack::{Addr, Net, parse};
 
@@ -84,8 +83,6 @@ pub struct Plan {
     pub linger_ns: u64,
     /// Seed of everything that is random.
     pub seed: u64,
-    /// Station of all frames.
-    pub dst_mac: Option<Mac>,
 }
 
 enum Phase {
@@ -181,7 +178,7 @@ impl Generator {
                     ));
                 }
             };
-            let known = match job.spec.dst_mac.or(self.plan.dst_mac) {
+            let known = match job.spec.dst_mac {
                 Some(mac) => Some(mac),
                 None => self.net.resolve(0, &first, tx, now).map_err(|_| {
                     format!(

@@ -108,7 +108,6 @@ fn plan(args: &PktgenArgs) -> Result<Plan, String> {
         count: args.count,
         linger_ns: args.linger,
         seed: args.seed,
-        dst_mac: None,
     })
 }
 
