@@ -3,13 +3,18 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::rate::Rate;
 use crate::config::units;
 
-/// `millrace pktgen`
+/// `millrace pktgen`: streams, or one of its tools.
 #[derive(Debug, Clone, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true
+)]
 #[command(after_help = "Streams (words by spaces or commas; several streams share the rate by weight):\n  \
     udp | tcp | syn | ack | rst | icmp | dns | amp | frags | pcap:FILE\n  \
     src= dst=          10.0.0.1, 10.0.0.1-10.0.0.9 (one after the other), 10.0.0.1~10.0.0.9 or 10.0.0.0/24 (random);\n                     \
@@ -27,9 +32,38 @@ use crate::config::units;
     A probe says when it left: what echoes it (UDP port 7, ping) gives latency, loss, order.\n\
     Exit codes: 0 sent, 1 nothing could be sent, 2 usage.")]
 pub struct PktgenArgs {
-    /// What to send: streams.
-    #[arg(value_name = "STREAM", required = true)]
-    pub streams: Vec<String>,
+    /// Another tool than streams.
+    #[command(subcommand)]
+    pub tool: Option<Tool>,
+    /// What to send, without a tool.
+    #[command(flatten)]
+    pub streams: Option<StreamArgs>,
+    /// Where to send it.
+    #[command(flatten)]
+    pub on: Option<PortArgs>,
+}
+
+/// What else the packet generator does.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Tool {
+    /// Load an HTTP server with our own TCP (not yet in this version).
+    Http(Later),
+    /// Hold reports against each other (not yet in this version).
+    Compare(Later),
+    /// Find the highest rate without loss (not yet in this version).
+    Ndr(Later),
+}
+
+/// What a later version takes.
+#[derive(Debug, Clone, Args)]
+pub struct Later {
+    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub rest: Vec<String>,
+}
+
+/// Where frames go out and come in, and who is there.
+#[derive(Debug, Clone, Args)]
+pub struct PortArgs {
     /// Where: tap:DEVICE, or dpdk:DEVICE.
     #[arg(long, value_name = "KIND:DEVICE")]
     pub port: String,
@@ -39,6 +73,23 @@ pub struct PktgenArgs {
     /// Where to send what is not on the link.
     #[arg(long, value_name = "IP")]
     pub gateway: Vec<IpAddr>,
+    /// Our MAC address on the link.
+    #[arg(long, value_name = "MAC", value_parser = mac)]
+    pub mac: Option<[u8; 6]>,
+    /// Largest IP packet of the link.
+    #[arg(long, value_name = "BYTES", default_value_t = 1500, value_parser = clap::value_parser!(u16).range(576..=9198))]
+    pub mtu: u16,
+    /// The CPU to run on.
+    #[arg(long, value_name = "CPU")]
+    pub core: Option<u16>,
+}
+
+/// Streams of frames, and how they are sent.
+#[derive(Debug, Clone, Args)]
+pub struct StreamArgs {
+    /// What to send.
+    #[arg(value_name = "STREAM", required = true)]
+    pub streams: Vec<String>,
     /// How fast: 10mpps, 5gbps, 40%, max. Streams: 1kpps; a capture: as it was recorded.
     #[arg(long, value_name = "RATE")]
     pub rate: Option<Rate>,
@@ -57,15 +108,6 @@ pub struct PktgenArgs {
     /// Send the capture again and again.
     #[arg(long = "loop")]
     pub again: bool,
-    /// Our MAC address on the link.
-    #[arg(long, value_name = "MAC", value_parser = mac)]
-    pub mac: Option<[u8; 6]>,
-    /// Largest IP packet of the link.
-    #[arg(long, value_name = "BYTES", default_value_t = 1500, value_parser = clap::value_parser!(u16).range(576..=9198))]
-    pub mtu: u16,
-    /// The CPU to run on.
-    #[arg(long, value_name = "CPU")]
-    pub core: Option<u16>,
     /// Everything random follows from this.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,

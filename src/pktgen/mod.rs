@@ -37,6 +37,7 @@ use stack::neigh::Neighbours;
 use stack::{Iface, Net};
 
 pub use self::args::PktgenArgs;
+use self::args::{PortArgs, StreamArgs, Tool};
 use self::frames::Pools;
 use self::generator::{End, Generator, Plan, TX_BOUND, Tally};
 use self::rate::{Rate, human};
@@ -53,14 +54,30 @@ const STREAMS_MAX: usize = 64;
 
 /// `millrace pktgen`
 pub fn main(args: PktgenArgs) -> ExitCode {
-    let plan = match plan(&args) {
+    let later = |tool: &str| {
+        eprintln!(
+            "millrace: pktgen {tool} is not yet in this version; write streams, as in \"udp dst=10.0.0.2\""
+        );
+        exit::usage()
+    };
+    match args.tool {
+        Some(Tool::Http(_)) => later("http"),
+        Some(Tool::Compare(_)) => later("compare"),
+        Some(Tool::Ndr(_)) => later("ndr"),
+        // clap asks for both where there is no tool.
+        None => args.on.zip(args.streams).map_or_else(exit::usage, |(on, a)| streams(&on, &a)),
+    }
+}
+
+fn streams(on: &PortArgs, args: &StreamArgs) -> ExitCode {
+    let plan = match plan(on, args) {
         Ok(p) => p,
         Err(e) => {
             eprintln!("millrace: {e}");
             return exit::usage();
         }
     };
-    match run(&args, plan) {
+    match run(on, args, plan) {
         Ok(()) => exit::DONE,
         Err(e) => {
             eprintln!("millrace: {e}");
@@ -69,13 +86,8 @@ pub fn main(args: PktgenArgs) -> ExitCode {
     }
 }
 
-fn plan(args: &PktgenArgs) -> Result<Plan, String> {
+fn plan(on: &PortArgs, args: &StreamArgs) -> Result<Plan, String> {
     let (mut specs, mut capture) = (Vec::new(), None);
-    if let Some(later) = args.streams.first().filter(|s| ["http", "compare"].contains(&s.as_str())) {
-        return Err(format!(
-            "pktgen {later} is not yet in this version; write streams, as in \"udp dst=10.0.0.2\""
-        ));
-    }
     for text in &args.streams {
         match spec::parse(text)? {
             Source::Made(s) => specs.push(*s),
@@ -88,12 +100,12 @@ fn plan(args: &PktgenArgs) -> Result<Plan, String> {
     if specs.len() > STREAMS_MAX {
         return Err(format!("{} streams are too many; {STREAMS_MAX} fit", specs.len()));
     }
-    let most = u64::from(args.mtu) + 18 + rate::FCS_BYTES;
+    let most = u64::from(on.mtu) + 18 + rate::FCS_BYTES;
     if let Some(s) = specs.iter().find(|s| s.size.largest() > most) {
         return Err(format!(
             "frames of {} bytes do not fit an MTU of {}; add --mtu, or make them smaller",
             s.size.largest(),
-            args.mtu
+            on.mtu
         ));
     }
     let is_replay = capture.is_some();
@@ -111,7 +123,7 @@ fn plan(args: &PktgenArgs) -> Result<Plan, String> {
     })
 }
 
-fn run(args: &PktgenArgs, plan: Plan) -> Result<(), String> {
+fn run(on: &PortArgs, args: &StreamArgs, plan: Plan) -> Result<(), String> {
     let tally = Arc::<Tally>::default();
     let (stop, enough) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -123,13 +135,13 @@ fn run(args: &PktgenArgs, plan: Plan) -> Result<(), String> {
     let (tell_port, port_of) = mpsc::channel();
     let (tell_end, end_of) = mpsc::channel();
     let thread = {
-        let (args, segment, tally) = (args.clone(), Arc::clone(&segment), Arc::clone(&tally));
+        let (on, segment, tally) = (on.clone(), Arc::clone(&segment), Arc::clone(&tally));
         let (stop, enough) = (Arc::clone(&stop), Arc::clone(&enough));
         std::thread::Builder::new()
             .name("millrace-pktgen".to_owned())
             .spawn(move || {
                 // On the thread that polls it, so that memory lies where it is used.
-                let built = core(&args, plan, &segment, tally, [Arc::clone(&stop), enough], tell_end);
+                let built = core(&on, plan, &segment, tally, [Arc::clone(&stop), enough], tell_end);
                 match built {
                     Ok((mut core, port)) => {
                         let _ = tell_port.send(Ok(port));
@@ -187,25 +199,25 @@ fn watch(end_of: &mpsc::Receiver<End>, segment: &Segment, tally: &Tally) -> Resu
 }
 
 fn core(
-    args: &PktgenArgs,
+    on: &PortArgs,
     plan: Plan,
     segment: &Arc<Segment>,
     tally: Arc<Tally>,
     signs: [Arc<AtomicBool>; 2],
     end: mpsc::Sender<End>,
 ) -> Result<(Core<Generator>, String), String> {
-    if let Some(cpu) = args.core {
+    if let Some(cpu) = on.core {
         crate::node::pin(cpu);
     }
-    let port = port::open(&args.port, args.mac, args.mtu)?;
+    let port = port::open(&on.port, on.mac, on.mtu)?;
     let facts = port.facts().clone();
     let mut iface = Iface::new(facts.mac, facts.mtu);
-    for (address, len) in &args.address {
+    for (address, len) in &on.address {
         if !iface.add(*address, *len) {
             return Err(format!("too many addresses; {} fit", stack::net::ADDRESSES_MAX));
         }
     }
-    for gateway in &args.gateway {
+    for gateway in &on.gateway {
         iface.gateway[usize::from(gateway.is_ipv6())] = Some((*gateway).into());
     }
     let counters = segment.writer(0);
