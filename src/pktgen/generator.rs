@@ -311,6 +311,9 @@ impl Pipeline for Generator {
                 self.neighbours.push(p);
             }
         }
+        if self.neighbours.is_empty() {
+            return;
+        }
         for mut p in std::mem::take(&mut self.neighbours) {
             if parse::parse(&mut p, &self.net.ifaces[0]).is_err() {
                 continue;
