@@ -40,7 +40,7 @@ impl Bare {
         eal.register_thread()?;
         let vdev = VdevName::parse(device).ok_or("not a virtual device")?;
         debug_assert!(usize::from(rx_room(mtu)) >= frame_bytes(mtu));
-        let mempool = mempool(MBUFS, 0, rx_room(mtu), None)?;
+        let mempool = mempool(eal, MBUFS, 0, rx_room(mtu), None)?;
         // Not freed where the device cannot be had: the measurement ends then.
         let mut device = Device::open(eal, (Bus::Virtual, vdev.name, vdev.args), mtu, 1, &NO_SECRET)?;
         device.set_up(0, mempool)?;

@@ -15,6 +15,13 @@ use crate::rss::Rss;
 
 /// What is asked for; a driver may have less.
 pub(super) const RING_SLOTS: u16 = 1024;
+/// The driver of the kernel's AF_XDP sockets, and its rings (`ETH_AF_XDP_DFLT_NUM_DESCS`).
+const AF_XDP: &str = "net_af_xdp";
+const AF_XDP_SLOTS: u32 = 2048;
+/// The kernel's page; and what is left of it for a packet, in round numbers, behind 64 + 128 + 192 bytes of headers, two
+/// headrooms and the Ethernet header.
+const AF_XDP_OBJECT_MAX: u32 = 4096;
+const AF_XDP_MTU_MAX: u16 = 3200;
 /// Any NUMA node.
 const SOCKET_ANY: c_int = -1;
 // The bindings give each the smallest type that holds it.
@@ -82,10 +89,17 @@ impl Abilities {
         self.rx_offloads & RX_CHECKSUMS == RX_CHECKSUMS
     }
 
-    /// Its driver does not give back what the kernel has of its rings when it is closed. Their mempool is then kept for
-    /// ever, which is till the process ends: devices are not opened again.
-    pub(super) fn forgets(&self) -> bool {
-        self.driver == "net_af_xdp"
+    /// Through the kernel's AF_XDP sockets.
+    pub(super) fn is_af_xdp(&self) -> bool {
+        self.driver == AF_XDP
+    }
+
+    /// Mbufs of each queue's mempool that its driver never gives back. That of AF_XDP fills the kernel's ring of empty
+    /// buffers when the queue is set up, and again for each frame that it receives, so that the kernel always has as many;
+    /// `eth_dev_close` frees none, and leaves the socket open (22.11 compares a count that is 0 with 1 before it would let
+    /// go of the memory), so that the kernel has them until the process ends. Their mempool is then kept as long.
+    pub(super) fn kept(&self) -> u32 {
+        if self.is_af_xdp() { AF_XDP_SLOTS } else { 0 }
     }
 
     /// Marks of received frames that mean something.
@@ -104,7 +118,7 @@ impl Abilities {
 /// Mbufs of the receiving mempool that a device may have at any time.
 pub(super) fn mbufs_held(device: &str) -> u32 {
     // It fills rings of its own size, and copies what it sends into mbufs of that mempool.
-    if device.starts_with("net_af_xdp") { 4 * 2048 } else { 2 * u32::from(RING_SLOTS) }
+    if device.starts_with(AF_XDP) { 4 * AF_XDP_SLOTS } else { 2 * u32::from(RING_SLOTS) }
 }
 
 /// What a call of libdpdk gave, as a sentence when it failed.
@@ -113,6 +127,25 @@ fn step(what: &str, rc: c_int) -> Result<(), String> {
         0.. => Ok(()),
         _ => Err(format!("{what}: {}", text(-rc))),
     }
+}
+
+/// Whether the driver of AF_XDP can make its buffers of the mempool. It takes the first piece of its memory for all of it,
+/// with one object right behind the other; what lies elsewhere the kernel refuses in silence, both ways. And the kernel wants
+/// each object to fit a page.
+fn umem_fits(mempool: NonNull<sys::rte_mempool>) -> Result<(), String> {
+    // SAFETY: the caller's mempool, which is there, and filled.
+    let m = unsafe { mempool.as_ref() };
+    let pieces = m.nb_mem_chunks;
+    if m.flags & sys::RTE_MEMPOOL_F_NO_IOVA_CONTIG == 0 || pieces != 1 {
+        return Err(format!(
+            "it needs memory in one piece without gaps, and has {pieces}: a node with a NIC among its ports, in hugepages and \
+             without an IOMMU, has no such memory"
+        ));
+    }
+    if m.header_size + m.elt_size + m.trailer_size > AF_XDP_OBJECT_MAX {
+        return Err(format!("a frame and what is kept with it must fit a page: an MTU of at most {AF_XDP_MTU_MAX}"));
+    }
+    Ok(())
 }
 
 fn too_few_queues(room: u16, cores: u16) -> String {
@@ -227,6 +260,9 @@ impl Device {
 
     /// Sets up one of its queues each way, to receive into mbufs of `mempool`, which must outlive the device.
     pub(super) fn set_up(&self, queue: u16, mempool: NonNull<sys::rte_mempool>) -> Result<(), String> {
+        if self.abilities.is_af_xdp() {
+            umem_fits(mempool)?;
+        }
         let (port, node) = (self.port, self.node().unwrap_or(SOCKET_ANY) as u32);
         // SAFETY: EAL runs, the port is ours and not started; the queues' own settings are left to the driver (null); the
         // mempool is as the caller says.
@@ -369,8 +405,9 @@ impl Lost {
         if unsafe { sys::rte_eth_stats_get(port, &raw mut stats) } != 0 {
             return Lost::default();
         }
-        // This one counts what it has not taken either, and is offered again.
-        let unsent = if abilities.driver == "net_tap" { 0 } else { stats.oerrors };
+        // These count what they have not taken either, and are offered again.
+        let offered_again = abilities.driver == "net_tap" || abilities.is_af_xdp();
+        let unsent = if offered_again { 0 } else { stats.oerrors };
         Lost { missed: stats.imissed, damaged: stats.ierrors, unsent }
     }
 

@@ -29,6 +29,7 @@ pub struct EalConfig {
 #[derive(Clone, Copy, Debug)]
 pub struct Eal {
     hugepages: bool,
+    nics: bool,
 }
 
 /// What came of the one start that a process has.
@@ -69,6 +70,11 @@ impl Eal {
     /// Whether its memory is in hugepages.
     pub fn hugepages(self) -> bool {
         self.hugepages
+    }
+
+    /// Whether it was started with NICs, which read and write memory by DMA.
+    pub(super) fn has_nics(self) -> bool {
+        self.nics
     }
 
     /// Makes this thread known to DPDK until it ends.
@@ -132,6 +138,7 @@ fn start(config: &EalConfig) -> Result<Eal, String> {
     if config.pages == PagePolicy::HugeOnly && !hugepages {
         return Err(too_few(need_mib, free_mib));
     }
+    let nics = !config.nics.is_empty();
     let arguments = arguments(need_mib, hugepages, &allowed_cpus(), config);
     let arguments: Result<Vec<_>, _> = arguments.into_iter().map(CString::new).collect();
     let arguments = arguments.map_err(|_| "an argument for DPDK has a zero byte in it".to_owned())?;
@@ -145,7 +152,7 @@ fn start(config: &EalConfig) -> Result<Eal, String> {
     });
     let init = init.map_err(|e| format!("cannot start a thread for DPDK: {e}"))?;
     match init.join() {
-        Ok(Ok(())) => Ok(Eal { hugepages }),
+        Ok(Ok(())) => Ok(Eal { hugepages, nics }),
         Ok(Err(e)) => Err(format!("DPDK does not start: {e}; its own message is above")),
         Err(_) => Err("DPDK's start has panicked".to_owned()),
     }

@@ -132,7 +132,7 @@ impl DpdkSeat {
             return Err(explain("the pool's mbufs are shorter than a frame".to_owned()));
         }
         let reach = shared.abilities.reach();
-        let tx = Tx::new(shared.port, queue, reach, frame_bytes, shared.node).map_err(explain)?;
+        let tx = Tx::new(shared.eal, shared.port, queue, reach, frame_bytes, shared.node).map_err(explain)?;
         shared.device().set_up(queue, source.mempool()).map_err(explain)?;
         self.taken = true;
         shared.gate.arrive(|| shared.start()).map_err(explain)?;

@@ -20,6 +20,7 @@ use arrayvec::ArrayVec;
 use dpdk_sys as sys;
 
 use super::device::Reach;
+use super::eal::Eal;
 use super::ledger::Ledger;
 use super::mbufs::{Mbuf, MbufSource, free, is_whole, mbuf_of, mempool};
 use crate::buf::{Handle, TAIL_MAX};
@@ -91,6 +92,7 @@ impl Tx {
 
     /// Its mbufs are on a NUMA node, if it is given.
     pub(super) fn new(
+        eal: Eal,
         port: u16,
         queue: u16,
         reach: Reach,
@@ -100,7 +102,7 @@ impl Tx {
         Ok(Tx {
             port,
             queue,
-            mempool: mempool(segments(reach), 0, room(reach, frame_bytes), node)?,
+            mempool: mempool(eal, segments(reach), 0, room(reach, frame_bytes), node)?,
             total: segments(reach),
             frame_bytes,
             reach,
@@ -126,6 +128,13 @@ impl Tx {
     #[inline]
     pub(super) fn collect(&mut self) {
         self.ledger.collect();
+    }
+
+    /// Has the driver look what was sent meanwhile.
+    #[cold]
+    pub(super) fn poke(&mut self) {
+        // SAFETY: one thread polls the queue: a port stays on its core; no frames are offered.
+        unsafe { sys::eth_tx_burst(self.port, self.queue, self.mbufs.as_mut_ptr(), 0) };
     }
 
     /// Asks a driver that keeps what it has sent until it needs the room.
@@ -444,7 +453,7 @@ mod tests {
                 vec![(30, false), (390, true), (390, true), (390, true)],
             ),
         ] {
-            let mut tx = Tx::new(0, 0, reach, 1518, None).expect("memory");
+            let mut tx = Tx::new(eal, 0, 0, reach, 1518, None).expect("memory");
             for (first, second, expected) in [(&mbufs, &own, &from_mbufs), (&own, &mbufs, &from_own)] {
                 let mut p = own.alloc().expect("a cell");
                 assert!(p.append(&[7; 30]));
