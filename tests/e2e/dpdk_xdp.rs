@@ -88,7 +88,7 @@ fn dpdk_over_af_xdp() {
     serves(&lab, &edge, &mut c, DEVICE, "net_af_xdp", "copying");
     c.check("net_af_xdp: frames beyond the MTU are dropped", || {
         let mtu = |bytes: u32| {
-            let all = "for dev in dp1 client0 br0; do ip link set $dev mtu MTU; done";
+            let all = "for dev in dp0 dp1 client0 br0; do ip link set $dev mtu MTU; done";
             net(&all.replace("MTU", &bytes.to_string()));
             lab.ask(5, &format!("ip link set eth0 mtu {bytes}"));
         };
