@@ -10,7 +10,7 @@ use dpdk_sys as sys;
 use super::eal::{Bus, Eal, text};
 use super::rss::{self, GROUP, HASHED, KEY_BYTES_MAX, Offered, Plan, TABLE_MAX};
 use super::rx::{HASH, L3_MASK, L4_MASK};
-use crate::port::Mac;
+use crate::port::{Checksums, LinkState, Mac};
 use crate::rss::Rss;
 
 /// What is asked for; a driver may have less.
@@ -29,6 +29,9 @@ const SOCKET_ANY: c_int = -1;
 const RX_CHECKSUMS: u64 = (sys::RTE_ETH_RX_OFFLOAD_IPV4_CKSUM
     | sys::RTE_ETH_RX_OFFLOAD_UDP_CKSUM
     | sys::RTE_ETH_RX_OFFLOAD_TCP_CKSUM) as u64;
+/// The one that our stack leaves to a device.
+const TX_CHECKSUM: u64 = sys::RTE_ETH_TX_OFFLOAD_TCP_CKSUM as u64;
+const TX_TSO: u64 = sys::RTE_ETH_TX_OFFLOAD_TCP_TSO as u64;
 const RX_HASH: u64 = sys::RTE_ETH_RX_OFFLOAD_RSS_HASH as u64;
 const TX_CHAINS: u64 = sys::RTE_ETH_TX_OFFLOAD_MULTI_SEGS as u64;
 
@@ -69,6 +72,8 @@ pub(super) struct Abilities {
     tx_offloads: u64,
     /// Reads what it sends by DMA: only what EAL has mapped for it.
     dma: bool,
+    /// It computes TCP checksums of what it sends, and is asked to.
+    tx_checksums: bool,
     /// Queues each way.
     queues_max: u16,
     spreads: Offered,
@@ -87,6 +92,44 @@ impl Abilities {
     /// It verifies all checksums of what it receives.
     pub(super) fn rx_checksums(&self) -> bool {
         self.rx_offloads & RX_CHECKSUMS == RX_CHECKSUMS
+    }
+
+    /// It fills in the checksums that our stack leaves blank.
+    pub(super) fn tx_checksums(&self) -> bool {
+        self.tx_checksums
+    }
+
+    /// Decides who computes checksums.
+    fn settle(&mut self, checksums: Checksums) -> Result<(), String> {
+        let offered = self.tx_offloads & TX_CHECKSUM != 0;
+        self.tx_checksums = match checksums {
+            Checksums::Auto => offered && self.dma,
+            Checksums::Software => {
+                self.rx_offloads &= !RX_CHECKSUMS;
+                false
+            }
+            Checksums::Device if offered && self.rx_checksums() => true,
+            Checksums::Device => {
+                return Err("it does not compute checksums both ways; write checksums = \"auto\"".to_owned());
+            }
+        };
+        if self.tx_checksums && self.driver == "net_tap" {
+            // It adds up piece by piece as if each had an even number of bytes (22.11, tap_tx_l4_add_rcksum).
+            self.tx_offloads &= !TX_CHAINS;
+        }
+        Ok(())
+    }
+
+    /// Who does what, for the port's mode.
+    pub(super) fn offloads(&self) -> String {
+        let device = if self.dma { "by the NIC" } else { "by the driver" };
+        let who = |by_device: bool| if by_device { device } else { "in software" };
+        let tso = if self.tx_offloads & TX_TSO != 0 { "TSO offered but not used" } else { "no TSO" };
+        format!(
+            "rx checksums {}, tx checksums {}, {tso}, VLAN tags in software",
+            who(self.rx_checksums()),
+            who(self.tx_checksums)
+        )
     }
 
     /// Through the kernel's AF_XDP sockets.
@@ -143,7 +186,9 @@ fn umem_fits(mempool: NonNull<sys::rte_mempool>) -> Result<(), String> {
         ));
     }
     if m.header_size + m.elt_size + m.trailer_size > AF_XDP_OBJECT_MAX {
-        return Err(format!("a frame and what is kept with it must fit a page: an MTU of at most {AF_XDP_MTU_MAX}"));
+        return Err(format!(
+            "a frame and what is kept with it must fit a page: an MTU of at most {AF_XDP_MTU_MAX}"
+        ));
     }
     Ok(())
 }
@@ -156,12 +201,13 @@ fn too_few_queues(room: u16, cores: u16) -> String {
 }
 
 impl Device {
-    /// Takes the device `name` with `args` and configures it for `queues` queues each way and IP packets of up to `mtu`.
+    /// Takes the device `name` with `args` and configures it for `queues` queues each way and IP packets of up to `mtu`, with
+    /// `checksums` by whom they are to be.
     /// `secret`: random bytes for its RSS.
     pub(super) fn open(
         eal: Eal,
         (bus, name, args): (Bus, &str, &str),
-        mtu: u16,
+        (mtu, checksums): (u16, Checksums),
         queues: u16,
         secret: &[u8; KEY_BYTES_MAX],
     ) -> Result<Device, String> {
@@ -187,6 +233,7 @@ impl Device {
             // It says that it takes any, and gives its peer offsets within EAL's memory.
             device.abilities.tx_offloads &= !TX_CHAINS;
         }
+        device.abilities.settle(checksums)?;
         let room = device.abilities.queues_max;
         if room < queues {
             return Err(too_few_queues(room, queues));
@@ -211,6 +258,7 @@ impl Device {
             Ok(Abilities {
                 driver,
                 dma: self.bus == Bus::Pci,
+                tx_checksums: false,
                 rx_offloads: info.rx_offload_capa,
                 tx_offloads: info.tx_offload_capa,
                 queues_max: info.max_rx_queues.min(info.max_tx_queues),
@@ -232,6 +280,9 @@ impl Device {
         }
         conf.rxmode.offloads |= self.abilities.rx_offloads & RX_HASH;
         conf.txmode.offloads |= self.abilities.tx_offloads & TX_CHAINS;
+        if self.abilities.tx_checksums {
+            conf.txmode.offloads |= TX_CHECKSUM;
+        }
         if let Some(plan) = &mut self.rss {
             conf.rxmode.mq_mode = sys::rte_eth_rx_mq_mode_RTE_ETH_MQ_RX_RSS;
             let rss = &mut conf.rx_adv_conf.rss_conf;
@@ -340,6 +391,18 @@ impl Device {
         // SAFETY: the port is ours; a place for the address.
         unsafe { sys::rte_eth_macaddr_get(self.port, &raw mut mac) };
         mac.addr_bytes
+    }
+
+    /// How its link is, as far as its driver knows without waiting; on any thread. `None` of a device that is closed, or has
+    /// no link.
+    pub(super) fn link(&self) -> Option<LinkState> {
+        let mut link = sys::rte_eth_link::default();
+        // SAFETY: the port is open; a place for the state.
+        if !self.open || unsafe { sys::rte_eth_link_get_nowait(self.port, &raw mut link) } != 0 {
+            return None;
+        }
+        let speed = (1..sys::RTE_ETH_SPEED_NUM_UNKNOWN).contains(&link.link_speed).then_some(link.link_speed);
+        Some(LinkState { up: link.link_status() != 0, speed_mbps: speed })
     }
 
     /// What the device has counted, by its driver's names; what is 0 is left out. None of a device that is closed.

@@ -93,8 +93,13 @@ impl Mbufs {
             }
         }
         let me = std::mem::ManuallyDrop::new(self);
-        let source =
-            MbufSource { mempool: me.mempool, total: me.total, room: me.room, devices: Cell::new(0), kept: Cell::new(0) };
+        let source = MbufSource {
+            mempool: me.mempool,
+            total: me.total,
+            room: me.room,
+            devices: Cell::new(0),
+            kept: Cell::new(0),
+        };
         let pool = Pool::outside(name, me.cells, me.room.into(), source);
         // SAFETY: nobody has an mbuf of it.
         unsafe {

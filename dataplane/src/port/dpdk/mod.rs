@@ -51,6 +51,7 @@ use self::rx::Rx;
 use self::seat::Shared;
 pub use self::seat::{DpdkCounts, DpdkSeat, far_from};
 use self::tx::Tx;
+pub use super::Checksums;
 use super::{Burst, DeviceName, LinkFacts, Mac, Port, PortStats, TxQueue};
 use crate::{Pool, Time};
 
@@ -79,6 +80,8 @@ pub struct DpdkConfig<'a> {
     pub fallback_mac: Mac,
     /// Largest IP packet.
     pub mtu: u16,
+    /// Who computes checksums.
+    pub checksums: Checksums,
 }
 
 /// One queue each way of a device.
@@ -90,6 +93,8 @@ pub struct DpdkPort {
     polled: bool,
     rx: Rx,
     tx: Tx,
+    /// What heads are sent from, beside cells.
+    heads: Option<Pool>,
     facts: LinkFacts,
     stats: PortStats,
     chores_next: Time,
@@ -172,6 +177,7 @@ impl DpdkPort {
             polled: false,
             rx,
             tx,
+            heads: None,
             facts,
             stats: PortStats::default(),
             chores_next: Time(0),
@@ -181,9 +187,17 @@ impl DpdkPort {
         }
     }
 
+    /// The core's pool of [`DpdkPort::head_buffers`], which is to have all of its mbufs back when the port is closed.
+    pub fn sends_from(&mut self, heads: &Pool) {
+        if let Some(source) = heads.source::<MbufSource>() {
+            source.enter();
+            self.heads = Some(heads.clone());
+        }
+    }
+
     /// Frames that were received and copied, as their mbufs were another port's or several.
     pub fn rx_copied(&self) -> u64 {
-        self.rx.copied
+        self.stats.rx_copied
     }
 
     /// Cells that were sent and that the device still reads, or has not given back.
@@ -214,7 +228,8 @@ impl DpdkPort {
         let pool = self.rx.pool();
         let kept = self.shared.abilities().kept();
         let unreceived = pool.source::<MbufSource>().map_or(0, |source| source.leave(pool, kept));
-        let unsent = self.tx.close();
+        let heads = self.heads.as_ref().and_then(|heads| Some(heads.source::<MbufSource>()?.leave(heads, 0)));
+        let unsent = self.tx.close() + heads.unwrap_or(0);
         if ended || self.polled { unreceived + unsent } else { 0 }
     }
 
