@@ -159,6 +159,7 @@ fn what_goes_into_a_ring_comes_out_of_it() {
     let expected = PortStats {
         rx_packets: got as u64,
         rx_bytes: bytes,
+        rx_copied: got as u64,
         tx_packets: got as u64,
         tx_bytes: bytes,
         ..PortStats::default()

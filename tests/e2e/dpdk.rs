@@ -126,10 +126,53 @@ fn dpdk_devices() {
     serves(&lab, &edge, &mut c, device, "net_tap", "extbuf");
     stops(edge, &mut c, "net_tap");
 
+    // The driver computes the sums of what we send.
+    let device = "net_tap0,iface=dpt0";
+    let all = with(device).replace("kind = \"dpdk\"", "kind = \"dpdk\"\nchecksums = \"device\"");
+    let edge = lab.edge_named("dsum", &all.replace("\"e2e\"", "\"dsum\""));
+    net("ip link set dpt0 master br0 up");
+    serves(&lab, &edge, &mut c, device, "net_tap", "copying");
+    c.check("net_tap: sums by the driver are right", || {
+        let mode = edge.stats()["node"]["ports"][0]["mode"].to_string();
+        let who = "rx checksums by the driver, tx checksums by the driver, TSO offered but not used";
+        assert!(mode.contains(who), "{mode}");
+        for ns in [lab.client(), lab.origin()] {
+            // The last column of TCP's counts is InCsumErrors.
+            let out = lab.sh_in(
+                &ns,
+                5,
+                "awk '/^Tcp:/ { names = last; last = $NF } END { print names, last }' /proc/net/snmp",
+            );
+            assert_eq!(text(&out).trim(), "InCsumErrors 0", "{ns}");
+        }
+    });
+    stops(edge, &mut c, "net_tap with sums by the driver");
+
+    let all = with(device).replace("kind = \"dpdk\"", "kind = \"dpdk\"\nhost_if = \"mrk0\"");
+    let edge = lab.edge_named("dlink", &all.replace("\"e2e\"", "\"dlink\""));
+    c.check("net_tap: its link is told of, also to the kernel", || {
+        for (word, changes) in [("up", 0), ("down", 1), ("up", 2)] {
+            net(&format!("ip link set dpt0 {word}"));
+            let until = Instant::now() + PATIENCE;
+            loop {
+                let link = edge.stats()["node"]["ports"][0]["link"].clone();
+                if link["up"] == (word == "up") && link["changes"] == changes {
+                    break;
+                }
+                assert!(Instant::now() < until, "{word}: {link}");
+                thread::sleep(Duration::from_millis(50));
+            }
+            let out = lab.sh_in(&lab.net(), 5, "cat /sys/class/net/mrk0/carrier");
+            assert_eq!(text(&out).trim(), if word == "up" { "1" } else { "0" });
+        }
+    });
+    stops(edge, &mut c, "net_tap whose link came and went");
+
     c.check("what cannot be opened ends the start with a reason", || {
         for (device, word) in [
             ("net_af_packet1,iface=nowhere0", "iface= an interface that is there"),
             ("net_nonesuch0", "cannot open DPDK's net_nonesuch0"),
+            ("net_ring0\"\nchecksums = \"device", "it does not compute checksums both ways"),
         ] {
             let file = lab.dir().join("bad.toml");
             std::fs::write(&file, with(device)).expect("the config written");

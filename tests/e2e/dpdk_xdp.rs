@@ -13,6 +13,8 @@ use crate::lab::{Checks, EDGE_V4, Edge, Lab, PATIENCE, count, skip, text};
 const DEVICE: &str = "net_af_xdp0,iface=dp0";
 /// Hugepages of 2 MiB: for one node, and for what else may take some meanwhile.
 const HUGEPAGES: u64 = 512;
+/// For one node of 64 MiB over a ring.
+const HUGEPAGES_OF_ONE: u64 = 70;
 
 /// Hugepages that this test has added to the host's; taken away again when this is dropped.
 struct Hugepages {
@@ -63,6 +65,37 @@ fn answers(lab: &Lab, edge: &Edge) {
     while !lab.sh(5, &format!("ping -c 1 -W 1 {EDGE_V4}")).status.success() {
         assert!(Instant::now() < until, "no answer: {}", edge.log());
         thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Nodes that start at once, and hugepages for one of them: each starts, and says what it got.
+#[test]
+fn nodes_take_hugepages_in_turn() {
+    let name = "nodes_take_hugepages_in_turn";
+    let Some(lab) = Lab::up(name, 'g', false) else { return };
+    let Some(_pages) = Hugepages::add(HUGEPAGES_OF_ONE) else {
+        return skip(name, &format!("the kernel does not give {HUGEPAGES_OF_ONE} hugepages"));
+    };
+    let config =
+        |name: &str| with("net_ring0").replace("256MiB", "64MiB").replace("\"e2e\"", &format!("\"{name}\""));
+    for round in 0..3 {
+        let names = ["a", "b"].map(|node| format!("turn{node}{round}"));
+        let modes: Vec<String> = thread::scope(|scope| {
+            let nodes: Vec<_> = names
+                .iter()
+                .map(|name| {
+                    let (lab, config) = (&lab, config(name));
+                    scope.spawn(move || lab.edge_named(name, &config))
+                })
+                .collect();
+            let edges: Vec<Edge> = nodes.into_iter().map(|n| n.join().expect("both start")).collect();
+            edges.iter().map(|e| e.stats()["node"]["ports"][0]["mode"].to_string()).collect()
+        });
+        let huge = modes.iter().filter(|m| m.contains("of mbufs in hugepages")).count();
+        let normal = modes.iter().filter(|m| m.contains("of mbufs in normal pages (needs ")).count();
+        // Others on this machine may have taken them all.
+        assert!(huge <= 1 && huge + normal == 2, "{modes:?}");
+        eprintln!("       {huge} of 2 in hugepages");
     }
 }
 

@@ -52,7 +52,7 @@ impl Reader<'_, '_> {
         table.later("origin_source", "remove it: the addresses of the port are used");
         table.finish();
 
-        if let (Some(Kind::Tap | Kind::Host), Some(value)) = (kind, &checksums_value) {
+        if let (Some(Kind::Tap | Kind::Host), Some(value), Some(_)) = (kind, &checksums_value, checksums) {
             let cause =
                 "\"checksums\" is for ports of kind \"dpdk\": others have no device that computes them";
             value.error(cause, "remove it");

@@ -10,7 +10,8 @@
 //! - `seat.rs`, `gate.rs`: a device that several cores share: how it starts and ends; `rss.rs`: how it spreads frames.
 //! - `device.rs`: one device, from its making to its end.
 //! - `mbufs.rs`: a mempool, and the pool whose cells are its mbufs.
-//! - `rx.rs`, `tx.rs`: a queue each way; `ledger.rs`: cells that a device reads.
+//! - `rx.rs`, `tx.rs`: a queue each way; `ledger.rs`: cells that a device reads; `giveback.rs`: how they
+//!   come back from other threads.
 //! - `bare.rs`, `crossed.rs`: for measurements: a device without our packets, and the far end of one.
 //! - `library.rs`: what is known of DPDK without starting it.
 //! - `rings.rs`: two `net_ring` that face each other, for tests.
@@ -25,6 +26,7 @@ mod crossed;
 mod device;
 mod eal;
 mod gate;
+mod giveback;
 mod ledger;
 pub mod library;
 mod mbufs;
