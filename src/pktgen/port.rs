@@ -30,7 +30,7 @@ pub fn open(text: &str, mac: Option<Mac>, mtu: u16) -> Result<Box<dyn Port>, Str
 
 #[cfg(feature = "dpdk")]
 fn dpdk(device: &str, mac: Option<Mac>, fallback_mac: Mac, mtu: u16) -> Result<Box<dyn Port>, String> {
-    use dataplane::port::dpdk::{DpdkConfig, DpdkPort, Eal, EalConfig, Host, nic};
+    use dataplane::port::dpdk::{Checksums, DpdkConfig, DpdkPort, Eal, EalConfig, Host, nic};
 
     let devices = [device];
     let eal = Eal::start(&EalConfig {
@@ -40,7 +40,12 @@ fn dpdk(device: &str, mac: Option<Mac>, fallback_mac: Mac, mtu: u16) -> Result<B
         args: Vec::new(),
     })?;
     let pool = DpdkPort::rx_buffers(eal, RX_CELLS, mtu, &devices, None)?.into_pool("rx");
-    Ok(Box::new(DpdkPort::open(eal, &DpdkConfig { device, mac, fallback_mac, mtu }, pool, 0)?))
+    Ok(Box::new(DpdkPort::open(
+        eal,
+        &DpdkConfig { device, mac, fallback_mac, mtu, checksums: Checksums::Auto },
+        pool,
+        0,
+    )?))
 }
 
 #[cfg(not(feature = "dpdk"))]
