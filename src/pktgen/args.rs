@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::compare::CompareArgs;
 use super::rate::Rate;
 use crate::config::units;
 
@@ -48,8 +49,8 @@ pub struct PktgenArgs {
 pub enum Tool {
     /// Load an HTTP server with our own TCP (not yet in this version).
     Http(Later),
-    /// Hold reports against each other (not yet in this version).
-    Compare(Later),
+    /// Hold reports against each other: ratios, pages, pictures.
+    Compare(CompareArgs),
     /// Find the highest rate without loss (not yet in this version).
     Ndr(Later),
 }

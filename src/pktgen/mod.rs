@@ -12,6 +12,7 @@
 //! back is counted and not answered: no RST ends what a SYN has begun.
 
 mod args;
+mod compare;
 mod field;
 mod frames;
 mod generator;
@@ -62,7 +63,7 @@ pub fn main(args: PktgenArgs) -> ExitCode {
     };
     match args.tool {
         Some(Tool::Http(_)) => later("http"),
-        Some(Tool::Compare(_)) => later("compare"),
+        Some(Tool::Compare(args)) => compare::main(&args),
         Some(Tool::Ndr(_)) => later("ndr"),
         // clap asks for both where there is no tool.
         None => args.on.zip(args.streams).map_or_else(exit::usage, |(on, a)| streams(&on, &a)),
