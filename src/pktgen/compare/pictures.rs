@@ -49,7 +49,7 @@ impl LogScale {
             for r in ROUND {
                 let v = r * decade;
                 if v >= self.low * 0.99 && v <= self.high * 1.01 {
-                    let told = r == 1.0 || decades <= 3.2;
+                    let told = r == 1.0 || decades <= 4.0;
                     ticks.push((self.at(v), told.then(|| time(v))));
                 }
             }
@@ -101,7 +101,7 @@ pub fn tail(runs: &[Run], title: Option<&str>) -> Picture {
     let mut plot = Plot::new(
         &titled(title, "latency by percentile"),
         360.0,
-        ["latency (logarithmic)", "percentile (a nine each)"],
+        ["latency (logarithmic)", "percentile (one nine more each)"],
     );
     let mut ticks = vec![(0.0, Some("0".to_owned())), (nines(0.5) / top, Some("50".to_owned()))];
     for n in 1..=top as i32 {
@@ -209,7 +209,12 @@ pub fn against(runs: &[Run], title: Option<&str>) -> Picture {
             plot.dot(n, p, &format!("{name}: {}", values.join(", ")));
             // Of several runs the words would stand on each other: the dots are the same ones in the same order.
             if n == 1 && told.is_none_or(|last| plot.distance(last, p) > 24.0) {
-                plot.word(p, (9.0, 16.0), "start", name);
+                // On the side of the line where the diagonal is not.
+                if p.1 > p.0 {
+                    plot.word(p, (-9.0, -5.0), "end", name);
+                } else {
+                    plot.word(p, (9.0, 16.0), "start", name);
+                }
                 told = Some(p);
             }
         }
