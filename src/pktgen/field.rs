@@ -102,14 +102,33 @@ pub fn number_of(a: IpAddr) -> u128 {
 
 /// A field on its way through its values.
 #[derive(Clone, Debug)]
-pub struct Varied {
-    field: Field,
-    at: u128,
+pub enum Varied {
+    /// Always this.
+    Fixed(u128),
+    /// From `lo` to `hi`, and again.
+    Step { lo: u128, hi: u128, at: u128 },
+    /// `lo`, and the first bits of a draw: as many as 64 less `shift`.
+    Bits { lo: u128, shift: u32 },
+    /// `lo`, and a number below `n`.
+    Below { lo: u128, n: u64 },
+    /// `lo`, and up to `span`, which is more than a draw.
+    Wide { lo: u128, span: u128 },
 }
 
 impl From<Field> for Varied {
     fn from(field: Field) -> Varied {
-        Varied { field, at: field.lowest() }
+        match field {
+            Field::Fixed(v) => Varied::Fixed(v),
+            Field::Step(lo, hi) => Varied::Step { lo, hi, at: lo },
+            Field::Random(lo, hi) => match (hi - lo).checked_add(1) {
+                Some(1) => Varied::Fixed(lo),
+                Some(n) if n.is_power_of_two() && n <= 1 << 64 => {
+                    Varied::Bits { lo, shift: 64 - n.trailing_zeros() }
+                }
+                Some(n) if n < 1 << 64 => Varied::Below { lo, n: n as u64 },
+                _ => Varied::Wide { lo, span: hi - lo },
+            },
+        }
     }
 }
 
@@ -117,21 +136,18 @@ impl Varied {
     /// The next value.
     #[inline]
     pub fn next(&mut self, rng: &mut Rng) -> u128 {
-        match self.field {
-            Field::Fixed(v) => v,
-            Field::Step(lo, hi) => {
-                let v = self.at;
-                self.at = if v >= hi { lo } else { v + 1 };
+        match self {
+            Varied::Fixed(v) => *v,
+            Varied::Step { lo, hi, at } => {
+                let v = *at;
+                *at = if v >= *hi { *lo } else { v + 1 };
                 v
             }
-            Field::Random(lo, hi) => {
-                let span = hi - lo;
-                if span <= u128::from(u64::MAX - 1) {
-                    return lo + u128::from(rng.below(span as u64 + 1));
-                }
-                // Wider than a draw: whole words below a power of two, as prefixes are.
+            Varied::Bits { lo, shift } => *lo + u128::from(rng.next_u64() >> *shift),
+            Varied::Below { lo, n } => *lo + u128::from(rng.below(*n)),
+            Varied::Wide { lo, span } => {
                 let word = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
-                if span == u128::MAX { word } else { lo + word % (span + 1) }
+                span.checked_add(1).map_or(word, |n| *lo + word % n)
             }
         }
     }

@@ -105,6 +105,8 @@ struct Job {
 pub struct Generator {
     net: Net,
     jobs: Vec<Job>,
+    /// Of all of them.
+    weights: i64,
     replay: Option<Replay>,
     pools: Pools,
     plan: Plan,
@@ -137,6 +139,7 @@ impl Generator {
             let seen = spec.probe.then(probe::Seen::default);
             Job { spec, stream: None, turn: 0, seen }
         };
+        let weights = plan.specs.iter().map(|s| i64::from(s.weight)).sum();
         let jobs = std::mem::take(&mut plan.specs).into_iter().map(job).collect();
         let replay =
             plan.capture.take().map(|(c, again)| Replay::new(c, again, TX_BOUND as u32)).transpose()?;
@@ -145,6 +148,7 @@ impl Generator {
         Ok(Generator {
             net,
             jobs,
+            weights,
             replay,
             pools,
             plan,
@@ -227,16 +231,19 @@ impl Generator {
     }
 
     /// The next frame of whoever's turn it is, by weight.
+    #[inline]
     fn next_frame(&mut self, now: Time) -> Option<Packet> {
         if let Some(replay) = &mut self.replay {
             return replay.next();
         }
-        let total: i64 = self.jobs.iter().map(|j| i64::from(j.spec.weight)).sum();
+        if let [only] = &mut self.jobs[..] {
+            return only.stream.as_mut()?.next(&self.pools, now);
+        }
         for job in &mut self.jobs {
             job.turn += i64::from(job.spec.weight);
         }
         let job = self.jobs.iter_mut().max_by_key(|j| j.turn)?;
-        job.turn -= total;
+        job.turn -= self.weights;
         job.stream.as_mut()?.next(&self.pools, now)
     }
 
@@ -246,8 +253,9 @@ impl Generator {
             p.advance(now);
         }
         let (mut frames, mut bytes) = (0, 0);
-        while frames < PER_PASS as u64 && self.left > 0 && queue.room() > 0 {
-            let as_recorded = self.pacer.is_none();
+        let most = self.left.min(queue.room().min(PER_PASS) as u64);
+        let as_recorded = self.pacer.is_none();
+        while frames < most {
             if let Some(r) = &self.replay
                 && as_recorded
                 && r.due_ns().is_none_or(|due| now < from.plus_ns(due))
@@ -264,9 +272,9 @@ impl Generator {
             }
             frames += 1;
             bytes += len as u64 + FCS_BYTES;
-            self.left -= 1;
             queue.push(p);
         }
+        self.left -= frames;
         if frames > 0 {
             add(&self.tally.made, frames);
             add(&self.tally.made_bytes, bytes);
@@ -282,7 +290,7 @@ impl Generator {
     /// Looks at a frame; gives it back when it is the link's business.
     fn look(&mut self, p: Packet, now: Time) -> Option<Packet> {
         let (seen, payload) = look(p.head());
-        add(&self.tally.seen[Seen::ALL.iter().position(|s| *s == seen).unwrap_or(0)], 1);
+        add(&self.tally.seen[seen as usize], 1);
         if let Some(s) = Signature::read(&p.head()[payload])
             && seen != Seen::EchoRequest
             && let Some(job) = self.jobs.get_mut(s.stream as usize)

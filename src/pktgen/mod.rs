@@ -33,14 +33,15 @@ use std::time::{Duration, Instant};
 
 use dataplane::core_loop::Core;
 use dataplane::counters::Segment;
-use dataplane::{Clock, Ctr};
+use dataplane::{Clock, Ctr, Port};
 use stack::neigh::Neighbours;
 use stack::{Iface, Net};
 
 pub use self::args::PktgenArgs;
 use self::args::{PortArgs, StreamArgs, Tool};
 use self::frames::Pools;
-use self::generator::{End, Generator, Plan, TX_BOUND, Tally};
+pub use self::generator::Generator;
+use self::generator::{End, Plan, TX_BOUND, Tally};
 use self::rate::{Rate, human};
 use self::replay::Capture;
 use self::report::{Report, write_hdr};
@@ -221,11 +222,62 @@ fn core(
     for gateway in &on.gateway {
         iface.gateway[usize::from(gateway.is_ipv6())] = Some((*gateway).into());
     }
+    let said = format!("{}:{} ({})", facts.kind, facts.device, facts.mode);
+    Ok((on_port(port, iface, plan, segment, tally, signs, end)?, said))
+}
+
+fn on_port(
+    port: Box<dyn Port>,
+    iface: Iface,
+    plan: Plan,
+    segment: &Arc<Segment>,
+    tally: Arc<Tally>,
+    signs: [Arc<AtomicBool>; 2],
+    end: mpsc::Sender<End>,
+) -> Result<Core<Generator>, String> {
     let counters = segment.writer(0);
     let net = Net::new(vec![iface], Neighbours::new(256), generator::answers()?, counters.clone());
-    // As many as may wait for the port, and those that it has taken and not sent.
-    let pools = Pools::reserve(4 * TX_BOUND as u32).map_err(|e| e.to_string())?;
+    // A port of mbufs sends its own as they are, and would copy others. Else as many as may wait for the port, and those
+    // that it has taken and not sent.
+    let pools = if port.facts().kind == "dpdk" {
+        Pools::of(port.rx_pool().clone())
+    } else {
+        Pools::reserve(4 * TX_BOUND as u32)
+    };
+    let pools = pools.map_err(|e| e.to_string())?;
     let generator = Generator::new(net, pools, plan, tally, signs, end)?;
-    let said = format!("{}:{} ({})", facts.kind, facts.device, facts.mode);
-    Ok((Core::new(vec![port], generator, counters, TX_BOUND), said))
+    Ok(Core::new(vec![port], generator, counters, TX_BOUND))
+}
+
+/// A core that sends streams over a port for as long as it is turned, as fast as the port takes them: for benches, and
+/// tests of what a pass costs. The port has the address 10.0.0.2/24; streams must say `dstmac=`.
+///
+/// # Errors
+/// One sentence: a stream that is none, or no memory.
+pub fn endless(
+    port: Box<dyn Port>,
+    streams: &[&str],
+    segment: &Arc<Segment>,
+) -> Result<Core<Generator>, String> {
+    let mut specs = Vec::new();
+    for text in streams {
+        match spec::parse(text)? {
+            Source::Made(s) => specs.push(*s),
+            Source::Pcap(_) => return Err("a capture ends".to_owned()),
+        }
+    }
+    let plan = Plan {
+        specs,
+        capture: None,
+        rate: Some(Rate::Max),
+        link_bps: None,
+        duration_ns: None,
+        count: None,
+        linger_ns: 0,
+        seed: 1,
+    };
+    let mut iface = Iface::new(port.facts().mac, port.facts().mtu);
+    iface.add(std::net::Ipv4Addr::new(10, 0, 0, 2).into(), 24);
+    let (end, _) = mpsc::channel();
+    on_port(port, iface, plan, segment, Arc::default(), Default::default(), end)
 }
