@@ -29,7 +29,7 @@ impl LogScale {
             if up {
                 all.find(|r| *r >= v * 0.999_999).unwrap_or(10.0 * decade)
             } else {
-                all.filter(|r| *r <= v * 1.000_001).last().unwrap_or(decade)
+                all.rfind(|r| *r <= v * 1.000_001).unwrap_or(decade)
             }
         };
         let (low, high) = (round(least, false), round(most, true));

@@ -19,6 +19,9 @@ struct Figure {
     claimed: bool,
 }
 
+/// What stands in a cell, the number that a ratio is made of, and whether it can be claimed.
+type Cell = (String, Option<f64>, bool);
+
 fn single(run: &Run, q: f64) -> Figure {
     Figure { value: run.latencies.quantile(q), claimed: run.latencies.can_claim(q) }
 }
@@ -48,7 +51,7 @@ pub fn text(runs: &[Run], page: u32) -> String {
         }
     }
     rows.push(head);
-    let mut row = |label: String, cell: &dyn Fn(&Run) -> (String, Option<f64>, bool)| {
+    let mut row = |label: String, cell: &dyn Fn(&Run) -> Cell| {
         let mut cells = vec![label];
         let first = cell(&runs[0]);
         for (n, run) in runs.iter().enumerate() {

@@ -161,9 +161,7 @@ impl Search {
                 came.min(failed.rate * (1.0 - step(b.fails - 1))).max(self.trials[0].rate * FLOOR * 0.9)
             }
             // What lies less than a resolution above a pass and fails ends it; else twice as far, up to half of what is left.
-            Some(passed) => {
-                ((passed + failed.rate) / 2.0).min(passed * (1.0 + 0.9 * step(b.passes - 1)))
-            }
+            Some(passed) => ((passed + failed.rate) / 2.0).min(passed * (1.0 + 0.9 * step(b.passes - 1))),
         };
         Next::Trial(Some(rate))
     }
@@ -208,7 +206,10 @@ mod tests {
     #[test]
     fn a_device_that_is_faster_than_the_sender_is_told_as_such() {
         let s = on(&[0.0, 0.005], 0.01, 1e6, None, knee(2e6));
-        assert_eq!((s.answer(0), s.answer(1)), (Answer::AtLeast { passed: 0 }, Answer::AtLeast { passed: 0 }));
+        assert_eq!(
+            (s.answer(0), s.answer(1)),
+            (Answer::AtLeast { passed: 0 }, Answer::AtLeast { passed: 0 })
+        );
         let s = on(&[0.0], 0.01, 1e6, Some(3e6), knee(2e6));
         assert_eq!((s.answer(0), s.trials.len()), (Answer::AtLeast { passed: 0 }, 1));
     }

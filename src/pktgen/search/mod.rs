@@ -35,14 +35,16 @@ const PROBES: &str = "probes";
 
 /// `millrace pktgen ndr`
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Throughput as RFC 2544, section 26.1 defines it, by bisection: the first trial is as fast as it goes \
+#[command(
+    after_help = "Throughput as RFC 2544, section 26.1 defines it, by bisection: the first trial is as fast as it goes \
     (or --max), the\nsecond a little below the rate at which frames came back then.\n\n\
     Examples:\n  \
     millrace pktgen ndr \"udp dst=10.0.0.1:7 probe size=64\" --port tap:tap0 --address 10.0.0.2/24\n  \
     millrace pktgen ndr \"icmp dst=10.0.0.1 probe\" --port tap:tap0 --address 10.0.0.2/24 --max 200kpps --trial 60s\n  \
     millrace pktgen ndr \"udp dst=10.2.0.2 size=64\" --port tap:in --address 10.1.0.2/24 --gateway 10.1.0.1 \
     --receive tap:out \\\n    --receive-address 10.2.0.2/24 --back udp --pdr 0.1%     a router between two ports\n\n\
-    Exit codes: 0 there are answers, 1 nothing could be measured, or it was ended early, 2 usage.")]
+    Exit codes: 0 there are answers, 1 nothing could be measured, or it was ended early, 2 usage."
+)]
 pub struct NdrArgs {
     /// What to send: streams, as pktgen takes them, with the word probe.
     #[arg(value_name = "STREAM", required = true)]
@@ -155,9 +157,7 @@ fn in_unit(max: Option<Rate>, link: Option<f64>, frames: f64, bytes: f64) -> f64
     match max {
         None | Some(Rate::Packets(_) | Rate::Max) => frames,
         Some(Rate::Bits(_)) => bytes * 8.0,
-        Some(Rate::Percent(_)) => {
-            (bytes + frames * GAP_BYTES as f64) * 800.0 / link.unwrap_or(f64::INFINITY)
-        }
+        Some(Rate::Percent(_)) => (bytes + frames * GAP_BYTES as f64) * 800.0 / link.unwrap_or(f64::INFINITY),
     }
 }
 
@@ -292,7 +292,9 @@ mod tests {
 
     #[test]
     fn rates_are_searched_in_the_unit_of_the_highest() {
-        for (max, told) in [(None, 1000.0), (Some(Rate::Bits(1e9)), 512_000.0), (Some(Rate::Percent(50.0)), 6.72)] {
+        for (max, told) in
+            [(None, 1000.0), (Some(Rate::Bits(1e9)), 512_000.0), (Some(Rate::Percent(50.0)), 6.72)]
+        {
             let n = in_unit(max, Some(1e7), 1000.0, 64_000.0);
             assert!((n - told).abs() < 1e-9, "{max:?}: {n}");
         }

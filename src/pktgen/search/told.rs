@@ -123,7 +123,10 @@ impl Told<'_> {
                     let bound = |n: Option<usize>, word: &str| n.map(|n| format!("{word} {}", rates(n)));
                     let known: Vec<String> =
                         [bound(passed, "from"), bound(failed, "below")].into_iter().flatten().collect();
-                    format!("ended early; {}", if known.is_empty() { "nothing is known".to_owned() } else { known.join(" ") })
+                    format!(
+                        "ended early; {}",
+                        if known.is_empty() { "nothing is known".to_owned() } else { known.join(" ") }
+                    )
                 }
             };
             t.push_str(&format!("{:<10} {said}; up to {} lost\n", goal.name, percent(goal.loss)));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use dataplane::core_loop::Core;
 use dataplane::counters::{Counters, Segment};
-use dataplane::{Clock, Ctr};
+use dataplane::{Clock, Ctr, Pool, Port};
 use stack::Iface;
 
 use super::super::args::PortArgs;
@@ -100,7 +100,8 @@ impl Station {
 /// What the thread has.
 struct Bench {
     ifaces: Vec<Iface>,
-    ports: Vec<Box<dyn dataplane::Port>>,
+    ports: Vec<Box<dyn Port>>,
+    pool: Option<Pool>,
     /// Once it has had something to do.
     core: Option<Core<Generator>>,
     segment: Arc<Segment>,
@@ -112,17 +113,20 @@ impl Bench {
         if let Some(cpu) = all.first().and_then(|on| on.core) {
             crate::node::pin(cpu);
         }
-        let (mut ifaces, mut ports, mut said) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ifaces, mut ports, mut said, mut pool) = (Vec::new(), Vec::new(), Vec::new(), None);
         for (n, on) in all.iter().enumerate() {
             let port = port::open(&on.port, on.mac, on.mtu, n as u8)?;
             let facts = port.facts();
             ifaces.push(port::iface(on, facts)?);
             said.push(format!("{}:{} ({})", facts.kind, facts.device, facts.mode));
+            if n == 0 {
+                pool = port::frames(&*port);
+            }
             ports.push(port);
         }
         let segment = Segment::in_memory(1);
         let counters = segment.writer(0);
-        Ok((Bench { ifaces, ports, core: None, segment, counters }, said.join(", receiving ")))
+        Ok((Bench { ifaces, ports, pool, core: None, segment, counters }, said.join(", receiving ")))
     }
 
     /// Until nobody can order any more. Between trials it takes what still comes, and answers who asks for us.
@@ -165,7 +169,8 @@ impl Bench {
         let signs = [Arc::clone(&stop), Arc::clone(enough)];
         let ifaces = self.ifaces.clone();
         let tally = Arc::clone(&order.tally);
-        let generator = port::generator(ifaces, order.plan, &self.counters, tally, signs, tell_end)?;
+        let pool = self.pool.clone();
+        let generator = port::generator(ifaces, pool, order.plan, &self.counters, tally, signs, tell_end)?;
         let core = match &mut self.core {
             Some(core) => {
                 core.pipeline = generator;
