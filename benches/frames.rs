@@ -3,7 +3,7 @@
 //! | wire | where a frame goes |
 //! |---|---|
 //! | `mem` | it is copied into a wire, whose other end throws it away: that is not counted |
-//! | `null` | `net_null` frees it |
+//! | `null` | `net_null` frees it; nothing is received |
 //! | `ring` | `net_ring`, a ring of pointers, and back: the generator looks at it and counts it as received |
 //!
 //! A row is a core of `millrace pktgen` at `--rate max`, port and all. Rates are of the thread's own time. `null` and `ring`
@@ -182,7 +182,7 @@ impl Devices {
         let (Some(eal), false) = (self.eal, wire == "mem") else { return in_memory() };
         // A device gone, DPDK keeps its ring: each has a name of its own.
         let device = match wire {
-            "null" => format!("net_null{}", self.count),
+            "null" => format!("net_null{},no-rx=1", self.count),
             "ring" => format!("net_ring{}", self.count),
             _ => panic!("no wire {wire}"),
         };

@@ -78,9 +78,29 @@ impl Sizes {
     }
 }
 
+/// A field that changes from frame to frame.
+struct Change {
+    to: Varied,
+    at: usize,
+    width: Width,
+    /// Which checksums it is in.
+    in_ip: bool,
+    in_l4: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Width {
+    Two,
+    Four,
+    /// A MAC address, which no checksum covers.
+    Six,
+    Eight,
+    Sixteen,
+}
+
 /// One stream on its way.
 pub struct Stream {
-    /// Zero where something varies, and behind the headers.
+    /// A whole frame of the size that was asked for first; zero where something changes, and behind the headers.
     template: [u8; TEMPLATE_BYTES],
     headers_bytes: usize,
     /// Where the headers of IP and of what it carries begin.
@@ -90,17 +110,16 @@ pub struct Stream {
     v6: bool,
     probe: bool,
     id: u32,
+    changes: Vec<Change>,
+    sizes: Sizes,
+    /// Of the frame that the template is: what is in the sums and headers.
+    size: usize,
     /// Of what never changes: the header of IPv4, and the L4 header with its pseudo-header.
     ip_sum: Sum,
     l4_sum: Sum,
-    /// Only where it varies.
-    src_mac: Option<Varied>,
-    vlan: Option<Varied>,
-    src: Varied,
-    dst: Varied,
-    sport: Varied,
-    dport: Varied,
-    sizes: Sizes,
+    /// Whether they are each frame's own.
+    ip_changes: bool,
+    l4_changes: bool,
     rng: Rng,
     number: u64,
 }
@@ -108,23 +127,16 @@ pub struct Stream {
 impl Stream {
     /// Stream number `id` as `spec` says, from `src` and `src_mac` where it leaves that to us.
     pub fn new(spec: &Spec, id: u32, src: Field, src_mac: Mac, dst_mac: Mac, seed: u64) -> Stream {
-        let sizes = match &spec.size {
+        let mut sizes = match &spec.size {
             Size::Field(f) => Sizes::Field((*f).into()),
             Size::Mix(all) => Sizes::Mix { picks: all.clone(), total: all.iter().map(|(_, w)| w).sum() },
         };
         let mut template = [0; TEMPLATE_BYTES];
-        let (l3, l4) = write_template(&mut template, spec, spec.dst_mac.unwrap_or(dst_mac), src_mac);
+        let (l3, l4) = write_headers(&mut template, spec, spec.dst_mac.unwrap_or(dst_mac));
+        let mut rng = Rng::new(seed ^ u64::from(id) << 32);
         let headers_bytes = spec.headers_bytes();
-        let (mut ip_sum, mut l4_sum) = (Sum::default(), Sum::default());
-        if !spec.v6 {
-            ip_sum.add(&template[l3..l4]);
-        }
-        l4_sum.add(&template[l4..headers_bytes.next_multiple_of(2)]);
-        if spec.kind != Kind::Icmp || spec.v6 {
-            l4_sum.add_u16(u16::from(protocol_of(spec)));
-        }
-        let is_fixed = |f: &Field| matches!(f, Field::Fixed(_));
-        Stream {
+        let is_sized = matches!(sizes, Sizes::Field(Varied::Fixed(_)));
+        let mut s = Stream {
             template,
             headers_bytes,
             l3,
@@ -133,17 +145,101 @@ impl Stream {
             v6: spec.v6,
             probe: spec.probe,
             id,
-            ip_sum,
-            l4_sum,
-            src_mac: spec.src_mac.filter(|f| !is_fixed(f)).map(Varied::from),
-            vlan: spec.vlan.filter(|f| !is_fixed(f)).map(Varied::from),
-            src: spec.src.unwrap_or(src).into(),
-            dst: spec.dst.into(),
-            sport: spec.sport.into(),
-            dport: spec.dport.into(),
+            changes: Vec::new(),
+            size: if is_sized { sizes.next(&mut rng).max(headers_bytes) } else { 0 },
             sizes,
-            rng: Rng::new(seed ^ u64::from(id) << 32),
+            ip_sum: Sum::default(),
+            l4_sum: Sum::default(),
+            ip_changes: !is_sized,
+            l4_changes: !is_sized || spec.probe || spec.kind == Kind::Dns,
+            rng,
             number: 0,
+        };
+        let own_mac = src_mac.iter().fold(0, |n, b| n << 8 | u128::from(*b));
+        s.fields(spec, src, Field::Fixed(own_mac));
+        if is_sized {
+            let (size, udp) = (s.size, s.is_udp());
+            put_lengths(&mut s.template, l3, l4, size, spec.v6, udp);
+        }
+        s.sum_template();
+        s
+    }
+
+    fn is_udp(&self) -> bool {
+        !matches!(self.kind, Kind::Icmp | Kind::Tcp(_))
+    }
+
+    /// Whether addresses and lengths are in the checksum of L4.
+    fn has_pseudo_header(&self) -> bool {
+        self.kind != Kind::Icmp || self.v6
+    }
+
+    /// Every field that may change: into the template if it does not.
+    fn fields(&mut self, spec: &Spec, src: Field, own_mac: Field) {
+        let (l3, l4) = (self.l3, self.l4);
+        let any = |bits: u32| Field::Random(0, (1 << bits) - 1);
+        self.field(spec.src_mac.unwrap_or(own_mac), 6, Width::Six, [false; 2]);
+        if let Some(id) = spec.vlan {
+            self.field(id, 14, Width::Two, [false; 2]);
+        }
+        let (width, [from, to]) =
+            if self.v6 { (Width::Sixteen, [l3 + 8, l3 + 24]) } else { (Width::Four, [l3 + 12, l3 + 16]) };
+        let sums = [!self.v6, self.has_pseudo_header()];
+        self.field(spec.src.unwrap_or(src), from, width, sums);
+        self.field(spec.dst, to, width, sums);
+        if self.kind == Kind::Fragments {
+            // The first fragment and those in the middle: more of them always follow.
+            self.field(any(16), l3 + 4, Width::Two, [true, false]);
+            self.field(Field::Random(0x2000, 0x2fff), l3 + 6, Width::Two, [true, false]);
+        }
+        let l4_only = [false, true];
+        if self.kind == Kind::Icmp {
+            self.field(spec.sport, l4 + 4, Width::Two, l4_only);
+            self.field(Field::Step(0, 0xffff), l4 + 6, Width::Two, l4_only);
+        } else {
+            self.field(spec.sport, l4, Width::Two, l4_only);
+            self.field(spec.dport, l4 + 2, Width::Two, l4_only);
+        }
+        match self.kind {
+            Kind::Tcp(flags) if flags & flag::ACK != 0 => self.field(any(64), l4 + 4, Width::Eight, l4_only),
+            Kind::Tcp(_) => self.field(any(32), l4 + 4, Width::Four, l4_only),
+            Kind::Dns | Kind::Amplified => self.field(any(16), l4 + 8, Width::Two, l4_only),
+            _ => {}
+        }
+    }
+
+    fn field(&mut self, field: Field, at: usize, width: Width, [in_ip, in_l4]: [bool; 2]) {
+        let to = Varied::from(field);
+        if let Varied::Fixed(v) = to {
+            write(&mut self.template, at, width, v);
+            return;
+        }
+        self.ip_changes |= in_ip;
+        self.l4_changes |= in_l4;
+        self.changes.push(Change { to, at, width, in_ip, in_l4 });
+    }
+
+    /// Sums up the template, and puts the checksums into it that are the same in each frame.
+    fn sum_template(&mut self) {
+        let (l3, l4) = (self.l3, self.l4);
+        let t = &self.template;
+        if !self.v6 {
+            self.ip_sum.add(&t[l3..l4]);
+        }
+        self.l4_sum.add(&t[l4..self.headers_bytes.next_multiple_of(2)]);
+        if self.has_pseudo_header() {
+            let (addresses, protocol) =
+                if self.v6 { (l3 + 8..l4, t[l3 + 6]) } else { (l3 + 12..l4, t[l3 + 9]) };
+            self.l4_sum.add(&t[addresses]);
+            self.l4_sum.add_u16(u16::from(protocol));
+            self.l4_sum.add_u16(self.size.saturating_sub(l4) as u16);
+        }
+        let (ip_sum, l4_sum) = (self.ip_sum, self.l4_sum);
+        if !self.v6 && !self.ip_changes {
+            put(&mut self.template, l3 + 10, ip_sum.finish().to_be_bytes());
+        }
+        if !self.l4_changes {
+            put_l4_sum(&mut self.template, self.kind, l4, l4_sum);
         }
     }
 
@@ -156,7 +252,10 @@ impl Stream {
     #[inline]
     pub fn next(&mut self, pools: &Pools, now: Time) -> Option<Packet> {
         let mut p = pools.heads.alloc()?;
-        let size = self.sizes.next(&mut self.rng).max(self.headers_bytes);
+        let size = match self.size {
+            0 => self.sizes.next(&mut self.rng).max(self.headers_bytes),
+            fixed => fixed,
+        };
         let filling = size - self.headers_bytes;
         let inline = if filling <= INLINE_BYTES { filling } else { 0 };
         let head_len = self.headers_bytes + inline;
@@ -164,7 +263,9 @@ impl Stream {
             p.append(piece);
         }
         p.set_len(head_len);
-        self.vary(p.head_mut(), size, now);
+        if self.ip_changes || self.l4_changes || !self.changes.is_empty() {
+            self.vary(p.head_mut(), size, now);
+        }
         if inline < filling {
             let attached = p.attach(pools.zeroes.view(0, filling));
             debug_assert!(attached.is_ok() && TAIL_MAX > 0);
@@ -176,121 +277,100 @@ impl Stream {
     /// Writes what is this frame's own over the template.
     #[inline]
     fn vary(&mut self, h: &mut [u8], size: usize, now: Time) {
-        let rng = &mut self.rng;
-        if let Some(mac) = &mut self.src_mac {
-            h[6..12].copy_from_slice(&mac.next(rng).to_be_bytes()[10..]);
-        }
-        if let Some(id) = &mut self.vlan {
-            put(h, 14, (id.next(rng) as u16).to_be_bytes());
-        }
-        let (src, dst) = (self.src.next(rng), self.dst.next(rng));
         let (l3, l4) = (self.l3, self.l4);
-        let mut sum = self.l4_sum;
-        if self.v6 {
-            put(h, l3 + 4, ((size - l4) as u16).to_be_bytes());
-            put(h, l3 + 8, src.to_be_bytes());
-            put(h, l3 + 24, dst.to_be_bytes());
-            sum.add(&src.to_be_bytes());
-            sum.add(&dst.to_be_bytes());
-        } else {
-            let (src, dst, len) =
-                ((src as u32).to_be_bytes(), (dst as u32).to_be_bytes(), (size - l3) as u16);
-            // The first fragment and those in the middle: more of them always follow.
-            let (id, offset) = if self.kind == Kind::Fragments {
-                let any = rng.next_u64();
-                (any as u16, 0x2000 | ((any >> 16) as u16 & 0x0fff))
-            } else {
-                (self.number as u16, 0x4000)
-            };
-            let mut ip_sum = self.ip_sum;
-            ip_sum.add_u16(len);
-            ip_sum.add_u16(id);
-            ip_sum.add_u16(offset);
-            ip_sum.add(&src);
-            ip_sum.add(&dst);
-            put(h, l3 + 2, len.to_be_bytes());
-            put(h, l3 + 4, id.to_be_bytes());
-            put(h, l3 + 6, offset.to_be_bytes());
-            put(h, l3 + 10, ip_sum.finish().to_be_bytes());
-            put(h, l3 + 12, src);
-            put(h, l3 + 16, dst);
-            if self.kind != Kind::Icmp {
-                sum.add(&src);
-                sum.add(&dst);
+        let (mut ip_sum, mut l4_sum) = (self.ip_sum, self.l4_sum);
+        for c in &mut self.changes {
+            let value = c.to.next(&mut self.rng);
+            let words = write(h, c.at, c.width, value);
+            if c.in_ip {
+                ip_sum.add_words(words);
+            }
+            if c.in_l4 {
+                l4_sum.add_words(words);
             }
         }
-        self.vary_l4(h, size - l4, sum, now);
-    }
-
-    /// The L4 header and what is in it, of `len` bytes in all; `sum` is that of what is known by now.
-    #[inline]
-    fn vary_l4(&mut self, h: &mut [u8], len: usize, mut sum: Sum, now: Time) {
-        let (l4, rng) = (self.l4, &mut self.rng);
-        let sport = self.sport.next(rng) as u16;
-        let dport = self.dport.next(rng) as u16;
-        let is_udp = !matches!(self.kind, Kind::Icmp | Kind::Tcp(_));
-        if is_udp || matches!(self.kind, Kind::Tcp(_)) {
-            put(h, l4, sport.to_be_bytes());
-            put(h, l4 + 2, dport.to_be_bytes());
-            sum.add_u16(sport);
-            sum.add_u16(dport);
+        if self.size == 0 {
+            put_lengths(h, l3, l4, size, self.v6, self.is_udp());
+            ip_sum.add_u16((size - l3) as u16);
+            if self.is_udp() {
+                l4_sum.add_u16((size - l4) as u16);
+            }
+            if self.has_pseudo_header() {
+                l4_sum.add_u16((size - l4) as u16);
+            }
         }
-        if is_udp {
-            put(h, l4 + 4, (len as u16).to_be_bytes());
-            sum.add_u16(len as u16);
-        }
-        if self.kind != Kind::Icmp || self.v6 {
-            sum.add_u16(len as u16);
-        }
-        match self.kind {
-            Kind::Icmp => {
-                put(h, l4 + 4, sport.to_be_bytes());
-                put(h, l4 + 6, (self.number as u16).to_be_bytes());
-                sum.add(&h[l4 + 4..l4 + 8]);
-            }
-            Kind::Tcp(flags) => {
-                let mut any = rng.next_u64().to_be_bytes();
-                if flags & flag::ACK == 0 {
-                    any[4..].fill(0);
-                }
-                put(h, l4 + 4, any);
-                sum.add(&any);
-            }
-            Kind::Dns => {
-                let any = rng.next_u64();
-                put(h, l4 + 8, (any as u16).to_be_bytes());
-                // From an odd byte on: with its neighbours as zeroes, which the template has counted.
-                let mut words = [0; 14];
-                words[1..13].copy_from_slice(&label(any));
-                put(h, l4 + 21, label(any));
-                sum.add_u16(any as u16);
-                sum.add(&words);
-            }
-            Kind::Amplified => {
-                let id = rng.next_u64() as u16;
-                put(h, l4 + 8, id.to_be_bytes());
-                sum.add_u16(id);
-            }
-            Kind::Udp | Kind::Fragments => {}
+        if self.kind == Kind::Dns {
+            // From an odd byte on: with its neighbours as zeroes, which the template has counted.
+            let (label, mut words) = (label(self.rng.next_u64()), [0; 14]);
+            words[1..13].copy_from_slice(&label);
+            put(h, l4 + 21, label);
+            l4_sum.add(&words);
         }
         if self.probe {
             let s = Signature { stream: self.id, number: self.number, sent: now }.write();
             put(h, self.headers_bytes - probe::BYTES, s);
-            sum.add(&s);
+            l4_sum.add(&s);
         }
-        // What a fragment is a part of never becomes whole.
-        if self.kind == Kind::Fragments {
-            return;
+        if self.ip_changes && !self.v6 {
+            put(h, l3 + 10, ip_sum.finish().to_be_bytes());
         }
-        let (at, sum) = match (self.kind, sum.finish()) {
-            (Kind::Icmp, sum) => (l4 + 2, sum),
-            (Kind::Tcp(_), sum) => (l4 + 16, sum),
-            // None, to UDP (RFC 768).
-            (_, 0) => (l4 + 6, 0xffff),
-            (_, sum) => (l4 + 6, sum),
-        };
-        put(h, at, sum.to_be_bytes());
+        if self.l4_changes {
+            put_l4_sum(h, self.kind, l4, l4_sum);
+        }
     }
+}
+
+/// Writes a field, and gives it as 32-bit words for a checksum, in the order of the machine.
+#[inline]
+fn write(h: &mut [u8], at: usize, width: Width, value: u128) -> u64 {
+    let word = |v: u32| u64::from(v.to_be());
+    match width {
+        Width::Two => {
+            put(h, at, (value as u16).to_be_bytes());
+            u64::from((value as u16).to_be())
+        }
+        Width::Four => {
+            put(h, at, (value as u32).to_be_bytes());
+            word(value as u32)
+        }
+        Width::Six => {
+            put(h, at, ((value >> 16) as u32).to_be_bytes());
+            put(h, at + 4, (value as u16).to_be_bytes());
+            0
+        }
+        Width::Eight => {
+            put(h, at, (value as u64).to_be_bytes());
+            word((value >> 32) as u32) + word(value as u32)
+        }
+        Width::Sixteen => {
+            put(h, at, value.to_be_bytes());
+            (0..4).map(|i| word((value >> (32 * i)) as u32)).sum()
+        }
+    }
+}
+
+/// Lengths in the headers of IP and UDP.
+#[inline]
+fn put_lengths(h: &mut [u8], l3: usize, l4: usize, size: usize, v6: bool, udp: bool) {
+    let (at, len) = if v6 { (l3 + 4, size - l4) } else { (l3 + 2, size - l3) };
+    put(h, at, (len as u16).to_be_bytes());
+    if udp {
+        put(h, l4 + 4, ((size - l4) as u16).to_be_bytes());
+    }
+}
+
+#[inline]
+fn put_l4_sum(h: &mut [u8], kind: Kind, l4: usize, sum: Sum) {
+    let (at, sum) = match (kind, sum.finish()) {
+        // What it is a part of never becomes whole.
+        (Kind::Fragments, _) => return,
+        (Kind::Icmp, sum) => (l4 + 2, sum),
+        (Kind::Tcp(_), sum) => (l4 + 16, sum),
+        // None, to UDP (RFC 768).
+        (_, 0) => (l4 + 6, 0xffff),
+        (_, sum) => (l4 + 6, sum),
+    };
+    put(h, at, sum.to_be_bytes());
 }
 
 #[inline]
@@ -298,38 +378,29 @@ fn put<const N: usize>(h: &mut [u8], at: usize, bytes: [u8; N]) {
     h[at..at + N].copy_from_slice(&bytes);
 }
 
-fn protocol_of(spec: &Spec) -> u8 {
-    match spec.kind {
+/// What makes headers of a kind. Gives where those of IP and of what it carries begin.
+fn write_headers(t: &mut [u8; TEMPLATE_BYTES], spec: &Spec, dst_mac: Mac) -> (usize, usize) {
+    t[..6].copy_from_slice(&dst_mac);
+    let l3 = if spec.vlan.is_some() { 18 } else { 14 };
+    if spec.vlan.is_some() {
+        put(t, 12, [0x81, 0]);
+    }
+    put(t, l3 - 2, if spec.v6 { [0x86, 0xdd] } else { [8, 0] });
+    let protocol = match spec.kind {
         Kind::Tcp(_) => protocol::TCP,
         Kind::Icmp if spec.v6 => protocol::ICMP6,
         Kind::Icmp => protocol::ICMP,
         _ => protocol::UDP,
-    }
-}
-
-/// All that is the same in each frame. Gives where the headers of IP and of what it carries begin.
-fn write_template(t: &mut [u8; TEMPLATE_BYTES], spec: &Spec, dst_mac: Mac, src_mac: Mac) -> (usize, usize) {
-    t[..6].copy_from_slice(&dst_mac);
-    let own = spec.src_mac.map_or(src_mac, |f| {
-        let mut mac = [0; 6];
-        mac.copy_from_slice(&f.lowest().to_be_bytes()[10..]);
-        mac
-    });
-    t[6..12].copy_from_slice(&own);
-    let mut l3 = 14;
-    if let Some(id) = spec.vlan {
-        put(t, 12, [0x81, 0]);
-        put(t, 14, (id.lowest() as u16).to_be_bytes());
-        l3 = 18;
-    }
-    put(t, l3 - 2, if spec.v6 { [0x86, 0xdd] } else { [8, 0] });
-    let proto = protocol_of(spec);
+    };
     let l4 = if spec.v6 {
-        put(t, l3, [0x60, 0, 0, 0, 0, 0, proto, spec.ttl]);
+        put(t, l3, [0x60, 0, 0, 0, 0, 0, protocol, spec.ttl]);
         l3 + 40
     } else {
-        put(t, l3, [0x45, 0]);
-        put(t, l3 + 8, [spec.ttl, proto]);
+        // Not to be fragmented, so that its number says nothing (RFC 6864, 4.1); of fragments both are their own.
+        put(t, l3, [0x45, 0, 0, 0, 0, 0, 0x40, 0, spec.ttl, protocol]);
+        if spec.kind == Kind::Fragments {
+            t[l3 + 6] = 0;
+        }
         l3 + 20
     };
     match spec.kind {
@@ -400,6 +471,9 @@ mod tests {
     fn frames_are_what_others_take() {
         let all = ChecksumCapabilities::default();
         for text in [
+            "udp dst=10.0.0.1 sport=9",
+            "udp dst=2001:db8::1 sport=9 size=80",
+            "dns dst=2001:db8::1 size=128",
             "udp dst=10.0.0.1 size=64-1518",
             "udp dst=10.0.0.1 size=imix src=10.1.0.0/16",
             "udp dst=2001:db8::1 size=64-200 src=2001:db8:1::/64",

@@ -16,8 +16,8 @@ use super::rate::{FCS_BYTES, Pacer, Rate};
 use super::replay::{Capture, Replay};
 use super::spec::Spec;
 
-/// Frames that are made in one pass: the port takes no more at a time.
-const PER_PASS: usize = 256;
+/// Frames that are made in one pass: as many as a port takes at once, so that their cells are still in a cache then.
+const PER_PASS: usize = dataplane::BURST_MAX;
 /// How long a station may take to answer who it is.
 const RESOLVE_NS: u64 = 3_000_000_000;
 
