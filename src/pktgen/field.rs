@@ -105,47 +105,71 @@ pub fn number_of(a: IpAddr) -> u128 {
 pub enum Varied {
     /// Always this.
     Fixed(u128),
+    /// All its values have the same first 64 bits, or only the last 64.
+    Near { above: u64, low: Near },
     /// From `lo` to `hi`, and again.
     Step { lo: u128, hi: u128, at: u128 },
-    /// `lo`, and the first bits of a draw: as many as 64 less `shift`.
-    Bits { lo: u128, shift: u32 },
+    /// `lo`, and up to `span`.
+    Random { lo: u128, span: u128 },
+}
+
+/// Values of up to 64 bits.
+#[derive(Clone, Debug)]
+pub enum Near {
+    /// From `lo` to `hi`, and again.
+    Step { lo: u64, hi: u64, at: u64 },
     /// `lo`, and a number below `n`.
-    Below { lo: u128, n: u64 },
-    /// `lo`, and up to `span`, which is more than a draw.
-    Wide { lo: u128, span: u128 },
+    Below { lo: u64, n: u64 },
+    /// Any.
+    Any,
+}
+
+impl Near {
+    /// The next value.
+    #[inline(always)]
+    pub fn next(&mut self, rng: &mut Rng) -> u64 {
+        match self {
+            Near::Below { lo, n } => *lo + rng.below(*n),
+            Near::Step { lo, hi, at } => {
+                let v = *at;
+                *at = if v >= *hi { *lo } else { v + 1 };
+                v
+            }
+            Near::Any => rng.next_u64(),
+        }
+    }
 }
 
 impl From<Field> for Varied {
     fn from(field: Field) -> Varied {
-        match field {
-            Field::Fixed(v) => Varied::Fixed(v),
-            Field::Step(lo, hi) => Varied::Step { lo, hi, at: lo },
-            Field::Random(lo, hi) => match (hi - lo).checked_add(1) {
-                Some(1) => Varied::Fixed(lo),
-                Some(n) if n.is_power_of_two() && n <= 1 << 64 => {
-                    Varied::Bits { lo, shift: 64 - n.trailing_zeros() }
-                }
-                Some(n) if n < 1 << 64 => Varied::Below { lo, n: n as u64 },
-                _ => Varied::Wide { lo, span: hi - lo },
+        let (lo, hi) = (field.lowest(), field.highest());
+        let is_near = lo >> 64 == hi >> 64;
+        let low = match field {
+            _ if lo == hi => return Varied::Fixed(lo),
+            Field::Step(..) if is_near => Near::Step { lo: lo as u64, hi: hi as u64, at: lo as u64 },
+            _ if is_near => match ((hi - lo) as u64).checked_add(1) {
+                Some(n) => Near::Below { lo: lo as u64, n },
+                None => Near::Any,
             },
-        }
+            Field::Step(..) => return Varied::Step { lo, hi, at: lo },
+            _ => return Varied::Random { lo, span: hi - lo },
+        };
+        Varied::Near { above: (lo >> 64) as u64, low }
     }
 }
 
 impl Varied {
     /// The next value.
-    #[inline]
     pub fn next(&mut self, rng: &mut Rng) -> u128 {
         match self {
             Varied::Fixed(v) => *v,
+            Varied::Near { above, low } => u128::from(*above) << 64 | u128::from(low.next(rng)),
             Varied::Step { lo, hi, at } => {
                 let v = *at;
                 *at = if v >= *hi { *lo } else { v + 1 };
                 v
             }
-            Varied::Bits { lo, shift } => *lo + u128::from(rng.next_u64() >> *shift),
-            Varied::Below { lo, n } => *lo + u128::from(rng.below(*n)),
-            Varied::Wide { lo, span } => {
+            Varied::Random { lo, span } => {
                 let word = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
                 span.checked_add(1).map_or(word, |n| *lo + word % n)
             }

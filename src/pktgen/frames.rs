@@ -9,7 +9,7 @@ use hugepages::{PagePolicy, ReserveError};
 use stack::Sum;
 use stack::parse::protocol;
 
-use super::field::{Field, Varied};
+use super::field::{Field, Near, Varied};
 use super::probe::{self, Signature};
 use super::rate::FCS_BYTES;
 use super::spec::{DNS_BYTES, Kind, SIZE_MAX, Size, Spec, flag};
@@ -78,14 +78,20 @@ impl Sizes {
     }
 }
 
-/// A field that changes from frame to frame.
+/// A field of up to 8 bytes that changes from frame to frame.
 struct Change {
-    to: Varied,
+    to: Near,
     at: usize,
     width: Width,
-    /// Which checksums it is in.
-    in_ip: bool,
-    in_l4: bool,
+    /// All ones where it is in the checksum of IP, of L4; else zero.
+    in_ip: u64,
+    in_l4: u64,
+}
+
+/// An address whose first 64 bits change as well.
+struct WideChange {
+    to: Varied,
+    at: usize,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -95,7 +101,6 @@ enum Width {
     /// A MAC address, which no checksum covers.
     Six,
     Eight,
-    Sixteen,
 }
 
 /// One stream on its way.
@@ -111,6 +116,7 @@ pub struct Stream {
     probe: bool,
     id: u32,
     changes: Vec<Change>,
+    wide: Vec<WideChange>,
     sizes: Sizes,
     /// Of the frame that the template is: what is in the sums and headers.
     size: usize,
@@ -120,6 +126,8 @@ pub struct Stream {
     /// Whether they are each frame's own.
     ip_changes: bool,
     l4_changes: bool,
+    /// All frames are the template.
+    is_constant: bool,
     rng: Rng,
     number: u64,
 }
@@ -146,12 +154,14 @@ impl Stream {
             probe: spec.probe,
             id,
             changes: Vec::new(),
+            wide: Vec::new(),
             size: if is_sized { sizes.next(&mut rng).max(headers_bytes) } else { 0 },
             sizes,
             ip_sum: Sum::default(),
             l4_sum: Sum::default(),
             ip_changes: !is_sized,
             l4_changes: !is_sized || spec.probe || spec.kind == Kind::Dns,
+            is_constant: false,
             rng,
             number: 0,
         };
@@ -162,6 +172,7 @@ impl Stream {
             put_lengths(&mut s.template, l3, l4, size, spec.v6, udp);
         }
         s.sum_template();
+        s.is_constant = !(s.ip_changes || s.l4_changes) && s.changes.is_empty() && s.wide.is_empty();
         s
     }
 
@@ -178,45 +189,63 @@ impl Stream {
     fn fields(&mut self, spec: &Spec, src: Field, own_mac: Field) {
         let (l3, l4) = (self.l3, self.l4);
         let any = |bits: u32| Field::Random(0, (1 << bits) - 1);
-        self.field(spec.src_mac.unwrap_or(own_mac), 6, Width::Six, [false; 2]);
+        self.field(spec.src_mac.unwrap_or(own_mac), 6, 6, [false; 2]);
         if let Some(id) = spec.vlan {
-            self.field(id, 14, Width::Two, [false; 2]);
+            self.field(id, 14, 2, [false; 2]);
         }
-        let (width, [from, to]) =
-            if self.v6 { (Width::Sixteen, [l3 + 8, l3 + 24]) } else { (Width::Four, [l3 + 12, l3 + 16]) };
+        let (bytes, [from, to]) = if self.v6 { (16, [l3 + 8, l3 + 24]) } else { (4, [l3 + 12, l3 + 16]) };
         let sums = [!self.v6, self.has_pseudo_header()];
-        self.field(spec.src.unwrap_or(src), from, width, sums);
-        self.field(spec.dst, to, width, sums);
+        self.field(spec.src.unwrap_or(src), from, bytes, sums);
+        self.field(spec.dst, to, bytes, sums);
         if self.kind == Kind::Fragments {
             // The first fragment and those in the middle: more of them always follow.
-            self.field(any(16), l3 + 4, Width::Two, [true, false]);
-            self.field(Field::Random(0x2000, 0x2fff), l3 + 6, Width::Two, [true, false]);
+            self.field(any(16), l3 + 4, 2, [true, false]);
+            self.field(Field::Random(0x2000, 0x2fff), l3 + 6, 2, [true, false]);
         }
         let l4_only = [false, true];
         if self.kind == Kind::Icmp {
-            self.field(spec.sport, l4 + 4, Width::Two, l4_only);
-            self.field(Field::Step(0, 0xffff), l4 + 6, Width::Two, l4_only);
+            self.field(spec.sport, l4 + 4, 2, l4_only);
+            self.field(Field::Step(0, 0xffff), l4 + 6, 2, l4_only);
         } else {
-            self.field(spec.sport, l4, Width::Two, l4_only);
-            self.field(spec.dport, l4 + 2, Width::Two, l4_only);
+            self.field(spec.sport, l4, 2, l4_only);
+            self.field(spec.dport, l4 + 2, 2, l4_only);
         }
         match self.kind {
-            Kind::Tcp(flags) if flags & flag::ACK != 0 => self.field(any(64), l4 + 4, Width::Eight, l4_only),
-            Kind::Tcp(_) => self.field(any(32), l4 + 4, Width::Four, l4_only),
-            Kind::Dns | Kind::Amplified => self.field(any(16), l4 + 8, Width::Two, l4_only),
+            Kind::Tcp(flags) if flags & flag::ACK != 0 => self.field(any(64), l4 + 4, 8, l4_only),
+            Kind::Tcp(_) => self.field(any(32), l4 + 4, 4, l4_only),
+            Kind::Dns | Kind::Amplified => self.field(any(16), l4 + 8, 2, l4_only),
             _ => {}
         }
     }
 
-    fn field(&mut self, field: Field, at: usize, width: Width, [in_ip, in_l4]: [bool; 2]) {
-        let to = Varied::from(field);
-        if let Varied::Fixed(v) = to {
-            write(&mut self.template, at, width, v);
-            return;
-        }
+    /// A field of so many bytes: 2, 4, 6, 8, or 16 of an IPv6 address.
+    fn field(&mut self, field: Field, at: usize, bytes: usize, [in_ip, in_l4]: [bool; 2]) {
+        let (to, at) = match Varied::from(field) {
+            Varied::Fixed(v) => {
+                self.template[at..at + bytes].copy_from_slice(&v.to_be_bytes()[16 - bytes..]);
+                return;
+            }
+            Varied::Near { above, low } if bytes == 16 => {
+                put(&mut self.template, at, above.to_be_bytes());
+                (low, at + 8)
+            }
+            Varied::Near { low, .. } => (low, at),
+            to => {
+                self.l4_changes |= in_l4;
+                self.wide.push(WideChange { to, at });
+                return;
+            }
+        };
         self.ip_changes |= in_ip;
         self.l4_changes |= in_l4;
-        self.changes.push(Change { to, at, width, in_ip, in_l4 });
+        let width = match bytes {
+            2 => Width::Two,
+            4 => Width::Four,
+            6 => Width::Six,
+            _ => Width::Eight,
+        };
+        let mask = |is_in: bool| if is_in { u64::MAX } else { 0 };
+        self.changes.push(Change { to, at, width, in_ip: mask(in_ip), in_l4: mask(in_l4) });
     }
 
     /// Sums up the template, and puts the checksums into it that are the same in each frame.
@@ -263,7 +292,7 @@ impl Stream {
             p.append(piece);
         }
         p.set_len(head_len);
-        if self.ip_changes || self.l4_changes || !self.changes.is_empty() {
+        if !self.is_constant {
             self.vary(p.head_mut(), size, now);
         }
         if inline < filling {
@@ -280,14 +309,14 @@ impl Stream {
         let (l3, l4) = (self.l3, self.l4);
         let (mut ip_sum, mut l4_sum) = (self.ip_sum, self.l4_sum);
         for c in &mut self.changes {
-            let value = c.to.next(&mut self.rng);
-            let words = write(h, c.at, c.width, value);
-            if c.in_ip {
-                ip_sum.add_words(words);
-            }
-            if c.in_l4 {
-                l4_sum.add_words(words);
-            }
+            let words = write(h, c.at, c.width, c.to.next(&mut self.rng));
+            ip_sum.add_words(words & c.in_ip);
+            l4_sum.add_words(words & c.in_l4);
+        }
+        for c in &mut self.wide {
+            let address = c.to.next(&mut self.rng).to_be_bytes();
+            put(h, c.at, address);
+            l4_sum.add(&address);
         }
         if self.size == 0 {
             put_lengths(h, l3, l4, size, self.v6, self.is_udp());
@@ -320,9 +349,9 @@ impl Stream {
     }
 }
 
-/// Writes a field, and gives it as 32-bit words for a checksum, in the order of the machine.
-#[inline]
-fn write(h: &mut [u8], at: usize, width: Width, value: u128) -> u64 {
+/// Writes a field, and gives the sum of its words, in the order of the machine.
+#[inline(always)]
+fn write(h: &mut [u8], at: usize, width: Width, value: u64) -> u64 {
     let word = |v: u32| u64::from(v.to_be());
     match width {
         Width::Two => {
@@ -339,12 +368,8 @@ fn write(h: &mut [u8], at: usize, width: Width, value: u128) -> u64 {
             0
         }
         Width::Eight => {
-            put(h, at, (value as u64).to_be_bytes());
-            word((value >> 32) as u32) + word(value as u32)
-        }
-        Width::Sixteen => {
             put(h, at, value.to_be_bytes());
-            (0..4).map(|i| word((value >> (32 * i)) as u32)).sum()
+            word((value >> 32) as u32) + word(value as u32)
         }
     }
 }
@@ -373,7 +398,7 @@ fn put_l4_sum(h: &mut [u8], kind: Kind, l4: usize, sum: Sum) {
     put(h, at, sum.to_be_bytes());
 }
 
-#[inline]
+#[inline(always)]
 fn put<const N: usize>(h: &mut [u8], at: usize, bytes: [u8; N]) {
     h[at..at + N].copy_from_slice(&bytes);
 }

@@ -317,6 +317,9 @@ impl Pipeline for Generator {
                 self.neighbours.push(p);
             }
         }
+        if self.neighbours.is_empty() {
+            return;
+        }
         for mut p in std::mem::take(&mut self.neighbours) {
             let iface = self.net.ifaces.get(usize::from(p.meta().port)).unwrap_or(&self.net.ifaces[0]);
             if parse::parse(&mut p, iface).is_err() {
