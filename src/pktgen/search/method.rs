@@ -55,7 +55,7 @@ pub enum Answer {
         /// The fastest that passed.
         passed: usize,
     },
-    /// It failed even at a thousandth of the fastest.
+    /// It failed even at a thousandth of the fastest, or where a trial is a handful of frames.
     Nowhere {
         /// The lowest.
         failed: usize,
@@ -76,6 +76,7 @@ pub struct Search {
     goals: Vec<f64>,
     resolution: f64,
     max: Option<f64>,
+    least: f64,
     trials: Vec<Shown>,
 }
 
@@ -89,11 +90,11 @@ struct Bounds {
 
 impl Search {
     /// For shares that may be lost, up to rates of `max`. `resolution` is how far what failed may lie above what
-    /// passed, as a share of it.
-    pub fn new(goals: Vec<f64>, resolution: f64, max: Option<f64>) -> Search {
+    /// passed, as a share of it. Below `least` it gives up.
+    pub fn new(goals: Vec<f64>, resolution: f64, max: Option<f64>, least: f64) -> Search {
         debug_assert!(resolution > 0.0 && resolution < 1.0);
         debug_assert!(goals.iter().all(|g| (0.0..1.0).contains(g)));
-        Search { goals, resolution, max, trials: Vec::new() }
+        Search { goals, resolution, max, least, trials: Vec::new() }
     }
 
     /// A trial is over.
@@ -117,6 +118,11 @@ impl Search {
         t.asked.is_some_and(|a| t.rate < a * (1.0 - self.resolution / 2.0))
     }
 
+    /// Where it gives up.
+    fn floor(&self) -> f64 {
+        self.trials.first().map_or(0.0, |t| t.rate * FLOOR).max(self.least)
+    }
+
     /// What is known about a goal, by its place.
     pub fn answer(&self, goal: usize) -> Answer {
         let goal = self.goals[goal];
@@ -134,9 +140,7 @@ impl Search {
                     Answer::Open { passed: b.passed, failed: b.failed }
                 }
             }
-            (None, Some(failed)) if self.trials[failed].rate <= self.trials[0].rate * FLOOR => {
-                Answer::Nowhere { failed }
-            }
+            (None, Some(failed)) if self.trials[failed].rate <= self.floor() => Answer::Nowhere { failed },
             (None, failed) => Answer::Open { passed: None, failed },
         }
     }
@@ -158,7 +162,7 @@ impl Search {
         let rate = match b.passed.map(|n| self.trials[n].rate) {
             None => {
                 let came = failed.rate * (1.0 - failed.loss) * (1.0 - self.resolution / 2.0);
-                came.min(failed.rate * (1.0 - step(b.fails - 1))).max(self.trials[0].rate * FLOOR * 0.9)
+                came.min(failed.rate * (1.0 - step(b.fails - 1))).max(self.floor() * 0.9)
             }
             // What lies less than a resolution above a pass and fails ends it; else twice as far, up to half of what is left.
             Some(passed) => ((passed + failed.rate) / 2.0).min(passed * (1.0 + 0.9 * step(b.passes - 1))),
@@ -182,7 +186,7 @@ mod tests {
         max: Option<f64>,
         mut device: impl FnMut(f64) -> f64,
     ) -> Search {
-        let mut s = Search::new(goals.to_vec(), resolution, max);
+        let mut s = Search::new(goals.to_vec(), resolution, max, 0.0);
         while let Next::Trial(asked) = s.next() {
             let rate = asked.unwrap_or(fastest).min(fastest);
             s.record(Shown { asked, rate, loss: device(rate) });
@@ -225,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_sender_that_falls_short_ends_it() {
-        let mut s = Search::new(vec![0.0], 0.01, None);
+        let mut s = Search::new(vec![0.0], 0.01, None, 0.0);
         s.record(Shown { asked: None, rate: 1e6, loss: 0.1 });
         while let Next::Trial(asked) = s.next() {
             // Paced, it does no more than this.
@@ -238,7 +242,7 @@ mod tests {
 
     #[test]
     fn what_was_broken_off_is_open() {
-        let mut s = Search::new(vec![0.0], 0.01, None);
+        let mut s = Search::new(vec![0.0], 0.01, None, 0.0);
         assert_eq!(s.answer(0), Answer::Open { passed: None, failed: None });
         s.record(Shown { asked: None, rate: 1e6, loss: 0.5 });
         assert_eq!(s.answer(0), Answer::Open { passed: None, failed: Some(0) });

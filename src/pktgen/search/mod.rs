@@ -33,6 +33,9 @@ use crate::exit;
 /// What `--back` counts where nobody said.
 const PROBES: &str = "probes";
 
+/// Frames of the smallest trial.
+const FRAMES_MIN: f64 = 10.0;
+
 /// `millrace pktgen ndr`
 #[derive(Debug, Clone, Args)]
 #[command(
@@ -196,7 +199,11 @@ fn search(args: &NdrArgs, specs: &[Spec]) -> Result<bool, String> {
         Some(Rate::Packets(n) | Rate::Bits(n) | Rate::Percent(n)) => Some(n),
         None | Some(Rate::Max) => None,
     };
-    let mut search = Search::new(told.goals.iter().map(|g| g.loss).collect(), args.resolution, max);
+    // With fewer frames than this in a trial, one more or less is a matter of chance.
+    let frames = FRAMES_MIN / (args.trial as f64 / 1e9);
+    let least = in_unit(args.max, args.link, frames, frames * spec::SIZE_MIN as f64);
+    let goals = told.goals.iter().map(|g| g.loss).collect();
+    let mut search = Search::new(goals, args.resolution, max, least);
     let show = |text: &str| {
         if !args.json {
             // A closed pipe (`| head`) is no reason to fail.

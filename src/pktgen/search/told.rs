@@ -118,7 +118,9 @@ impl Told<'_> {
                 Answer::AtLeast { passed } => {
                     format!("at least {}: the sender does no more, the device may", rates(passed))
                 }
-                Answer::Nowhere { failed } => format!("none: even {} loses more", rates(failed)),
+                Answer::Nowhere { failed } => {
+                    format!("none: even {} loses more (trial {})", rates(failed), failed + 1)
+                }
                 Answer::Open { passed, failed } => {
                     let bound = |n: Option<usize>, word: &str| n.map(|n| format!("{word} {}", rates(n)));
                     let known: Vec<String> =
