@@ -112,6 +112,8 @@ pub struct Generator {
     plan: Plan,
     pacer: Option<Pacer>,
     phase: Phase,
+    /// When the first frame was due.
+    began: Time,
     left: u64,
     tally: Arc<Tally>,
     /// Set at the end: the loop's own sign to stop.
@@ -154,6 +156,7 @@ impl Generator {
             plan,
             pacer: None,
             phase,
+            began: Time(0),
             left,
             tally,
             stop,
@@ -227,6 +230,7 @@ impl Generator {
         }
         let until = self.plan.duration_ns.map_or(Time::NEVER, |ns| now.plus_ns(ns));
         self.tally.sending.store(true, Relaxed);
+        self.began = now;
         self.phase = Phase::Sending { from: now, until };
     }
 
@@ -293,6 +297,8 @@ impl Generator {
         add(&self.tally.seen[seen as usize], 1);
         if let Some(s) = Signature::read(&p.head()[payload])
             && seen != Seen::EchoRequest
+            // Not one of an earlier run over this port.
+            && s.sent >= self.began
             && let Some(job) = self.jobs.get_mut(s.stream as usize)
             && let Some(all) = &mut job.seen
         {
@@ -315,7 +321,8 @@ impl Pipeline for Generator {
             return;
         }
         for mut p in std::mem::take(&mut self.neighbours) {
-            if parse::parse(&mut p, &self.net.ifaces[0]).is_err() {
+            let iface = self.net.ifaces.get(usize::from(p.meta().port)).unwrap_or(&self.net.ifaces[0]);
+            if parse::parse(&mut p, iface).is_err() {
                 continue;
             }
             // What the stack makes of it does not matter here: it is counted above, and answered if it asks us.

@@ -12,6 +12,7 @@
 //! back is counted and not answered: no RST ends what a SYN has begun.
 
 mod args;
+mod compare;
 mod field;
 mod frames;
 mod generator;
@@ -21,6 +22,7 @@ mod probe;
 mod rate;
 mod replay;
 mod report;
+mod search;
 mod spec;
 
 use std::io::{IsTerminal, Write};
@@ -33,12 +35,10 @@ use std::time::{Duration, Instant};
 use dataplane::core_loop::Core;
 use dataplane::counters::Segment;
 use dataplane::{Clock, Ctr, Port};
-use stack::neigh::Neighbours;
-use stack::{Iface, Net};
+use stack::Iface;
 
 pub use self::args::PktgenArgs;
 use self::args::{PortArgs, StreamArgs, Tool};
-use self::frames::Pools;
 pub use self::generator::Generator;
 use self::generator::{End, Plan, TX_BOUND, Tally};
 use self::rate::{Rate, human};
@@ -63,8 +63,8 @@ pub fn main(args: PktgenArgs) -> ExitCode {
     };
     match args.tool {
         Some(Tool::Http(_)) => later("http"),
-        Some(Tool::Compare(_)) => later("compare"),
-        Some(Tool::Ndr(_)) => later("ndr"),
+        Some(Tool::Compare(args)) => compare::main(&args),
+        Some(Tool::Ndr(args)) => search::main(&args),
         // clap asks for both where there is no tool.
         None => args.on.zip(args.streams).map_or_else(exit::usage, |(on, a)| streams(&on, &a)),
     }
@@ -98,17 +98,7 @@ fn plan(on: &PortArgs, args: &StreamArgs) -> Result<Plan, String> {
             Source::Pcap(file) => capture = Some((Capture::open(&file)?, args.again)),
         }
     }
-    if specs.len() > STREAMS_MAX {
-        return Err(format!("{} streams are too many; {STREAMS_MAX} fit", specs.len()));
-    }
-    let most = u64::from(on.mtu) + 18 + rate::FCS_BYTES;
-    if let Some(s) = specs.iter().find(|s| s.size.largest() > most) {
-        return Err(format!(
-            "frames of {} bytes do not fit an MTU of {}; add --mtu, or make them smaller",
-            s.size.largest(),
-            on.mtu
-        ));
-    }
+    check(&specs, on.mtu)?;
     let is_replay = capture.is_some();
     let endless = args.duration.is_none() && args.count.is_none();
     let once = is_replay && !args.again;
@@ -122,6 +112,21 @@ fn plan(on: &PortArgs, args: &StreamArgs) -> Result<Plan, String> {
         linger_ns: args.linger,
         seed: args.seed,
     })
+}
+
+/// Whether so many streams, and frames so large, can be sent.
+fn check(specs: &[spec::Spec], mtu: u16) -> Result<(), String> {
+    if specs.len() > STREAMS_MAX {
+        return Err(format!("{} streams are too many; {STREAMS_MAX} fit", specs.len()));
+    }
+    let most = u64::from(mtu) + 18 + rate::FCS_BYTES;
+    match specs.iter().find(|s| s.size.largest() > most) {
+        Some(s) => Err(format!(
+            "frames of {} bytes do not fit an MTU of {mtu}; add --mtu, or make them smaller",
+            s.size.largest()
+        )),
+        None => Ok(()),
+    }
 }
 
 fn run(on: &PortArgs, args: &StreamArgs, plan: Plan) -> Result<(), String> {
@@ -210,17 +215,9 @@ fn core(
     if let Some(cpu) = on.core {
         crate::node::pin(cpu);
     }
-    let port = port::open(&on.port, on.mac, on.mtu)?;
+    let port = port::open(&on.port, on.mac, on.mtu, 0)?;
     let facts = port.facts().clone();
-    let mut iface = Iface::new(facts.mac, facts.mtu);
-    for (address, len) in &on.address {
-        if !iface.add(*address, *len) {
-            return Err(format!("too many addresses; {} fit", stack::net::ADDRESSES_MAX));
-        }
-    }
-    for gateway in &on.gateway {
-        iface.gateway[usize::from(gateway.is_ipv6())] = Some((*gateway).into());
-    }
+    let iface = port::iface(on, &facts)?;
     let said = format!("{}:{} ({})", facts.kind, facts.device, facts.mode);
     Ok((on_port(port, iface, plan, segment, tally, signs, end)?, said))
 }
@@ -235,16 +232,8 @@ fn on_port(
     end: mpsc::Sender<End>,
 ) -> Result<Core<Generator>, String> {
     let counters = segment.writer(0);
-    let net = Net::new(vec![iface], Neighbours::new(256), generator::answers()?, counters.clone());
-    // A port of mbufs sends its own as they are, and would copy others. Else as many as may wait for the port, and those
-    // that it has taken and not sent.
-    let pools = if port.facts().kind == "dpdk" {
-        Pools::of(port.rx_pool().clone())
-    } else {
-        Pools::reserve(4 * TX_BOUND as u32)
-    };
-    let pools = pools.map_err(|e| e.to_string())?;
-    let generator = Generator::new(net, pools, plan, tally, signs, end)?;
+    let pool = port::frames(&*port);
+    let generator = port::generator(vec![iface], pool, plan, &counters, tally, signs, end)?;
     Ok(Core::new(vec![port], generator, counters, TX_BOUND))
 }
 
