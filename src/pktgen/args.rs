@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::http::HttpArgs;
 use super::rate::Rate;
 use crate::config::units;
 
@@ -46,8 +47,8 @@ pub struct PktgenArgs {
 /// What else the packet generator does.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Tool {
-    /// Load an HTTP server with our own TCP (not yet in this version).
-    Http(Later),
+    /// Load an HTTP server with our own TCP, in a closed or an open loop.
+    Http(Box<HttpArgs>),
     /// Hold reports against each other (not yet in this version).
     Compare(Later),
     /// Find the highest rate without loss (not yet in this version).
@@ -128,7 +129,7 @@ fn cidr(text: &str) -> Result<(IpAddr, u8), String> {
     Ok((address, len))
 }
 
-fn duration_ns(text: &str) -> Result<u64, String> {
+pub(super) fn duration_ns(text: &str) -> Result<u64, String> {
     let d = units::duration(text).map_err(|e| format!("\"{text}\": {e}"))?;
     Ok(d.as_nanos() as u64)
 }

@@ -15,6 +15,7 @@ mod args;
 mod field;
 mod frames;
 mod generator;
+pub mod http;
 mod look;
 mod port;
 mod probe;
@@ -61,7 +62,7 @@ pub fn main(args: PktgenArgs) -> ExitCode {
         exit::usage()
     };
     match args.tool {
-        Some(Tool::Http(_)) => later("http"),
+        Some(Tool::Http(args)) => http::main(&args),
         Some(Tool::Compare(_)) => later("compare"),
         Some(Tool::Ndr(_)) => later("ndr"),
         // clap asks for both where there is no tool.

@@ -15,7 +15,7 @@ use super::probe;
 use super::rate::{GAP_BYTES, human};
 
 /// The quantiles that are told.
-const QUANTILES: [(&str, f64); 5] =
+pub(super) const QUANTILES: [(&str, f64); 5] =
     [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)];
 
 /// A run that is over.
