@@ -162,7 +162,6 @@ impl HttpArgs {
                 return Err("a mix says what is asked for; write one URL without a path, and no --body".to_owned());
             }
             let common = Common { method: &self.method, headers: &self.headers, host, close: self.close };
-            // One error is told in full, the others by their number of lines.
             return mix::load(file, &common).map_err(|report| report.to_string());
         }
         let body = match self.body.as_deref() {

@@ -175,6 +175,16 @@ impl Client {
         })
     }
 
+    /// Responses that came by the connection that had the fewest: whether all are used. For tests and benches.
+    pub fn served_least(&self) -> u32 {
+        self.t.slots.iter().map(|s| s.served).min().unwrap_or(0)
+    }
+
+    /// Connections that are open.
+    pub fn open_count(&self) -> u32 {
+        self.open
+    }
+
     /// Whether it is over.
     pub fn is_done(&self) -> bool {
         self.phase == Phase::Done
@@ -227,10 +237,12 @@ impl Client {
 
     /// What is due at this stage. Gives whether anything was done.
     fn stage(&mut self, tx: &mut [TxQueue], now: Time) -> bool {
+        // No more than can be sent: connections that wait for room in the queue are looked at in every pass.
+        let room = tx[0].room().min(PER_PASS);
         match self.phase {
             Phase::Resolving { until } => self.resolve(until, tx, now),
             Phase::Opening => {
-                let ran = self.open_some(now);
+                let ran = self.open_some(room, now);
                 let tried = self.t.to_open.is_empty() && self.opening == 0;
                 if self.enough.load(Relaxed) {
                     self.close_all(now);
@@ -247,8 +259,8 @@ impl Client {
             }
             Phase::Asking { until } => {
                 let mut ran = self.arrive(now);
-                ran |= self.pump(now);
-                ran |= self.open_some(now);
+                ran |= self.pump(room, now);
+                ran |= self.open_some(room, now);
                 let stage = if now < self.measure_from { 1 } else { 2 };
                 Tally::set(&self.tally.stage, stage);
                 if now >= until || self.left == 0 || self.enough.load(Relaxed) {
@@ -265,13 +277,13 @@ impl Client {
                 ran
             }
             Phase::Draining { until } => {
-                let ran = self.pump(now) | self.open_some(now);
+                let ran = self.pump(room, now) | self.open_some(room, now);
                 if now >= until || (self.in_flight == 0 && self.t.waiting.is_empty()) {
                     self.close_all(now);
                 }
                 ran
             }
-            Phase::Closing { next, until } => self.close_some(next, until, now),
+            Phase::Closing { next, until } => self.close_some(next, until, room, now),
             Phase::Done => false,
         }
     }
@@ -338,9 +350,9 @@ impl Client {
     }
 
     /// Gives work to connections that have room for it.
-    fn pump(&mut self, now: Time) -> bool {
+    fn pump(&mut self, room: usize, now: Time) -> bool {
         let mut n = 0;
-        while n < PER_PASS && self.has_work() {
+        while n < room && self.has_work() {
             let Some(s) = self.t.ready.pop() else { break };
             n += 1;
             self.t.slots[s as usize].in_ready = false;
@@ -359,8 +371,9 @@ impl Client {
         self.phase = Phase::Closing { next: 0, until: now.plus_ns(CLOSING_NS) };
     }
 
-    fn close_some(&mut self, next: u32, until: Time, now: Time) -> bool {
-        let end = next.saturating_add(PER_PASS as u32).min(self.plan.connections);
+    fn close_some(&mut self, next: u32, until: Time, room: usize, now: Time) -> bool {
+        let left = self.plan.connections - next;
+        let end = next + left.min(room as u32);
         for s in next..end {
             let slot = &mut self.t.slots[s as usize];
             slot.response.gathered = None;
@@ -370,9 +383,9 @@ impl Client {
                 self.stack.tcp.orphan(id, now);
             }
         }
-        if end > next {
+        if left > 0 {
             self.phase = Phase::Closing { next: end, until: now.plus_ns(CLOSING_NS) };
-            return true;
+            return end > next;
         }
         if self.stack.tcp.in_use().0 == 0 || now >= until {
             let (measured_ns, unfinished, unsent) = self.end_ns;

@@ -45,7 +45,7 @@ impl Client {
     }
 
     /// Opens connections. Gives whether any was.
-    pub(super) fn open_some(&mut self, now: Time) -> bool {
+    pub(super) fn open_some(&mut self, room: usize, now: Time) -> bool {
         if !self.may_open() {
             return false;
         }
@@ -62,7 +62,7 @@ impl Client {
             }
         }
         let mut opened = 0;
-        while opened < PER_PASS && self.has_place() && self.ramp_at <= now {
+        while opened < PER_PASS.min(room) && self.has_place() && self.ramp_at <= now {
             let Some(s) = self.t.to_open.pop() else { break };
             opened += 1;
             if let Some(per_second) = self.plan.ramp {
