@@ -165,6 +165,8 @@ pub struct Pair {
     pub now: Time,
     /// What the client has reserved.
     pub memory_bytes: u64,
+    /// What a pass takes of the virtual time.
+    pub pass_ns: u64,
     /// Times at which the stub does nothing: within this much of the start of each period.
     pub stall: Option<(u64, u64)>,
 }
@@ -213,6 +215,7 @@ impl Pair {
             end,
             now: Time(1_000_000),
             memory_bytes,
+            pass_ns: 5_000,
             stall: None,
         }
     }
@@ -245,8 +248,7 @@ impl Pair {
                 return end;
             }
             if self.pass() {
-                // A pass takes a microsecond.
-                self.now = self.now.plus_ns(1_000);
+                self.now = self.now.plus_ns(self.pass_ns);
                 continue;
             }
             let stalled = self.stall.filter(|_| self.is_stalled());

@@ -258,12 +258,13 @@ impl Client {
                 ran
             }
             Phase::Asking { until } => {
-                let mut ran = self.arrive(now);
+                let mut ran = self.arrive(until, now);
                 ran |= self.pump(room, now);
                 ran |= self.open_some(room, now);
                 let stage = if now < self.measure_from { 1 } else { 2 };
                 Tally::set(&self.tally.stage, stage);
-                if now >= until || self.left == 0 || self.enough.load(Relaxed) {
+                let all_arrived = self.arrivals.as_ref().is_none_or(|a| a.next() >= until);
+                if (now >= until && all_arrived) || self.left == 0 || self.enough.load(Relaxed) {
                     self.asking_ns = now.since_ns(self.measure_from);
                     // Where requests were counted, all of them are waited for.
                     let wait = if self.left == 0 {
@@ -326,11 +327,11 @@ impl Client {
         self.phase = Phase::Asking { until };
     }
 
-    /// Takes what has arrived (open loop).
-    fn arrive(&mut self, now: Time) -> bool {
+    /// Takes what has arrived (open loop), before the end.
+    fn arrive(&mut self, until: Time, now: Time) -> bool {
         let Some(a) = &mut self.arrivals else { return false };
         let mut n = 0;
-        while n < PER_PASS && self.left > 0 {
+        while n < PER_PASS && self.left > 0 && a.next() < until {
             let Some(at) = a.take(now) else { break };
             n += 1;
             let is_measured = at >= self.measure_from;

@@ -16,7 +16,7 @@ const OPENING_MAX: u32 = 256;
 /// After a failure, and when there is no port.
 const PAUSE_NS: u64 = 50_000_000;
 /// Sources that are tried for one connection.
-const SOURCES_TRIED: usize = 8;
+const SOURCES_TRIED: u64 = 8;
 /// What the ramp saves up, for a core that comes too late.
 const RAMP_SAVED_NS: u64 = 1_000_000;
 
@@ -69,7 +69,10 @@ impl Client {
                 let from = self.ramp_at.max(Time(now.0.saturating_sub(RAMP_SAVED_NS)));
                 self.ramp_at = from.plus_ns((1e9 / per_second) as u64);
             }
-            self.open(s, now);
+            if !self.open(s, now) {
+                // Looking for a port that is free is dear when none is: not again in this pass.
+                break;
+            }
         }
         n + opened > 0
     }
@@ -85,9 +88,11 @@ impl Client {
         debug_assert!(queued, "each connection waits once");
     }
 
-    fn open(&mut self, s: u32, now: Time) {
+    /// Gives whether its SYN is on its way.
+    fn open(&mut self, s: u32, now: Time) -> bool {
         let mut found = Err(ConnectError::NoPort);
-        let tries = if self.plan.sources.is_empty() { 1 } else { SOURCES_TRIED };
+        let all: u64 = self.plan.sources.iter().map(|s| u64::from(s.count())).sum();
+        let tries = all.clamp(1, SOURCES_TRIED);
         for _ in 0..tries {
             let source = self.source();
             found = self.stack.tcp.connect_as(&self.stack.net, source, self.plan.server, now);
@@ -107,7 +112,7 @@ impl Client {
                 self.tally.inc(why);
                 self.refusal.get_or_insert("cannot be reached from any port of ours");
                 self.pause(s, now);
-                return;
+                return false;
             }
         };
         let tcp = &mut self.stack.tcp;
@@ -121,6 +126,7 @@ impl Client {
         slot.since = now;
         slot.response = Response::new(&self.limits);
         self.opening += 1;
+        true
     }
 
     /// The address that the next connection comes from.
