@@ -189,7 +189,11 @@ fn print_text(rows: &[Row], hz: f64) {
         v.extend(r.stages.iter().map(|c| thousands(c.median())));
         v
     };
-    table("cycles per request, by stage; the rest is HTTP", &head, &rows.iter().map(cells).collect::<Vec<_>>());
+    table(
+        "cycles per request, by stage; the rest is HTTP",
+        &head,
+        &rows.iter().map(cells).collect::<Vec<_>>(),
+    );
 }
 
 fn print_json(rows: &[Row], hz: f64) {
@@ -268,8 +272,12 @@ fn million(json: bool, hz: f64) {
         return;
     }
     println!("A million connections over an in-process wire, client and stub on one thread. {}", machine(hz));
-    println!("opened      {MILLION} from 64 addresses in {opening_s:.1} s ({open_flows} open at the stub), {opening_cycles:.0} client cycles each");
-    println!("used        {responses} requests in {using_s:.1} s, at least {least} on each; {cycles:.0} client cycles each");
+    println!(
+        "opened      {MILLION} from 64 addresses in {opening_s:.1} s ({open_flows} open at the stub), {opening_cycles:.0} client cycles each"
+    );
+    println!(
+        "used        {responses} requests in {using_s:.1} s, at least {least} on each; {cycles:.0} client cycles each"
+    );
     println!(
         "memory      client {} reserved: {:.0} bytes a connection; resident, both sides: {} ({} when it began)",
         hugepages::human_bytes(memory as usize),

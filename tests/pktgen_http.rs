@@ -157,7 +157,8 @@ fn a_server_that_closes_after_some_requests_loses_none() {
 #[test]
 fn answers_of_every_framing() {
     let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nA: b\r\n\r\n";
-    let interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n";
+    let interim =
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n";
     let until_close = b"HTTP/1.0 200 OK\r\n\r\nhello";
     let mut large = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n".to_vec();
     (0..60).for_each(|i| large.extend(format!("X-{i}: {}\r\n", "y".repeat(100)).bytes()));
@@ -173,14 +174,19 @@ fn answers_of_every_framing() {
         wanted.count = Some(60);
         let parts = Parts { method, path: "/", headers: &[], body: b"", host: "stub", close: false };
         wanted.requests = vec![parts.build().expect("good")];
-        let manners = Manners { answer: answer.to_vec(), last: answer.to_vec(), requests_max: max, flows: 64 };
+        let manners =
+            Manners { answer: answer.to_vec(), last: answer.to_vec(), requests_max: max, flows: 64 };
         // A link, so that heads come in pieces where they are longer than a segment.
         let mut p = Pair::new(wanted, manners, Some((bad_link(), 2)), true);
         let end = p.run();
         check(&p, &end);
         let said = String::from_utf8_lossy(answer);
         assert_eq!((p.count(Count::Responses), p.count(Count::Failed)), (60, 0), "{said}");
-        assert_eq!((p.count(Count::BodyBytes), p.count(Count::Interim)), (60 * bytes, 60 * interims), "{said}");
+        assert_eq!(
+            (p.count(Count::BodyBytes), p.count(Count::Interim)),
+            (60 * bytes, 60 * interims),
+            "{said}"
+        );
     }
 }
 
@@ -195,7 +201,8 @@ fn what_is_no_answer_is_an_error_and_the_run_goes_on() {
     ] {
         let mut wanted = plan(4);
         (wanted.count, wanted.timeout_ns) = (Some(20), 500 * MS);
-        let manners = Manners { answer: answer.to_vec(), last: answer.to_vec(), requests_max: max, flows: 64 };
+        let manners =
+            Manners { answer: answer.to_vec(), last: answer.to_vec(), requests_max: max, flows: 64 };
         let mut p = Pair::new(wanted, manners, None, false);
         let end = p.run();
         check(&p, &end);
@@ -225,7 +232,12 @@ fn a_stall_shows_in_an_open_loop_and_hides_in_a_closed_one() {
     assert_eq!((open.count(Count::Arrivals), open.count(Count::Responses)), (3000, 3000));
     assert!(open.count(Count::Late) > 0);
     // One request in ten comes while the server stalls, and waits for 50 ms in the mean.
-    assert!(all.quantile(0.5) < MS && all.quantile(0.99) > 80 * MS, "{} {}", all.quantile(0.5), all.quantile(0.99));
+    assert!(
+        all.quantile(0.5) < MS && all.quantile(0.99) > 80 * MS,
+        "{} {}",
+        all.quantile(0.5),
+        all.quantile(0.99)
+    );
     assert!((99 * MS..102 * MS).contains(&open.tally.latency.max()), "{}", open.tally.latency.max());
     let closed = run(None);
     let all = closed.tally.latency.read();

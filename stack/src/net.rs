@@ -364,12 +364,9 @@ mod tests {
         ] {
             assert_eq!(i.owns(&addr(text)), ours, "{text}");
         }
-        for (ours, text) in [
-            (true, "fd00::1:fffe"),
-            (true, "fd00::2:0"),
-            (true, "fd00::1:100:0"),
-            (true, "fd00::1:100:3"),
-        ] {
+        for (ours, text) in
+            [(true, "fd00::1:fffe"), (true, "fd00::2:0"), (true, "fd00::1:100:0"), (true, "fd00::1:100:3")]
+        {
             assert_eq!(i.in_group(&solicited_node(&addr(text))), ours, "{text}");
         }
         // A range of less than 2^24: most groups are nobody's.

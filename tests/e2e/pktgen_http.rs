@@ -19,7 +19,8 @@ fn pktgen(lab: &Lab, url: &str, options: &str) -> (Value, bool) {
     args.extend(options.split_whitespace());
     args.push("--json");
     let out = lab.millrace(&args);
-    let json = serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{args:?}: {e}: {}", text(&out)));
+    let json =
+        serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{args:?}: {e}: {}", text(&out)));
     (json, out.status.success())
 }
 
@@ -72,7 +73,9 @@ fn pktgen_http_and_nginx_agree() {
         assert_eq!(n(&r, "/connects"), 20);
         let lines = log.lines();
         assert_eq!(lines.len(), 2000);
-        assert!(lines.iter().all(|l| l.contains("\"GET /1k HTTP/1.1\" 200") && l.contains("host=\"load.lab\"")));
+        assert!(
+            lines.iter().all(|l| l.contains("\"GET /1k HTTP/1.1\" 200") && l.contains("host=\"load.lab\""))
+        );
         let sent = |l: &String| {
             let (_, rest) = l.split_once("sent=").expect("bytes");
             rest.split(' ').next().and_then(|b| b.parse::<u64>().ok()).expect("a number")
@@ -139,7 +142,8 @@ fn pktgen_http_and_nginx_agree() {
     });
 
     checks.check("pktgen http: a wrong hash and a wrong status are errors", || {
-        let (r, good) = pktgen(&lab, &format!("{ORIGIN}/1"), &format!("-c 2 -n 50 --sha256 {}", sum_of("1k")));
+        let (r, good) =
+            pktgen(&lab, &format!("{ORIGIN}/1"), &format!("-c 2 -n 50 --sha256 {}", sum_of("1k")));
         assert!(!good, "{r}");
         assert_eq!((n(&r, "/errors_by/wrong_body"), n(&r, "/responses")), (50, 50), "{r}");
     });
@@ -178,7 +182,10 @@ fn pktgen_http_and_nginx_agree() {
         let bad = lab.dir().join("bad.toml");
         fs::write(&bad, "[[request]]\npath = \"/\"\nwieght = 2\n").expect("written");
         let (code, said) = run(&["http://10.80.0.3/", "--mix", &bad.display().to_string()]);
-        assert!(code == Some(2) && said.contains("bad.toml:3:") && said.contains("did you mean \"weight\""), "{said}");
+        assert!(
+            code == Some(2) && said.contains("bad.toml:3:") && said.contains("did you mean \"weight\""),
+            "{said}"
+        );
     });
     checks.end();
 }

@@ -52,7 +52,9 @@ pub fn plan(connections: u32) -> Plan {
 
 /// A GET of `path`.
 pub fn request(path: &str, close: bool) -> Request {
-    Parts { method: "GET", path, headers: &[], body: b"", host: "stub", close }.build().expect("a good request")
+    Parts { method: "GET", path, headers: &[], body: b"", host: "stub", close }
+        .build()
+        .expect("a good request")
 }
 
 /// What the stub does.
@@ -291,8 +293,8 @@ fn stub(end: WireEnd, manners: &Manners, sums: bool) -> Core<Stub> {
     let net = Net::new(vec![iface], Neighbours::new(16), pool("header", 8192, 256), c.clone());
     let rx = pool("rx", 8192, 2048);
     let mut arena = Arena::reserve(Tcp::cost(&limits), PAGES).expect("memory");
-    let mut tcp =
-        Tcp::new(&limits, &mut arena, TcpConfig::new([9, 8, 7, 6], &limits), rx.clone(), c.clone()).expect("room");
+    let mut tcp = Tcp::new(&limits, &mut arena, TcpConfig::new([9, 8, 7, 6], &limits), rx.clone(), c.clone())
+        .expect("room");
     tcp.listen(None, PORT).expect("a place");
     let cells = pool("answers", 2 * pieces, 61_000);
     let slices = |bytes: &[u8]| {

@@ -124,7 +124,10 @@ impl HttpArgs {
             return Err(format!("{} ranges of sources are too many; {SOURCES_MAX} fit", self.sources.len()));
         }
         if let Some(s) = self.sources.iter().find(|s| s.first.is_ipv4() != first.server.is_ipv4()) {
-            return Err(format!("the sources from {} cannot reach {}; keep to one family", s.first, first.server));
+            return Err(format!(
+                "the sources from {} cannot reach {}; keep to one family",
+                s.first, first.server
+            ));
         }
         if self.timeout == 0 {
             return Err("a timeout of nothing answers nothing; write --timeout 10s".to_owned());
@@ -159,7 +162,9 @@ impl HttpArgs {
         }
         if let Some(file) = &self.mix {
             if self.urls.len() > 1 || first.path != "/" || self.body.is_some() {
-                return Err("a mix says what is asked for; write one URL without a path, and no --body".to_owned());
+                return Err(
+                    "a mix says what is asked for; write one URL without a path, and no --body".to_owned()
+                );
             }
             let common = Common { method: &self.method, headers: &self.headers, host, close: self.close };
             return mix::load(file, &common).map_err(|report| report.to_string());
@@ -237,9 +242,14 @@ mod tests {
 
     #[test]
     fn the_words_of_other_load_tools() {
-        let p = plan("http://10.0.0.1/a http://10.0.0.1/b -c 10 -d 5s --rate 1.5k --arrival poisson -H A:b --close")
-            .expect("good");
-        assert_eq!((p.connections, p.duration_ns, p.rate, p.close), (10, Some(5_000_000_000), Some(1500.0), true));
+        let p = plan(
+            "http://10.0.0.1/a http://10.0.0.1/b -c 10 -d 5s --rate 1.5k --arrival poisson -H A:b --close",
+        )
+        .expect("good");
+        assert_eq!(
+            (p.connections, p.duration_ns, p.rate, p.close),
+            (10, Some(5_000_000_000), Some(1500.0), true)
+        );
         assert_eq!((p.arrival, p.requests.len(), p.waiting_max), (Kind::Poisson, 2, 15_000));
         assert!(p.requests[1].bytes.ends_with(b"A: b\r\nConnection: close\r\n\r\n"));
         let p = plan("http://10.0.0.1/ -n 7 --host example.com").expect("good");

@@ -90,7 +90,11 @@ mod tests {
     #[test]
     fn constant_is_exact_however_often_it_is_asked() {
         let fine = all(Kind::Constant, 3000.0, 1, 10_000);
-        assert_eq!(fine, all(Kind::Constant, 3000.0, 1, 5_000_000), "late or not, they are due at the same times");
+        assert_eq!(
+            fine,
+            all(Kind::Constant, 3000.0, 1, 5_000_000),
+            "late or not, they are due at the same times"
+        );
         assert_eq!(fine.len(), 3000);
         assert_eq!((fine[0], fine[3], fine[2997]), (1_000, 1_001_000, 999_001_000));
     }

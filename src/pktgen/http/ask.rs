@@ -21,7 +21,8 @@ impl Client {
         }
         match self.arrivals {
             Some(_) => {
-                !self.t.waiting.is_empty() && matches!(self.phase, Phase::Asking { .. } | Phase::Draining { .. })
+                !self.t.waiting.is_empty()
+                    && matches!(self.phase, Phase::Asking { .. } | Phase::Draining { .. })
             }
             None => self.is_asking() && self.left > 0,
         }

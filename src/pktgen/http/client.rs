@@ -39,15 +39,24 @@ const CLOSING_NS: u64 = 1_000_000_000;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Phase {
     /// Who has the address?
-    Resolving { until: Time },
+    Resolving {
+        until: Time,
+    },
     /// Connections are opened, and nothing is asked yet.
     Opening,
     /// Requests are begun.
-    Asking { until: Time },
+    Asking {
+        until: Time,
+    },
     /// Their answers are waited for.
-    Draining { until: Time },
+    Draining {
+        until: Time,
+    },
     /// Connections are closed, from this one on.
-    Closing { next: u32, until: Time },
+    Closing {
+        next: u32,
+        until: Time,
+    },
     Done,
 }
 

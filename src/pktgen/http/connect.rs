@@ -25,7 +25,9 @@ impl Client {
     fn may_open(&self) -> bool {
         match self.phase {
             Phase::Opening | Phase::Asking { .. } => true,
-            Phase::Draining { .. } => self.plan.close || !self.t.again.is_empty() || !self.t.waiting.is_empty(),
+            Phase::Draining { .. } => {
+                self.plan.close || !self.t.again.is_empty() || !self.t.waiting.is_empty()
+            }
             _ => false,
         }
     }

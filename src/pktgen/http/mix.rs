@@ -137,10 +137,22 @@ mod tests {
         for (text, says) in [
             ("", "mix.toml:1: there is no request; write [[request]]"),
             ("[[request]]\nweight = 1\n", "mix.toml:1: [[request]] has no \"path\"; write what is asked for"),
-            ("[[request]]\npath = \"a\"\n", "mix.toml:1: the path \"a\" does not begin with /; put one in front"),
-            ("[[request]]\npath = \"/\"\nwieght = 2\n", "mix.toml:3: unknown key \"wieght\" in [[request]]; did you"),
-            ("[[request]]\npath = \"/\"\nweight = 0\n", "mix.toml:3: 0 is out of range for \"weight\"; write a"),
-            ("[[request]]\npath = \"/\"\n\nsha256 = \"00\"\n", "mix.toml:4: \"00\" is no SHA-256; write its 64"),
+            (
+                "[[request]]\npath = \"a\"\n",
+                "mix.toml:1: the path \"a\" does not begin with /; put one in front",
+            ),
+            (
+                "[[request]]\npath = \"/\"\nwieght = 2\n",
+                "mix.toml:3: unknown key \"wieght\" in [[request]]; did you",
+            ),
+            (
+                "[[request]]\npath = \"/\"\nweight = 0\n",
+                "mix.toml:3: 0 is out of range for \"weight\"; write a",
+            ),
+            (
+                "[[request]]\npath = \"/\"\n\nsha256 = \"00\"\n",
+                "mix.toml:4: \"00\" is no SHA-256; write its 64",
+            ),
             ("[[request]]\npath = \"/\"\nstatus = \"ok\"\n", "mix.toml:3: \"status\" is a string"),
             ("[[request]]\npath = \"/\"\nheaders = [\"A\"]\n", "\"A\" is no header; write it as in"),
             ("[[request]\n", "mix.toml:1: "),

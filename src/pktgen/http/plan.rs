@@ -119,7 +119,8 @@ impl Plan {
 
     /// The longest request.
     pub fn request_bytes(&self) -> u32 {
-        self.requests.iter().map(|r| r.bytes.len()).max().unwrap_or(0) as u32 + dataplane::buf::HEADROOM as u32
+        self.requests.iter().map(|r| r.bytes.len()).max().unwrap_or(0) as u32
+            + dataplane::buf::HEADROOM as u32
     }
 }
 

@@ -39,8 +39,7 @@ pub struct Report<'a> {
     pub run: &'a Run,
 }
 
-const STATUSES: [Count; 5] =
-    [Count::Interim, Count::Status2, Count::Status3, Count::Status4, Count::Status5];
+const STATUSES: [Count; 5] = [Count::Interim, Count::Status2, Count::Status3, Count::Status4, Count::Status5];
 /// What only had to wait, or was repeated.
 const DELAYS: [Count; 3] = [Count::Resent, Count::NoPort, Count::NoFlow];
 
@@ -108,7 +107,10 @@ impl Report<'_> {
             let (arrivals, late, shed) = (n(Count::Arrivals), n(Count::Late), n(Count::Shed));
             line(
                 "arrivals",
-                &format!("{arrivals}, of which {late} had to wait for a connection, {shed} were shed, {} never sent", self.end.unsent),
+                &format!(
+                    "{arrivals}, of which {late} had to wait for a connection, {shed} were shed, {} never sent",
+                    self.end.unsent
+                ),
             );
         }
         line(

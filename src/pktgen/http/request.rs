@@ -121,7 +121,8 @@ fn split_header(text: &str) -> Result<(&str, &str), String> {
 /// # Errors
 /// What is wrong, with the mend.
 pub fn sha256(text: &str) -> Result<[u8; 32], String> {
-    let wrong = || format!("\"{text}\" is no SHA-256; write its 64 hexadecimal digits, as sha256sum prints them");
+    let wrong =
+        || format!("\"{text}\" is no SHA-256; write its 64 hexadecimal digits, as sha256sum prints them");
     let mut hash = [0; 32];
     if text.len() != 64 || !text.is_ascii() {
         return Err(wrong());
@@ -171,9 +172,12 @@ mod tests {
             let e = parts("GET", "/", &one(header), b"").build().expect_err(header);
             assert!(e.contains(says), "{header}: {e}");
         }
-        for (method, path, says) in
-            [("G T", "/", "no method"), ("", "/", "no method"), ("CONNECT", "/", "tunnel"), ("GET", "a", "in front")]
-        {
+        for (method, path, says) in [
+            ("G T", "/", "no method"),
+            ("", "/", "no method"),
+            ("CONNECT", "/", "tunnel"),
+            ("GET", "a", "in front"),
+        ] {
             let e = parts(method, path, &[], b"").build().expect_err(path);
             assert!(e.contains(says), "{method} {path}: {e}");
         }

@@ -1,7 +1,9 @@
 //! The answers of one connection, one after the other: heads by l7's parser, bodies by their framing.
 
 use dataplane::Packet;
-use l7::http1::{BodyDecoder, BodyLength, BodyStep, HeadScan, HeaderSlots, HttpLimits, Method, Parsed, parse_response};
+use l7::http1::{
+    BodyDecoder, BodyLength, BodyStep, HeadScan, HeaderSlots, HttpLimits, Method, Parsed, parse_response,
+};
 
 /// Interim responses (1xx) before a final one.
 const INTERIM_MAX: u8 = 16;
@@ -107,7 +109,11 @@ impl Response {
             }
             if !self.in_body {
                 self.interim += 1;
-                return if self.interim > INTERIM_MAX { Err(Fault::NotHttp) } else { Ok((Step::Interim, used)) };
+                return if self.interim > INTERIM_MAX {
+                    Err(Fault::NotHttp)
+                } else {
+                    Ok((Step::Interim, used))
+                };
             }
             if self.body.is_done() {
                 self.next();
@@ -182,9 +188,11 @@ mod tests {
 
     #[test]
     fn answers_of_every_framing_in_one_or_in_many_pieces() {
-        let two = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n";
+        let two =
+            b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n";
         let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nab\r\n1\r\nc\r\n0\r\nT: u\r\n\r\n";
-        let interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: <x>\r\n\r\nHTTP/1.1 204 No\r\n\r\n";
+        let interim =
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: <x>\r\n\r\nHTTP/1.1 204 No\r\n\r\n";
         for by in [1, 7, 1000] {
             let (body, done, interim_seen, end, r) = all(two, Method::Get, by);
             assert_eq!((&body[..], done, interim_seen, end, r.status), (&b"abc"[..], 2, 0, Ok(()), 404));
@@ -197,7 +205,8 @@ mod tests {
             let (body, done, _, end, mut r) = all(b"HTTP/1.0 200 OK\r\n\r\nabc", Method::Get, by);
             assert_eq!((&body[..], done, end, r.keep_alive), (&b"abc"[..], 0, Ok(()), false));
             assert!(r.end(), "the end of the connection is the body's");
-            let (_, _, _, _, mut r) = all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", Method::Get, by);
+            let (_, _, _, _, mut r) =
+                all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", Method::Get, by);
             assert!(!r.end(), "a body that is too short");
         }
     }
