@@ -8,9 +8,9 @@
 //! - `eal.rs`: DPDK's environment, once in a process, and threads known to it.
 //! - `nic.rs`: what keeps a NIC of this host from being ours.
 //! - `seat.rs`, `gate.rs`: a device that several cores share: how it starts and ends; `rss.rs`: how it spreads frames.
-//! - `device.rs`: one device, from its making to its end.
+//! - `device.rs`: one device, from its making to its end; `abilities.rs`: what it can do.
 //! - `mbufs.rs`: a mempool, and the pool whose cells are its mbufs.
-//! - `rx.rs`, `tx.rs`: a queue each way; `ledger.rs`: cells that a device reads; `giveback.rs`: how they
+//! - `rx.rs`, `tx.rs`: a queue each way; `chain.rs`: a frame of mbufs; `ledger.rs`: cells that a device reads; `giveback.rs`: how they
 //!   come back from other threads.
 //! - `bare.rs`, `crossed.rs`: for measurements: a device without our packets, and the far end of one.
 //! - `library.rs`: what is known of DPDK without starting it.
@@ -21,7 +21,9 @@
 //! fit their ring without a word, and what is that long may have been cut. It is counted before a byte of it is read, as
 //! others (`net_null`) make up lengths beyond their buffers.
 
+mod abilities;
 pub mod bare;
+mod chain;
 mod crossed;
 mod device;
 mod eal;
@@ -40,8 +42,9 @@ mod tx;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::abilities::mbufs_held;
 pub use self::crossed::FarEnd;
-use self::device::{Lost, RING_SLOTS, mbufs_held};
+use self::device::{Lost, RING_SLOTS};
 use self::eal::Bus;
 pub use self::eal::{Eal, EalConfig};
 use self::mbufs::MbufSource;

@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use super::device::{Abilities, Device, Reach};
+use super::abilities::{Abilities, Reach};
+use super::device::Device;
 use super::eal::{Bus, Eal};
 use super::gate::Gate;
 use super::mbufs::MbufSource;

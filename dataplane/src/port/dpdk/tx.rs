@@ -19,7 +19,8 @@ use std::ptr::NonNull;
 use arrayvec::ArrayVec;
 use dpdk_sys as sys;
 
-use super::device::Reach;
+use super::abilities::Reach;
+use super::chain::{Chain, ask_for_checksum};
 use super::eal::Eal;
 use super::ledger::Ledger;
 use super::mbufs::{Mbuf, MbufSource, free, is_whole, mbuf_of, mempool};
@@ -40,14 +41,6 @@ const FRAMES: u32 = 2048;
 /// As many frames of two segments.
 const SEGMENTS: u32 = 2 * FRAMES;
 const HEADROOM: usize = sys::RTE_PKTMBUF_HEADROOM as usize;
-// The bindings give each the smallest type that holds it.
-const TX_TCP_CHECKSUM: u64 = sys::RTE_MBUF_F_TX_TCP_CKSUM;
-const TX_IPV4: u64 = sys::RTE_MBUF_F_TX_IPV4;
-const TX_IPV6: u64 = sys::RTE_MBUF_F_TX_IPV6;
-/// Lengths of the headers in an mbuf's `tx_offload`: L2 first, in 7 bits, then L3, in 9, then L4.
-const L3_SHIFT: u32 = 7;
-const L4_SHIFT: u32 = 16;
-
 /// A queue of a device to send to.
 pub(super) struct Tx {
     port: u16,
@@ -358,20 +351,6 @@ fn is_lent(p: &Packet, reach: Reach) -> bool {
     p.is_from::<MbufSource>() && (reach != Reach::OneMbuf || p.tail().is_empty())
 }
 
-/// Asks the device to fill in the checksum of a TCP segment with this head, which our stack wrote.
-fn ask_for_checksum(frame: *mut sys::rte_mbuf, head: &[u8]) {
-    let tagged = head[12..14] == [0x81, 0];
-    let l2: u64 = if tagged { 18 } else { 14 };
-    let v4 = head[l2 as usize] >> 4 == 4;
-    let (l3, family): (u64, u64) = if v4 { (20, TX_IPV4) } else { (40, TX_IPV6) };
-    // SAFETY: ours.
-    unsafe {
-        let m = &mut *frame;
-        m.ol_flags |= TX_TCP_CHECKSUM | family;
-        m.__bindgen_anon_3.tx_offload = l2 | l3 << L3_SHIFT | 20 << L4_SHIFT;
-    }
-}
-
 /// Says where a NIC finds the bytes of a segment that is attached to an mbuf's cell.
 fn translate(segment: *mut sys::rte_mbuf, slice: &Slice) {
     // SAFETY: the segment is ours; the cell's mbuf is there while the slice is, and its buffer stays the same.
@@ -413,50 +392,6 @@ fn undo(first: *mut sys::rte_mbuf, lent: bool) {
     }
     if !rest.is_null() {
         free(&mut [rest]);
-    }
-}
-
-/// A frame that grows.
-struct Chain {
-    first: *mut sys::rte_mbuf,
-    last: *mut sys::rte_mbuf,
-}
-
-impl Chain {
-    /// Of one mbuf, which must be ours, and whole.
-    fn new(first: *mut sys::rte_mbuf) -> Chain {
-        Chain { first, last: first }
-    }
-
-    /// Copies `bytes` behind the last mbuf's, if they fit there and the buffer is its own.
-    fn append(&mut self, bytes: &[u8]) -> bool {
-        // SAFETY: ours; two references to one mbuf are not there at once.
-        unsafe {
-            let last = &mut *self.last;
-            let end = usize::from(last.data_off) + usize::from(last.data_len);
-            let room = usize::from(last.buf_len).saturating_sub(end);
-            if bytes.len() > room || last.ol_flags & sys::RTE_MBUF_F_EXTERNAL != 0 {
-                return false;
-            }
-            // Within its buffer, which nobody else reads or writes.
-            let to = last.buf_addr.cast::<u8>().add(end);
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
-            last.data_len += bytes.len() as u16;
-            (*self.first).pkt_len += bytes.len() as u32;
-        }
-        true
-    }
-
-    /// Puts an mbuf at the end, which must be ours, and whole.
-    fn link(&mut self, mbuf: *mut sys::rte_mbuf) {
-        // SAFETY: ours; never the same one.
-        unsafe {
-            (*self.last).next = mbuf;
-            let first = &mut *self.first;
-            first.nb_segs += 1;
-            first.pkt_len += u32::from((*mbuf).data_len);
-        }
-        self.last = mbuf;
     }
 }
 
