@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The shared protocols (epochs, pins, growth) under loom: all interleavings of small models with up to three
+# The shared protocols (epochs, pins, growth, what threads give back) under loom: all interleavings of small models with up to three
 # preemptions, or MILLRACE_LOOM_PREEMPTIONS. Options go to the tests.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"

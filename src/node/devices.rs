@@ -41,11 +41,11 @@ impl Devices {
     pub fn look(&self) -> Vec<Map<String, Value>> {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         let all = dpdk::read(&self.counts).into_iter().zip(links.iter_mut());
-        all.map(|(device, link)| {
+        all.map(|((counts, state), link)| {
             let mut told = Map::new();
-            let counts = device.counts.into_iter().take(COUNTS_MAX);
+            let counts = counts.into_iter().take(COUNTS_MAX);
             told.insert("device_counts".to_owned(), counts.map(|(name, n)| (name, json!(n))).collect());
-            if let Some(now) = device.link {
+            if let Some(now) = state {
                 link.see(now.up);
                 let link = json!({ "up": now.up, "speed_mbps": now.speed_mbps, "changes": link.changes });
                 told.insert("link".to_owned(), link);

@@ -10,13 +10,9 @@ use hugepages::Limits;
 
 use crate::config::{self, Config};
 
-/// What a device says of itself while it runs.
-pub struct Device {
-    /// What it has counted, by its driver's names.
-    pub counts: Vec<(String, u64)>,
-    /// Its link; `None` once it is closed.
-    pub link: Option<LinkState>,
-}
+/// What a device says of itself while it runs: what it has counted, by its driver's names, and its link; `None` once it is
+/// closed.
+pub type Told = (Vec<(String, u64)>, Option<LinkState>);
 
 #[cfg(feature = "dpdk")]
 mod with {
@@ -148,8 +144,8 @@ mod with {
         seats.first().into_iter().flatten().map(DpdkSeat::counts).collect()
     }
 
-    pub fn read(counts: &Counts) -> Vec<Device> {
-        counts.iter().map(|c| Device { counts: c.read(), link: c.link() }).collect()
+    pub fn read(counts: &Counts) -> Vec<Told> {
+        counts.iter().map(|c| (c.read(), c.link())).collect()
     }
 
     pub fn rx_pool(config: &Config, limits: &Limits, seats: &Seats) -> Result<Option<Pool>, String> {
@@ -215,7 +211,7 @@ mod with {
         Counts
     }
 
-    pub fn read(_: &Counts) -> Vec<Device> {
+    pub fn read(_: &Counts) -> Vec<Told> {
         Vec::new()
     }
 

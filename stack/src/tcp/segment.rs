@@ -185,6 +185,32 @@ mod tests {
         p
     }
 
+    /// As a device does it: the sum from the header on, which goes on from what is in the field.
+    #[test]
+    fn a_blank_checksum_is_where_a_device_goes_on_from() {
+        let pool = Pool::reserve("t", 4, 512, PagePolicy::NormalOnly).unwrap();
+        let h = Header { src_port: 80, dst_port: 9, seq: Seq(7), ack: Seq(8), bits: bits::ACK, window: 9 };
+        let ips: [std::net::IpAddr; 4] =
+            ["192.0.2.1", "198.51.100.7", "2001:db8::1", "2001:db8::2"].map(|ip| ip.parse().unwrap());
+        for (src, dst) in [(ips[0], ips[1]), (ips[2], ips[3])] {
+            let segment = |with_checksum| {
+                let mut payload = pool.alloc().unwrap();
+                assert!(payload.append(b"an odd number"));
+                let mut p = pool.alloc().unwrap();
+                assert!(p.attach(payload.into_slice(0, 13)).is_ok());
+                write(&mut p, &h, &[1, 1, 1, 0], &src.into(), &dst.into(), with_checksum);
+                p
+            };
+            let (ours, blank) = (segment(true), segment(false));
+            assert!(!ours.meta().flags.has(RxFlags::L4_CHECKSUM_BLANK));
+            assert!(blank.meta().flags.has(RxFlags::L4_CHECKSUM_BLANK));
+            let mut s = Sum::default();
+            s.add(blank.head());
+            s.add(&blank.tail()[0]);
+            assert_eq!(s.finish().to_be_bytes(), ours.head()[16..18]);
+        }
+    }
+
     #[test]
     fn options_round_trip_and_malformed_ones_end_the_list() {
         let o = SynOptions { mss: Some(1460), window_scale: Some(7) };

@@ -324,7 +324,10 @@ fn mend(name: &str) -> &'static str {
     let needs = [
         ("net_tap", "needs CAP_NET_ADMIN: run as root, or in `unshare -Urn`, and name a TAP that is free"),
         ("net_af_packet", "needs root (CAP_NET_RAW, CAP_NET_ADMIN), and iface= an interface that is there"),
-        ("net_af_xdp", "needs root, and iface= an interface that is there and that no other XDP program has"),
+        (
+            "net_af_xdp",
+            "needs root, and iface= an interface that is there and whose queue no XDP program or socket has",
+        ),
         ("net_memif", "with role=client the other process, with role=server, must be there first"),
         ("net_pcap", "needs rx_pcap=, tx_pcap= or iface=; look whether the file is there"),
     ];
