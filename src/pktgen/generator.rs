@@ -16,8 +16,8 @@ use super::rate::{FCS_BYTES, Pacer, Rate};
 use super::replay::{Capture, Replay};
 use super::spec::Spec;
 
-/// Frames that are made in one pass: as many as a port takes at once, so that their cells are still in a cache then.
-const PER_PASS: usize = dataplane::BURST_MAX;
+/// Frames that are made in one pass: so few that their cells are in the nearest cache when they are sent.
+const PER_PASS: usize = dataplane::BURST_MAX / 2;
 /// How long a station may take to answer who it is.
 const RESOLVE_NS: u64 = 3_000_000_000;
 
