@@ -54,7 +54,7 @@ enum Verb {
     /// Look what this host can do for each kind of port, and what mends what is missing.
     Doctor(DoctorArgs),
     /// Send made-up frames at a rate, and count what comes back.
-    Pktgen(PktgenArgs),
+    Pktgen(Box<PktgenArgs>),
     /// Print the version.
     Version(VersionArgs),
 }
@@ -207,7 +207,7 @@ pub fn main() -> ExitCode {
         Verb::Purge(args) => args.run(),
         Verb::Drain(args) => args.at.ask("drain"),
         Verb::Doctor(args) => doctor::main(&args),
-        Verb::Pktgen(args) => pktgen::main(args),
+        Verb::Pktgen(args) => pktgen::main(*args),
         Verb::Version(args) => version(&args),
     }
 }

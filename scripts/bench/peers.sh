@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Millrace, nginx, HAProxy and Varnish side by side: GETs of 1 KiB from the cache and past it, over one bridge.
+# Millrace, nginx, HAProxy and Varnish side by side: GETs of 1 KiB from the cache and past it, over one bridge. For a
+# quick look; scripts/bench/run does more of it, and writes reports.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
-. scripts/bench/rig.sh
+. scripts/bench/servers.sh
 
 usage() {
     cat <<'END'
@@ -40,47 +41,6 @@ done
 for n in "$rounds" "$seconds" "$connections"; do [[ $n =~ ^[1-9][0-9]{0,3}$ ]] || { usage >&2; exit 2; }; done
 rig_tools haproxy varnishd
 
-declare -A pid url
-
-start_peers() {
-    ip netns add $peer
-    ip -n $net link add peer0 type veth peer name eth0 netns $peer
-    ip -n $net link set peer0 master br0 up
-    ip -n $peer link set lo up
-    ip -n $peer link set eth0 up
-    ip -n $peer addr add 10.80.0.4/24 dev eth0
-    start_in $peer $server_cpu nginx nginx -p "$dir" -e "$dir/nginx.err" -c "$(filled nginx.conf)"
-    pid[nginx]=$started url[nginx]=http://10.80.0.4:8001
-    start_in $peer $server_cpu haproxy haproxy -db -f "$(filled haproxy.conf)"
-    pid[haproxy]=$started url[haproxy]=http://10.80.0.4:8002
-    start_in $peer $server_cpu varnish varnishd -F -j none -n "$dir/varnish" -T none -a 10.80.0.4:8003 \
-        -s malloc,64m -p thread_pools=1 -f "$(filled varnish.vcl.conf)"
-    pid[varnish]=$started url[varnish]=http://10.80.0.4:8003
-    local name
-    for name in nginx haproxy varnish; do answers "${url[$name]}/cached/1k" $name; done
-    url[millrace]=http://10.80.0.1
-}
-
-# Ticks of the CPU clock of a process and its children: all threads, those that have ended too.
-ticks() { # PID
-    local sum=0 p line
-    for p in "$1" $(pgrep -P "$1" || true); do
-        line=$(cat "/proc/$p/stat" 2>/dev/null) || continue
-        # shellcheck disable=SC2086
-        set -- ${line##*) }
-        sum=$((sum + ${12} + ${13}))
-    done
-    echo $sum
-}
-
-busy() { # SERVER: busy cycles of the node; 0 for all others
-    if [ "$1" = millrace ]; then of_node stats all --json | jq '.counters."loop.busy_cycles"'; else echo 0; fi
-}
-
-asked() { # how many requests the origin has seen, this one too
-    ip netns exec $client curl -fsS http://10.80.0.3:8080/status | awk 'NR == 3 { print $3 }'
-}
-
 # wrk's latency in microseconds
 us() { awk -v v="$1" 'BEGIN { n = v + 0; if (v ~ /[0-9]s$/) n *= 1e6; if (v ~ /ms$/) n *= 1e3; printf "%d", n }'; }
 
@@ -88,10 +48,10 @@ measure() { # SERVER KIND ROUND
     local server=$1 kind=$2 out t0 t1 b0 b1 a0 a1
     out=$dir/wrk.out
     ip netns exec $client taskset -c $client_cpu wrk -t1 -c "$connections" -d 1s "${url[$server]}/$kind/1k" >/dev/null
-    a0=$(asked) t0=$(ticks "${pid[$server]}") b0=$(busy "$server")
+    a0=$(asked) t0=$(ticks "$server") b0=$(busy "$server")
     ip netns exec $client taskset -c $client_cpu wrk -t1 -c "$connections" -d "${seconds}s" --latency \
         "${url[$server]}/$kind/1k" >"$out"
-    b1=$(busy "$server") t1=$(ticks "${pid[$server]}") a1=$(asked)
+    b1=$(busy "$server") t1=$(ticks "$server") a1=$(asked)
     local total p50 p99 bad took
     total=$(awk '/requests in/ { print $1 }' "$out")
     took=$(awk '/Requests\/sec/ { print $2 }' "$out")
@@ -106,16 +66,14 @@ measure() { # SERVER KIND ROUND
           p50_us: $p50, p99_us: $p99, errors: $bad, origin_requests: $origin, load: ($load | tonumber)}' >>"$dir/rows"
 }
 
-# Cycles of the time stamp counter in a second, as the kernel measured it (cpu MHz of a guest is the TSC's).
-hz=$(awk -F: '/^cpu MHz/ { printf "%d", $2 * 1e6; exit }' /proc/cpuinfo)
-
+hz=$(tsc_hz)
 before=$(machine)
 rig_up
-start_peers
+start_peers nginx haproxy varnish
 for ((round = 1; round <= rounds; round++)); do
     for server in millrace nginx haproxy varnish; do
         # The edge polls the servers' core: it is there only while it is measured.
-        if [ $server = millrace ]; then start_millrace; pid[millrace]=$tap_pid; fi
+        if [ $server = millrace ]; then start_millrace millrace.conf 10.80.0.1; pid[millrace]=$tap_pid url[millrace]=http://10.80.0.1; fi
         for kind in cached pass; do measure $server $kind "$round"; done
         if [ $server = millrace ]; then stop_millrace; fi
     done

@@ -68,7 +68,7 @@ purge() { # NAME ARGUMENT…: two windows, the second with the purge in its midd
 
 before=$(machine)
 rig_up
-start_millrace
+start_millrace millrace.conf 10.80.0.1
 fill
 purge "one URL" http://10.80.0.1/tagged/1
 purge "tag" --tag bench

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The rig of peers.sh and purge.sh; sourced after lib.sh. A lab of its own (scripts/lab/lab), an origin that logs
+# The rig of run, peers.sh and purge.sh; sourced after lib.sh. A lab of its own (scripts/lab/lab), an origin that logs
 # nothing, and servers that are started in the foreground, so that $! is their pid and the trap ends exactly them.
 
 prefix=pb
@@ -67,15 +67,17 @@ rig_up() {
     mkdir -p "$dir/www" "$dir/run"
     chmod 700 "$dir/run"
     head -c 1024 /dev/zero | tr '\0' x >"$dir/www/1k"
+    head -c 102400 /dev/zero | tr '\0' x >"$dir/www/100k"
     scripts/lab/lab --prefix $prefix up --no-edge >/dev/null
     start_in "$origin" $client_cpu origin nginx -p "$dir" -e "$dir/origin.err" -c "$(filled origin.conf)"
     answers http://10.80.0.3:8080/cached/1k origin
 }
 
-start_millrace() {
-    start_in "$net" "0-$(($(nproc) - 1))" millrace env "MILLRACE_RUN=$dir/run" "$millrace" run --config "$(filled millrace.conf)"
+start_millrace() { # CONFIG ADDRESS
+    local config=$1 address=$2
+    start_in "$net" "0-$(($(nproc) - 1))" millrace env "MILLRACE_RUN=$dir/run" "$millrace" run --config "$(filled "$config")"
     tap_pid=$started
-    answers http://10.80.0.1/cached/1k millrace
+    answers "http://$address/cached/1k" millrace
 }
 
 stop_millrace() {

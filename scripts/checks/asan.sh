@@ -3,7 +3,7 @@
 # while objects are evicted, the caching tests, cores on threads, and some of the simulator's seeds. Free chunks of the
 # store are poisoned (--cfg asan), so that a read of memory that has gone back to the pool is caught at once.
 #
-# usage: scripts/checks/asan.sh [build|store|node|swaps]     all by default; CI leaves out the swaps, as they take minutes
+# usage: scripts/checks/asan.sh [build|store|node|swaps]     all by default; CI runs the store's, the rest takes minutes
 # MILLRACE_STRESS_TURNS=N makes the store's threads work longer, MILLRACE_SIM_SEEDS=N (20) is for the simulator.
 # Built without DPDK, which none of these uses. tests/no_alloc.rs is not among them: it replaces malloc, as the sanitizer does.
 set -euo pipefail

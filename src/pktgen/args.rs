@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::compare::CompareArgs;
 use super::http::HttpArgs;
 use super::rate::Rate;
+use super::search::NdrArgs;
 use crate::config::units;
 
 /// `millrace pktgen`: streams, or one of its tools.
@@ -49,17 +51,10 @@ pub struct PktgenArgs {
 pub enum Tool {
     /// Load an HTTP server with our own TCP, in a closed or an open loop.
     Http(Box<HttpArgs>),
-    /// Hold reports against each other (not yet in this version).
-    Compare(Later),
-    /// Find the highest rate without loss (not yet in this version).
-    Ndr(Later),
-}
-
-/// What a later version takes.
-#[derive(Debug, Clone, Args)]
-pub struct Later {
-    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    pub rest: Vec<String>,
+    /// Hold reports against each other: ratios, pages, pictures.
+    Compare(CompareArgs),
+    /// Find the highest rate without loss, and with a little.
+    Ndr(Box<NdrArgs>),
 }
 
 /// Where frames go out and come in, and who is there.
@@ -120,7 +115,7 @@ pub struct StreamArgs {
     pub hdr: Option<PathBuf>,
 }
 
-fn cidr(text: &str) -> Result<(IpAddr, u8), String> {
+pub fn cidr(text: &str) -> Result<(IpAddr, u8), String> {
     let wrong = || format!("\"{text}\" is no address with a prefix length; write 10.0.0.2/24");
     let (address, len) = text.split_once('/').ok_or_else(wrong)?;
     let address: IpAddr = address.parse().map_err(|_| wrong())?;
@@ -129,12 +124,12 @@ fn cidr(text: &str) -> Result<(IpAddr, u8), String> {
     Ok((address, len))
 }
 
-pub(super) fn duration_ns(text: &str) -> Result<u64, String> {
+pub fn duration_ns(text: &str) -> Result<u64, String> {
     let d = units::duration(text).map_err(|e| format!("\"{text}\": {e}"))?;
     Ok(d.as_nanos() as u64)
 }
 
-fn speed(text: &str) -> Result<f64, String> {
+pub fn speed(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(Rate::Bits(n)) => Ok(n),
         _ => Err(format!("\"{text}\" is no speed of a link; write 10gbps")),

@@ -102,36 +102,76 @@ pub fn number_of(a: IpAddr) -> u128 {
 
 /// A field on its way through its values.
 #[derive(Clone, Debug)]
-pub struct Varied {
-    field: Field,
-    at: u128,
+pub enum Varied {
+    /// Always this.
+    Fixed(u128),
+    /// All its values have the same first 64 bits, or only the last 64.
+    Near { above: u64, low: Near },
+    /// From `lo` to `hi`, and again.
+    Step { lo: u128, hi: u128, at: u128 },
+    /// `lo`, and up to `span`.
+    Random { lo: u128, span: u128 },
+}
+
+/// Values of up to 64 bits.
+#[derive(Clone, Debug)]
+pub enum Near {
+    /// From `lo` to `hi`, and again.
+    Step { lo: u64, hi: u64, at: u64 },
+    /// `lo`, and a number below `n`.
+    Below { lo: u64, n: u64 },
+    /// Any.
+    Any,
+}
+
+impl Near {
+    /// The next value.
+    #[inline(always)]
+    pub fn next(&mut self, rng: &mut Rng) -> u64 {
+        match self {
+            Near::Below { lo, n } => *lo + rng.below(*n),
+            Near::Step { lo, hi, at } => {
+                let v = *at;
+                *at = if v >= *hi { *lo } else { v + 1 };
+                v
+            }
+            Near::Any => rng.next_u64(),
+        }
+    }
 }
 
 impl From<Field> for Varied {
     fn from(field: Field) -> Varied {
-        Varied { field, at: field.lowest() }
+        let (lo, hi) = (field.lowest(), field.highest());
+        let is_near = lo >> 64 == hi >> 64;
+        let low = match field {
+            _ if lo == hi => return Varied::Fixed(lo),
+            Field::Step(..) if is_near => Near::Step { lo: lo as u64, hi: hi as u64, at: lo as u64 },
+            _ if is_near => match ((hi - lo) as u64).checked_add(1) {
+                Some(n) => Near::Below { lo: lo as u64, n },
+                None => Near::Any,
+            },
+            Field::Step(..) => return Varied::Step { lo, hi, at: lo },
+            _ => return Varied::Random { lo, span: hi - lo },
+        };
+        Varied::Near { above: (lo >> 64) as u64, low }
     }
 }
 
 impl Varied {
     /// The next value.
-    #[inline]
     pub fn next(&mut self, rng: &mut Rng) -> u128 {
-        match self.field {
-            Field::Fixed(v) => v,
-            Field::Step(lo, hi) => {
-                let v = self.at;
-                self.at = if v >= hi { lo } else { v + 1 };
+        match self {
+            Varied::Fixed(v) => *v,
+            Varied::Near { above, low } => u128::from(*above) << 64 | u128::from(low.next(rng)),
+            Varied::Step { lo, hi, at } => {
+                let v = *at;
+                *at = if v >= *hi { *lo } else { v + 1 };
                 v
             }
-            Field::Random(lo, hi) => {
-                let span = hi - lo;
-                if span <= u128::from(u64::MAX - 1) {
-                    return lo + u128::from(rng.below(span as u64 + 1));
-                }
-                // Wider than a draw: whole words below a power of two, as prefixes are.
+            Varied::Random { lo, span } => {
                 let word = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
-                if span == u128::MAX { word } else { lo + word % (span + 1) }
+                span.checked_add(1).map_or(word, |n| *lo + word % n)
             }
         }
     }

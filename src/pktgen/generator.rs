@@ -16,8 +16,8 @@ use super::rate::{FCS_BYTES, Pacer, Rate};
 use super::replay::{Capture, Replay};
 use super::spec::Spec;
 
-/// Frames that are made in one pass: the port takes no more at a time.
-const PER_PASS: usize = 256;
+/// Frames that are made in one pass: as many as a port takes at once, so that their cells are still in a cache then.
+const PER_PASS: usize = dataplane::BURST_MAX;
 /// How long a station may take to answer who it is.
 const RESOLVE_NS: u64 = 3_000_000_000;
 
@@ -105,11 +105,15 @@ struct Job {
 pub struct Generator {
     net: Net,
     jobs: Vec<Job>,
+    /// Of all of them.
+    weights: i64,
     replay: Option<Replay>,
     pools: Pools,
     plan: Plan,
     pacer: Option<Pacer>,
     phase: Phase,
+    /// When the first frame was due.
+    began: Time,
     left: u64,
     tally: Arc<Tally>,
     /// Set at the end: the loop's own sign to stop.
@@ -137,6 +141,7 @@ impl Generator {
             let seen = spec.probe.then(probe::Seen::default);
             Job { spec, stream: None, turn: 0, seen }
         };
+        let weights = plan.specs.iter().map(|s| i64::from(s.weight)).sum();
         let jobs = std::mem::take(&mut plan.specs).into_iter().map(job).collect();
         let replay =
             plan.capture.take().map(|(c, again)| Replay::new(c, again, TX_BOUND as u32)).transpose()?;
@@ -145,11 +150,13 @@ impl Generator {
         Ok(Generator {
             net,
             jobs,
+            weights,
             replay,
             pools,
             plan,
             pacer: None,
             phase,
+            began: Time(0),
             left,
             tally,
             stop,
@@ -223,20 +230,24 @@ impl Generator {
         }
         let until = self.plan.duration_ns.map_or(Time::NEVER, |ns| now.plus_ns(ns));
         self.tally.sending.store(true, Relaxed);
+        self.began = now;
         self.phase = Phase::Sending { from: now, until };
     }
 
     /// The next frame of whoever's turn it is, by weight.
+    #[inline]
     fn next_frame(&mut self, now: Time) -> Option<Packet> {
         if let Some(replay) = &mut self.replay {
             return replay.next();
         }
-        let total: i64 = self.jobs.iter().map(|j| i64::from(j.spec.weight)).sum();
+        if let [only] = &mut self.jobs[..] {
+            return only.stream.as_mut()?.next(&self.pools, now);
+        }
         for job in &mut self.jobs {
             job.turn += i64::from(job.spec.weight);
         }
         let job = self.jobs.iter_mut().max_by_key(|j| j.turn)?;
-        job.turn -= total;
+        job.turn -= self.weights;
         job.stream.as_mut()?.next(&self.pools, now)
     }
 
@@ -246,8 +257,9 @@ impl Generator {
             p.advance(now);
         }
         let (mut frames, mut bytes) = (0, 0);
-        while frames < PER_PASS as u64 && self.left > 0 && queue.room() > 0 {
-            let as_recorded = self.pacer.is_none();
+        let most = self.left.min(queue.room().min(PER_PASS) as u64);
+        let as_recorded = self.pacer.is_none();
+        while frames < most {
             if let Some(r) = &self.replay
                 && as_recorded
                 && r.due_ns().is_none_or(|due| now < from.plus_ns(due))
@@ -264,9 +276,9 @@ impl Generator {
             }
             frames += 1;
             bytes += len as u64 + FCS_BYTES;
-            self.left -= 1;
             queue.push(p);
         }
+        self.left -= frames;
         if frames > 0 {
             add(&self.tally.made, frames);
             add(&self.tally.made_bytes, bytes);
@@ -282,9 +294,11 @@ impl Generator {
     /// Looks at a frame; gives it back when it is the link's business.
     fn look(&mut self, p: Packet, now: Time) -> Option<Packet> {
         let (seen, payload) = look(p.head());
-        add(&self.tally.seen[Seen::ALL.iter().position(|s| *s == seen).unwrap_or(0)], 1);
+        add(&self.tally.seen[seen as usize], 1);
         if let Some(s) = Signature::read(&p.head()[payload])
             && seen != Seen::EchoRequest
+            // Not one of an earlier run over this port.
+            && s.sent >= self.began
             && let Some(job) = self.jobs.get_mut(s.stream as usize)
             && let Some(all) = &mut job.seen
         {
@@ -303,8 +317,12 @@ impl Pipeline for Generator {
                 self.neighbours.push(p);
             }
         }
+        if self.neighbours.is_empty() {
+            return;
+        }
         for mut p in std::mem::take(&mut self.neighbours) {
-            if parse::parse(&mut p, &self.net.ifaces[0]).is_err() {
+            let iface = self.net.ifaces.get(usize::from(p.meta().port)).unwrap_or(&self.net.ifaces[0]);
+            if parse::parse(&mut p, iface).is_err() {
                 continue;
             }
             // What the stack makes of it does not matter here: it is counted above, and answered if it asks us.

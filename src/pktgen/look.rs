@@ -4,11 +4,9 @@ use std::ops::Range;
 
 use super::spec::flag;
 
-/// What came back.
+/// What came back, in the order of reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// ARP, or ICMPv6 of neighbour discovery: the link's own business.
-    Neighbour,
     /// SYN and ACK: a connection could begin.
     SynAck,
     /// RST.
@@ -17,18 +15,20 @@ pub enum Seen {
     Tcp,
     /// UDP.
     Udp,
-    /// Echo request.
-    EchoRequest,
     /// Echo reply.
     EchoReply,
+    /// Echo request.
+    EchoRequest,
     /// ICMP or ICMPv6 errors.
     Unreachable,
+    /// ARP, or ICMPv6 of neighbour discovery: the link's own business.
+    Neighbour,
     /// Anything else.
     Other,
 }
 
 impl Seen {
-    /// All of them, in the order of reports.
+    /// All of them, each at its own number.
     pub const ALL: [Seen; 9] = [
         Seen::SynAck,
         Seen::Reset,
@@ -112,6 +112,11 @@ mod tests {
         f.extend([10, 0, 0, 1, 10, 0, 0, 2]);
         f.extend(l4);
         f
+    }
+
+    #[test]
+    fn each_is_at_its_number() {
+        assert!(Seen::ALL.iter().enumerate().all(|(i, s)| *s as usize == i));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! back is counted and not answered: no RST ends what a SYN has begun.
 
 mod args;
+mod compare;
 mod field;
 mod frames;
 mod generator;
@@ -22,6 +23,7 @@ mod probe;
 mod rate;
 mod replay;
 mod report;
+mod search;
 mod spec;
 
 use std::io::{IsTerminal, Write};
@@ -33,14 +35,13 @@ use std::time::{Duration, Instant};
 
 use dataplane::core_loop::Core;
 use dataplane::counters::Segment;
-use dataplane::{Clock, Ctr};
-use stack::neigh::Neighbours;
-use stack::{Iface, Net};
+use dataplane::{Clock, Ctr, Port};
+use stack::Iface;
 
 pub use self::args::PktgenArgs;
 use self::args::{PortArgs, StreamArgs, Tool};
-use self::frames::Pools;
-use self::generator::{End, Generator, Plan, TX_BOUND, Tally};
+pub use self::generator::Generator;
+use self::generator::{End, Plan, TX_BOUND, Tally};
 use self::rate::{Rate, human};
 use self::replay::Capture;
 use self::report::{Report, write_hdr};
@@ -55,16 +56,10 @@ const STREAMS_MAX: usize = 64;
 
 /// `millrace pktgen`
 pub fn main(args: PktgenArgs) -> ExitCode {
-    let later = |tool: &str| {
-        eprintln!(
-            "millrace: pktgen {tool} is not yet in this version; write streams, as in \"udp dst=10.0.0.2\""
-        );
-        exit::usage()
-    };
     match args.tool {
         Some(Tool::Http(args)) => http::main(&args),
-        Some(Tool::Compare(_)) => later("compare"),
-        Some(Tool::Ndr(_)) => later("ndr"),
+        Some(Tool::Compare(args)) => compare::main(&args),
+        Some(Tool::Ndr(args)) => search::main(&args),
         // clap asks for both where there is no tool.
         None => args.on.zip(args.streams).map_or_else(exit::usage, |(on, a)| streams(&on, &a)),
     }
@@ -98,17 +93,7 @@ fn plan(on: &PortArgs, args: &StreamArgs) -> Result<Plan, String> {
             Source::Pcap(file) => capture = Some((Capture::open(&file)?, args.again)),
         }
     }
-    if specs.len() > STREAMS_MAX {
-        return Err(format!("{} streams are too many; {STREAMS_MAX} fit", specs.len()));
-    }
-    let most = u64::from(on.mtu) + 18 + rate::FCS_BYTES;
-    if let Some(s) = specs.iter().find(|s| s.size.largest() > most) {
-        return Err(format!(
-            "frames of {} bytes do not fit an MTU of {}; add --mtu, or make them smaller",
-            s.size.largest(),
-            on.mtu
-        ));
-    }
+    check(&specs, on.mtu)?;
     let is_replay = capture.is_some();
     let endless = args.duration.is_none() && args.count.is_none();
     let once = is_replay && !args.again;
@@ -122,6 +107,21 @@ fn plan(on: &PortArgs, args: &StreamArgs) -> Result<Plan, String> {
         linger_ns: args.linger,
         seed: args.seed,
     })
+}
+
+/// Whether so many streams, and frames so large, can be sent.
+fn check(specs: &[spec::Spec], mtu: u16) -> Result<(), String> {
+    if specs.len() > STREAMS_MAX {
+        return Err(format!("{} streams are too many; {STREAMS_MAX} fit", specs.len()));
+    }
+    let most = u64::from(mtu) + 18 + rate::FCS_BYTES;
+    match specs.iter().find(|s| s.size.largest() > most) {
+        Some(s) => Err(format!(
+            "frames of {} bytes do not fit an MTU of {mtu}; add --mtu, or make them smaller",
+            s.size.largest()
+        )),
+        None => Ok(()),
+    }
 }
 
 fn run(on: &PortArgs, args: &StreamArgs, plan: Plan) -> Result<(), String> {
@@ -210,22 +210,57 @@ fn core(
     if let Some(cpu) = on.core {
         crate::node::pin(cpu);
     }
-    let port = port::open(&on.port, on.mac, on.mtu)?;
+    let port = port::open(&on.port, on.mac, on.mtu, 0)?;
     let facts = port.facts().clone();
-    let mut iface = Iface::new(facts.mac, facts.mtu);
-    for (address, len) in &on.address {
-        if !iface.add(*address, *len) {
-            return Err(format!("too many addresses; {} fit", stack::net::ADDRESSES_MAX));
+    let iface = port::iface(on, &facts)?;
+    let said = format!("{}:{} ({})", facts.kind, facts.device, facts.mode);
+    Ok((on_port(port, iface, plan, segment, tally, signs, end)?, said))
+}
+
+fn on_port(
+    port: Box<dyn Port>,
+    iface: Iface,
+    plan: Plan,
+    segment: &Arc<Segment>,
+    tally: Arc<Tally>,
+    signs: [Arc<AtomicBool>; 2],
+    end: mpsc::Sender<End>,
+) -> Result<Core<Generator>, String> {
+    let counters = segment.writer(0);
+    let pool = port::frames(&*port);
+    let generator = port::generator(vec![iface], pool, plan, &counters, tally, signs, end)?;
+    Ok(Core::new(vec![port], generator, counters, TX_BOUND))
+}
+
+/// A core that sends streams over a port for as long as it is turned, as fast as the port takes them: for benches, and
+/// tests of what a pass costs. The port has the address 10.0.0.2/24; streams must say `dstmac=`.
+///
+/// # Errors
+/// One sentence: a stream that is none, or no memory.
+pub fn endless(
+    port: Box<dyn Port>,
+    streams: &[&str],
+    segment: &Arc<Segment>,
+) -> Result<Core<Generator>, String> {
+    let mut specs = Vec::new();
+    for text in streams {
+        match spec::parse(text)? {
+            Source::Made(s) => specs.push(*s),
+            Source::Pcap(_) => return Err("a capture ends".to_owned()),
         }
     }
-    for gateway in &on.gateway {
-        iface.gateway[usize::from(gateway.is_ipv6())] = Some((*gateway).into());
-    }
-    let counters = segment.writer(0);
-    let net = Net::new(vec![iface], Neighbours::new(256), generator::answers()?, counters.clone());
-    // As many as may wait for the port, and those that it has taken and not sent.
-    let pools = Pools::reserve(4 * TX_BOUND as u32).map_err(|e| e.to_string())?;
-    let generator = Generator::new(net, pools, plan, tally, signs, end)?;
-    let said = format!("{}:{} ({})", facts.kind, facts.device, facts.mode);
-    Ok((Core::new(vec![port], generator, counters, TX_BOUND), said))
+    let plan = Plan {
+        specs,
+        capture: None,
+        rate: Some(Rate::Max),
+        link_bps: None,
+        duration_ns: None,
+        count: None,
+        linger_ns: 0,
+        seed: 1,
+    };
+    let mut iface = Iface::new(port.facts().mac, port.facts().mtu);
+    iface.add(std::net::Ipv4Addr::new(10, 0, 0, 2).into(), 24);
+    let (end, _) = mpsc::channel();
+    on_port(port, iface, plan, segment, Arc::default(), Default::default(), end)
 }

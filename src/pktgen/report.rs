@@ -15,7 +15,7 @@ use super::probe;
 use super::rate::{GAP_BYTES, human};
 
 /// The quantiles that are told.
-pub(super) const QUANTILES: [(&str, f64); 5] =
+pub const QUANTILES: [(&str, f64); 5] =
     [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)];
 
 /// A run that is over.
@@ -172,7 +172,13 @@ fn probes(made: u64, p: &probe::Seen) -> Value {
         "reordered": p.reordered,
         "too_old": p.too_old,
         "latency_us": latency,
+        "histogram_us": histogram_us(&p.latency),
     })
+}
+
+/// The buckets that have something in them: the highest value of each in microseconds, and how many.
+pub fn histogram_us(h: &Histogram) -> Value {
+    h.buckets().map(|(ns, n)| json!([ns as f64 / 1e3, n])).collect()
 }
 
 fn quantiles(h: &Histogram) -> String {

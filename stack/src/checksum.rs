@@ -25,6 +25,13 @@ impl Sum {
         self.acc += u64::from(v.to_be());
     }
 
+    /// Adds 16-bit and 32-bit words, at an even position, that were summed up in the order of the machine.
+    #[inline]
+    pub fn add_words(&mut self, words: u64) {
+        debug_assert!(!self.odd);
+        self.acc += words;
+    }
+
     /// Adds a pseudo-header: addresses, protocol, L4 length (RFC 9293 3.1, RFC 8200 8.1).
     #[inline]
     pub fn add_pseudo(&mut self, src: &[u8], dst: &[u8], protocol: u8, len: usize) {

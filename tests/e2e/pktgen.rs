@@ -97,6 +97,66 @@ fn pktgen_and_the_kernel_agree() {
         assert!(file.contains("Total count    =          500"), "{file}");
     });
 
+    checks.check("pktgen: reports are held against each other, and drawn", || {
+        let file = |n: u32, rate: &str| {
+            let r = pktgen(&lab, &["icmp dst=10.80.0.2 probe"], &format!("--rate {rate} --count 300"));
+            let file = lab.dir().join(format!("pings{n}.json"));
+            std::fs::write(&file, r.to_string()).expect("written");
+            file.display().to_string()
+        };
+        let (a, b) = (file(1, "1kpps"), file(2, "2kpps"));
+        let pictures = lab.dir().join("pictures");
+        let out =
+            lab.millrace(&["pktgen", "compare", &a, &b, "--json", "--svg", &pictures.display().to_string()]);
+        assert!(out.status.success(), "{}", text(&out));
+        let v: Value = serde_json::from_slice(&out.stdout).expect("JSON");
+        assert_eq!((n(&v, "/runs/0/samples"), n(&v, "/runs/1/samples")), (300, 300), "{v}");
+        assert!(v["ratios"][0]["latency"]["p50"].as_f64().is_some_and(|r| r > 0.0), "{v}");
+        assert_eq!(v["runs"][0]["latency_us"]["too_few_samples"][0], "p99", "{v}");
+        for name in ["tail.svg", "cdf.svg", "qq.svg"] {
+            let svg = std::fs::read_to_string(pictures.join(name)).expect("drawn");
+            assert!(svg.starts_with("<svg") && svg.contains("pings2"), "{svg}");
+        }
+        let out = lab.millrace(&["pktgen", "compare", &a, "/no/such/report"]);
+        assert!(out.status.code() == Some(1) && text(&out).contains("/no/such/report"), "{}", text(&out));
+    });
+
+    checks.check("pktgen: of a device that loses every other frame, only half has a rate", || {
+        let echo = enter(&lab.client(), || UdpSocket::bind("10.80.0.2:7")).expect("a free port");
+        echo.set_read_timeout(Some(Duration::from_millis(50))).expect("a socket");
+        let over = AtomicBool::new(false);
+        let out = std::thread::scope(|s| {
+            s.spawn(|| {
+                let (mut buf, mut frames) = ([0; 2048], 0u32);
+                while !over.load(Ordering::Relaxed) {
+                    let Ok((len, from)) = echo.recv_from(&mut buf) else { continue };
+                    frames += 1;
+                    if frames % 2 == 0 {
+                        let _ = echo.send_to(&buf[..len], from);
+                    }
+                }
+            });
+            let mut args = vec!["pktgen", "ndr", "udp dst=10.80.0.2:7 probe", "--max", "400pps", "--json"];
+            args.extend("--trial 300ms --linger 300ms --pdr 60%".split_whitespace());
+            args.extend(PORT);
+            let out = lab.millrace(&args);
+            over.store(true, Ordering::Relaxed);
+            out
+        });
+        assert!(out.status.success(), "{}", text(&out));
+        let v: Value = serde_json::from_slice(&out.stdout).expect("JSON");
+        assert_eq!(
+            (&v["answers"][0]["outcome"], &v["answers"][1]["outcome"]),
+            (&"none".into(), &"at_least".into()),
+            "{v}"
+        );
+        for trial in v["trials"].as_array().expect("trials") {
+            let of = |what: &str| trial[what].as_u64().expect("a count");
+            assert!(of("sent") >= 2 && of("sent") == of("back") + of("lost"), "{v}");
+            assert!(of("back").abs_diff(of("lost")) <= 1, "{v}");
+        }
+    });
+
     checks.check("pktgen: what is nobody's is refused, and fragments wait in vain", || {
         let (closed, needed) = (kernel(&lab, "UdpNoPorts"), kernel(&lab, "IpReasmReqds"));
         let streams = ["udp dst=10.80.0.2:9", "frags dst=10.80.0.2 src=10.77.0.0/16"];

@@ -74,6 +74,11 @@ impl Histogram {
         0
     }
 
+    /// The buckets that have something in them, from below: the largest value that falls into each, and how many have.
+    pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.counts.iter().enumerate().filter(|(_, n)| **n > 0).map(|(i, n)| (highest_of(i), *n))
+    }
+
     /// The largest value, as its bucket tells it.
     pub fn max(&self) -> u64 {
         self.counts.iter().rposition(|n| *n > 0).map_or(0, highest_of)
@@ -109,5 +114,7 @@ mod tests {
         let p50 = h.quantile(0.5) as f64;
         assert!((500_000.0..520_000.0).contains(&p50), "{p50}");
         assert!(h.quantile(1.0) >= 1_000_000 && h.max() == h.quantile(1.0));
+        assert_eq!(h.buckets().map(|(_, n)| n).sum::<u64>(), 1000);
+        assert_eq!(h.buckets().last().map(|(value, _)| value), Some(h.max()));
     }
 }
