@@ -23,7 +23,7 @@ use l7::http1::{HeaderSlots, HttpLimits};
 use stack::{Addr, Events, FlowId, Net, Stack, Tcp, TcpConfig, Udp};
 
 use super::arrivals::Arrivals;
-use super::plan::{HEAD_CELL_BYTES, HEAD_CELLS, PORTS, Plan, Tables};
+use super::plan::{HEAD_CELL_BYTES, PORTS, Plan, Tables};
 use super::slot::State;
 use super::tally::{Count, End, Tally};
 
@@ -159,7 +159,7 @@ impl Client {
             counters,
             wanted: plan.requests.iter().map(|r| r.sha256).collect(),
             left: plan.count.unwrap_or(u64::MAX),
-            heads: pool("heads", HEAD_CELLS, HEAD_CELL_BYTES)?,
+            heads: pool("heads", plan.head_cells(), HEAD_CELL_BYTES)?,
             limits: HttpLimits::default(),
             lines: Box::new(HeaderSlots::new()),
             phase: Phase::Resolving { until: Time(0) },
