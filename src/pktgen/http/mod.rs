@@ -209,7 +209,7 @@ fn core(
     if let Some(cpu) = on.core {
         crate::node::pin(cpu);
     }
-    let port = super::port::open(&on.port, on.mac, on.mtu)?;
+    let port = super::port::open(&on.port, on.mac, on.mtu, 0)?;
     let facts = port.facts().clone();
     let mut iface = Iface::new(facts.mac, facts.mtu);
     iface.tx_checksum_offload = facts.tx_checksum_offload;
