@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use common::engine::Engine;
 use common::median;
 use dataplane::port::dpdk::bare::Bare;
-use dataplane::port::dpdk::{DpdkConfig, DpdkPort, Eal, EalConfig};
+use dataplane::port::dpdk::{Checksums, DpdkConfig, DpdkPort, Eal, EalConfig};
 use dataplane::{BURST_MAX, Burst, Clock, Pool, Port, TxQueue, time::cycles};
 use hugepages::PagePolicy;
 use rustix::time::{ClockId, clock_gettime};
@@ -146,7 +146,13 @@ fn ours(eal: Eal, args: &Args, name: &str, frames: &[Vec<u8>], engine: &Engine, 
     let pool = DpdkPort::rx_buffers(eal, CELLS, MTU, &[&args.device], None)
         .unwrap_or_else(|e| panic!("{e}"))
         .into_pool("rx");
-    let config = DpdkConfig { device: &args.device, mac: Some(MAC), fallback_mac: MAC, mtu: MTU };
+    let config = DpdkConfig {
+        device: &args.device,
+        mac: Some(MAC),
+        fallback_mac: MAC,
+        mtu: MTU,
+        checksums: Checksums::Auto,
+    };
     let mut port = DpdkPort::open(eal, &config, pool.clone(), 0).unwrap_or_else(|e| panic!("{e}"));
     let mut queue = TxQueue::new(4 * BURST_MAX);
     let packet = |i: usize| {

@@ -39,7 +39,7 @@ const KINDS: [(&str, &str); 8] = [
     ("ack", "ack dst=10.0.0.1:80 src=10.1.0.0/16"),
     ("icmp", "icmp dst=10.0.0.1"),
     ("dns", "dns dst=10.0.0.1 src=10.1.0.0/16"),
-    ("frags", "frags dst=10.0.0.1 src=10.1.0.0/16"),
+    ("frags", "frags dst=10.0.0.1 src=10.1.0.0/16 size=64"),
     ("udp6", "udp dst=2001:db8::1 src=2001:db8:1::/64"),
 ];
 

@@ -73,7 +73,7 @@ mod dpdk {
         "mr_.*",
         "rte_eal_(init|has_hugepages|hotplug_add|hotplug_remove|iova_mode)",
         "rte_eth_dev_(adjust_nb_rx_tx_desc|close|configure|get_port_by_name|info_get|set_mtu|start|stop)",
-        "rte_eth_(allmulticast_enable|macaddr_get|promiscuous_disable|promiscuous_enable|stats_get)",
+        "rte_eth_(allmulticast_enable|link_get_nowait|macaddr_get|promiscuous_disable|promiscuous_enable|stats_get)",
         "rte_eth_dev_(socket_id|rss_hash_conf_get|rss_reta_query|rss_reta_update)",
         "rte_eth_(rx|tx)_queue_setup",
         "rte_eth_call_(rx|tx)_callbacks",
@@ -87,7 +87,7 @@ mod dpdk {
         "rte_version",
     ];
     const TYPES: &[&str] = &[
-        "rte_eth_(conf|dev_info|fp_ops|rss_conf|rss_reta_entry64|stats|xstat|xstat_name)",
+        "rte_eth_(conf|dev_info|fp_ops|link|rss_conf|rss_reta_entry64|stats|xstat|xstat_name)",
         "rte_ethdev_qdata",
         "rte_ether_addr",
         "rte_mbuf",
@@ -101,6 +101,7 @@ mod dpdk {
         "RTE_ETH_MQ_RX_RSS",
         "RTE_ETH_RSS_NONFRAG_IPV[46]_TCP",
         "RTE_ETH_(RX|TX)_OFFLOAD_.*",
+        "RTE_ETH_SPEED_NUM_UNKNOWN",
         "RTE_MBUF_F_(EXTERNAL|INDIRECT|RX_.*|TX_.*)",
         "RTE_MEMPOOL_F_NO_IOVA_CONTIG",
         "RTE_PKTMBUF_HEADROOM",

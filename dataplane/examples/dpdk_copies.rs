@@ -1,7 +1,7 @@
 //! What a packet costs on DPDK's virtual devices, in cycles: received and sent on as it is, and built from a head and
 //! payload. `cargo run --release -p dataplane --features dpdk --example dpdk_copies`; with an argument, in hugepages.
 
-use dataplane::port::dpdk::{DpdkConfig, DpdkPort, Eal, EalConfig};
+use dataplane::port::dpdk::{Checksums, DpdkConfig, DpdkPort, Eal, EalConfig};
 use dataplane::time::cycles;
 use dataplane::{Burst, Pool, Port, Time, TxQueue};
 use hugepages::PagePolicy;
@@ -19,7 +19,8 @@ fn main() {
     let heads = Pool::reserve("heads", 4096, 256, pages).expect("memory");
     for device in devices {
         let rx = DpdkPort::rx_buffers(eal, 8192, 1500, &[device], None).expect("memory").into_pool("rx");
-        let config = DpdkConfig { device, mac: None, fallback_mac: [2; 6], mtu: 1500 };
+        let config =
+            DpdkConfig { device, mac: None, fallback_mac: [2; 6], mtu: 1500, checksums: Checksums::Auto };
         let mut port = DpdkPort::open(eal, &config, rx.clone(), 0).expect("a port");
         if device.starts_with("net_null") {
             let len = if device.contains("1514") { 1514 } else { 64 };

@@ -131,6 +131,7 @@ impl<L: Pipeline> Core<L> {
             let (new, old) = (s.port.stats(), s.seen);
             c.add(Ctr::RxPackets, new.rx_packets - old.rx_packets);
             c.add(Ctr::RxBytes, new.rx_bytes - old.rx_bytes);
+            c.add(Ctr::RxCopied, new.rx_copied - old.rx_copied);
             c.add(Ctr::DropPortNoBuffer, new.rx_no_buffer - old.rx_no_buffer);
             c.add(Ctr::DropPortTooLong, new.rx_too_long - old.rx_too_long);
             c.add(Ctr::DropPortMissed, new.rx_missed - old.rx_missed);

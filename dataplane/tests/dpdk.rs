@@ -10,7 +10,9 @@ use dataplane::core_loop::{Core, Pipeline};
 use dataplane::counters::{Segment, Snapshot};
 use dataplane::pcapng::{PcapReader, PcapWriter};
 use dataplane::port::PortStats;
-use dataplane::port::dpdk::{CrossedRings, DpdkConfig, DpdkPort, DpdkSeat, Eal, EalConfig, KEY_BYTES_MAX};
+use dataplane::port::dpdk::{
+    Checksums, CrossedRings, DpdkConfig, DpdkPort, DpdkSeat, Eal, EalConfig, KEY_BYTES_MAX,
+};
 use dataplane::{BURST_MAX, Burst, Counters, Ctr, Pool, Port, Time, TxQueue};
 use hugepages::PagePolicy;
 
@@ -36,7 +38,7 @@ fn mbufs(n: u32) -> Pool {
 }
 
 fn try_open(device: &str, pool: &Pool) -> Result<DpdkPort, String> {
-    let config = DpdkConfig { device, mac: None, fallback_mac: MAC, mtu: MTU };
+    let config = DpdkConfig { device, mac: None, fallback_mac: MAC, mtu: MTU, checksums: Checksums::Auto };
     DpdkPort::open(eal(), &config, pool.clone(), 0)
 }
 
@@ -113,7 +115,9 @@ fn null_gives_and_takes_whole_bursts() {
     let port = open("net_null0", &pool);
     assert_eq!((port.facts().kind, port.facts().mtu), ("dpdk", MTU));
     assert!(
-        port.facts().mode.starts_with("net_null, 1 queue, zero-copy rx, copying tx, checksums in software"),
+        port.facts().mode.starts_with(
+            "net_null, 1 queue, zero-copy rx, copying tx, rx checksums in software, tx checksums in software, no TSO, "
+        ),
         "{}",
         port.facts().mode
     );
@@ -155,6 +159,7 @@ fn what_goes_into_a_ring_comes_out_of_it() {
     let expected = PortStats {
         rx_packets: got as u64,
         rx_bytes: bytes,
+        rx_copied: got as u64,
         tx_packets: got as u64,
         tx_bytes: bytes,
         ..PortStats::default()
@@ -287,7 +292,13 @@ fn jumbo_frames_are_one_segment_each_way() {
     const JUMBO: u16 = 9198;
     let rx = DpdkPort::rx_buffers(eal(), 64, JUMBO, &["net_ring9"], None).expect("memory").into_pool("rx");
     let large = Pool::reserve("large", 16, 16 << 10, PagePolicy::NormalOnly).expect("memory");
-    let config = DpdkConfig { device: "net_ring9", mac: None, fallback_mac: MAC, mtu: JUMBO };
+    let config = DpdkConfig {
+        device: "net_ring9",
+        mac: None,
+        fallback_mac: MAC,
+        mtu: JUMBO,
+        checksums: Checksums::Auto,
+    };
     let mut port = DpdkPort::open(eal(), &config, rx.clone(), 0).expect("a port");
     for pool in [&rx, &large] {
         let mut tx = queue(pool, [frame(1, 9216), frame(2, 9216), frame(3, 60)].into_iter());
@@ -490,7 +501,8 @@ fn a_packet_that_fits_no_mbuf_is_an_error_of_its_own() {
 
 #[test]
 fn a_device_with_too_few_queues_or_cores_is_not_started() {
-    let config = |device| DpdkConfig { device, mac: None, fallback_mac: MAC, mtu: MTU };
+    let config =
+        |device| DpdkConfig { device, mac: None, fallback_mac: MAC, mtu: MTU, checksums: Checksums::Auto };
     let e =
         DpdkSeat::take(eal(), &config("net_null8"), 2000, &[0; KEY_BYTES_MAX]).err().expect("not so many");
     assert!(
@@ -521,7 +533,7 @@ fn what_cannot_be_opened_says_why_and_harms_nothing() {
         assert!(e.contains(word), "{e}");
     }
     let device = "net_memif7,socket-abstract=no,socket=/tmp/millrace-never.sock";
-    let config = DpdkConfig { device, mac: None, fallback_mac: MAC, mtu: 1800 };
+    let config = DpdkConfig { device, mac: None, fallback_mac: MAC, mtu: 1800, checksums: Checksums::Auto };
     let e = DpdkPort::open(eal(), &config, pool.clone(), 0).err().expect("more than it carries");
     assert!(e.contains("MTU"), "{e}");
     let first = open("net_ring6", &pool);

@@ -8,7 +8,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use dataplane::port::dpdk::{DpdkConfig, DpdkPort, DpdkSeat, Eal, EalConfig, KEY_BYTES_MAX};
+use dataplane::port::dpdk::{Checksums, DpdkConfig, DpdkPort, DpdkSeat, Eal, EalConfig, KEY_BYTES_MAX};
 use dataplane::{BURST_MAX, Burst, Pool, Port, Time, TxQueue};
 use hugepages::PagePolicy;
 
@@ -29,7 +29,7 @@ fn mbufs(n: u32) -> Pool {
 }
 
 fn config(device: &str) -> DpdkConfig<'_> {
-    DpdkConfig { device, mac: None, fallback_mac: MAC, mtu: MTU }
+    DpdkConfig { device, mac: None, fallback_mac: MAC, mtu: MTU, checksums: Checksums::Auto }
 }
 
 /// Files and sockets that this process has open.

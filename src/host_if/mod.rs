@@ -23,7 +23,7 @@ use crate::config::Cidr;
 
 pub use mirror::Mirror;
 pub use own_ports::{kernels as kernels_ports, own_ports};
-pub use setup::setup;
+pub use setup::{set_carrier, setup};
 
 /// A shared port.
 #[derive(Clone, Debug)]

@@ -13,6 +13,7 @@ use crate::config::Cidr;
 const IFF_UP: u32 = 1;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_MTU: u16 = 4;
+const IFLA_CARRIER: u16 = 33;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
@@ -56,6 +57,17 @@ pub fn setup(shared: &Shared) -> Result<(u32, Vec<Cidr>), String> {
         }
     }
     Ok((index, added))
+}
+
+/// Has the kernel see the interface with or without a carrier, as the port's device has one.
+///
+/// # Errors
+/// What the kernel says.
+pub fn set_carrier(host_if: &str, up: bool) -> io::Result<()> {
+    let mut link = [0; 16];
+    link[4..8].copy_from_slice(&index(host_if)?.to_ne_bytes());
+    Socket::new()?
+        .ask(Request::new(kind::NEW_LINK, flag::ACK, &link).with(IFLA_CARRIER, &[u8::from(up)]), |_| ())
 }
 
 fn index(name: &str) -> io::Result<u32> {

@@ -238,7 +238,7 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
                     .map_err(|e| e.to_string())?;
                 (Box::new(tap), None)
             }
-            PortKind::Dpdk { .. } => (dpdk::open(&mut seats, p, rx.clone(), number)?, None),
+            PortKind::Dpdk { .. } => (dpdk::open(&mut seats, p, (rx.clone(), &headers), number)?, None),
             PortKind::Host => {
                 let (end, mac, bridge) = wire.take().ok_or("only one host port can be had")?;
                 let port = MemPort::new(end, rx.clone(), mac, p.mtu, number)

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dataplane::counters::Segment;
+use dataplane::port::Checksums;
 use hugepages::PagePolicy;
 
 use super::{Node, Reloader, Signals, failed, serve};
@@ -91,6 +92,7 @@ fn config(listen: &std::net::SocketAddr, origin: Origin) -> Config {
             mac: None,
             pcap: None,
             host_if: None,
+            checksums: Checksums::Auto,
         }],
         listeners: vec![Listener {
             addresses: vec![listen.ip()],

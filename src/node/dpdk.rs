@@ -5,10 +5,18 @@
 //! received frames, mbufs where there is such a port; [`open`] takes the core's queue of a device.
 
 use dataplane::Pool;
-use dataplane::port::{Mac, Port};
+use dataplane::port::{LinkState, Mac, Port};
 use hugepages::Limits;
 
 use crate::config::{self, Config};
+
+/// What a device says of itself while it runs.
+pub struct Device {
+    /// What it has counted, by its driver's names.
+    pub counts: Vec<(String, u64)>,
+    /// Its link; `None` once it is closed.
+    pub link: Option<LinkState>,
+}
 
 #[cfg(feature = "dpdk")]
 mod with {
@@ -87,7 +95,8 @@ mod with {
         for port in &config.ports {
             let Some(device) = device(port) else { continue };
             let (mac, mtu) = (port.mac, port.mtu);
-            let d = DpdkConfig { device, mac, fallback_mac: fallback_mac(device), mtu };
+            let (fallback_mac, checksums) = (fallback_mac(device), port.checksums);
+            let d = DpdkConfig { device, mac, fallback_mac, mtu, checksums };
             let of_device = DpdkSeat::take(eal, &d, cores as u16, &secret);
             let of_device = of_device.map_err(|e| format!("port \"{}\": {e}", port.name))?;
             for (core, mut seat) in of_device.into_iter().enumerate() {
@@ -139,8 +148,8 @@ mod with {
         seats.first().into_iter().flatten().map(DpdkSeat::counts).collect()
     }
 
-    pub fn read(counts: &Counts) -> Vec<Vec<(String, u64)>> {
-        counts.iter().map(DpdkCounts::read).collect()
+    pub fn read(counts: &Counts) -> Vec<Device> {
+        counts.iter().map(|c| Device { counts: c.read(), link: c.link() }).collect()
     }
 
     pub fn rx_pool(config: &Config, limits: &Limits, seats: &Seats) -> Result<Option<Pool>, String> {
@@ -156,11 +165,12 @@ mod with {
     pub fn open(
         seats: &mut Seats,
         port: &config::Port,
-        pool: Pool,
+        (pool, heads): (Pool, &Pool),
         number: u8,
     ) -> Result<Box<dyn Port>, String> {
         let seat = seats.pop_front().ok_or("a port without a queue; this is a defect")?;
-        let opened = seat.open(pool, number).map_err(|e| format!("port \"{}\": {e}", port.name))?;
+        let mut opened = seat.open(pool, number).map_err(|e| format!("port \"{}\": {e}", port.name))?;
+        opened.sends_from(heads);
         Ok(Box::new(opened))
     }
 }
@@ -205,7 +215,7 @@ mod with {
         Counts
     }
 
-    pub fn read(_: &Counts) -> Vec<Vec<(String, u64)>> {
+    pub fn read(_: &Counts) -> Vec<Device> {
         Vec::new()
     }
 
@@ -213,7 +223,12 @@ mod with {
         Ok(None)
     }
 
-    pub fn open(_: &mut Seats, port: &config::Port, _: Pool, _: u8) -> Result<Box<dyn Port>, String> {
+    pub fn open(
+        _: &mut Seats,
+        port: &config::Port,
+        _: (Pool, &Pool),
+        _: u8,
+    ) -> Result<Box<dyn Port>, String> {
         Err(format!("port \"{}\": this millrace was built without DPDK and cannot open it", port.name))
     }
 }

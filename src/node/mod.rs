@@ -13,6 +13,7 @@
 
 mod assemble;
 mod demo;
+mod devices;
 mod dpdk;
 mod names;
 mod orders;
@@ -44,6 +45,7 @@ use serde_json::json;
 pub(crate) use assemble::own_mac;
 pub use assemble::{CorePlan, KernelPlan, SharedCache, core as build_core, limits_for};
 pub use demo::demo;
+use devices::Devices;
 pub use names::Names;
 pub use orders::{CoreOrder, Desk, KernelNews, Orders, Ticket, Tray};
 pub use pipeline::NodePipeline;
@@ -62,8 +64,6 @@ use crate::rundir::RunDir;
 
 /// Frames that the wire to the host bridge holds in each direction.
 const HOST_WIRE_FRAMES: usize = 1024;
-/// Counts of a device that are shown.
-const DEVICE_COUNTS_MAX: usize = 128;
 const NODE_MAC: [u8; 6] = [0x02, 0x4d, 0x52, 0, 0, 1];
 const BRIDGE_MAC: [u8; 6] = [0x02, 0x4d, 0x52, 0, 0, 2];
 
@@ -90,8 +90,8 @@ pub struct Node {
     pub names: Arc<Names>,
     /// What the segment says of the node, without what changes.
     facts: serde_json::Value,
-    /// What DPDK's devices count.
-    device_counts: Option<dpdk::Counts>,
+    /// What DPDK's devices say of themselves.
+    devices: Option<Devices>,
     cores: Vec<CoreThread>,
     bridges: Vec<HostBridge>,
     /// What follows the kernel, where a port is shared with it.
@@ -151,7 +151,7 @@ impl Node {
             cache,
             names,
             facts: serde_json::Value::Null,
-            device_counts: None,
+            devices: None,
             cores: Vec::new(),
             bridges: Vec::new(),
             mirror: None,
@@ -165,7 +165,7 @@ impl Node {
         let kernel = shared::plan(&config)?;
         // After the node, which waits for cores that wait for those without a seat: dropped before it.
         let seats = dpdk::take(&config, eal, assemble::own_mac)?;
-        node.device_counts = Some(dpdk::counts(&seats));
+        node.devices = Some(Devices::new(&config, dpdk::counts(&seats)));
         let mut reports = Vec::new();
         for (((core, orders), lines), seats) in all_orders.into_iter().enumerate().zip(lines).zip(seats) {
             let plan = CorePlan {
@@ -259,18 +259,18 @@ impl Node {
         self.bells.ring_all();
     }
 
-    /// Brings what devices count by themselves into the segment.
-    fn tell_device_counts(&self) {
-        let all = self.device_counts.as_ref().map(dpdk::read).unwrap_or_default();
-        if all.iter().all(Vec::is_empty) {
+    /// Brings what devices say of themselves into the segment.
+    fn tell_of_devices(&self) {
+        let all = self.devices.as_ref().map(Devices::look).unwrap_or_default();
+        if all.is_empty() {
             return;
         }
         let mut facts = self.facts.clone();
         let ports = facts["ports"].as_array_mut().into_iter().flatten();
-        for (port, counts) in ports.filter(|p| p["kind"] == "dpdk").zip(all) {
-            // Some NICs have hundreds, and the segment has room for a page of text.
-            let counts = counts.into_iter().take(DEVICE_COUNTS_MAX);
-            port["device_counts"] = counts.map(|(name, n)| (name, json!(n))).collect();
+        for (port, told) in ports.filter(|p| p["kind"] == "dpdk").zip(all) {
+            for (key, value) in told {
+                port[key] = value;
+            }
         }
         let text = facts.to_string();
         if text.len() <= FACTS_BYTES_MAX {

@@ -198,7 +198,7 @@ fn fixed_keys(old: &Config, new: &Config) -> Vec<String> {
     fixed(*eal_args == old.node.eal_args, "node.eal_args".to_owned());
     fixed(ports.len() == old.ports.len(), "port".to_owned());
     for (i, (new, old)) in ports.iter().zip(&old.ports).enumerate() {
-        let Port { name, kind, addresses, gateways, vlan, mtu, mac, pcap, host_if } = new;
+        let Port { name, kind, addresses, gateways, vlan, mtu, mac, pcap, host_if, checksums } = new;
         fixed(*name == old.name, format!("port[{i}].name"));
         fixed(*kind == old.kind, format!("port[{i}].kind or port[{i}].device"));
         fixed(*addresses == old.addresses, format!("port[{i}].addresses"));
@@ -208,6 +208,7 @@ fn fixed_keys(old: &Config, new: &Config) -> Vec<String> {
         fixed(*mac == old.mac, format!("port[{i}].mac"));
         fixed(*pcap == old.pcap, format!("port[{i}].pcap"));
         fixed(*host_if == old.host_if, format!("port[{i}].host_if"));
+        fixed(*checksums == old.checksums, format!("port[{i}].checksums"));
     }
     fixed(*listeners == old.listeners, "listener".to_owned());
     fixed(*connections_max == old.limits.connections_max, "limits.connections".to_owned());

@@ -79,7 +79,7 @@ pub(super) fn serve(
         }
         if last.elapsed() >= Duration::from_secs(1) {
             last = Instant::now();
-            node.tell_device_counts();
+            node.tell_of_devices();
             every_second(&node);
             watchdog.look(&node);
             prediction_holds = prediction_holds && look_at_prediction(&node);

@@ -308,13 +308,15 @@ impl Stream {
     fn vary(&mut self, h: &mut [u8], size: usize, now: Time) {
         let (l3, l4) = (self.l3, self.l4);
         let (mut ip_sum, mut l4_sum) = (self.ip_sum, self.l4_sum);
+        // Its state is in a register then, from one draw to the next.
+        let mut rng = self.rng.clone();
         for c in &mut self.changes {
-            let words = write(h, c.at, c.width, c.to.next(&mut self.rng));
+            let words = write(h, c.at, c.width, c.to.next(&mut rng));
             ip_sum.add_words(words & c.in_ip);
             l4_sum.add_words(words & c.in_l4);
         }
         for c in &mut self.wide {
-            let address = c.to.next(&mut self.rng).to_be_bytes();
+            let address = c.to.next(&mut rng).to_be_bytes();
             put(h, c.at, address);
             l4_sum.add(&address);
         }
@@ -330,7 +332,7 @@ impl Stream {
         }
         if self.kind == Kind::Dns {
             // From an odd byte on: with its neighbours as zeroes, which the template has counted.
-            let (label, mut words) = (label(self.rng.next_u64()), [0; 14]);
+            let (label, mut words) = (label(rng.next_u64()), [0; 14]);
             words[1..13].copy_from_slice(&label);
             put(h, l4 + 21, label);
             l4_sum.add(&words);
@@ -346,6 +348,7 @@ impl Stream {
         if self.l4_changes {
             put_l4_sum(h, self.kind, l4, l4_sum);
         }
+        self.rng = rng;
     }
 }
 

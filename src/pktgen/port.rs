@@ -89,7 +89,7 @@ fn dpdk(
     mtu: u16,
     number: u8,
 ) -> Result<Box<dyn Port>, String> {
-    use dataplane::port::dpdk::{DpdkConfig, DpdkPort, Eal, EalConfig, Host, nic};
+    use dataplane::port::dpdk::{Checksums, DpdkConfig, DpdkPort, Eal, EalConfig, Host, nic};
 
     let devices = [device];
     let eal = Eal::start(&EalConfig {
@@ -99,7 +99,8 @@ fn dpdk(
         args: Vec::new(),
     })?;
     let pool = DpdkPort::rx_buffers(eal, RX_CELLS, mtu, &devices, None)?.into_pool("rx");
-    Ok(Box::new(DpdkPort::open(eal, &DpdkConfig { device, mac, fallback_mac, mtu }, pool, number)?))
+    let config = DpdkConfig { device, mac, fallback_mac, mtu, checksums: Checksums::Auto };
+    Ok(Box::new(DpdkPort::open(eal, &config, pool, number)?))
 }
 
 #[cfg(not(feature = "dpdk"))]

@@ -65,6 +65,12 @@ pub fn report(segment: &Segment, section: &str, before: Option<(std::time::Durat
             if let Some(name) = p["host_if"].as_str() {
                 let _ = writeln!(o, "    shared with the kernel  exception path: TAP {name}");
             }
+            if let Some(up) = p["link"]["up"].as_bool() {
+                let speed =
+                    p["link"]["speed_mbps"].as_u64().map_or(String::new(), |n| format!(", {n} Mbit/s"));
+                let (word, changes) = (if up { "up" } else { "down" }, &p["link"]["changes"]);
+                let _ = writeln!(o, "    link {word}{speed}, changed {changes} times");
+            }
             if section == "all" || section == "node" {
                 for (name, n) in p["device_counts"].as_object().into_iter().flatten() {
                     let _ = writeln!(o, "    {name} {n}");

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::lab::{Checks, EDGE_V4, EDGE_V6, Edge, Lab, NGINX, PATIENCE, config, count, skip, text};
 
 /// The lab's config with this device instead of its TAP.
-fn with(device: &str) -> String {
+pub fn with(device: &str) -> String {
     let tap = "kind = \"tap\"\ndevice = \"mr0\"";
     let all = config(NGINX);
     assert!(all.contains(tap));
@@ -17,12 +17,12 @@ fn with(device: &str) -> String {
 }
 
 /// What must work whatever carries the frames.
-fn serves(lab: &Lab, edge: &Edge, c: &mut Checks, device: &str, driver: &str) {
+pub fn serves(lab: &Lab, edge: &Edge, c: &mut Checks, device: &str, driver: &str, tx: &str) {
     c.check(&format!("{driver}: says what runs"), || {
         let port = &edge.stats()["node"]["ports"][0];
         assert_eq!((&port["kind"], &port["device"]), (&"dpdk".into(), &device.into()), "{port}");
         let mode = port["mode"].as_str().expect("a mode");
-        assert!(mode.starts_with(&format!("{driver}, 1 queue, zero-copy rx, extbuf tx")), "{mode}");
+        assert!(mode.starts_with(&format!("{driver}, 1 queue, zero-copy rx, {tx} tx")), "{mode}");
     });
     c.check(&format!("{driver}: ping"), || {
         for to in [EDGE_V4, EDGE_V6] {
@@ -64,7 +64,7 @@ fn serves(lab: &Lab, edge: &Edge, c: &mut Checks, device: &str, driver: &str) {
 }
 
 /// A stop that gives everything back: a debug build panics when an mbuf is missing.
-fn stops(mut edge: Edge, c: &mut Checks, driver: &str) {
+pub fn stops(mut edge: Edge, c: &mut Checks, driver: &str) {
     c.check(&format!("{driver}: a graceful stop"), || {
         edge.term();
         let status = edge.wait(PATIENCE).expect("it ends");
@@ -92,7 +92,7 @@ fn dpdk_devices() {
     net("ethtool -K dp1 tx off");
     let device = "net_af_packet0,iface=dp0";
     let edge = lab.edge_named("af_packet", &with(device).replace("\"e2e\"", "\"af_packet\""));
-    serves(&lab, &edge, &mut c, device, "net_af_packet");
+    serves(&lab, &edge, &mut c, device, "net_af_packet", "extbuf");
     c.check("net_af_packet: frames beyond the MTU are counted and dropped", || {
         let mtu = |bytes: u32| {
             let all = "for dev in dp0 dp1 client0 br0; do ip link set $dev mtu MTU; done";
@@ -123,13 +123,56 @@ fn dpdk_devices() {
         let out = lab.sh_in(&ns, 5, "ip neigh flush dev eth0");
         assert!(out.status.success(), "{}", text(&out));
     }
-    serves(&lab, &edge, &mut c, device, "net_tap");
+    serves(&lab, &edge, &mut c, device, "net_tap", "extbuf");
     stops(edge, &mut c, "net_tap");
+
+    // The driver computes the sums of what we send.
+    let device = "net_tap0,iface=dpt0";
+    let all = with(device).replace("kind = \"dpdk\"", "kind = \"dpdk\"\nchecksums = \"device\"");
+    let edge = lab.edge_named("dsum", &all.replace("\"e2e\"", "\"dsum\""));
+    net("ip link set dpt0 master br0 up");
+    serves(&lab, &edge, &mut c, device, "net_tap", "copying");
+    c.check("net_tap: sums by the driver are right", || {
+        let mode = edge.stats()["node"]["ports"][0]["mode"].to_string();
+        let who = "rx checksums by the driver, tx checksums by the driver, TSO offered but not used";
+        assert!(mode.contains(who), "{mode}");
+        for ns in [lab.client(), lab.origin()] {
+            // The last column of TCP's counts is InCsumErrors.
+            let out = lab.sh_in(
+                &ns,
+                5,
+                "awk '/^Tcp:/ { names = last; last = $NF } END { print names, last }' /proc/net/snmp",
+            );
+            assert_eq!(text(&out).trim(), "InCsumErrors 0", "{ns}");
+        }
+    });
+    stops(edge, &mut c, "net_tap with sums by the driver");
+
+    let all = with(device).replace("kind = \"dpdk\"", "kind = \"dpdk\"\nhost_if = \"mrk0\"");
+    let edge = lab.edge_named("dlink", &all.replace("\"e2e\"", "\"dlink\""));
+    c.check("net_tap: its link is told of, also to the kernel", || {
+        for (word, changes) in [("up", 0), ("down", 1), ("up", 2)] {
+            net(&format!("ip link set dpt0 {word}"));
+            let until = Instant::now() + PATIENCE;
+            loop {
+                let link = edge.stats()["node"]["ports"][0]["link"].clone();
+                if link["up"] == (word == "up") && link["changes"] == changes {
+                    break;
+                }
+                assert!(Instant::now() < until, "{word}: {link}");
+                thread::sleep(Duration::from_millis(50));
+            }
+            let out = lab.sh_in(&lab.net(), 5, "cat /sys/class/net/mrk0/carrier");
+            assert_eq!(text(&out).trim(), if word == "up" { "1" } else { "0" });
+        }
+    });
+    stops(edge, &mut c, "net_tap whose link came and went");
 
     c.check("what cannot be opened ends the start with a reason", || {
         for (device, word) in [
             ("net_af_packet1,iface=nowhere0", "iface= an interface that is there"),
             ("net_nonesuch0", "cannot open DPDK's net_nonesuch0"),
+            ("net_ring0\"\nchecksums = \"device", "it does not compute checksums both ways"),
         ] {
             let file = lab.dir().join("bad.toml");
             std::fs::write(&file, with(device)).expect("the config written");

@@ -14,6 +14,8 @@ mod cores;
 mod dpdk;
 #[cfg(feature = "dpdk")]
 mod dpdk_cores;
+#[cfg(feature = "dpdk")]
+mod dpdk_xdp;
 mod edge;
 mod http;
 mod lab;

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dataplane::buf::RxFlags;
-use dataplane::port::dpdk::{CrossedRings, DpdkConfig, DpdkPort, Eal, EalConfig, FarEnd};
+use dataplane::port::dpdk::{Checksums, CrossedRings, DpdkConfig, DpdkPort, Eal, EalConfig, FarEnd};
 use dataplane::port::mem::{WireEnd, wire};
 use dataplane::port::{LinkFacts, PortStats};
 use dataplane::{Burst, Pool, Port, Time, TxQueue};
@@ -96,8 +96,13 @@ impl Rig {
             let pool =
                 DpdkPort::rx_buffers(eal(), cells, MTU, &[&device], None).expect("memory").into_pool("rx");
             far.deliver_into(&pool);
-            let config =
-                DpdkConfig { device: &device, mac: Some(NODE_MAC), fallback_mac: NODE_MAC, mtu: MTU };
+            let config = DpdkConfig {
+                device: &device,
+                mac: Some(NODE_MAC),
+                fallback_mac: NODE_MAC,
+                mtu: MTU,
+                checksums: Checksums::Auto,
+            };
             let port = DpdkPort::open(eal(), &config, pool.clone(), 0).unwrap_or_else(|e| panic!("{e}"));
             (Box::new(port), pool)
         });
@@ -119,7 +124,13 @@ impl Rig {
         let rings = CrossedRings::new(eal(), &name, 1).expect("memory");
         let devices = [rings.device(0), rings.device(1)];
         let open = |side: usize, pool: &Pool, mac| {
-            let config = DpdkConfig { device: &devices[side], mac: Some(mac), fallback_mac: mac, mtu: MTU };
+            let config = DpdkConfig {
+                device: &devices[side],
+                mac: Some(mac),
+                fallback_mac: mac,
+                mtu: MTU,
+                checksums: Checksums::Auto,
+            };
             DpdkPort::open(eal(), &config, pool.clone(), 0).unwrap_or_else(|e| panic!("{e}"))
         };
         let (program, cache) = program_of(&who, shared, 0);

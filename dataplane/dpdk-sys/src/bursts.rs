@@ -39,6 +39,23 @@ pub unsafe fn eth_rx_burst(port: u16, queue: u16, mbufs: *mut *mut rte_mbuf, cou
     }
 }
 
+/// `rte_eth_tx_prepare`: has the driver look at `count` frames that ask for work of the device's. Gives how many are fit to be
+/// offered; the next one is not.
+///
+/// # Safety
+/// As of [`eth_tx_burst`].
+#[inline(always)]
+pub unsafe fn eth_tx_prepare(port: u16, queue: u16, mbufs: *mut *mut rte_mbuf, count: u16) -> u16 {
+    // SAFETY: as below.
+    unsafe {
+        let ops = &*(&raw const rte_eth_fp_ops).cast::<rte_eth_fp_ops>().add(port.into());
+        match ops.tx_pkt_prepare {
+            Some(prepare) => prepare(*ops.txq.data.add(queue.into()), mbufs, count),
+            None => count,
+        }
+    }
+}
+
 /// `rte_eth_tx_burst`: offers `count` frames. Gives how many the driver has taken.
 ///
 /// # Safety

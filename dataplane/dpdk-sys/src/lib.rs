@@ -25,4 +25,4 @@ include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
 #[cfg(feature = "dynamic")]
 mod bursts;
 #[cfg(feature = "dynamic")]
-pub use bursts::{eth_rx_burst, eth_tx_burst};
+pub use bursts::{eth_rx_burst, eth_tx_burst, eth_tx_prepare};

@@ -4,6 +4,8 @@
 
 #[path = "../../src/epoch.rs"]
 pub mod epoch;
+#[path = "../../src/port/dpdk/giveback.rs"]
+pub mod giveback;
 #[path = "../../src/pins.rs"]
 pub mod pins;
 #[path = "../../src/sync.rs"]

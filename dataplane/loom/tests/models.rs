@@ -1,4 +1,4 @@
-//! Models of what the cache does with epochs, pins and growth, tried in all interleavings in which no more than
+//! Models of what the cache does with epochs, pins and growth, and of what threads give back to each other (DPDK's port), tried in all interleavings in which no more than
 //! [`PREEMPTIONS`] times a thread is interrupted where it could have gone on. That is not every interleaving: those with
 //! more interruptions are not looked at. Most known faults of this kind need one or two.
 //!
@@ -9,7 +9,8 @@
 //!
 //! That the models bite was tried by weakening the code, one place at a time; each of these fails one of them: no fence
 //! in `online`, none in `passed`, a tag by a plain load, a relaxed store of `seen`, a relaxed load of `global`, a
-//! relaxed `unpin`, no fence in `take_waiting`, none in `announce`, a relaxed store of the length.
+//! relaxed `unpin`, no fence in `take_waiting`, none in `announce`, a relaxed store of the length, a
+//! relaxed push or take of what is given back.
 #![cfg(loom)]
 
 use loom::cell::UnsafeCell;
@@ -18,6 +19,7 @@ use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use loom::thread;
 
 use millrace_loom::epoch::{Epochs, Participant};
+use millrace_loom::giveback::{GiveBack, Linked};
 use millrace_loom::pins::{Growth, Pins};
 
 const PREEMPTIONS: usize = 3;
@@ -251,5 +253,90 @@ fn a_late_claim_or_the_purge_notices() {
         let refused = purges.load(Ordering::Acquire) != 0;
         let found = t.join().unwrap();
         assert!(refused || found, "purged content stays");
+    });
+}
+
+/// A record as DPDK's port has it: written by whoever gives it back, then its owner's.
+struct Record {
+    below: std::cell::Cell<*mut Record>,
+    bytes: UnsafeCell<u32>,
+}
+
+// SAFETY: of the model: its own cell.
+unsafe impl Linked for Record {
+    fn below(&self) -> &std::cell::Cell<*mut Record> {
+        &self.below
+    }
+}
+
+/// Records and their stack, shared by the model's threads.
+struct Given {
+    records: Vec<Record>,
+    stack: GiveBack<Record>,
+}
+
+// SAFETY: of the model: that each is with one thread at a time is what it checks.
+unsafe impl Send for Given {}
+// SAFETY: as above.
+unsafe impl Sync for Given {}
+
+impl Given {
+    fn new(n: usize) -> Arc<Given> {
+        let record = || Record { below: std::cell::Cell::new(std::ptr::null_mut()), bytes: UnsafeCell::new(0) };
+        Arc::new(Given { records: (0..n).map(|_| record()).collect(), stack: GiveBack::new() })
+    }
+    fn give(&self, n: usize) {
+        let record = &raw const self.records[n];
+        self.records[n].bytes.with_mut(|p| unsafe { *p += 1 });
+        // SAFETY: of the model: nobody else has it.
+        unsafe { self.stack.push(record.cast_mut()) };
+    }
+    /// What the owner finds, by number.
+    fn take(&self) -> Vec<usize> {
+        let mut taken = Vec::new();
+        self.stack.take(|record| {
+            let n = self.records.iter().position(|r| std::ptr::eq(r, record)).expect("one of them");
+            self.records[n].bytes.with_mut(|p| unsafe { *p += 1 });
+            taken.push(n);
+        });
+        taken
+    }
+}
+
+/// Two threads give back while the owner takes: each thing comes once, with all that was written to it.
+#[test]
+fn what_is_given_back_comes_once() {
+    model(|| {
+        let given = Given::new(3);
+        let threads: Vec<_> = [vec![0, 1], vec![2]]
+            .into_iter()
+            .map(|mine| {
+                let given = Arc::clone(&given);
+                thread::spawn(move || mine.into_iter().for_each(|n| given.give(n)))
+            })
+            .collect();
+        let mut all = given.take();
+        threads.into_iter().for_each(|t| t.join().unwrap());
+        all.extend(given.take());
+        all.sort_unstable();
+        assert_eq!(all, [0, 1, 2]);
+    });
+}
+
+/// What was taken is given back again while another push is between its look and its exchange.
+#[test]
+fn what_is_given_back_twice_does_no_harm() {
+    model(|| {
+        let given = Given::new(2);
+        given.give(0);
+        let other = Arc::clone(&given);
+        let t = thread::spawn(move || other.give(1));
+        let first = given.take();
+        assert!(first.contains(&0));
+        given.give(0);
+        t.join().unwrap();
+        let mut all = [first, given.take()].concat();
+        all.sort_unstable();
+        assert_eq!(all, [0, 0, 1]);
     });
 }

@@ -5,7 +5,7 @@ use crate::Time;
 /// [`Meta::vlan`] of an untagged frame.
 pub const NO_VLAN: u16 = 0xffff;
 
-/// What the device or the parser found out about a received frame.
+/// What the device or the parser found out about a received frame, and what is left to do of one to be sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RxFlags(pub u8);
 
@@ -18,6 +18,9 @@ impl RxFlags {
     pub const IPV6: u8 = 4;
     /// Sent to the broadcast address or to a multicast group at L2.
     pub const L2_GROUP: u8 = 8;
+    /// To be sent: the field of the L4 checksum holds the sum of the pseudo-header alone, and the port is to fill it in or
+    /// leave it.
+    pub const L4_CHECKSUM_BLANK: u8 = 16;
 
     /// Whether `flag` is set.
     #[inline]
@@ -73,7 +76,7 @@ pub struct Meta {
     pub port: u8,
     /// Cores that have looked at the frame before this one, and passed it on.
     pub hops: u8,
-    /// Flags of reception.
+    /// Flags of reception, or for sending.
     pub flags: RxFlags,
     /// What it carries.
     pub l4_kind: L4,

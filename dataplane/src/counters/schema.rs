@@ -70,6 +70,7 @@ counters! {
     RxPunted "rx.punted" Packets "Received packets handed to the kernel";
     RxHandedOver "rx.handed_over" Packets "Received packets given to another core by mail, which owns their connection";
     RxTakenOver "rx.taken_over" Packets "Packets taken from another core's mail; counted besides rx.packets";
+    RxCopied "rx.copied" Packets "Packets that a port without copies had to copy: their buffers were another port's, or several; counted besides rx.packets";
     // The law of built packets.
     TxBuilt "tx.built" Packets "Packets built to be sent";
     TxSent "tx.sent" Packets "Packets that a port has taken";

@@ -59,6 +59,28 @@ pub struct LinkFacts {
     pub rss: Option<Arc<Rss>>,
 }
 
+/// How the link of a device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkState {
+    /// Frames can pass.
+    pub up: bool,
+    /// Megabits a second, where the device says it.
+    pub speed_mbps: Option<u32>,
+}
+
+/// Who computes the checksums of what a device receives and sends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Checksums {
+    /// The device, where that saves us the work: of what is received wherever it can, of what is sent only if it is a NIC.
+    /// The drivers of virtual devices only do with the CPU what we do as well.
+    #[default]
+    Auto,
+    /// The device, both ways; one that cannot is refused.
+    Device,
+    /// We do, both ways.
+    Software,
+}
+
 /// One queue of a device.
 ///
 /// `rx_burst` and `tx_burst` never block and never allocate. What a port must drop it counts in
@@ -129,6 +151,9 @@ pub struct PortStats {
     pub rx_packets: u64,
     /// Their bytes.
     pub rx_bytes: u64,
+    /// Of `rx_packets`, those that were copied into a cell though this port's own buffers are not: they came in buffers of
+    /// another port's, or in several.
+    pub rx_copied: u64,
     /// Received, but no cell was free.
     pub rx_no_buffer: u64,
     /// Received, but longer than a cell, or than the port's MTU allows.

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use dataplane::port::Checksums;
+
 use super::{At, Reader, path, text, texts};
 use crate::config::MTU;
 use crate::config::model::*;
@@ -39,11 +41,22 @@ impl Reader<'_, '_> {
         let pcap = pcap_value.as_ref().and_then(path);
         let host_if_value = table.get("host_if");
         let host_if = host_if_value.as_ref().and_then(|v| text(v, names::interface));
+        let checksums_value = table.get("checksums");
+        let checksums = checksums_value.as_ref().and_then(|v| {
+            let choices =
+                [("auto", Checksums::Auto), ("device", Checksums::Device), ("software", Checksums::Software)];
+            v.choice(&choices)
+        });
         table.later("members", "remove it: one device per port");
         table.later("bond", "remove it: one device per port");
         table.later("origin_source", "remove it: the addresses of the port are used");
         table.finish();
 
+        if let (Some(Kind::Tap | Kind::Host), Some(value), Some(_)) = (kind, &checksums_value, checksums) {
+            let cause =
+                "\"checksums\" is for ports of kind \"dpdk\": others have no device that computes them";
+            value.error(cause, "remove it");
+        }
         if kind == Some(Kind::Host) {
             for value in [&device_value, &vlan_value, &mac_value].into_iter().flatten() {
                 let key = value.place.key.rsplit('.').next().unwrap_or_default();
@@ -82,6 +95,7 @@ impl Reader<'_, '_> {
                 mac,
                 pcap,
                 host_if,
+                checksums: checksums.unwrap_or_default(),
             },
             name: place(&name_value),
             device: if device_value.is_some() { place(&device_value) } else { place(&kind_value) },

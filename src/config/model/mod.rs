@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use dataplane::port::Checksums;
 use hugepages::PagePolicy;
 
 mod cache;
@@ -81,6 +82,8 @@ pub struct Port {
     pub pcap: Option<PathBuf>,
     /// The TAP interface by which the kernel has the port's addresses too. Not for `host`.
     pub host_if: Option<String>,
+    /// Who computes checksums; for `dpdk`.
+    pub checksums: Checksums,
 }
 
 /// What carries a port's packets.

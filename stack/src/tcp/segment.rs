@@ -1,6 +1,8 @@
 //! TCP segments on the wire (RFC 9293 3.1): reading a received one, writing one to send.
 
-use dataplane::{Packet, Slice};
+use dataplane::Packet;
+use dataplane::Slice;
+use dataplane::buf::RxFlags;
 
 use super::seq::Seq;
 use crate::addr::Addr;
@@ -137,7 +139,8 @@ pub struct Header {
     pub window: u16,
 }
 
-/// Writes header, options and (over head and tail) the checksum. `tail` is attached by the caller.
+/// Writes header, options and the checksum: over head and tail, or, for a port that fills it in, of the pseudo-header. `tail`
+/// is attached by the caller.
 #[inline]
 pub fn write(p: &mut Packet, h: &Header, options: &[u8], src: &Addr, dst: &Addr, with_checksum: bool) {
     let mut t = [0u8; 20];
@@ -148,10 +151,14 @@ pub fn write(p: &mut Packet, h: &Header, options: &[u8], src: &Addr, dst: &Addr,
     t[12] = (((20 + options.len()) / 4) << 4) as u8;
     t[13] = h.bits;
     t[14..16].copy_from_slice(&h.window.to_be_bytes());
-    if with_checksum {
-        let payload: usize = p.tail().iter().map(|s: &Slice| s.len()).sum();
-        let mut s = Sum::default();
-        s.add_pseudo(src.wire(), dst.wire(), protocol::TCP, 20 + options.len() + payload);
+    let payload: usize = p.tail().iter().map(|s: &Slice| s.len()).sum();
+    let mut s = Sum::default();
+    s.add_pseudo(src.wire(), dst.wire(), protocol::TCP, 20 + options.len() + payload);
+    if !with_checksum {
+        // Where a device goes on from.
+        t[16..18].copy_from_slice(&(!s.finish()).to_be_bytes());
+        p.meta_mut().flags.set(RxFlags::L4_CHECKSUM_BLANK);
+    } else {
         s.add(&t);
         s.add(options);
         for piece in p.tail() {

@@ -11,7 +11,7 @@ use super::eal::{Bus, Eal};
 use super::mbufs::{free, mempool};
 use super::rss::KEY_BYTES_MAX;
 use super::{frame_bytes, rx_room};
-use crate::port::VdevName;
+use crate::port::{Checksums, VdevName};
 
 /// As many as testpmd takes at once.
 pub const BURST: usize = 32;
@@ -40,9 +40,15 @@ impl Bare {
         eal.register_thread()?;
         let vdev = VdevName::parse(device).ok_or("not a virtual device")?;
         debug_assert!(usize::from(rx_room(mtu)) >= frame_bytes(mtu));
-        let mempool = mempool(MBUFS, 0, rx_room(mtu), None)?;
+        let mempool = mempool(eal, MBUFS, 0, rx_room(mtu), None)?;
         // Not freed where the device cannot be had: the measurement ends then.
-        let mut device = Device::open(eal, (Bus::Virtual, vdev.name, vdev.args), mtu, 1, &NO_SECRET)?;
+        let mut device = Device::open(
+            eal,
+            (Bus::Virtual, vdev.name, vdev.args),
+            (mtu, Checksums::Software),
+            1,
+            &NO_SECRET,
+        )?;
         device.set_up(0, mempool)?;
         device.start(false)?;
         Ok(Bare { device, mempool })

@@ -10,11 +10,18 @@ use dpdk_sys as sys;
 use super::eal::{Bus, Eal, text};
 use super::rss::{self, GROUP, HASHED, KEY_BYTES_MAX, Offered, Plan, TABLE_MAX};
 use super::rx::{HASH, L3_MASK, L4_MASK};
-use crate::port::Mac;
+use crate::port::{Checksums, LinkState, Mac};
 use crate::rss::Rss;
 
 /// What is asked for; a driver may have less.
 pub(super) const RING_SLOTS: u16 = 1024;
+/// The driver of the kernel's AF_XDP sockets, and its rings (`ETH_AF_XDP_DFLT_NUM_DESCS`).
+const AF_XDP: &str = "net_af_xdp";
+const AF_XDP_SLOTS: u32 = 2048;
+/// The kernel's page; and what is left of it for a packet, in round numbers, behind 64 + 128 + 192 bytes of headers, two
+/// headrooms and the Ethernet header.
+const AF_XDP_OBJECT_MAX: u32 = 4096;
+const AF_XDP_MTU_MAX: u16 = 3200;
 /// Any NUMA node.
 const SOCKET_ANY: c_int = -1;
 // The bindings give each the smallest type that holds it.
@@ -22,6 +29,9 @@ const SOCKET_ANY: c_int = -1;
 const RX_CHECKSUMS: u64 = (sys::RTE_ETH_RX_OFFLOAD_IPV4_CKSUM
     | sys::RTE_ETH_RX_OFFLOAD_UDP_CKSUM
     | sys::RTE_ETH_RX_OFFLOAD_TCP_CKSUM) as u64;
+/// The one that our stack leaves to a device.
+const TX_CHECKSUM: u64 = sys::RTE_ETH_TX_OFFLOAD_TCP_CKSUM as u64;
+const TX_TSO: u64 = sys::RTE_ETH_TX_OFFLOAD_TCP_TSO as u64;
 const RX_HASH: u64 = sys::RTE_ETH_RX_OFFLOAD_RSS_HASH as u64;
 const TX_CHAINS: u64 = sys::RTE_ETH_TX_OFFLOAD_MULTI_SEGS as u64;
 
@@ -62,6 +72,8 @@ pub(super) struct Abilities {
     tx_offloads: u64,
     /// Reads what it sends by DMA: only what EAL has mapped for it.
     dma: bool,
+    /// It computes TCP checksums of what it sends, and is asked to.
+    tx_checksums: bool,
     /// Queues each way.
     queues_max: u16,
     spreads: Offered,
@@ -82,10 +94,55 @@ impl Abilities {
         self.rx_offloads & RX_CHECKSUMS == RX_CHECKSUMS
     }
 
-    /// Its driver does not give back what the kernel has of its rings when it is closed. Their mempool is then kept for
-    /// ever, which is till the process ends: devices are not opened again.
-    pub(super) fn forgets(&self) -> bool {
-        self.driver == "net_af_xdp"
+    /// It fills in the checksums that our stack leaves blank.
+    pub(super) fn tx_checksums(&self) -> bool {
+        self.tx_checksums
+    }
+
+    /// Decides who computes checksums.
+    fn settle(&mut self, checksums: Checksums) -> Result<(), String> {
+        let offered = self.tx_offloads & TX_CHECKSUM != 0;
+        self.tx_checksums = match checksums {
+            Checksums::Auto => offered && self.dma,
+            Checksums::Software => {
+                self.rx_offloads &= !RX_CHECKSUMS;
+                false
+            }
+            Checksums::Device if offered && self.rx_checksums() => true,
+            Checksums::Device => {
+                return Err("it does not compute checksums both ways; write checksums = \"auto\"".to_owned());
+            }
+        };
+        if self.tx_checksums && self.driver == "net_tap" {
+            // It adds up piece by piece as if each had an even number of bytes (22.11, tap_tx_l4_add_rcksum).
+            self.tx_offloads &= !TX_CHAINS;
+        }
+        Ok(())
+    }
+
+    /// Who does what, for the port's mode.
+    pub(super) fn offloads(&self) -> String {
+        let device = if self.dma { "by the NIC" } else { "by the driver" };
+        let who = |by_device: bool| if by_device { device } else { "in software" };
+        let tso = if self.tx_offloads & TX_TSO != 0 { "TSO offered but not used" } else { "no TSO" };
+        format!(
+            "rx checksums {}, tx checksums {}, {tso}, VLAN tags in software",
+            who(self.rx_checksums()),
+            who(self.tx_checksums)
+        )
+    }
+
+    /// Through the kernel's AF_XDP sockets.
+    pub(super) fn is_af_xdp(&self) -> bool {
+        self.driver == AF_XDP
+    }
+
+    /// Mbufs of each queue's mempool that its driver never gives back. That of AF_XDP fills the kernel's ring of empty
+    /// buffers when the queue is set up, and again for each frame that it receives, so that the kernel always has as many;
+    /// `eth_dev_close` frees none, and leaves the socket open (22.11 compares a count that is 0 with 1 before it would let
+    /// go of the memory), so that the kernel has them until the process ends. Their mempool is then kept as long.
+    pub(super) fn kept(&self) -> u32 {
+        if self.is_af_xdp() { AF_XDP_SLOTS } else { 0 }
     }
 
     /// Marks of received frames that mean something.
@@ -104,7 +161,7 @@ impl Abilities {
 /// Mbufs of the receiving mempool that a device may have at any time.
 pub(super) fn mbufs_held(device: &str) -> u32 {
     // It fills rings of its own size, and copies what it sends into mbufs of that mempool.
-    if device.starts_with("net_af_xdp") { 4 * 2048 } else { 2 * u32::from(RING_SLOTS) }
+    if device.starts_with(AF_XDP) { 4 * AF_XDP_SLOTS } else { 2 * u32::from(RING_SLOTS) }
 }
 
 /// What a call of libdpdk gave, as a sentence when it failed.
@@ -115,6 +172,27 @@ fn step(what: &str, rc: c_int) -> Result<(), String> {
     }
 }
 
+/// Whether the driver of AF_XDP can make its buffers of the mempool. It takes the first piece of its memory for all of it,
+/// with one object right behind the other; what lies elsewhere the kernel refuses in silence, both ways. And the kernel wants
+/// each object to fit a page.
+fn umem_fits(mempool: NonNull<sys::rte_mempool>) -> Result<(), String> {
+    // SAFETY: the caller's mempool, which is there, and filled.
+    let m = unsafe { mempool.as_ref() };
+    let pieces = m.nb_mem_chunks;
+    if m.flags & sys::RTE_MEMPOOL_F_NO_IOVA_CONTIG == 0 || pieces != 1 {
+        return Err(format!(
+            "it needs memory in one piece without gaps, and has {pieces}: a node with a NIC among its ports, in hugepages and \
+             without an IOMMU, has no such memory"
+        ));
+    }
+    if m.header_size + m.elt_size + m.trailer_size > AF_XDP_OBJECT_MAX {
+        return Err(format!(
+            "a frame and what is kept with it must fit a page: an MTU of at most {AF_XDP_MTU_MAX}"
+        ));
+    }
+    Ok(())
+}
+
 fn too_few_queues(room: u16, cores: u16) -> String {
     let (n, s) = if room == 1 { ("one".to_owned(), "") } else { (room.to_string(), "s") };
     format!(
@@ -123,12 +201,13 @@ fn too_few_queues(room: u16, cores: u16) -> String {
 }
 
 impl Device {
-    /// Takes the device `name` with `args` and configures it for `queues` queues each way and IP packets of up to `mtu`.
+    /// Takes the device `name` with `args` and configures it for `queues` queues each way and IP packets of up to `mtu`, with
+    /// `checksums` by whom they are to be.
     /// `secret`: random bytes for its RSS.
     pub(super) fn open(
         eal: Eal,
         (bus, name, args): (Bus, &str, &str),
-        mtu: u16,
+        (mtu, checksums): (u16, Checksums),
         queues: u16,
         secret: &[u8; KEY_BYTES_MAX],
     ) -> Result<Device, String> {
@@ -154,6 +233,7 @@ impl Device {
             // It says that it takes any, and gives its peer offsets within EAL's memory.
             device.abilities.tx_offloads &= !TX_CHAINS;
         }
+        device.abilities.settle(checksums)?;
         let room = device.abilities.queues_max;
         if room < queues {
             return Err(too_few_queues(room, queues));
@@ -178,6 +258,7 @@ impl Device {
             Ok(Abilities {
                 driver,
                 dma: self.bus == Bus::Pci,
+                tx_checksums: false,
                 rx_offloads: info.rx_offload_capa,
                 tx_offloads: info.tx_offload_capa,
                 queues_max: info.max_rx_queues.min(info.max_tx_queues),
@@ -199,6 +280,9 @@ impl Device {
         }
         conf.rxmode.offloads |= self.abilities.rx_offloads & RX_HASH;
         conf.txmode.offloads |= self.abilities.tx_offloads & TX_CHAINS;
+        if self.abilities.tx_checksums {
+            conf.txmode.offloads |= TX_CHECKSUM;
+        }
         if let Some(plan) = &mut self.rss {
             conf.rxmode.mq_mode = sys::rte_eth_rx_mq_mode_RTE_ETH_MQ_RX_RSS;
             let rss = &mut conf.rx_adv_conf.rss_conf;
@@ -227,6 +311,9 @@ impl Device {
 
     /// Sets up one of its queues each way, to receive into mbufs of `mempool`, which must outlive the device.
     pub(super) fn set_up(&self, queue: u16, mempool: NonNull<sys::rte_mempool>) -> Result<(), String> {
+        if self.abilities.is_af_xdp() {
+            umem_fits(mempool)?;
+        }
         let (port, node) = (self.port, self.node().unwrap_or(SOCKET_ANY) as u32);
         // SAFETY: EAL runs, the port is ours and not started; the queues' own settings are left to the driver (null); the
         // mempool is as the caller says.
@@ -306,6 +393,18 @@ impl Device {
         mac.addr_bytes
     }
 
+    /// How its link is, as far as its driver knows without waiting; on any thread. `None` of a device that is closed, or has
+    /// no link.
+    pub(super) fn link(&self) -> Option<LinkState> {
+        let mut link = sys::rte_eth_link::default();
+        // SAFETY: the port is open; a place for the state.
+        if !self.open || unsafe { sys::rte_eth_link_get_nowait(self.port, &raw mut link) } != 0 {
+            return None;
+        }
+        let speed = (1..sys::RTE_ETH_SPEED_NUM_UNKNOWN).contains(&link.link_speed).then_some(link.link_speed);
+        Some(LinkState { up: link.link_status() != 0, speed_mbps: speed })
+    }
+
     /// What the device has counted, by its driver's names; what is 0 is left out. None of a device that is closed.
     pub(super) fn counts(&self) -> Vec<(String, u64)> {
         if !self.open {
@@ -369,8 +468,9 @@ impl Lost {
         if unsafe { sys::rte_eth_stats_get(port, &raw mut stats) } != 0 {
             return Lost::default();
         }
-        // This one counts what it has not taken either, and is offered again.
-        let unsent = if abilities.driver == "net_tap" { 0 } else { stats.oerrors };
+        // These count what they have not taken either, and are offered again.
+        let offered_again = abilities.driver == "net_tap" || abilities.is_af_xdp();
+        let unsent = if offered_again { 0 } else { stats.oerrors };
         Lost { missed: stats.imissed, damaged: stats.ierrors, unsent }
     }
 

@@ -5,13 +5,18 @@
 #![allow(unsafe_code)] // Calls of libdpdk that take C strings or nothing at all.
 
 use std::ffi::{CStr, CString, c_int};
+use std::fs::File;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use dpdk_sys as sys;
 use hugepages::PagePolicy;
 
 /// EAL's own heap: queues, rings, names of devices.
 const BASE_BYTES: u64 = 32 << 20;
+
+/// So long another node that starts is waited for: it may have much memory to clear.
+const TURN_MAX: Duration = Duration::from_secs(10);
 
 /// What EAL is started from.
 pub struct EalConfig {
@@ -29,6 +34,9 @@ pub struct EalConfig {
 #[derive(Clone, Copy, Debug)]
 pub struct Eal {
     hugepages: bool,
+    nics: bool,
+    /// MiB of hugepages that were needed and free, where that is why there are none.
+    short: Option<(u64, u64)>,
 }
 
 /// What came of the one start that a process has.
@@ -69,6 +77,23 @@ impl Eal {
     /// Whether its memory is in hugepages.
     pub fn hugepages(self) -> bool {
         self.hugepages
+    }
+
+    /// What its memory is in, and why, where it was to be something else.
+    pub fn pages(self) -> String {
+        match self.short {
+            _ if self.hugepages => "hugepages".to_owned(),
+            None => "normal pages".to_owned(),
+            Some((need, 0)) => format!("normal pages (needs {need} MiB of hugepages, none are free)"),
+            Some((need, free)) => {
+                format!("normal pages (needs {need} MiB of hugepages, {free} MiB are free)")
+            }
+        }
+    }
+
+    /// Whether it was started with NICs, which read and write memory by DMA.
+    pub(super) fn has_nics(self) -> bool {
+        self.nics
     }
 
     /// Makes this thread known to DPDK until it ends.
@@ -127,11 +152,14 @@ impl Eal {
 
 fn start(config: &EalConfig) -> Result<Eal, String> {
     let need_mib = (config.buffers_bytes + BASE_BYTES).div_ceil(1 << 20);
+    // From the count until DPDK has them. Others do not ask, and then its start fails.
+    let turn = (config.pages != PagePolicy::NormalOnly).then(take_turn);
     let free_mib = if config.pages == PagePolicy::NormalOnly { 0 } else { free_hugepages_mib() };
     let hugepages = free_mib >= need_mib;
     if config.pages == PagePolicy::HugeOnly && !hugepages {
         return Err(too_few(need_mib, free_mib));
     }
+    let nics = !config.nics.is_empty();
     let arguments = arguments(need_mib, hugepages, &allowed_cpus(), config);
     let arguments: Result<Vec<_>, _> = arguments.into_iter().map(CString::new).collect();
     let arguments = arguments.map_err(|_| "an argument for DPDK has a zero byte in it".to_owned())?;
@@ -144,11 +172,33 @@ fn start(config: &EalConfig) -> Result<Eal, String> {
         if rc < 0 { Err(last_error()) } else { Ok(()) }
     });
     let init = init.map_err(|e| format!("cannot start a thread for DPDK: {e}"))?;
-    match init.join() {
-        Ok(Ok(())) => Ok(Eal { hugepages }),
+    let short = (config.pages == PagePolicy::Best && !hugepages).then_some((need_mib, free_mib));
+    let started = init.join();
+    drop(turn);
+    match started {
+        Ok(Ok(())) => Ok(Eal { hugepages, nics, short }),
+        Ok(Err(e)) if hugepages => Err(format!(
+            "DPDK does not start: {e}; its own message is above. If another program took hugepages at this moment, start \
+             again, or write pages = \"normal\" in [node]"
+        )),
         Ok(Err(e)) => Err(format!("DPDK does not start: {e}; its own message is above")),
         Err(_) => Err("DPDK's start has panicked".to_owned()),
     }
+}
+
+/// Waits until no other node is between its count of free hugepages and having taken them: two that start at once would both
+/// count the same ones. The lock ends with the file, and so with a process that is killed. Whoever may not have it, or not in
+/// time, goes on without.
+fn take_turn() -> Option<File> {
+    let file = File::open("/proc/sys/vm/nr_hugepages").ok()?;
+    let until = Instant::now() + TURN_MAX;
+    while file.try_lock().is_err() {
+        if Instant::now() >= until {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Some(file)
 }
 
 fn too_few(need_mib: u64, free_mib: u64) -> String {

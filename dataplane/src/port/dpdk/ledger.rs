@@ -20,10 +20,11 @@ use std::cell::Cell;
 use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use dpdk_sys as sys;
 
+use super::giveback::{GiveBack, Linked};
 use crate::buf::Handle;
 
 /// One attachment.
@@ -42,7 +43,14 @@ struct Shared {
     free: Cell<*mut Record>,
     free_count: Cell<u32>,
     /// Freed on other threads.
-    returned: AtomicPtr<Record>,
+    returned: GiveBack<Record>,
+}
+
+// SAFETY: its own cell; a record that is given back is on no other list (rule 1).
+unsafe impl Linked for Record {
+    fn below(&self) -> &Cell<*mut Record> {
+        &self.next
+    }
 }
 
 /// The records of one port on one core.
@@ -59,7 +67,7 @@ impl Ledger {
             owner: this_thread(),
             free: Cell::new(std::ptr::null_mut()),
             free_count: Cell::new(0),
-            returned: AtomicPtr::new(std::ptr::null_mut()),
+            returned: GiveBack::new(),
         })));
         let all: Box<[Record]> = (0..records)
             .map(|_| Record {
@@ -113,23 +121,16 @@ impl Ledger {
     /// Lets go of what was freed on other threads.
     #[inline]
     pub(super) fn collect(&mut self) {
-        if !self.shared().returned.load(Ordering::Relaxed).is_null() {
+        if !self.shared().returned.is_empty() {
             self.collect_returned();
         }
     }
 
     #[cold]
     fn collect_returned(&mut self) {
-        // What was written before the push is seen from here on.
-        let mut record = self.shared().returned.swap(std::ptr::null_mut(), Ordering::Acquire);
-        while !record.is_null() {
-            // SAFETY: rule 1: from `returned`, so that it is ours again.
-            unsafe {
-                let next = (*record).next.get();
-                self.shared().settle(record);
-                record = next;
-            }
-        }
+        let shared = self.shared();
+        // SAFETY: rule 1: from `returned`, so that it is ours again.
+        shared.returned.take(|record| unsafe { shared.settle(record) });
     }
 }
 
@@ -194,16 +195,7 @@ unsafe extern "C" fn freed(_bytes: *mut c_void, record: *mut c_void) {
             shared.settle(record);
             return;
         }
-        let mut top = shared.returned.load(Ordering::Relaxed);
-        loop {
-            (*record).next.set(top);
-            // The owner sees `next` when it sees the record. It takes all at once, so that no record can come back
-            // between the two.
-            match shared.returned.compare_exchange_weak(top, record, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) => return,
-                Err(now) => top = now,
-            }
-        }
+        shared.returned.push(record);
     }
 }
 

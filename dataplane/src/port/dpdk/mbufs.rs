@@ -65,14 +65,14 @@ impl Mbufs {
     /// # Errors
     /// One sentence.
     pub fn reserve(
-        _eal: Eal,
+        eal: Eal,
         cells: u32,
         in_devices: u32,
         room: u16,
         node: Option<i32>,
     ) -> Result<Mbufs, String> {
         let total = cells + in_devices + IN_CACHES;
-        Ok(Mbufs { mempool: mempool(total, HEADER_BYTES as u16, room, node)?, cells, total, room })
+        Ok(Mbufs { mempool: mempool(eal, total, HEADER_BYTES as u16, room, node)?, cells, total, room })
     }
 
     /// The pool of this thread's core over it.
@@ -93,8 +93,13 @@ impl Mbufs {
             }
         }
         let me = std::mem::ManuallyDrop::new(self);
-        let source =
-            MbufSource { mempool: me.mempool, total: me.total, room: me.room, devices: Cell::new(0) };
+        let source = MbufSource {
+            mempool: me.mempool,
+            total: me.total,
+            room: me.room,
+            devices: Cell::new(0),
+            kept: Cell::new(0),
+        };
         let pool = Pool::outside(name, me.cells, me.room.into(), source);
         // SAFETY: nobody has an mbuf of it.
         unsafe {
@@ -118,6 +123,8 @@ pub(super) struct MbufSource {
     room: u16,
     /// Devices that receive into it.
     devices: Cell<u32>,
+    /// Mbufs that the drivers of closed devices have kept.
+    kept: Cell<u32>,
 }
 
 impl MbufSource {
@@ -140,14 +147,20 @@ impl MbufSource {
         self.devices.set(self.devices.get() + 1);
     }
 
-    /// A device is closed. Gives how many mbufs of `pool`, which this is the source of, are nowhere: known when it was the
-    /// last.
-    pub(super) fn leave(&self, pool: &Pool) -> u32 {
+    /// A device is closed, whose driver has kept so many. Gives how many mbufs of `pool`, which this is the source of, are
+    /// nowhere, or are here though they were kept: known when it was the last.
+    pub(super) fn leave(&self, pool: &Pool, kept: u32) -> u32 {
         self.devices.set(self.devices.get() - 1);
+        self.kept.set(self.kept.get() + kept);
         if self.devices.get() > 0 {
             return 0;
         }
-        // What the cells' owners hold comes back in its time.
+        self.elsewhere(pool).abs_diff(self.kept.get())
+    }
+
+    /// Mbufs of `pool`, which this is the source of, that are with devices, or nowhere. What the cells' owners hold comes
+    /// back in its time.
+    pub(super) fn elsewhere(&self, pool: &Pool) -> u32 {
         self.total.saturating_sub(self.available() + pool.out() + pool.listed())
     }
 
@@ -241,6 +254,7 @@ pub(super) fn free(mbufs: &mut [*mut sys::rte_mbuf]) {
 /// As `rte_pktmbuf_pool_create`, but without asking for buffers that are whole in physical memory: with normal pages
 /// that would put each on a page of its own and halve the throughput.
 pub(super) fn mempool(
+    eal: Eal,
     count: u32,
     private_area: u16,
     room: u16,
@@ -257,10 +271,12 @@ pub(super) fn mempool(
         ..Default::default()
     };
     // NICs without an IOMMU read each buffer as one piece of physical memory; in hugepages that is to be had for nothing.
+    // Without NICs there is to be no gap where a page ends: `net_af_xdp` counts on that (see `umem_fits`).
     // SAFETY: EAL runs.
-    let by_address = unsafe {
-        sys::rte_eal_iova_mode() == sys::rte_iova_mode_RTE_IOVA_PA && sys::rte_eal_has_hugepages() != 0
-    };
+    let by_address = eal.has_nics()
+        && unsafe {
+            sys::rte_eal_iova_mode() == sys::rte_iova_mode_RTE_IOVA_PA && sys::rte_eal_has_hugepages() != 0
+        };
     let flags = if by_address { 0 } else { sys::RTE_MEMPOOL_F_NO_IOVA_CONTIG };
     let private_bytes = size_of::<sys::rte_pktmbuf_pool_private>() as u32;
     // SAFETY: EAL runs (the caller has an `Eal`); a C string; the calls are those of rte_pktmbuf_pool_create, in its

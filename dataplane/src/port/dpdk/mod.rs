@@ -10,7 +10,8 @@
 //! - `seat.rs`, `gate.rs`: a device that several cores share: how it starts and ends; `rss.rs`: how it spreads frames.
 //! - `device.rs`: one device, from its making to its end.
 //! - `mbufs.rs`: a mempool, and the pool whose cells are its mbufs.
-//! - `rx.rs`, `tx.rs`: a queue each way; `ledger.rs`: cells that a device reads.
+//! - `rx.rs`, `tx.rs`: a queue each way; `ledger.rs`: cells that a device reads; `giveback.rs`: how they
+//!   come back from other threads.
 //! - `bare.rs`, `crossed.rs`: for measurements: a device without our packets, and the far end of one.
 //! - `library.rs`: what is known of DPDK without starting it.
 //! - `rings.rs`: two `net_ring` that face each other, for tests.
@@ -25,6 +26,7 @@ mod crossed;
 mod device;
 mod eal;
 mod gate;
+mod giveback;
 mod ledger;
 pub mod library;
 mod mbufs;
@@ -36,6 +38,7 @@ mod seat;
 mod tx;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use self::crossed::FarEnd;
 use self::device::{Lost, RING_SLOTS, mbufs_held};
@@ -50,6 +53,7 @@ use self::rx::Rx;
 use self::seat::Shared;
 pub use self::seat::{DpdkCounts, DpdkSeat, far_from};
 use self::tx::Tx;
+pub use super::Checksums;
 use super::{Burst, DeviceName, LinkFacts, Mac, Port, PortStats, TxQueue};
 use crate::{Pool, Time};
 
@@ -57,11 +61,16 @@ use crate::{Pool, Time};
 const ETHERNET_BYTES: usize = 18;
 /// In front of a received frame.
 const HEADROOM: usize = dpdk_sys::RTE_PKTMBUF_HEADROOM as usize;
+/// In front of a frame that came by AF_XDP, besides.
+const XDP_HEADROOM: usize = 256;
 /// The device is asked this often what it missed, and to give back what it sent: some ask the kernel, or a NIC's
 /// registers.
 const CHORES_EVERY_NS: u64 = 100_000_000;
 /// Bursts that are fetched and thrown away before a device is closed.
 const DISCARDS_MAX: usize = 256;
+/// At most so often, and for so long each time, a device that is closed is waited for, until what it was given is sent.
+const SENT_WAITS_MAX: usize = 200;
+const SENT_WAIT: Duration = Duration::from_millis(1);
 
 /// What a port is made from.
 pub struct DpdkConfig<'a> {
@@ -73,6 +82,8 @@ pub struct DpdkConfig<'a> {
     pub fallback_mac: Mac,
     /// Largest IP packet.
     pub mtu: u16,
+    /// Who computes checksums.
+    pub checksums: Checksums,
 }
 
 /// One queue each way of a device.
@@ -84,6 +95,8 @@ pub struct DpdkPort {
     polled: bool,
     rx: Rx,
     tx: Tx,
+    /// What heads are sent from, beside cells.
+    heads: Option<Pool>,
     facts: LinkFacts,
     stats: PortStats,
     chores_next: Time,
@@ -166,6 +179,7 @@ impl DpdkPort {
             polled: false,
             rx,
             tx,
+            heads: None,
             facts,
             stats: PortStats::default(),
             chores_next: Time(0),
@@ -175,9 +189,17 @@ impl DpdkPort {
         }
     }
 
+    /// The core's pool of [`DpdkPort::head_buffers`], which is to have all of its mbufs back when the port is closed.
+    pub fn sends_from(&mut self, heads: &Pool) {
+        if let Some(source) = heads.source::<MbufSource>() {
+            source.enter();
+            self.heads = Some(heads.clone());
+        }
+    }
+
     /// Frames that were received and copied, as their mbufs were another port's or several.
     pub fn rx_copied(&self) -> u64 {
-        self.rx.copied
+        self.stats.rx_copied
     }
 
     /// Cells that were sent and that the device still reads, or has not given back.
@@ -200,15 +222,30 @@ impl DpdkPort {
         while left > 0 && self.rx.discard() > 0 {
             left -= 1;
         }
+        if self.polled && self.shared.abilities().is_af_xdp() {
+            self.await_sent();
+        }
         // A core that has not begun may have failed to: it waits for nobody, and its buffers stay with the device.
         let ended = self.shared.leave(self.polled && !std::thread::panicking());
         let pool = self.rx.pool();
-        let unreceived = pool.source::<MbufSource>().map_or(0, |source| source.leave(pool));
-        let unsent = self.tx.close();
-        match (ended || self.polled, self.shared.abilities().forgets()) {
-            (false, _) => 0,
-            (true, true) => unsent,
-            (true, false) => unreceived + unsent,
+        let kept = self.shared.abilities().kept();
+        let unreceived = pool.source::<MbufSource>().map_or(0, |source| source.leave(pool, kept));
+        let heads = self.heads.as_ref().and_then(|heads| Some(heads.source::<MbufSource>()?.leave(heads, 0)));
+        let unsent = self.tx.close() + heads.unwrap_or(0);
+        if ended || self.polled { unreceived + unsent } else { 0 }
+    }
+
+    /// Gives the kernel time to send what it was given: its driver fetches the mbufs of that when it sends, and never again
+    /// when it is closed.
+    fn await_sent(&mut self) {
+        let kept = self.shared.abilities().kept();
+        for _ in 0..SENT_WAITS_MAX {
+            self.tx.poke();
+            let pool = self.rx.pool();
+            if pool.source::<MbufSource>().is_none_or(|source| source.elsewhere(pool) <= kept) {
+                return;
+            }
+            std::thread::sleep(SENT_WAIT);
         }
     }
 
@@ -272,7 +309,7 @@ fn heads_held(devices: &[&str]) -> u32 {
 
 /// Bytes of an mbuf's buffer to receive into. At least 2 KiB for the frame, which is what drivers take for granted.
 fn rx_room(mtu: u16) -> u16 {
-    (frame_bytes(mtu).next_multiple_of(64).max(2048) + HEADROOM) as u16
+    ((frame_bytes(mtu) + XDP_HEADROOM).next_multiple_of(64).max(2048) + HEADROOM) as u16
 }
 
 fn frame_bytes(mtu: u16) -> usize {
@@ -284,7 +321,7 @@ fn mend(name: &str) -> &'static str {
     let needs = [
         ("net_tap", "needs CAP_NET_ADMIN: run as root, or in `unshare -Urn`, and name a TAP that is free"),
         ("net_af_packet", "needs root (CAP_NET_RAW, CAP_NET_ADMIN), and iface= an interface that is there"),
-        ("net_af_xdp", "needs root, and iface= an interface that is there"),
+        ("net_af_xdp", "needs root, and iface= an interface that is there and that no other XDP program has"),
         ("net_memif", "with role=client the other process, with role=server, must be there first"),
         ("net_pcap", "needs rx_pcap=, tx_pcap= or iface=; look whether the file is there"),
     ];

@@ -39,14 +39,12 @@ pub(super) struct Rx {
     frame_bytes: u32,
     /// Marks of the device that it was asked to make, and thus mean something.
     marks: u64,
-    /// Frames that were copied.
-    pub(super) copied: u64,
 }
 
 impl Rx {
     pub(super) fn new(port: u16, queue: u16, pool: Pool, number: u8, frame_bytes: usize, marks: u64) -> Rx {
         let mempool = pool.source::<MbufSource>().map(MbufSource::mempool);
-        Rx { port, queue, pool, mempool, number, frame_bytes: frame_bytes as u32, marks, copied: 0 }
+        Rx { port, queue, pool, mempool, number, frame_bytes: frame_bytes as u32, marks }
     }
 
     pub(super) fn pool(&self) -> &Pool {
@@ -125,7 +123,7 @@ impl Rx {
             stats.rx_no_buffer += 1;
             return None;
         };
-        self.copied += 1;
+        stats.rx_copied += 1;
         let mut part = m;
         loop {
             let whole = usize::from(part.data_off) + usize::from(part.data_len) <= usize::from(part.buf_len);

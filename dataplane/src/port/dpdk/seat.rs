@@ -10,7 +10,7 @@ use super::rss::KEY_BYTES_MAX;
 use super::tx::Tx;
 use super::{DpdkConfig, DpdkPort, Host, mend, on_bus};
 use crate::Pool;
-use crate::port::{LinkFacts, Mac};
+use crate::port::{LinkFacts, LinkState, Mac};
 use crate::rss::Rss;
 
 /// The right to one queue each way of a device, to be taken on the thread of the core that will poll it.
@@ -22,7 +22,7 @@ pub struct DpdkSeat {
     note: Option<String>,
 }
 
-/// What a device counts by itself, for the control side; on any thread.
+/// What a device counts by itself, and its link, for the control side; on any thread.
 #[derive(Clone)]
 pub struct DpdkCounts(Weak<Shared>);
 
@@ -30,6 +30,11 @@ impl DpdkCounts {
     /// The counts that are not 0, by the driver's names; empty once the device is closed.
     pub fn read(&self) -> Vec<(String, u64)> {
         self.0.upgrade().map_or_else(Vec::new, |shared| shared.device().counts())
+    }
+
+    /// How its link is; `None` once the device is closed, and of one without a link.
+    pub fn link(&self) -> Option<LinkState> {
+        self.0.upgrade()?.device().link()
     }
 }
 
@@ -69,7 +74,7 @@ impl DpdkSeat {
         let explain = |e: String| format!("cannot open DPDK's {name}: {e}; {}", mend(&on_bus));
         eal.register_thread().map_err(explain)?;
         let args = args_for(&on_bus, args, cores);
-        let device = Device::open(eal, (bus, &on_bus, &args), config.mtu, cores, secret);
+        let device = Device::open(eal, (bus, &on_bus, &args), (config.mtu, config.checksums), cores, secret);
         let device = device.map_err(explain)?;
         let own = device.mac();
         // The kernel's side of a TAP has the address that DPDK says is the device's.
@@ -131,8 +136,8 @@ impl DpdkSeat {
         if usize::from(source.room()) < frame_bytes {
             return Err(explain("the pool's mbufs are shorter than a frame".to_owned()));
         }
-        let reach = shared.abilities.reach();
-        let tx = Tx::new(shared.port, queue, reach, frame_bytes, shared.node).map_err(explain)?;
+        let what = (shared.abilities.reach(), shared.abilities.tx_checksums());
+        let tx = Tx::new(shared.eal, shared.port, queue, what, frame_bytes, shared.node).map_err(explain)?;
         shared.device().set_up(queue, source.mempool()).map_err(explain)?;
         self.taken = true;
         shared.gate.arrive(|| shared.start()).map_err(explain)?;
@@ -193,19 +198,19 @@ impl Shared {
             mac: self.mac,
             mtu: self.mtu,
             mode: format!(
-                "{}, {queues}, zero-copy rx, {} tx, checksums {}, {} of mbufs in {}",
+                "{}, {queues}, zero-copy rx, {} tx, {}, {} of mbufs in {}",
                 abilities.driver,
                 match abilities.reach() {
                     Reach::OneMbuf => "copying",
                     Reach::Mbufs => "extbuf (of what was received)",
                     Reach::Anywhere => "extbuf",
                 },
-                if abilities.rx_checksums() { "verified by the driver" } else { "in software" },
+                abilities.offloads(),
                 hugepages::human_bytes(buffers_bytes as usize),
-                if self.eal.hugepages() { "hugepages" } else { "normal pages" }
+                self.eal.pages()
             ),
             rx_checksum_offload: false,
-            tx_checksum_offload: false,
+            tx_checksum_offload: abilities.tx_checksums(),
             rss,
         }
     }

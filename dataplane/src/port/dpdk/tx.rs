@@ -20,9 +20,10 @@ use arrayvec::ArrayVec;
 use dpdk_sys as sys;
 
 use super::device::Reach;
+use super::eal::Eal;
 use super::ledger::Ledger;
 use super::mbufs::{Mbuf, MbufSource, free, is_whole, mbuf_of, mempool};
-use crate::buf::{Handle, TAIL_MAX};
+use crate::buf::{Handle, RxFlags, TAIL_MAX};
 use crate::port::{BURST_MAX, PortStats, TxQueue};
 use crate::{Packet, Slice};
 
@@ -39,6 +40,13 @@ const FRAMES: u32 = 2048;
 /// As many frames of two segments.
 const SEGMENTS: u32 = 2 * FRAMES;
 const HEADROOM: usize = sys::RTE_PKTMBUF_HEADROOM as usize;
+// The bindings give each the smallest type that holds it.
+const TX_TCP_CHECKSUM: u64 = sys::RTE_MBUF_F_TX_TCP_CKSUM as u64;
+const TX_IPV4: u64 = sys::RTE_MBUF_F_TX_IPV4 as u64;
+const TX_IPV6: u64 = sys::RTE_MBUF_F_TX_IPV6 as u64;
+/// Lengths of the headers in an mbuf's `tx_offload`: L2 first, in 7 bits, then L3, in 9, then L4.
+const L3_SHIFT: u32 = 7;
+const L4_SHIFT: u32 = 16;
 
 /// A queue of a device to send to.
 pub(super) struct Tx {
@@ -48,6 +56,8 @@ pub(super) struct Tx {
     total: u32,
     frame_bytes: usize,
     reach: Reach,
+    /// The device fills in the checksums that are left blank.
+    fills_in: bool,
     /// Empty mbufs.
     spare: ArrayVec<Mbuf, SPARE>,
     /// What the driver is offered; packets of `mbufs`, in the same order.
@@ -89,21 +99,24 @@ impl Tx {
         segments_bytes(Reach::Anywhere, frame_bytes).max(segments_bytes(Reach::OneMbuf, frame_bytes))
     }
 
-    /// Its mbufs are on a NUMA node, if it is given.
+    /// With where segments may lie, and whether the device fills in checksums that are left blank. Its mbufs are on a NUMA
+    /// node, if it is given.
     pub(super) fn new(
+        eal: Eal,
         port: u16,
         queue: u16,
-        reach: Reach,
+        (reach, fills_in): (Reach, bool),
         frame_bytes: usize,
         node: Option<i32>,
     ) -> Result<Tx, String> {
         Ok(Tx {
             port,
             queue,
-            mempool: mempool(segments(reach), 0, room(reach, frame_bytes), node)?,
+            mempool: mempool(eal, segments(reach), 0, room(reach, frame_bytes), node)?,
             total: segments(reach),
             frame_bytes,
             reach,
+            fills_in,
             spare: ArrayVec::new(),
             mbufs: ArrayVec::new(),
             packets: ArrayVec::new(),
@@ -126,6 +139,13 @@ impl Tx {
     #[inline]
     pub(super) fn collect(&mut self) {
         self.ledger.collect();
+    }
+
+    /// Has the driver look what was sent meanwhile.
+    #[cold]
+    pub(super) fn poke(&mut self) {
+        // SAFETY: one thread polls the queue: a port stays on its core; no frames are offered.
+        unsafe { sys::eth_tx_burst(self.port, self.queue, self.mbufs.as_mut_ptr(), 0) };
     }
 
     /// Asks a driver that keeps what it has sent until it needs the room.
@@ -158,6 +178,9 @@ impl Tx {
                 }
             }
         }
+        if self.fills_in {
+            errors += self.prepare();
+        }
         stats.tx_errors += errors as u64;
         let n = self.mbufs.len();
         // SAFETY: one thread polls the queue; `n` frames that are ours; the driver owns those that it takes.
@@ -179,9 +202,37 @@ impl Tx {
         sent + errors
     }
 
+    /// Has the driver look at the frames whose checksums it is to fill in: some want the fields otherwise. Those that it
+    /// refuses are let go; gives their number.
+    fn prepare(&mut self) -> usize {
+        let (mut good, mut refused) = (0, 0);
+        while good < self.mbufs.len() {
+            let rest = &mut self.mbufs[good..];
+            // SAFETY: one thread polls the queue; so many frames that are ours.
+            let n =
+                unsafe { sys::eth_tx_prepare(self.port, self.queue, rest.as_mut_ptr(), rest.len() as u16) };
+            good += usize::from(n);
+            if good < self.mbufs.len() {
+                let (mbuf, p) = (self.mbufs.remove(good), self.packets.remove(good));
+                undo(mbuf, is_lent(&p, self.reach));
+                refused += 1;
+            }
+        }
+        refused
+    }
+
     /// The packet as a frame of mbufs, which are ours until the driver takes them.
     #[inline]
     fn stage(&mut self, p: &Packet) -> Result<*mut sys::rte_mbuf, Refused> {
+        let frame = self.build(p)?;
+        if self.fills_in && p.meta().flags.has(RxFlags::L4_CHECKSUM_BLANK) {
+            ask_for_checksum(frame, p.head());
+        }
+        Ok(frame)
+    }
+
+    #[inline]
+    fn build(&mut self, p: &Packet) -> Result<*mut sys::rte_mbuf, Refused> {
         let len = p.total_len();
         if len > self.frame_bytes {
             return Err(Refused::TooLong);
@@ -305,6 +356,20 @@ impl Drop for Tx {
 #[inline]
 fn is_lent(p: &Packet, reach: Reach) -> bool {
     p.is_from::<MbufSource>() && (reach != Reach::OneMbuf || p.tail().is_empty())
+}
+
+/// Asks the device to fill in the checksum of a TCP segment with this head, which our stack wrote.
+fn ask_for_checksum(frame: *mut sys::rte_mbuf, head: &[u8]) {
+    let tagged = head[12..14] == [0x81, 0];
+    let l2: u64 = if tagged { 18 } else { 14 };
+    let v4 = head[l2 as usize] >> 4 == 4;
+    let (l3, family): (u64, u64) = if v4 { (20, TX_IPV4) } else { (40, TX_IPV6) };
+    // SAFETY: ours.
+    unsafe {
+        let m = &mut *frame;
+        m.ol_flags |= TX_TCP_CHECKSUM | family;
+        m.__bindgen_anon_3.tx_offload = l2 | l3 << L3_SHIFT | 20 << L4_SHIFT;
+    }
 }
 
 /// Says where a NIC finds the bytes of a segment that is attached to an mbuf's cell.
@@ -444,7 +509,7 @@ mod tests {
                 vec![(30, false), (390, true), (390, true), (390, true)],
             ),
         ] {
-            let mut tx = Tx::new(0, 0, reach, 1518, None).expect("memory");
+            let mut tx = Tx::new(eal, 0, 0, (reach, false), 1518, None).expect("memory");
             for (first, second, expected) in [(&mbufs, &own, &from_mbufs), (&own, &mbufs, &from_own)] {
                 let mut p = own.alloc().expect("a cell");
                 assert!(p.append(&[7; 30]));
