@@ -311,7 +311,7 @@ mod tests {
                 "{s:?} {low} {high}"
             );
             assert!(s.at(least) >= 0.0 && s.at(most) <= 1.0);
-            assert!(s.ticks().iter().filter(|t| t.1.is_some()).count() >= 2, "{s:?}");
+            assert!(s.ticks().iter().filter(|t| t.word.is_some()).count() >= 2, "{s:?}");
         }
     }
 
