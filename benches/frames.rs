@@ -178,7 +178,7 @@ impl Devices {
     }
 
     fn open(&mut self, wire: &str) -> (Box<dyn Port>, Option<mem::WireEnd>) {
-        use dataplane::port::dpdk::{DpdkConfig, DpdkPort};
+        use dataplane::port::dpdk::{Checksums, DpdkConfig, DpdkPort};
         let (Some(eal), false) = (self.eal, wire == "mem") else { return in_memory() };
         // A device gone, DPDK keeps its ring: each has a name of its own.
         let device = match wire {
@@ -188,7 +188,13 @@ impl Devices {
         };
         self.count += 1;
         let pool = DpdkPort::rx_buffers(eal, CELLS, MTU, &[&device], None).expect("memory").into_pool("rx");
-        let config = DpdkConfig { device: &device, mac: Some(MAC), fallback_mac: MAC, mtu: MTU };
+        let config = DpdkConfig {
+            device: &device,
+            mac: Some(MAC),
+            fallback_mac: MAC,
+            mtu: MTU,
+            checksums: Checksums::Auto,
+        };
         (Box::new(DpdkPort::open(eal, &config, pool, 0).unwrap_or_else(|e| panic!("{e}"))), None)
     }
 }

@@ -2,6 +2,8 @@
 //! while the data core's loop runs over steady-state traffic.
 #![allow(unsafe_code)] // Interposing the C allocator.
 
+#[path = "support/loaded.rs"]
+mod loaded;
 mod support;
 
 use std::cell::Cell;
@@ -350,4 +352,49 @@ fn connections_accepted_served_once_and_closed() {
     let s = rig.segment.read();
     assert_eq!(s.get(Ctr::TcpPassiveOpens), 12_000);
     assert_eq!(rig.core.pipeline.stack.tcp.in_use(), (0, 0), "everything was given back");
+}
+
+/// The load client in its steady state, closed and open loop, with kept connections and one for each request; with
+/// bodies that are hashed.
+#[test]
+fn requests_of_the_load_client() {
+    use loaded::{Manners, Pair, plan, request};
+    use millrace::pktgen::http::arrivals::Kind;
+    use millrace::pktgen::http::tally::Count;
+
+    for (what, close, rate, verify) in [
+        ("closed loop", false, None, false),
+        ("closed loop, hashed", false, None, true),
+        ("a connection for each", true, None, false),
+        ("open loop", false, Some(100_000.0), true),
+        ("open loop, a connection for each", true, Some(50_000.0), false),
+    ] {
+        let mut wanted = plan(64);
+        (wanted.close, wanted.rate, wanted.verify, wanted.arrival) = (close, rate, verify, Kind::Poisson);
+        wanted.requests = vec![request("/a", close), request("/b", close)];
+        let mut manners = Manners::of_body(1024, 256);
+        manners.requests_max = if close { 1 } else { u32::MAX };
+        let mut pair = Pair::new(wanted, manners, None, false);
+        let mut until = |responses: u64| {
+            let t0 = pair.count(Count::Responses);
+            for turn in 0.. {
+                assert!(turn < 10_000_000, "{what}: no end");
+                if pair.count(Count::Responses) - t0 >= responses {
+                    break;
+                }
+                ARMED.set(true);
+                let busy = pair.client.pass(pair.now);
+                ARMED.set(false);
+                pair.stub.pass(pair.now);
+                pair.now = pair.now.plus_ns(if busy { 5_000 } else { 20_000 });
+            }
+        };
+        until(2_000);
+        COUNT.set(0);
+        until(30_000);
+        assert_eq!(COUNT.get(), 0, "{what}: allocations over 30,000 requests");
+        assert_eq!((pair.count(Count::Failed), pair.count(Count::WrongBody)), (0, 0), "{what}");
+        let s = pair.segment.read();
+        assert_eq!((s.rx_imbalance(), s.tx_imbalance()), (0, 0));
+    }
 }

@@ -25,6 +25,7 @@ done
 
 tcp=$(built tcp)
 node=$(built node)
+pktgen=$(built pktgen)
 
 echo "date     $(date -u +%F)"
 echo "commit   $(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
@@ -32,6 +33,7 @@ echo "rustc    $(rustc --version)"
 echo "load     $(cut -d ' ' -f 1-3 /proc/loadavg) before the run"
 "$tcp" "${args[@]}"
 "$node" "${args[@]}"
+"$pktgen" "${args[@]}"
 if $callgrind; then
     echo
     echo "instructions per request"

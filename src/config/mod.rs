@@ -11,7 +11,7 @@ mod build;
 mod machine;
 mod model;
 pub mod names;
-mod reader;
+pub(crate) mod reader;
 mod report;
 pub mod units;
 
@@ -53,13 +53,18 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// Reads and checks a config file for this machine.
 pub fn load(file: &Path, machine: &Machine) -> Result<Config, Report> {
+    parse(file, &text_of(file)?, machine)
+}
+
+/// The text of a TOML file of ours.
+pub(crate) fn text_of(file: &Path) -> Result<String, Report> {
     let bytes = read(file).map_err(|error| unreadable(file, &error))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         let cause = format!("the file is larger than {}", units::show_size(FILE_BYTES_MAX));
         return Err(Report::unreadable(file, cause, "check the path"));
     }
     match String::from_utf8(bytes) {
-        Ok(source) => parse(file, &source, machine),
+        Ok(source) => Ok(source),
         Err(error) => {
             let good = error.utf8_error().valid_up_to();
             let source = String::from_utf8_lossy(&error.as_bytes()[..good]);
@@ -79,9 +84,19 @@ pub fn load(file: &Path, machine: &Machine) -> Result<Config, Report> {
 
 /// Checks the text of a config; `file` is only named in the report.
 pub fn parse(file: &Path, source: &str, machine: &Machine) -> Result<Config, Report> {
+    let folder = file.parent().unwrap_or(Path::new(""));
+    parse_with(file, source, |context, entries| build::config(context, entries, machine, folder))
+}
+
+/// Checks the text of any TOML file of ours, which `build` makes sense of: all errors, in the way of `check`.
+pub(crate) fn parse_with<T>(
+    file: &Path,
+    source: &str,
+    build: impl FnOnce(&reader::Context<'_>, &DeTable<'_>) -> Option<T>,
+) -> Result<T, Report> {
     let (entries, syntax_errors) = DeTable::parse_recoverable(source);
     let context = reader::Context::new(source);
-    let config = build::config(&context, entries.get_ref(), machine, file.parent().unwrap_or(Path::new("")));
+    let built = build(&context, entries.get_ref());
     let mut errors = context.into_errors();
     if !syntax_errors.is_empty() {
         let syntax: Vec<Error> = syntax_errors.iter().map(|error| syntax_error(source, error)).collect();
@@ -90,8 +105,8 @@ pub fn parse(file: &Path, source: &str, machine: &Machine) -> Result<Config, Rep
         errors.retain(|e| !e.absence && !syntax.iter().any(|s| in_shadow(&lines, s.line, e.line)));
         errors.extend(syntax);
     }
-    match config {
-        Some(config) if errors.is_empty() => Ok(config),
+    match built {
+        Some(built) if errors.is_empty() => Ok(built),
         _ => Err(Report::new(file, source, errors)),
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::compare::CompareArgs;
+use super::http::HttpArgs;
 use super::rate::Rate;
 use super::search::NdrArgs;
 use crate::config::units;
@@ -48,19 +49,12 @@ pub struct PktgenArgs {
 /// What else the packet generator does.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Tool {
-    /// Load an HTTP server with our own TCP (not yet in this version).
-    Http(Later),
+    /// Load an HTTP server with our own TCP, in a closed or an open loop.
+    Http(Box<HttpArgs>),
     /// Hold reports against each other: ratios, pages, pictures.
     Compare(CompareArgs),
     /// Find the highest rate without loss, and with a little.
     Ndr(Box<NdrArgs>),
-}
-
-/// What a later version takes.
-#[derive(Debug, Clone, Args)]
-pub struct Later {
-    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    pub rest: Vec<String>,
 }
 
 /// Where frames go out and come in, and who is there.

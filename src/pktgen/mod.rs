@@ -16,6 +16,7 @@ mod compare;
 mod field;
 mod frames;
 mod generator;
+pub mod http;
 mod look;
 mod port;
 mod probe;
@@ -55,14 +56,8 @@ const STREAMS_MAX: usize = 64;
 
 /// `millrace pktgen`
 pub fn main(args: PktgenArgs) -> ExitCode {
-    let later = |tool: &str| {
-        eprintln!(
-            "millrace: pktgen {tool} is not yet in this version; write streams, as in \"udp dst=10.0.0.2\""
-        );
-        exit::usage()
-    };
     match args.tool {
-        Some(Tool::Http(_)) => later("http"),
+        Some(Tool::Http(args)) => http::main(&args),
         Some(Tool::Compare(args)) => compare::main(&args),
         Some(Tool::Ndr(args)) => search::main(&args),
         // clap asks for both where there is no tool.

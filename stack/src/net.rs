@@ -17,6 +17,8 @@ use crate::steer::Steering;
 
 /// Addresses that one port may have.
 pub const ADDRESSES_MAX: usize = 64;
+/// Ranges of addresses that one port may have beside them.
+pub const RANGES_MAX: usize = 8;
 
 /// What one port of the node is on the network.
 #[derive(Clone, Debug)]
@@ -29,6 +31,9 @@ pub struct Iface {
     pub mtu: u16,
     /// Our addresses with their prefix lengths; the IPv6 link-local address is among them.
     pub addresses: ArrayVec<(Addr, u8), ADDRESSES_MAX>,
+    /// Addresses that are ours too, first and last of each range: a load generator's many sources. They say nothing of
+    /// what is on the link.
+    pub ranges: ArrayVec<(Addr, Addr), RANGES_MAX>,
     /// Gateway for everything that is not on the link, by family: IPv4, IPv6.
     pub gateway: [Option<Addr>; 2],
     /// Everybody is reached at this MAC: a wire with one other end, which answers no ARP.
@@ -49,6 +54,7 @@ impl Iface {
             vlan: NO_VLAN,
             mtu,
             addresses: ArrayVec::new(),
+            ranges: ArrayVec::new(),
             gateway: [None, None],
             peer_mac: None,
             tx_checksum_offload: false,
@@ -64,17 +70,26 @@ impl Iface {
         self.addresses.try_push((ip.into(), prefix)).is_ok()
     }
 
+    /// Adds all addresses from `first` to `last`, of one family; `false` when there are too many ranges.
+    pub fn add_range(&mut self, first: IpAddr, last: IpAddr) -> bool {
+        debug_assert!(first.is_ipv4() == last.is_ipv4() && first <= last);
+        self.ranges.try_push((first.into(), last.into())).is_ok()
+    }
+
     /// Whether an address is ours.
     #[inline]
     pub fn owns(&self, a: &Addr) -> bool {
         self.addresses.iter().any(|(own, _)| own == a)
+            || self.ranges.iter().any(|(first, last)| (first..=last).contains(&a))
     }
 
     /// Whether we are in an IPv6 multicast group: all nodes, or an address's solicited-node group
     /// (RFC 4291 2.8).
     pub fn in_group(&self, g: &Addr) -> bool {
         const ALL_NODES: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
-        g.0 == ALL_NODES || self.addresses.iter().any(|(a, _)| !a.is_v4() && solicited_node(a) == *g)
+        g.0 == ALL_NODES
+            || self.addresses.iter().any(|(a, _)| !a.is_v4() && solicited_node(a) == *g)
+            || self.ranges.iter().any(|(first, last)| !first.is_v4() && solicits(first, last, g))
     }
 
     /// Our address to send from to `dst`: one of the family, on the same link where there is one.
@@ -115,6 +130,15 @@ fn link_local(m: Mac) -> Addr {
 /// ff02::1:ffXX:XXXX (RFC 4291 2.7.1).
 pub fn solicited_node(a: &Addr) -> Addr {
     Addr([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a.0[13], a.0[14], a.0[15]])
+}
+
+/// Whether `g` is the solicited-node group of any address of a range: one whose last 24 bits are the group's.
+fn solicits(first: &Addr, last: &Addr, g: &Addr) -> bool {
+    let (lo, hi, asked) =
+        (u128::from_be_bytes(first.0), u128::from_be_bytes(last.0), u128::from_be_bytes(g.0));
+    // The least one at or above `lo` with those bits.
+    let least = lo.saturating_add(asked.wrapping_sub(lo) & 0xff_ffff);
+    least <= hi && solicited_node(&Addr(least.to_be_bytes())) == *g
 }
 
 /// The network side of the stack: interfaces, neighbours, and where headers come from.
@@ -316,4 +340,40 @@ fn push_ipv6(p: &mut Packet, path: &Path, len: usize) -> bool {
     h[8..24].copy_from_slice(&path.src.0);
     h[24..40].copy_from_slice(&path.dst.0);
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_ours_and_their_groups_too() {
+        let addr = |text: &str| Addr::from(text.parse::<IpAddr>().expect("an address"));
+        let mut i = Iface::new([2, 0, 0, 0, 0, 1], 1500);
+        let mut add = |a: &str, b: &str| i.add_range(a.parse().expect("an address"), b.parse().expect("one"));
+        assert!(add("10.1.0.5", "10.2.0.0") && add("fd00::1:fffe", "fd00::1:100:3"));
+        for (ours, text) in [
+            (true, "10.1.0.5"),
+            (true, "10.1.255.255"),
+            (true, "10.2.0.0"),
+            (false, "10.1.0.4"),
+            (false, "10.2.0.1"),
+            (true, "fd00::1:ffff"),
+            (false, "fd00::1:fffd"),
+            (false, "::a01:5"),
+        ] {
+            assert_eq!(i.owns(&addr(text)), ours, "{text}");
+        }
+        for (ours, text) in
+            [(true, "fd00::1:fffe"), (true, "fd00::2:0"), (true, "fd00::1:100:0"), (true, "fd00::1:100:3")]
+        {
+            assert_eq!(i.in_group(&solicited_node(&addr(text))), ours, "{text}");
+        }
+        // A range of less than 2^24: most groups are nobody's.
+        let mut few = Iface::new([2, 0, 0, 0, 0, 1], 1500);
+        assert!(few.add_range("fd00::ff:fffe".parse().expect("v6"), "fd00::100:3".parse().expect("v6")));
+        for (ours, text) in [(true, "::ff:ffff"), (true, "::3"), (false, "::4"), (false, "::ff:fffd")] {
+            assert_eq!(few.in_group(&solicited_node(&addr(text))), ours, "{text}");
+        }
+    }
 }

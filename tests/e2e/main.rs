@@ -26,6 +26,7 @@ mod operations;
 mod ordinary;
 mod origins;
 mod pktgen;
+mod pktgen_http;
 mod reloads;
 mod script;
 mod shared;

@@ -12,6 +12,6 @@ mod hist;
 mod schema;
 mod segment;
 
-pub use hist::{BUCKETS, Histogram, bucket_of};
+pub use hist::{BUCKETS, Histogram, bucket_of, highest_of};
 pub use schema::{Ctr, Hist, Stage, Unit};
 pub use segment::{Counters, FACTS_BYTES_MAX, NodeState, Segment, SegmentError, Snapshot, StageCounts};

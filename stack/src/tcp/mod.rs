@@ -241,8 +241,24 @@ impl Tcp {
     /// # Errors
     /// When there is no way, no control block or no port left for it.
     pub fn connect(&mut self, net: &Net, remote: SocketAddr, now: Time) -> Result<FlowId, ConnectError> {
+        self.connect_as(net, None, remote, now)
+    }
+
+    /// The same from `source`, one of our addresses: for who has many.
+    ///
+    /// # Errors
+    /// As [`Tcp::connect`]; no port left means none of this source's.
+    pub fn connect_as(
+        &mut self,
+        net: &Net,
+        source: Option<Addr>,
+        remote: SocketAddr,
+        now: Time,
+    ) -> Result<FlowId, ConnectError> {
         let dst = Addr::from(remote.ip());
-        let (port, src) = net.route(&dst).ok_or(ConnectError::NoRoute)?;
+        let (port, own) = net.route(&dst).ok_or(ConnectError::NoRoute)?;
+        let src = source.unwrap_or(own);
+        debug_assert!(net.ifaces[usize::from(port)].owns(&src), "{src:?} is not ours");
         let (tuple, hash) = self.pick_port(net, port, src, dst, remote.port()).ok_or(ConnectError::NoPort)?;
         let id = self.new_flow(tuple, hash, port, net).ok_or(ConnectError::NoFlow)?;
         let iss = self.isn(hash, now);

@@ -41,9 +41,9 @@ const FRAMES: u32 = 2048;
 const SEGMENTS: u32 = 2 * FRAMES;
 const HEADROOM: usize = sys::RTE_PKTMBUF_HEADROOM as usize;
 // The bindings give each the smallest type that holds it.
-const TX_TCP_CHECKSUM: u64 = sys::RTE_MBUF_F_TX_TCP_CKSUM as u64;
-const TX_IPV4: u64 = sys::RTE_MBUF_F_TX_IPV4 as u64;
-const TX_IPV6: u64 = sys::RTE_MBUF_F_TX_IPV6 as u64;
+const TX_TCP_CHECKSUM: u64 = sys::RTE_MBUF_F_TX_TCP_CKSUM;
+const TX_IPV4: u64 = sys::RTE_MBUF_F_TX_IPV4;
+const TX_IPV6: u64 = sys::RTE_MBUF_F_TX_IPV6;
 /// Lengths of the headers in an mbuf's `tx_offload`: L2 first, in 7 bits, then L3, in 9, then L4.
 const L3_SHIFT: u32 = 7;
 const L4_SHIFT: u32 = 16;

@@ -1,0 +1,264 @@
+//! What a run of the load client has to say: for a person and for a program.
+
+use std::fmt::Write;
+use std::sync::atomic::Ordering::Relaxed;
+
+use dataplane::Ctr;
+use dataplane::counters::{Snapshot, highest_of};
+use serde_json::{Map, Value, json};
+
+use super::super::rate::human;
+use super::super::report::QUANTILES;
+use super::arrivals::Kind;
+use super::plan::Plan;
+use super::tally::{Count, End, Shared, Tally};
+
+/// What is known of the core that ran it.
+pub struct Run {
+    /// The port.
+    pub port: String,
+    /// Bytes that were reserved.
+    pub memory_bytes: u64,
+    /// CPU time of its thread.
+    pub cpu_ns: u64,
+    /// Cycles in a second.
+    pub hz: u64,
+}
+
+/// A run that is over.
+pub struct Report<'a> {
+    /// What it was to do.
+    pub plan: &'a Plan,
+    /// How it ended.
+    pub end: &'a End,
+    /// What was counted.
+    pub tally: &'a Tally,
+    /// The core's counters.
+    pub counters: &'a Snapshot,
+    /// The core.
+    pub run: &'a Run,
+}
+
+const STATUSES: [Count; 5] = [Count::Interim, Count::Status2, Count::Status3, Count::Status4, Count::Status5];
+/// What only had to wait, or was repeated.
+const DELAYS: [Count; 3] = [Count::Resent, Count::NoPort, Count::NoFlow];
+
+impl Report<'_> {
+    fn seconds(&self) -> f64 {
+        self.end.measured_ns as f64 / 1e9
+    }
+
+    fn rate(&self) -> f64 {
+        self.tally.get(Count::Responses) as f64 / self.seconds()
+    }
+
+    fn busy_seconds(&self) -> f64 {
+        self.counters.get(Ctr::LoopBusy) as f64 / self.run.hz as f64
+    }
+
+    /// Of all cycles between start and end, those of passes that found something to do.
+    fn busy_share(&self) -> f64 {
+        let (busy, idle) = (self.counters.get(Ctr::LoopBusy) as f64, self.counters.get(Ctr::LoopIdle) as f64);
+        busy / (busy + idle).max(1.0)
+    }
+
+    fn per_request_us(&self, seconds: f64) -> f64 {
+        seconds * 1e6 / (self.tally.get(Count::Responses).max(1)) as f64
+    }
+
+    fn loop_name(&self) -> &'static str {
+        match (self.plan.rate, self.plan.arrival) {
+            (None, _) => "closed",
+            (Some(_), Kind::Constant) => "open, constant",
+            (Some(_), Kind::Poisson) => "open, poisson",
+        }
+    }
+
+    /// For a person.
+    pub fn text(&self) -> String {
+        let t = self.tally;
+        let n = |c| t.get(c);
+        let s = self.seconds();
+        let mut out = String::new();
+        let asked = self.plan.rate.map_or(String::new(), |r| format!(" (asked: {}/s)", human(r)));
+        let mut line = |name: &str, text: &str| {
+            let _ = writeln!(out, "{name:<11} {text}");
+        };
+        line(
+            "requests",
+            &format!(
+                "{} in {s:.3} s, {} answered: {}/s{asked}, {}bps of bodies",
+                n(Count::Requests),
+                n(Count::Responses),
+                human(self.rate()),
+                human(n(Count::BodyBytes) as f64 * 8.0 / s),
+            ),
+        );
+        let statuses = listed(&STATUSES, t);
+        line("responses", if statuses.is_empty() { "none" } else { &statuses });
+        let errors = listed(&Count::ERRORS, t);
+        if !errors.is_empty() {
+            line("errors", &errors);
+        }
+        if self.end.unfinished > 0 {
+            line("unfinished", &format!("{} requests were under way at the end", self.end.unfinished));
+        }
+        if self.plan.rate.is_some() {
+            let (arrivals, late, shed) = (n(Count::Arrivals), n(Count::Late), n(Count::Shed));
+            line(
+                "arrivals",
+                &format!(
+                    "{arrivals}, of which {late} had to wait for a connection, {shed} were shed, {} never sent",
+                    self.end.unsent
+                ),
+            );
+        }
+        line(
+            "connections",
+            &format!(
+                "{} opened, up to {} at once, from {}{}",
+                n(Count::Connects),
+                t.open_max.load(Relaxed),
+                match self.plan.sources.iter().map(|s| u64::from(s.count())).sum::<u64>() {
+                    0 | 1 => "one address".to_owned(),
+                    n => format!("{n} addresses"),
+                },
+                match listed(&DELAYS, t) {
+                    none if none.is_empty() => String::new(),
+                    some => format!("; {some}"),
+                }
+            ),
+        );
+        let dropped = self.port_dropped();
+        if dropped > 0 {
+            line("dropped", &format!("{dropped} received frames, by the port"));
+        }
+        for (name, h) in [("latency", &t.latency), ("first byte", &t.first_byte), ("connect", &t.connect)] {
+            if h.max() > 0 {
+                line(name, &quantiles(h));
+            }
+        }
+        let cpu = self.run.cpu_ns as f64 / 1e9;
+        line(
+            "core",
+            &format!(
+                "{:.1} % busy: {:.3} s, {:.2} µs a request; its thread's clock: {cpu:.3} s",
+                self.busy_share() * 100.0,
+                self.busy_seconds(),
+                self.per_request_us(self.busy_seconds()),
+            ),
+        );
+        line("memory", &format!("{} reserved", hugepages::human_bytes(self.run.memory_bytes as usize)));
+        out
+    }
+
+    fn port_dropped(&self) -> u64 {
+        [Ctr::DropPortMissed, Ctr::DropPortNoBuffer, Ctr::DropPortTooLong]
+            .iter()
+            .map(|c| self.counters.get(*c))
+            .sum()
+    }
+
+    /// For a program.
+    pub fn json(&self) -> Value {
+        let t = self.tally;
+        let n = |c: Count| t.get(c);
+        let named = |all: &[Count]| -> Map<String, Value> {
+            all.iter().map(|c| (c.name().to_owned(), n(*c).into())).collect()
+        };
+        let histogram: Vec<Value> = t
+            .latency
+            .counts()
+            .enumerate()
+            .filter(|(_, n)| *n > 0)
+            .map(|(bucket, n)| json!([highest_of(bucket) as f64 / 1e3, n]))
+            .collect();
+        let cpu = self.run.cpu_ns as f64 / 1e9;
+        let mut v = json!({
+            "tool": "pktgen http",
+            "port": self.run.port,
+            "server": self.plan.server.to_string(),
+            "loop": self.loop_name(),
+            "connections": self.plan.connections,
+            "pipeline": self.plan.pipeline,
+            "close": self.plan.close,
+            "seed": self.plan.seed,
+            "rate": self.rate(),
+            "rate_asked": self.plan.rate,
+            "seconds": self.seconds(),
+            "asking_seconds": self.end.asking_ns as f64 / 1e9,
+            "requests": n(Count::Requests),
+            "responses": n(Count::Responses),
+            "failed": n(Count::Failed),
+            "unfinished": self.end.unfinished,
+            "errors": t.errors(),
+            "errors_by": named(&Count::ERRORS),
+            "status": named(&STATUSES),
+            "bytes": n(Count::Bytes),
+            "body_bytes": n(Count::BodyBytes),
+            "arrivals": n(Count::Arrivals),
+            "late": n(Count::Late),
+            "shed": n(Count::Shed),
+            "unsent": self.end.unsent,
+            "connects": n(Count::Connects),
+            "connections_max": t.open_max.load(Relaxed),
+        });
+        // In two parts: the macro has a depth.
+        let rest = json!({
+            "resent": n(Count::Resent),
+            "no_port": n(Count::NoPort),
+            "no_flow": n(Count::NoFlow),
+            "time_wait_recycled": self.counters.get(Ctr::TcpTimeWaitRecycled),
+            "retransmits": self.counters.get(Ctr::TcpRetransmits),
+            "latency_us": latency(&t.latency),
+            "first_byte_us": latency(&t.first_byte),
+            "connect_us": latency(&t.connect),
+            "histogram_us": histogram,
+            "frames": {
+                "rx": self.counters.get(Ctr::RxPackets),
+                "tx": self.counters.get(Ctr::TxSent),
+                "rx_bytes": self.counters.get(Ctr::RxBytes),
+                "tx_bytes": self.counters.get(Ctr::TxBytes),
+                "dropped": self.port_dropped(),
+            },
+            "cpu": {
+                "busy_seconds": self.busy_seconds(),
+                "busy_share": self.busy_share(),
+                "thread_seconds": cpu,
+                "busy_us_per_response": self.per_request_us(self.busy_seconds()),
+            },
+            "memory_bytes": self.run.memory_bytes,
+        });
+        if let (Some(all), Value::Object(rest)) = (v.as_object_mut(), rest) {
+            all.extend(rest);
+        }
+        v
+    }
+}
+
+/// `2xx 17, 5xx 3`: those that are not 0.
+fn listed(counts: &[Count], t: &Tally) -> String {
+    let some = counts.iter().filter(|c| t.get(**c) > 0);
+    let words: Vec<String> = some.map(|c| format!("{} {}", c.name(), t.get(*c))).collect();
+    words.join(", ")
+}
+
+fn quantiles(shared: &Shared) -> String {
+    let h = shared.read();
+    let max = shared.max();
+    let us = |ns: u64| format!("{:.1}", ns.min(max) as f64 / 1e3);
+    let mut all: Vec<String> =
+        QUANTILES.iter().map(|(name, q)| format!("{name} {}", us(h.quantile(*q)))).collect();
+    all.push(format!("max {} µs", us(max)));
+    all.join(", ")
+}
+
+fn latency(shared: &Shared) -> Value {
+    let h = shared.read();
+    let max = shared.max();
+    let us = |ns: u64| Value::from(ns.min(max) as f64 / 1e3);
+    let mut all: Map<String, Value> =
+        QUANTILES.iter().map(|(name, q)| ((*name).to_owned(), us(h.quantile(*q)))).collect();
+    all.insert("max".to_owned(), us(max));
+    Value::Object(all)
+}
