@@ -249,7 +249,7 @@ def main():
         with open(folder / "rows.jsonl", "w") as f:
             for r in rows:
                 f.write(json.dumps({k: v for k, v in r.items() if k != "histogram_us"}) + "\n")
-    for section in sorted(work.glob("packets-*.md")):
+    for section in sorted(work.glob("more-*.md")):
         text += [read(section), ""]
     if panels:
         text += [

@@ -55,7 +55,7 @@ class Whole(unittest.TestCase):
                     (work / "rows" / f"{server}.cached-1k.{n}.json").write_text(json.dumps(row(server, n, 100 * n)))
             (work / "machine").write_text("machine   one\n")
             (work / "left-out").write_text("- h2o: it is not installed\n")
-            (work / "packets-sink.md").write_text("## Packets\n")
+            (work / "more-sink.md").write_text("## Packets\n")
             # Stands for `millrace pktgen compare … --svg FOLDER`.
             stub = pathlib.Path(folder, "millrace")
             stub.write_text('#!/bin/sh\nfor last; do :; done\nmkdir "$last"; for n in tail cdf qq; do echo "<svg/>" >"$last/$n.svg"; done\n')
