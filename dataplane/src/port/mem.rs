@@ -448,6 +448,29 @@ mod tests {
     }
 
     #[test]
+    fn frames_are_written_where_they_are_sent() {
+        let (a, b) = wire(4, 256);
+        let pool = Pool::reserve("rx", 4, 512, PagePolicy::NormalOnly).expect("memory");
+        let mut port = MemPort::new(a, pool, [2, 0, 0, 0, 0, 1], 200, 0);
+        let mut n = 0;
+        let mut write = |most| {
+            port.tx_fill(most, 100, &mut |room| {
+                n += 1;
+                room[..n].fill(n as u8);
+                (n != 3).then_some(n)
+            })
+        };
+        // The third is not sent after all, and the wire holds four.
+        assert_eq!((write(9), write(1), write(9)), (Some(2), Some(1), Some(1)));
+        assert_eq!(port.tx_fill(1, 257, &mut |_| unreachable!()), None);
+        assert_eq!((port.stats().tx_packets, port.stats().tx_bytes), (4, 1 + 2 + 4 + 5));
+        for len in [1, 2, 4, 5] {
+            assert_eq!(b.recv_with(<[u8]>::to_vec), Some(vec![len; len.into()]));
+        }
+        assert!(!b.has_rx());
+    }
+
+    #[test]
     fn no_wake_up_is_lost_between_two_sleepers() {
         let (a, b) = wire(4, 100);
         let run = |end: WireEnd, serves: bool| {
