@@ -36,9 +36,14 @@ impl Tx {
         if n > 0 {
             // SAFETY: one thread polls the queue; `n` frames that are ours; the driver owns those that it takes.
             let sent = unsafe { sys::eth_tx_burst(self.port, self.queue, self.held.as_mut_ptr(), n as u16) };
-            self.held.drain(..usize::from(sent));
-            // SAFETY: those left are ours.
-            let left = self.held.iter().map(|m| u64::from(unsafe { (**m).pkt_len })).sum();
+            let left = if usize::from(sent) == n {
+                self.held.clear();
+                0
+            } else {
+                self.held.drain(..usize::from(sent));
+                // SAFETY: those left are ours.
+                self.held.iter().map(|m| u64::from(unsafe { (**m).pkt_len })).sum()
+            };
             stats.tx_packets += u64::from(sent);
             stats.tx_bytes += std::mem::replace(&mut self.held_bytes, left) - left;
             stats.tx_held = self.held.len() as u64;
