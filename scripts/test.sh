@@ -111,7 +111,7 @@ count_cargo_test() {
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 }
 
-# Every script parses; ShellCheck, where there is one, finds nothing.
+# Every script parses; ShellCheck, where there is one, finds nothing; those in Python do what their tests say.
 check_scripts() {
     local files=() file ok=0
     while IFS= read -r file; do
@@ -123,6 +123,12 @@ check_scripts() {
         shellcheck --severity=warning -x -P SCRIPTDIR "${files[@]}" || ok=1
     else
         echo "shellcheck is not installed: only parsed"
+    fi
+    if have python3; then
+        python3 -B -m unittest -q scripts/bench/test_report.py || ok=1
+        python3 -B -c 'import ast, sys; [ast.parse(open(f).read(), f) for f in sys.argv[1:]]' scripts/bench/*.py || ok=1
+    else
+        echo "python3 is not installed: scripts/bench/*.py are not tested"
     fi
     return "$ok"
 }

@@ -130,6 +130,7 @@ fn ports_run_out_and_that_is_counted() {
     let mut manners = Manners::of_body(10, 16_384);
     manners.last = manners.answer.clone();
     let mut p = Pair::new(wanted, manners, None, false);
+    p.pass_ns = MS;
     let end = p.run();
     check(&p, &end);
     assert_eq!((p.count(Count::Responses), p.count(Count::Failed)), (65_000, 0));

@@ -20,7 +20,7 @@ KINDS = {
 }
 LEGENDS = {
     "millrace-tap": "Millrace, tap",
-    "millrace-af_packet": "Millrace, DPDK net_af_packet",
+    "millrace-af_packet": "Millrace, net_af_packet",
     "nginx": "nginx",
     "haproxy": "HAProxy",
     "varnish": "Varnish",
@@ -104,7 +104,7 @@ def table(rows, servers):
 
 def bars_svg(panels):
     """Horizontal bars of medians with whiskers from min to max; one panel under the other, each with its own scale."""
-    width, left, right, line = 760, 230, 90, 30
+    width, left, right, line = 760, 266, 90, 30
     body, y = [], 0
     for title, bars in panels:
         body.append(f'<text class="title" x="16" y="{y + 28}">{html.escape(title)}</text>')
@@ -207,7 +207,7 @@ def main():
     if rows:
         loads = [r["machine_load"] for r in rows]
         text += [
-            f"- {args.rounds} rounds of {args.seconds} s each, interleaved, after 1 s of warm-up; load by {args.load} over "
+            f"- {args.rounds} round{'s' if args.rounds > 1 else ''} of {args.seconds} s each, interleaved, after 1 s of warm-up; load by {args.load} over "
             f"{args.connections} connections that are kept. Load average while it ran: {min(loads)} to {max(loads)}.",
             "- Each server on CPU 1 with one worker and no access log, connections to the origin kept; the load and the origin "
             "(nginx, one worker) on CPU 0. All over one bridge: the peers behind a veth pair with the kernel's offloads, Millrace "
@@ -221,8 +221,9 @@ def main():
             "- Origin: requests that it saw for each of the client's. Client CPU: user and system time of the load, for each "
             "request. Medians of the rounds; errors are of all rounds.",
             *([
-                "- wrk is a closed loop: what it asks waits for the answers before, so that a server that stalls is asked less, and "
-                "its latencies look better than a user's. Requests that were under way at the end of a round are the origin's beyond 0 or 1.",
+                "- wrk is a closed loop: it asks less of a server that stalls. It fills in the latencies that it reckons it has missed "
+                "where an answer took longer than its average, so that it has more samples than answers. What was under way at the "
+                "end of a round is the origin's beyond 0 or 1.",
             ] if args.load == "wrk" else []),
             "",
         ]
@@ -248,7 +249,7 @@ def main():
         with open(folder / "rows.jsonl", "w") as f:
             for r in rows:
                 f.write(json.dumps({k: v for k, v in r.items() if k != "histogram_us"}) + "\n")
-    for section in sorted(work.glob("packets-*.md")):
+    for section in sorted(work.glob("more-*.md")):
         text += [read(section), ""]
     if panels:
         text += [

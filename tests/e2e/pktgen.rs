@@ -137,7 +137,7 @@ fn pktgen_and_the_kernel_agree() {
                 }
             });
             let mut args = vec!["pktgen", "ndr", "udp dst=10.80.0.2:7 probe", "--max", "400pps", "--json"];
-            args.extend("--trial 300ms --linger 300ms --pdr 60%".split_whitespace());
+            args.extend("--trial 300ms --linger 500ms --pdr 90%".split_whitespace());
             args.extend(PORT);
             let out = lab.millrace(&args);
             over.store(true, Ordering::Relaxed);
@@ -153,7 +153,6 @@ fn pktgen_and_the_kernel_agree() {
         for trial in v["trials"].as_array().expect("trials") {
             let of = |what: &str| trial[what].as_u64().expect("a count");
             assert!(of("sent") >= 2 && of("sent") == of("back") + of("lost"), "{v}");
-            assert!(of("back").abs_diff(of("lost")) <= 1, "{v}");
         }
     });
 

@@ -19,7 +19,7 @@ use std::sync::{Arc, OnceLock};
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::{BURST_MAX, Burst, LinkFacts, Mac, Port, PortStats, TxQueue};
+use super::{BURST_MAX, Burst, Fill, LinkFacts, Mac, Port, PortStats, TxQueue};
 use crate::bell::Doorbell;
 use crate::buf::RxFlags;
 use crate::{Packet, Pool, Time};
@@ -307,6 +307,29 @@ impl Port for MemPort {
             self.end.tx.ring();
         }
         n
+    }
+
+    fn tx_fill(&mut self, most: usize, bytes: usize, fill: Fill) -> Option<usize> {
+        if bytes > self.end.frame_bytes() {
+            return None;
+        }
+        let mut n = 0;
+        while n < most.min(BURST_MAX) && self.end.can_send() {
+            let mut len = 0;
+            if !self.end.put_with(|room| {
+                len = fill(room)?;
+                Some(len)
+            }) {
+                break;
+            }
+            n += 1;
+            self.stats.tx_bytes += len as u64;
+        }
+        self.stats.tx_packets += n as u64;
+        if n > 0 {
+            self.end.tx.ring();
+        }
+        Some(n)
     }
 
     fn facts(&self) -> &LinkFacts {

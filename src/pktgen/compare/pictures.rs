@@ -14,6 +14,8 @@ struct LogScale {
 
 /// Values in a decade that an axis begins or ends with.
 const ROUND: [f64; 3] = [1.0, 2.0, 5.0];
+/// Letters of a name in the legend.
+const NAME_MAX: usize = 32;
 /// What a bucket of the value 0 is shown as.
 const LEAST_US: f64 = 0.001;
 
@@ -49,8 +51,9 @@ impl LogScale {
             for r in ROUND {
                 let v = r * decade;
                 if v >= self.low * 0.99 && v <= self.high * 1.01 {
-                    let told = r == 1.0 || decades <= 4.0;
-                    ticks.push((self.at(v), told.then(|| time(v))));
+                    let first = r == 1.0;
+                    let word = (first || decades <= 4.0).then(|| time(v));
+                    ticks.push(Tick { at: self.at(v), word, first });
                 }
             }
             decade *= 10.0;
@@ -79,13 +82,17 @@ fn titled(title: Option<&str>, what: &str) -> String {
 
 fn legend(plot: &mut Plot, n: usize, run: &Run) {
     let l = &run.latencies;
-    let mut t = format!("{}: p50 {}", run.name, time(l.quantile(0.5)));
+    let mut name: String = run.name.chars().take(NAME_MAX).collect();
+    if name.len() < run.name.len() {
+        name.push('…');
+    }
+    let mut t = format!("{name}: p50 {}", time(l.quantile(0.5)));
     for (name, q) in [("p99", 0.99), ("p99.9", 0.999)] {
         if l.can_claim(q) {
             t.push_str(&format!(", {name} {}", time(l.quantile(q))));
         }
     }
-    t.push_str(&format!(", max {}; {} samples", time(l.max()), l.count()));
+    t.push_str(&format!(", max {} of {}", time(l.max()), l.count()));
     plot.legend(Some(n), &t);
 }
 
@@ -103,10 +110,11 @@ pub fn tail(runs: &[Run], title: Option<&str>) -> Picture {
         360.0,
         ["latency (logarithmic)", "percentile (one nine more each)"],
     );
-    let mut ticks = vec![(0.0, Some("0".to_owned())), (nines(0.5) / top, Some("50".to_owned()))];
+    let tick = |t: f64, word: String| Tick { at: t / top, word: Some(word), first: true };
+    let mut ticks = vec![tick(nines(0.5), "50".to_owned()), tick(0.0, "0".to_owned())];
     for n in 1..=top as i32 {
         let percent = 100.0 - 100.0 / 10f64.powi(n);
-        ticks.push((f64::from(n) / top, Some(format!("{percent:.0$}", (n - 2).max(0) as usize))));
+        ticks.push(tick(f64::from(n), format!("{percent:.0$}", (n - 2).max(0) as usize)));
     }
     plot.ticks(&scale.ticks(), &ticks);
     let mut few = false;
@@ -152,7 +160,8 @@ pub fn plain(runs: &[Run], title: Option<&str>) -> Picture {
         300.0,
         ["latency (logarithmic)", "share not slower"],
     );
-    let ticks: Vec<Tick> = (0..=4).map(|n| (f64::from(n) / 4.0, Some(format!("{} %", 25 * n)))).collect();
+    let quarter = |n: u32| Tick { at: f64::from(n) / 4.0, word: Some(format!("{} %", 25 * n)), first: true };
+    let ticks: Vec<Tick> = (0..=4).map(quarter).collect();
     plot.ticks(&scale.ticks(), &ticks);
     for (n, run) in runs.iter().enumerate() {
         let total = run.latencies.count() as f64;
@@ -302,7 +311,7 @@ mod tests {
                 "{s:?} {low} {high}"
             );
             assert!(s.at(least) >= 0.0 && s.at(most) <= 1.0);
-            assert!(s.ticks().iter().filter(|t| t.1.is_some()).count() >= 2, "{s:?}");
+            assert!(s.ticks().iter().filter(|t| t.word.is_some()).count() >= 2, "{s:?}");
         }
     }
 

@@ -62,7 +62,7 @@ pub fn document(pictures: &[Picture]) -> String {
 fn style() -> String {
     let mut t = String::from(
         "text { font: 13px system-ui, sans-serif; fill: #1f2328; }\n.title { font-size: 16px; font-weight: 600; }\n\
-         .quiet { fill: #59636e; }\n.ground { fill: #ffffff; }\n.grid { stroke: #d8dee4; fill: none; }\n\
+         .quiet { fill: #59636e; }\n.mark { stroke: #ffffff; stroke-width: 4px; paint-order: stroke; }\n.ground { fill: #ffffff; }\n.grid { stroke: #d8dee4; fill: none; }\n\
          .frame { stroke: #818b98; fill: none; }\n.same { stroke: #818b98; stroke-dasharray: 2 4; fill: none; }\n\
          .line { fill: none; stroke-width: 2; }\n.few { stroke-dasharray: 3 4; stroke-width: 1.5; }\n",
     );
@@ -74,15 +74,22 @@ fn style() -> String {
     colours(&mut t, |c| c.0);
     t.push_str(
         "@media (prefers-color-scheme: dark) {\ntext { fill: #f0f3f6; }\n.quiet { fill: #b1bac4; }\n\
-         .ground { fill: #151b23; }\n.grid { stroke: #30363d; }\n.frame, .same { stroke: #9198a1; }\n",
+         .mark { stroke: #151b23; }\n.ground { fill: #151b23; }\n.grid { stroke: #30363d; }\n.frame, .same { stroke: #9198a1; }\n",
     );
     colours(&mut t, |c| c.1);
     t.push_str("}\n");
     t
 }
 
-/// A place on an axis that is told: where it is (0 to 1), and what stands there; nothing, for a line alone.
-pub type Tick = (f64, Option<String>);
+/// A place on an axis that is told.
+pub struct Tick {
+    /// Where it is, from 0 to 1.
+    pub at: f64,
+    /// What stands there; nothing, for a line alone.
+    pub word: Option<String>,
+    /// Its word goes before those of others, where there is no room for all.
+    pub first: bool,
+}
 
 /// An area with two axes, which is drawn into by shares of its sides (0 to 1, from the left and from below).
 pub struct Plot {
@@ -90,6 +97,23 @@ pub struct Plot {
     width: f64,
     height: f64,
     legend: f64,
+}
+
+/// The words that do not stand on each other on an axis of a length, where each takes `half` to either side.
+fn with_room(ticks: &[Tick], length: f64, half: impl Fn(&str) -> f64) -> Vec<(f64, &str)> {
+    let mut taken: Vec<(f64, f64)> = Vec::new();
+    let mut said = Vec::new();
+    for turn in [true, false] {
+        for tick in ticks.iter().filter(|t| t.first == turn) {
+            let Some(word) = &tick.word else { continue };
+            let (middle, half) = (tick.at * length, half(word));
+            if taken.iter().all(|(from, to)| middle + half < *from || middle - half > *to) {
+                taken.push((middle - half, middle + half));
+                said.push((tick.at, word.as_str()));
+            }
+        }
+    }
+    said
 }
 
 const LEFT: f64 = 74.0;
@@ -123,38 +147,32 @@ impl Plot {
 
     /// Lines across, and what they are. Words that would stand on each other are left out.
     pub fn ticks(&mut self, along_x: &[Tick], along_y: &[Tick]) {
-        let mut free_from = f64::MIN;
-        for (share, word) in along_x {
-            let ((x, bottom), (_, top)) = (self.at((*share, 0.0)), self.at((*share, 1.0)));
+        for tick in along_x {
+            let ((x, bottom), (_, top)) = (self.at((tick.at, 0.0)), self.at((tick.at, 1.0)));
             let _ = writeln!(self.body, "<path class=\"grid\" d=\"M{x:.1} {bottom:.1}V{top:.1}\"/>");
-            let Some(word) = word else { continue };
-            let half = 4.0 * word.chars().count() as f64;
-            if x - half > free_from {
-                let _ = writeln!(
-                    self.body,
-                    "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
-                    bottom + 18.0,
-                    escaped(word)
-                );
-                free_from = x + half + 6.0;
-            }
         }
-        let mut free_below = f64::MAX;
-        for (share, word) in along_y {
-            let ((left, y), (right, _)) = (self.at((0.0, *share)), self.at((1.0, *share)));
+        for tick in along_y {
+            let ((left, y), (right, _)) = (self.at((0.0, tick.at)), self.at((1.0, tick.at)));
             let _ = writeln!(self.body, "<path class=\"grid\" d=\"M{left:.1} {y:.1}H{right:.1}\"/>");
-            if let Some(word) = word
-                && y < free_below
-            {
-                let _ = writeln!(
-                    self.body,
-                    "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
-                    left - 7.0,
-                    y + 4.5,
-                    escaped(word)
-                );
-                free_below = y - 15.0;
-            }
+        }
+        for (at, word) in with_room(along_x, self.width, |word| 4.0 * word.chars().count() as f64 + 2.0) {
+            let (x, y) = self.at((at, 0.0));
+            let _ = writeln!(
+                self.body,
+                "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+                y + 18.0,
+                escaped(word)
+            );
+        }
+        for (at, word) in with_room(along_y, self.height, |_| 7.5) {
+            let (x, y) = self.at((0.0, at));
+            let _ = writeln!(
+                self.body,
+                "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+                x - 7.0,
+                y + 4.5,
+                escaped(word)
+            );
         }
         let ((x, y), (w, h)) = (self.at((0.0, 1.0)), (self.width, self.height));
         let _ = writeln!(
@@ -197,7 +215,7 @@ impl Plot {
         let (x, y) = self.at(at);
         let _ = writeln!(
             self.body,
-            "<text class=\"quiet\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
+            "<text class=\"quiet mark\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
             x + move_px.0,
             y + move_px.1,
             escaped(text)

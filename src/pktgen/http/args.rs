@@ -259,6 +259,15 @@ mod tests {
     }
 
     #[test]
+    fn the_page_has_every_option() {
+        let page = include_str!("../../../docs/pktgen-http.md");
+        for a in <Line as clap::CommandFactory>::command().get_arguments() {
+            let Some(long) = a.get_long() else { continue };
+            assert!(page.contains(&format!("`--{long}")), "--{long} is not in docs/pktgen-http.md");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_says_the_mend() {
         for (words, says) in [
             ("https://10.0.0.1/", "not yet in this version"),

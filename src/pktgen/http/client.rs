@@ -17,13 +17,13 @@ use std::sync::mpsc::Sender;
 
 use dataplane::core_loop::Pipeline;
 use dataplane::rng::Rng;
-use dataplane::{Burst, Counters, Pool, Slice, Time, TxQueue};
+use dataplane::{Burst, Counters, Pool, Slice, Stage, Time, TxQueue, time::cycles};
 use hugepages::{Arena, PagePolicy};
 use l7::http1::{HeaderSlots, HttpLimits};
 use stack::{Addr, Events, FlowId, Net, Stack, Tcp, TcpConfig, Udp};
 
 use super::arrivals::Arrivals;
-use super::plan::{HEAD_CELL_BYTES, HEAD_CELLS, PORTS, Plan, Tables};
+use super::plan::{HEAD_CELL_BYTES, PORTS, Plan, Tables};
 use super::slot::State;
 use super::tally::{Count, End, Tally};
 
@@ -76,6 +76,7 @@ pub struct Outside {
 pub struct Client {
     /// Its stack.
     pub stack: Stack,
+    counters: Counters,
     pub(super) plan: Plan,
     pub(super) t: Tables,
     pub(super) tally: Arc<Tally>,
@@ -154,10 +155,11 @@ impl Client {
         }
         let arrivals = plan.rate.map(|rate| Arrivals::new(plan.arrival, rate, Rng::new(rng.next_u64())));
         Ok(Client {
-            stack: Stack::new(net, tcp, Udp::new(4), counters),
+            stack: Stack::new(net, tcp, Udp::new(4), counters.clone()),
+            counters,
             wanted: plan.requests.iter().map(|r| r.sha256).collect(),
             left: plan.count.unwrap_or(u64::MAX),
-            heads: pool("heads", HEAD_CELLS, HEAD_CELL_BYTES)?,
+            heads: pool("heads", plan.head_cells(), HEAD_CELL_BYTES)?,
             limits: HttpLimits::default(),
             lines: Box::new(HeaderSlots::new()),
             phase: Phase::Resolving { until: Time(0) },
@@ -427,9 +429,14 @@ impl Pipeline for Client {
 
     fn timers(&mut self, tx: &mut [TxQueue], now: Time) -> bool {
         let mut ran = self.stack.timers(tx, now);
+        let (t0, mut events) = (cycles(), 0);
         while let Some((id, e)) = self.stack.tcp.next_event() {
-            ran = true;
+            events += 1;
             self.event(id, e, now);
+        }
+        if events > 0 {
+            ran = true;
+            self.counters.stage(Stage::Http, events, cycles() - t0);
         }
         ran |= self.stage(tx, now);
         ran |= self.stack.output(tx, now);

@@ -25,9 +25,9 @@ const TIME_WAIT_MAX: u64 = 1 << 20;
 pub const HEADER_CELLS: u32 = 4096;
 /// Bytes of one.
 pub const HEADER_CELL_BYTES: u32 = 256;
-/// Cells for heads that come in pieces, and their bytes: those of the longest head that is read, and a segment.
-pub const HEAD_CELLS: u32 = 256;
-/// As above.
+/// Cells for heads that come in pieces: one for each connection, of at most so many.
+const HEAD_CELLS_MAX: u32 = 1024;
+/// Bytes of one: the longest head that is read, and a segment.
 pub const HEAD_CELL_BYTES: u32 = 26 << 10;
 
 /// What a run is to do.
@@ -113,8 +113,13 @@ impl Plan {
         self.arena_bytes() as u64
             + pool(rx_cells, rx_cell_bytes)
             + pool(HEADER_CELLS, HEADER_CELL_BYTES)
-            + pool(HEAD_CELLS, HEAD_CELL_BYTES)
+            + pool(self.head_cells(), HEAD_CELL_BYTES)
             + pool(self.requests.len() as u32, self.request_bytes())
+    }
+
+    /// Cells for heads that come in pieces.
+    pub fn head_cells(&self) -> u32 {
+        self.connections.min(HEAD_CELLS_MAX)
     }
 
     /// The longest request.

@@ -262,3 +262,99 @@ fn latency(shared: &Shared) -> Value {
     all.insert("max".to_owned(), us(max));
     Value::Object(all)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(tally: &Tally, look: impl Fn(&Report<'_>)) {
+        let plan = Plan {
+            server: ([10, 0, 0, 1], 80).into(),
+            requests: Vec::new(),
+            connections: 2,
+            pipeline: 1,
+            close: false,
+            rate: Some(1000.0),
+            arrival: Kind::Poisson,
+            waiting_max: 1,
+            duration_ns: None,
+            count: Some(4),
+            warmup_ns: 0,
+            linger_ns: 0,
+            timeout_ns: 1,
+            ramp: None,
+            sources: Vec::new(),
+            verify: false,
+            seed: 1,
+        };
+        let end = End {
+            failed: None,
+            measured_ns: 2_000_000_000,
+            asking_ns: 1_000_000_000,
+            unfinished: 1,
+            unsent: 3,
+        };
+        let run =
+            Run { port: "tap:x".to_owned(), memory_bytes: 1 << 20, cpu_ns: 500_000_000, hz: 1_000_000_000 };
+        look(&Report { plan: &plan, end: &end, tally, counters: &Snapshot::default(), run: &run });
+    }
+
+    fn some() -> Tally {
+        let t = Tally::default();
+        t.add(Count::Requests, 4);
+        t.add(Count::Responses, 2);
+        t.inc(Count::Failed);
+        t.inc(Count::Reset);
+        t.add(Count::Status2, 2);
+        t.add(Count::Late, 1);
+        t.inc(Count::Resent);
+        for ns in [1_500_000, 3_000_000] {
+            t.latency.record(ns);
+        }
+        t
+    }
+
+    #[test]
+    fn a_person_is_told_what_there_is_to_tell() {
+        report(&some(), |r| {
+            let text = r.text();
+            for line in [
+                "requests    4 in 2.000 s, 2 answered: 1/s (asked: 1k/s), 0bps of bodies\n",
+                "responses   2xx 2\n",
+                "errors      reset 1\n",
+                "unfinished  1 requests were under way at the end\n",
+                "arrivals    0, of which 1 had to wait for a connection, 0 were shed, 3 never sent\n",
+                "from one address; resent 1\n",
+                "max 3000.0 µs\n",
+            ] {
+                assert!(text.contains(line), "{line}: {text}");
+            }
+            assert!(!text.contains("connect "), "none was timed: {text}");
+        });
+    }
+
+    #[test]
+    fn the_page_has_every_field() {
+        let page = include_str!("../../../docs/pktgen-http.md");
+        report(&some(), |r| {
+            let v = r.json();
+            assert_eq!((&v["errors"], &v["responses"], &v["rate"]), (&1.into(), &2.into(), &1.0.into()));
+            assert_eq!(v["latency_us"]["max"], 3000.0);
+            let buckets = v["histogram_us"].as_array().expect("buckets");
+            assert_eq!(buckets.iter().filter_map(|b| b[1].as_u64()).collect::<Vec<_>>(), [1, 1]);
+            assert!(buckets[0][0].as_f64().is_some_and(|us| (1500.0..1550.0).contains(&us)), "{v}");
+            for (key, value) in v.as_object().expect("an object") {
+                let told = [format!("`{key}`"), format!("`{key}."), format!("{key}.{{")];
+                assert!(told.iter().any(|t| page.contains(t)), "{key} is not in docs/pktgen-http.md");
+                if key == "cpu" || key == "errors_by" {
+                    for inner in value.as_object().expect("an object").keys() {
+                        assert!(
+                            page.contains(&format!("{inner}`")),
+                            "{key}.{inner} is not in docs/pktgen-http.md"
+                        );
+                    }
+                }
+            }
+        });
+    }
+}

@@ -14,6 +14,8 @@
 //! queue.
 #![allow(unsafe_code)]
 
+mod fill;
+
 use std::ptr::NonNull;
 
 use arrayvec::ArrayVec;
@@ -55,10 +57,24 @@ pub(super) struct Tx {
     spare: ArrayVec<Mbuf, SPARE>,
     /// What the driver is offered; packets of `mbufs`, in the same order.
     mbufs: ArrayVec<*mut sys::rte_mbuf, BURST_MAX>,
-    packets: ArrayVec<Packet, BURST_MAX>,
+    packets: ArrayVec<Staged, BURST_MAX>,
+    /// Frames written in place that the driver did not take yet, and their bytes.
+    held: ArrayVec<*mut sys::rte_mbuf, BURST_MAX>,
+    held_bytes: u64,
+    /// Bytes of an mbuf behind its headroom.
+    room: usize,
     ledger: Ledger,
     /// The driver can be asked to give back what it has sent.
     cleans_up: bool,
+}
+
+/// A packet that is offered.
+struct Staged {
+    packet: Packet,
+    /// Bytes of the frame.
+    len: u32,
+    /// Its own mbuf is the frame's first.
+    lent: bool,
 }
 
 /// Why a packet was not staged.
@@ -113,6 +129,9 @@ impl Tx {
             spare: ArrayVec::new(),
             mbufs: ArrayVec::new(),
             packets: ArrayVec::new(),
+            held: ArrayVec::new(),
+            held_bytes: 0,
+            room: usize::from(room(reach, frame_bytes)) - HEADROOM,
             ledger: Ledger::new(if reach == Reach::OneMbuf { 0 } else { segments(reach) }),
             cleans_up: true,
         })
@@ -158,15 +177,16 @@ impl Tx {
         self.ledger.collect();
         let mut errors = 0;
         while self.packets.len() + errors < BURST_MAX {
-            let Some(p) = queue.pop() else { break };
-            match self.stage(&p) {
+            let Some(packet) = queue.pop() else { break };
+            let (len, lent) = (packet.total_len(), is_lent(&packet, self.reach));
+            match self.stage(&packet, len, lent) {
                 Ok(mbuf) => {
                     self.mbufs.push(mbuf);
-                    self.packets.push(p);
+                    self.packets.push(Staged { packet, len: len as u32, lent });
                 }
                 Err(Refused::TooLong) => errors += 1,
                 Err(Refused::Short) => {
-                    queue.push_front(p);
+                    queue.push_front(packet);
                     break;
                 }
             }
@@ -179,17 +199,17 @@ impl Tx {
         // SAFETY: one thread polls the queue; `n` frames that are ours; the driver owns those that it takes.
         let sent = unsafe { sys::eth_tx_burst(self.port, self.queue, self.mbufs.as_mut_ptr(), n as u16) };
         let sent = usize::from(sent);
-        for (p, mbuf) in self.packets.drain(sent..).zip(self.mbufs.drain(sent..)).rev() {
-            undo(mbuf, is_lent(&p, self.reach));
-            queue.push_front(p);
+        for (s, mbuf) in self.packets.drain(sent..).zip(self.mbufs.drain(sent..)).rev() {
+            undo(mbuf, s.lent);
+            queue.push_front(s.packet);
         }
         self.mbufs.clear();
-        for p in self.packets.drain(..) {
-            stats.tx_packets += 1;
-            stats.tx_bytes += p.total_len() as u64;
-            if is_lent(&p, self.reach) {
+        stats.tx_packets += sent as u64;
+        for s in self.packets.drain(..) {
+            stats.tx_bytes += u64::from(s.len);
+            if s.lent {
                 // SAFETY: its mbuf is the driver's, who gives it to its mempool; from there this thread alone takes it.
-                unsafe { p.gone() };
+                unsafe { s.packet.gone() };
             }
         }
         sent + errors
@@ -206,18 +226,18 @@ impl Tx {
                 unsafe { sys::eth_tx_prepare(self.port, self.queue, rest.as_mut_ptr(), rest.len() as u16) };
             good += usize::from(n);
             if good < self.mbufs.len() {
-                let (mbuf, p) = (self.mbufs.remove(good), self.packets.remove(good));
-                undo(mbuf, is_lent(&p, self.reach));
+                let (mbuf, s) = (self.mbufs.remove(good), self.packets.remove(good));
+                undo(mbuf, s.lent);
                 refused += 1;
             }
         }
         refused
     }
 
-    /// The packet as a frame of mbufs, which are ours until the driver takes them.
+    /// The packet, of so many bytes and lent or not, as a frame of mbufs, which are ours until the driver takes them.
     #[inline]
-    fn stage(&mut self, p: &Packet) -> Result<*mut sys::rte_mbuf, Refused> {
-        let frame = self.build(p)?;
+    fn stage(&mut self, p: &Packet, len: usize, lent: bool) -> Result<*mut sys::rte_mbuf, Refused> {
+        let frame = self.build(p, len, lent)?;
         if self.fills_in && p.meta().flags.has(RxFlags::L4_CHECKSUM_BLANK) {
             ask_for_checksum(frame, p.head());
         }
@@ -225,12 +245,10 @@ impl Tx {
     }
 
     #[inline]
-    fn build(&mut self, p: &Packet) -> Result<*mut sys::rte_mbuf, Refused> {
-        let len = p.total_len();
+    fn build(&mut self, p: &Packet, len: usize, lent: bool) -> Result<*mut sys::rte_mbuf, Refused> {
         if len > self.frame_bytes {
             return Err(Refused::TooLong);
         }
-        let lent = is_lent(p, self.reach);
         if lent && p.tail().is_empty() {
             return Ok(whole(p));
         }
@@ -329,6 +347,8 @@ impl Tx {
         self.ledger.collect();
         let mut mine: ArrayVec<_, SPARE> = self.spare.drain(..).map(NonNull::as_ptr).collect();
         free(&mut mine);
+        free(&mut self.held);
+        self.held.clear();
         // SAFETY: nobody sends any more.
         let missing = self.total - unsafe { sys::rte_mempool_avail_count(self.mempool.as_ptr()) };
         missing + self.ledger.in_use()
@@ -451,7 +471,7 @@ mod tests {
                 for (pool, byte) in [(first, 1), (second, 2), (&own, 3)] {
                     p.attach(slice(pool, byte)).expect("room");
                 }
-                let Ok(frame) = tx.stage(&p) else { panic!("not staged") };
+                let Ok(frame) = tx.stage(&p, p.total_len(), is_lent(&p, reach)) else { panic!("not staged") };
                 let segments = segments_of(frame);
                 let shape: Vec<_> =
                     segments.iter().map(|(bytes, attached)| (bytes.len(), *attached)).collect();
