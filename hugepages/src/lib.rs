@@ -16,9 +16,11 @@ mod footprint;
 mod limits;
 mod region;
 mod slab;
+mod turn;
 
 pub use arena::{Arena, FixedVec, prefetch};
 pub use footprint::{Footprint, Item, human_bytes};
 pub use limits::Limits;
 pub use region::{Attempt, PagePolicy, PageSize, Region, ReserveError};
 pub use slab::{Slab, SlabIndex};
+pub use turn::turn;

@@ -124,6 +124,8 @@ impl Region {
             PagePolicy::HugeOnly => &[PageSize::Huge2M],
             PagePolicy::NormalOnly => &[PageSize::Normal],
         };
+        // DPDK, which another node may be starting, counts pages before it takes them.
+        let _turn = (policy != PagePolicy::NormalOnly).then(crate::turn);
         let mut attempts = Vec::new();
         for &page in steps {
             let len = bytes.max(1).next_multiple_of(page.bytes());

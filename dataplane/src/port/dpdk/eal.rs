@@ -5,18 +5,13 @@
 #![allow(unsafe_code)] // Calls of libdpdk that take C strings or nothing at all.
 
 use std::ffi::{CStr, CString, c_int};
-use std::fs::File;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
 
 use dpdk_sys as sys;
 use hugepages::PagePolicy;
 
 /// EAL's own heap: queues, rings, names of devices.
 const BASE_BYTES: u64 = 32 << 20;
-
-/// So long another node that starts is waited for: it may have much memory to clear.
-const TURN_MAX: Duration = Duration::from_secs(10);
 
 /// What EAL is started from.
 pub struct EalConfig {
@@ -153,7 +148,7 @@ impl Eal {
 fn start(config: &EalConfig) -> Result<Eal, String> {
     let need_mib = (config.buffers_bytes + BASE_BYTES).div_ceil(1 << 20);
     // From the count until DPDK has them. Others do not ask, and then its start fails.
-    let turn = (config.pages != PagePolicy::NormalOnly).then(take_turn);
+    let turn = (config.pages != PagePolicy::NormalOnly).then(hugepages::turn);
     let free_mib = if config.pages == PagePolicy::NormalOnly { 0 } else { free_hugepages_mib() };
     let hugepages = free_mib >= need_mib;
     if config.pages == PagePolicy::HugeOnly && !hugepages {
@@ -184,21 +179,6 @@ fn start(config: &EalConfig) -> Result<Eal, String> {
         Ok(Err(e)) => Err(format!("DPDK does not start: {e}; its own message is above")),
         Err(_) => Err("DPDK's start has panicked".to_owned()),
     }
-}
-
-/// Waits until no other node is between its count of free hugepages and having taken them: two that start at once would both
-/// count the same ones. The lock ends with the file, and so with a process that is killed. Whoever may not have it, or not in
-/// time, goes on without.
-fn take_turn() -> Option<File> {
-    let file = File::open("/proc/sys/vm/nr_hugepages").ok()?;
-    let until = Instant::now() + TURN_MAX;
-    while file.try_lock().is_err() {
-        if Instant::now() >= until {
-            return None;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    Some(file)
 }
 
 fn too_few(need_mib: u64, free_mib: u64) -> String {
