@@ -71,6 +71,7 @@ impl Row {
         let until = self.answered() + requests;
         for turn in 0.. {
             assert!(turn < 100_000_000, "{}: no end", self.name);
+            assert!(self.pair.end.try_recv().is_err(), "{}: it has ended by itself", self.name);
             if self.answered() >= until {
                 return;
             }

@@ -138,7 +138,10 @@ impl Client {
         tcp.connect_from(PORTS);
         let mut t = Tables::new(&plan, &mut arena).ok_or(small)?;
         if !plan.close {
-            (0..plan.connections).for_each(|s| debug_assert!(t.to_open.push(s)));
+            for s in 0..plan.connections {
+                let queued = t.to_open.push(s);
+                debug_assert!(queued, "each connection waits once");
+            }
         }
         let cells = pool("requests", plan.requests.len() as u32, plan.request_bytes())?;
         let mut bytes = Vec::new();
