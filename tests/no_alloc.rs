@@ -398,3 +398,70 @@ fn requests_of_the_load_client() {
         assert_eq!((s.rx_imbalance(), s.tx_imbalance()), (0, 0));
     }
 }
+
+/// The packet generator: all kinds of streams, written into a wire's buffers; and as packets, by which a TAP gets them.
+#[test]
+fn frames_of_the_packet_generator() {
+    use dataplane::counters::Segment;
+    use dataplane::port::{Burst, Fill, LinkFacts, PortStats, mem};
+    use dataplane::{Pool, Port, Time, TxQueue};
+    use hugepages::PagePolicy;
+
+    /// A port that cannot be written to.
+    struct Plain(mem::MemPort);
+    impl Port for Plain {
+        fn rx_burst(&mut self, out: &mut Burst, now: Time) -> usize {
+            self.0.rx_burst(out, now)
+        }
+        fn tx_burst(&mut self, queue: &mut TxQueue, now: Time) -> usize {
+            self.0.tx_burst(queue, now)
+        }
+        fn tx_fill(&mut self, _: usize, _: usize, _: Fill) -> Option<usize> {
+            None
+        }
+        fn facts(&self) -> &LinkFacts {
+            self.0.facts()
+        }
+        fn stats(&self) -> PortStats {
+            self.0.stats()
+        }
+        fn rx_pool(&self) -> &Pool {
+            self.0.rx_pool()
+        }
+    }
+
+    let streams = [
+        "udp dst=10.0.0.1 sport=9 dstmac=02:00:00:00:00:02",
+        "syn dst=10.0.0.1:80 src=10.1.0.0/16 srcmac=random dstmac=02:00:00:00:00:02",
+        "dns dst=2001:db8::1 src=2001::/16 dstmac=02:00:00:00:00:02 weight=3",
+        "udp dst=10.0.0.1:7 size=imix vlan=1-9 probe dstmac=02:00:00:00:00:02",
+        "frags dst=10.0.0.1 dstmac=02:00:00:00:00:02",
+    ];
+    for written in [true, false] {
+        let (near, far) = mem::wire(256, 2048);
+        let pool = Pool::reserve("rx", 256, 2048, PagePolicy::NormalOnly).expect("memory");
+        let port = mem::MemPort::new(near, pool, [2, 0, 0, 0, 0, 1], 1500, 0);
+        let port: Box<dyn Port> = if written { Box::new(port) } else { Box::new(Plain(port)) };
+        let segment = Segment::in_memory(1);
+        let mut core = millrace::pktgen::endless(port, &streams, &segment).expect("streams");
+        let (mut got, mut bytes) = (0u64, 0);
+        let mut turn = |passes: u64| {
+            for now in 0..passes {
+                ARMED.set(true);
+                core.pass(Time(now * 1000));
+                ARMED.set(false);
+                while let Some(n) = far.recv_with(<[u8]>::len) {
+                    got += 1;
+                    bytes += n as u64;
+                }
+            }
+        };
+        turn(10);
+        COUNT.set(0);
+        turn(2_000);
+        assert_eq!(COUNT.get(), 0, "allocations over {got} frames");
+        let s = segment.read();
+        assert!(got > 100_000, "{got} frames");
+        assert_eq!((s.get(Ctr::TxSent), s.get(Ctr::TxBytes), s.tx_imbalance()), (got, bytes, 0));
+    }
+}

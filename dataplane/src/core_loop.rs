@@ -35,6 +35,12 @@ pub trait Pipeline {
     /// bursts. Gives whether it did anything.
     fn timers(&mut self, tx: &mut [TxQueue], now: Time) -> bool;
 
+    /// Sends what is written into a port's own buffers ([`Port::tx_fill`]), after all that is queued for it. Called for each
+    /// port in every pass. Gives how many frames were written.
+    fn fill<P: Port>(&mut self, _port: &mut P, _number: usize, _now: Time) -> usize {
+        0
+    }
+
     /// When `timers` must run next, if nothing arrives.
     fn next_deadline(&self) -> Option<Time>;
 
@@ -101,7 +107,7 @@ impl<L: Pipeline> Core<L> {
             }
         }
         busy |= self.pipeline.timers(&mut self.tx, now);
-        for (slot, queue) in self.slots.iter_mut().zip(&mut self.tx) {
+        for (i, (slot, queue)) in self.slots.iter_mut().zip(&mut self.tx).enumerate() {
             if !queue.is_empty() {
                 let t0 = cycles();
                 let mut n = 0;
@@ -116,6 +122,9 @@ impl<L: Pipeline> Core<L> {
                 c.stage(Stage::Tx, n as u64, cycles() - t0);
                 busy |= n > 0;
             }
+            let written = self.pipeline.fill(&mut slot.port, i, now);
+            queue.built += written as u64;
+            busy |= written > 0;
         }
         if busy {
             self.settle();
@@ -143,10 +152,10 @@ impl<L: Pipeline> Core<L> {
             s.seen = new;
         }
         let (mut built, mut dropped, mut queued) = (0, 0, 0);
-        for q in &self.tx {
+        for (q, s) in self.tx.iter().zip(&self.slots) {
             built += q.built;
             dropped += q.dropped;
-            queued += q.len() as u64;
+            queued += q.len() as u64 + s.seen.tx_held;
         }
         c.add(Ctr::TxBuilt, built - self.built_seen);
         c.add(Ctr::DropTxQueueFull, dropped - self.dropped_seen);

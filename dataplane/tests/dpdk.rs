@@ -321,6 +321,43 @@ fn jumbo_frames_are_one_segment_each_way() {
     assert!(e.contains("no pool of mbufs"), "{e}");
 }
 
+/// Frames are written into mbufs until the ring is full; those that it had no room for are sent later, in order; what was
+/// never sent goes back at the stop.
+#[test]
+fn frames_written_in_place_arrive_in_order_and_wait_for_room() {
+    let rx = mbufs(2048);
+    let mut port = open("net_ring12", &rx);
+    let (mut burst, mut made, mut seen, mut bytes) = (Burst::new(), 0, 0, 0);
+    let mut write = |port: &mut DpdkPort, most: usize| {
+        port.tx_fill(most, 256, &mut |room| {
+            let f = frame(made, 60 + made % 100);
+            room[..f.len()].copy_from_slice(&f);
+            made += 1;
+            bytes += f.len() as u64;
+            Some(f.len())
+        })
+    };
+    // A ring of 1,024 holds one less.
+    let total: usize = (0..40).map(|_| write(&mut port, BURST_MAX).expect("mbufs are long enough")).sum();
+    assert_eq!(total, 1023 + BURST_MAX, "one burst waits");
+    assert_eq!((port.stats().tx_packets, port.stats().tx_held), (1023, BURST_MAX as u64));
+    for _ in 0..40 {
+        port.rx_burst(&mut burst, Time(0));
+        for p in burst.drain(..) {
+            assert_eq!(p.head(), frame(seen, 60 + seen % 100));
+            seen += 1;
+        }
+        write(&mut port, 0);
+    }
+    assert_eq!((seen, port.stats().tx_held), (total, 0));
+    assert_eq!(write(&mut port, 3), Some(3));
+    assert_eq!((port.stats().tx_packets as usize, port.stats().tx_bytes), (made, bytes));
+    // Who has nothing to write, and who wants longer buffers than there are.
+    assert_eq!(port.tx_fill(9, 60, &mut |_| None), Some(0));
+    assert_eq!(port.tx_fill(9, 9000, &mut |_| unreachable!()), None);
+    assert_eq!((rx.free_count(), port.close()), (2048, 0));
+}
+
 /// More than EAL has, one after the other: what is held is read after the port and the pool are gone, and then all goes.
 #[test]
 fn cells_outlive_port_and_pool_and_their_memory_comes_back() {

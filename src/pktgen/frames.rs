@@ -17,7 +17,7 @@ use super::spec::{DNS_BYTES, Kind, SIZE_MAX, Size, Spec, flag};
 /// A template is copied in such pieces.
 const PIECE_BYTES: usize = 64;
 /// Headers, a DNS message or a probe's signature, and what is filled in place: in whole pieces.
-const TEMPLATE_BYTES: usize = 4 * PIECE_BYTES;
+pub const TEMPLATE_BYTES: usize = 4 * PIECE_BYTES;
 /// A filling up to here is part of the template.
 const INLINE_BYTES: usize = 128;
 /// Bytes of a cell for headers. An odd number of cache lines: cells do not all begin in the same sets of a cache.
@@ -277,24 +277,17 @@ impl Stream {
         self.number
     }
 
-    /// The next frame; `None`, and nothing changed, when no cell is free.
+    /// The next frame in a packet; `None`, and nothing changed, when no cell is free.
     #[inline]
     pub fn next(&mut self, pools: &Pools, now: Time) -> Option<Packet> {
         let mut p = pools.heads.alloc()?;
-        let size = match self.size {
-            0 => self.sizes.next(&mut self.rng).max(self.headers_bytes),
-            fixed => fixed,
-        };
+        let size = self.next_size();
         let filling = size - self.headers_bytes;
         let inline = if filling <= INLINE_BYTES { filling } else { 0 };
-        let head_len = self.headers_bytes + inline;
-        for piece in self.template[..head_len.next_multiple_of(PIECE_BYTES)].as_chunks::<PIECE_BYTES>().0 {
-            p.append(piece);
-        }
-        p.set_len(head_len);
-        if !self.is_constant {
-            self.vary(p.head_mut(), size, now);
-        }
+        let room = p.room_mut();
+        self.write_head(room, inline);
+        self.vary(room, size, now);
+        p.set_len(self.headers_bytes + inline);
         if inline < filling {
             let attached = p.attach(pools.zeroes.view(0, filling));
             debug_assert!(attached.is_ok() && TAIL_MAX > 0);
@@ -303,9 +296,46 @@ impl Stream {
         Some(p)
     }
 
+    /// The next frame, written to the start of `room`, which must be long enough for it and a template; its length.
+    #[inline]
+    pub fn write_next(&mut self, room: &mut [u8], now: Time) -> usize {
+        let size = self.next_size();
+        let filling = size - self.headers_bytes;
+        if filling <= INLINE_BYTES {
+            self.write_head(room, filling);
+        } else {
+            self.write_head(room, 0);
+            room[self.headers_bytes..size].fill(0);
+        }
+        self.vary(room, size, now);
+        self.number += 1;
+        size
+    }
+
+    #[inline]
+    fn next_size(&mut self) -> usize {
+        match self.size {
+            0 => self.sizes.next(&mut self.rng).max(self.headers_bytes),
+            fixed => fixed,
+        }
+    }
+
+    /// Copies headers, and so many zeroes behind them.
+    #[inline]
+    fn write_head(&self, room: &mut [u8], filling: usize) {
+        let len = (self.headers_bytes + filling).next_multiple_of(PIECE_BYTES);
+        let to = room[..len].as_chunks_mut::<PIECE_BYTES>().0;
+        for (to, piece) in to.iter_mut().zip(self.template[..len].as_chunks::<PIECE_BYTES>().0) {
+            *to = *piece;
+        }
+    }
+
     /// Writes what is this frame's own over the template.
     #[inline]
     fn vary(&mut self, h: &mut [u8], size: usize, now: Time) {
+        if self.is_constant {
+            return;
+        }
         let (l3, l4) = (self.l3, self.l4);
         let (mut ip_sum, mut l4_sum) = (self.ip_sum, self.l4_sum);
         // Its state is in a register then, from one draw to the next.

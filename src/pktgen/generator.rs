@@ -5,19 +5,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::Sender;
 
 use dataplane::core_loop::Pipeline;
-use dataplane::{Burst, L4, Packet, Pool, Time, TxQueue};
+use dataplane::{Burst, L4, Packet, Pool, Port, Time, TxQueue};
 use stack::{Addr, Net, parse};
 
 use super::field::{Field, number_of};
-use super::frames::{Pools, Stream};
+use super::frames::{Pools, Stream, TEMPLATE_BYTES};
 use super::look::{Seen, look};
 use super::probe::{self, Signature};
 use super::rate::{FCS_BYTES, Pacer, Rate};
 use super::replay::{Capture, Replay};
 use super::spec::Spec;
 
-/// Frames that are made in one pass: so few that their cells are in the nearest cache when they are sent.
-const PER_PASS: usize = dataplane::BURST_MAX / 2;
+/// Frames that are made in one pass: as many as a port takes at once, so that they are still in a cache then.
+const PER_PASS: usize = dataplane::BURST_MAX;
 /// How long a station may take to answer who it is.
 const RESOLVE_NS: u64 = 3_000_000_000;
 
@@ -115,6 +115,10 @@ pub struct Generator {
     /// When the first frame was due.
     began: Time,
     left: u64,
+    /// Bytes of the longest frame, and of a template.
+    longest: usize,
+    /// The port has no buffers that frames can be written into.
+    by_packets: bool,
     tally: Arc<Tally>,
     /// Set at the end: the loop's own sign to stop.
     stop: Arc<AtomicBool>,
@@ -142,9 +146,11 @@ impl Generator {
             Job { spec, stream: None, turn: 0, seen }
         };
         let weights = plan.specs.iter().map(|s| i64::from(s.weight)).sum();
-        let jobs = std::mem::take(&mut plan.specs).into_iter().map(job).collect();
+        let longest = plan.specs.iter().map(|s| s.size.largest() as usize).max().unwrap_or(0);
+        let jobs: Vec<Job> = std::mem::take(&mut plan.specs).into_iter().map(job).collect();
         let replay =
             plan.capture.take().map(|(c, again)| Replay::new(c, again, TX_BOUND as u32)).transpose()?;
+        let replay_is_there = replay.is_some();
         let left = plan.count.unwrap_or(u64::MAX);
         let phase = Phase::Resolving { until: Time(0) };
         Ok(Generator {
@@ -158,6 +164,8 @@ impl Generator {
             phase,
             began: Time(0),
             left,
+            longest: longest.max(TEMPLATE_BYTES),
+            by_packets: replay_is_there,
             tally,
             stop,
             enough,
@@ -234,56 +242,78 @@ impl Generator {
         self.phase = Phase::Sending { from: now, until };
     }
 
-    /// The next frame of whoever's turn it is, by weight.
+    /// Whether what is recorded is due, and what the rate allows.
     #[inline]
-    fn next_frame(&mut self, now: Time) -> Option<Packet> {
-        if let Some(replay) = &mut self.replay {
-            return replay.next();
+    fn is_due(&self, from: Time, now: Time) -> bool {
+        match (&self.pacer, &self.replay) {
+            (Some(p), _) => p.may(),
+            (None, Some(r)) => r.due_ns().is_some_and(|due| now >= from.plus_ns(due)),
+            (None, None) => true,
         }
-        if let [only] = &mut self.jobs[..] {
-            return only.stream.as_mut()?.next(&self.pools, now);
-        }
-        for job in &mut self.jobs {
-            job.turn += i64::from(job.spec.weight);
-        }
-        let job = self.jobs.iter_mut().max_by_key(|j| j.turn)?;
-        job.turn -= self.weights;
-        job.stream.as_mut()?.next(&self.pools, now)
     }
 
-    /// Whether what is recorded is due, and what the rate allows. Gives whether anything was sent.
+    /// A frame of so many bytes was made.
+    #[inline]
+    fn pay(&mut self, len: usize) {
+        if let Some(pacer) = &mut self.pacer {
+            pacer.pay(len);
+        }
+        self.left -= 1;
+    }
+
+    /// Sends packets by the queue: a capture, and where a port cannot be written to. Gives whether anything was sent.
     fn send(&mut self, queue: &mut TxQueue, from: Time, now: Time) -> bool {
         if let Some(p) = &mut self.pacer {
             p.advance(now);
         }
         let (mut frames, mut bytes) = (0, 0);
         let most = self.left.min(queue.room().min(PER_PASS) as u64);
-        let as_recorded = self.pacer.is_none();
-        while frames < most {
-            if let Some(r) = &self.replay
-                && as_recorded
-                && r.due_ns().is_none_or(|due| now < from.plus_ns(due))
-            {
-                break;
-            }
-            if self.pacer.as_ref().is_some_and(|p| !p.may()) {
-                break;
-            }
-            let Some(p) = self.next_frame(now) else { break };
+        while frames < most && self.is_due(from, now) {
+            let packet = if let Some(replay) = &mut self.replay {
+                replay.next()
+            } else {
+                turn(&mut self.jobs, self.weights).and_then(|s| s.next(&self.pools, now))
+            };
+            let Some(p) = packet else { break };
             let len = p.total_len();
-            if let Some(pacer) = &mut self.pacer {
-                pacer.pay(len);
-            }
+            self.pay(len);
             frames += 1;
             bytes += len as u64 + FCS_BYTES;
             queue.push(p);
         }
-        self.left -= frames;
         if frames > 0 {
             add(&self.tally.made, frames);
             add(&self.tally.made_bytes, bytes);
         }
         frames > 0
+    }
+
+    /// Sends frames written into the port's buffers, where it has some that are long enough; else packets are sent from
+    /// now on.
+    fn write<P: Port>(&mut self, port: &mut P, from: Time, now: Time) -> usize {
+        if let Some(p) = &mut self.pacer {
+            p.advance(now);
+        }
+        let most = self.left.min(PER_PASS as u64) as usize;
+        let mut bytes = 0;
+        let written = port.tx_fill(most, self.longest, &mut |room| {
+            if !self.is_due(from, now) {
+                return None;
+            }
+            let len = turn(&mut self.jobs, self.weights)?.write_next(room, now);
+            self.pay(len);
+            bytes += len as u64 + FCS_BYTES;
+            Some(len)
+        });
+        let Some(frames) = written else {
+            self.by_packets = true;
+            return 0;
+        };
+        if frames > 0 {
+            add(&self.tally.made, frames as u64);
+            add(&self.tally.made_bytes, bytes);
+        }
+        frames
     }
 
     fn is_sent(&self, until: Time, now: Time) -> bool {
@@ -360,7 +390,7 @@ impl Pipeline for Generator {
                 true
             }
             Phase::Sending { from, until } => {
-                let sent = self.send(&mut tx[0], from, now);
+                let sent = self.by_packets && self.send(&mut tx[0], from, now);
                 if self.is_sent(until, now) {
                     let until = now.plus_ns(self.plan.linger_ns);
                     self.phase = Phase::Lingering { until, sent_ns: now.since_ns(from) };
@@ -377,6 +407,16 @@ impl Pipeline for Generator {
         }
     }
 
+    fn fill<P: Port>(&mut self, port: &mut P, number: usize, now: Time) -> usize {
+        match self.phase {
+            _ if self.by_packets || number > 0 => 0,
+            Phase::Sending { from, .. } => self.write(port, from, now),
+            // What the device had no room for.
+            Phase::Lingering { .. } => port.tx_fill(0, 0, &mut |_| None).unwrap_or(0),
+            _ => 0,
+        }
+    }
+
     fn next_deadline(&self) -> Option<Time> {
         Some(match (&self.phase, &self.pacer, &self.replay) {
             (Phase::Resolving { .. }, ..) => Time(0),
@@ -387,6 +427,20 @@ impl Pipeline for Generator {
             (Phase::Done, ..) => Time(0),
         })
     }
+}
+
+/// Whose turn it is, by weight.
+#[inline]
+fn turn(jobs: &mut [Job], weights: i64) -> Option<&mut Stream> {
+    if let [only] = jobs {
+        return only.stream.as_mut();
+    }
+    for job in jobs.iter_mut() {
+        job.turn += i64::from(job.spec.weight);
+    }
+    let job = jobs.iter_mut().max_by_key(|j| j.turn)?;
+    job.turn -= weights;
+    job.stream.as_mut()
 }
 
 /// A number as an address.

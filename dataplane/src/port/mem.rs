@@ -19,7 +19,7 @@ use std::sync::{Arc, OnceLock};
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::{BURST_MAX, Burst, LinkFacts, Mac, Port, PortStats, TxQueue};
+use super::{BURST_MAX, Burst, Fill, LinkFacts, Mac, Port, PortStats, TxQueue};
 use crate::bell::Doorbell;
 use crate::buf::RxFlags;
 use crate::{Packet, Pool, Time};
@@ -309,6 +309,29 @@ impl Port for MemPort {
         n
     }
 
+    fn tx_fill(&mut self, most: usize, bytes: usize, fill: Fill) -> Option<usize> {
+        if bytes > self.end.frame_bytes() {
+            return None;
+        }
+        let mut n = 0;
+        while n < most.min(BURST_MAX) && self.end.can_send() {
+            let mut len = 0;
+            if !self.end.put_with(|room| {
+                len = fill(room)?;
+                Some(len)
+            }) {
+                break;
+            }
+            n += 1;
+            self.stats.tx_bytes += len as u64;
+        }
+        self.stats.tx_packets += n as u64;
+        if n > 0 {
+            self.end.tx.ring();
+        }
+        Some(n)
+    }
+
     fn facts(&self) -> &LinkFacts {
         &self.facts
     }
@@ -422,6 +445,29 @@ mod tests {
         wait(&mut b, Duration::from_millis(30));
         wait(&mut b, Duration::from_millis(30));
         assert!(t0.elapsed() >= Duration::from_millis(30), "a bell that was heard is silent again");
+    }
+
+    #[test]
+    fn frames_are_written_where_they_are_sent() {
+        let (a, b) = wire(4, 256);
+        let pool = Pool::reserve("rx", 4, 512, PagePolicy::NormalOnly).expect("memory");
+        let mut port = MemPort::new(a, pool, [2, 0, 0, 0, 0, 1], 200, 0);
+        let mut n = 0;
+        let mut write = |most| {
+            port.tx_fill(most, 100, &mut |room| {
+                n += 1;
+                room[..n].fill(n as u8);
+                (n != 3).then_some(n)
+            })
+        };
+        // The third is not sent after all, and the wire holds four.
+        assert_eq!((write(9), write(1), write(9)), (Some(2), Some(1), Some(1)));
+        assert_eq!(port.tx_fill(1, 257, &mut |_| unreachable!()), None);
+        assert_eq!((port.stats().tx_packets, port.stats().tx_bytes), (4, 1 + 2 + 4 + 5));
+        for len in [1, 2, 4, 5] {
+            assert_eq!(b.recv_with(<[u8]>::to_vec), Some(vec![len; len.into()]));
+        }
+        assert!(!b.has_rx());
     }
 
     #[test]

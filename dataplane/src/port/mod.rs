@@ -81,6 +81,9 @@ pub enum Checksums {
     Software,
 }
 
+/// Writes a frame into a buffer and gives its length; see [`Port::tx_fill`].
+pub type Fill<'a> = &'a mut dyn FnMut(&mut [u8]) -> Option<usize>;
+
 /// One queue of a device.
 ///
 /// `rx_burst` and `tx_burst` never block and never allocate. What a port must drop it counts in
@@ -91,6 +94,14 @@ pub trait Port {
 
     /// Sends from the front of `queue`, at most [`BURST_MAX`]; what cannot be taken now stays there.
     fn tx_burst(&mut self, queue: &mut TxQueue, now: Time) -> usize;
+
+    /// Sends frames that `fill` writes into the port's own buffers, of at least `bytes` bytes, and whose lengths it gives: for
+    /// who makes frames that nobody keeps, and needs no packets for them. `fill` ends it by `None`; so do `most` frames, and
+    /// a port that can take no more now. Gives how many were written. `None`, and nothing is done: this port has no such
+    /// buffers.
+    fn tx_fill(&mut self, _most: usize, _bytes: usize, _fill: Fill) -> Option<usize> {
+        None
+    }
 
     /// What the port is.
     fn facts(&self) -> &LinkFacts;
@@ -123,6 +134,9 @@ impl<P: Port + ?Sized> Port for Box<P> {
     }
     fn tx_burst(&mut self, queue: &mut TxQueue, now: Time) -> usize {
         (**self).tx_burst(queue, now)
+    }
+    fn tx_fill(&mut self, most: usize, bytes: usize, fill: Fill) -> Option<usize> {
+        (**self).tx_fill(most, bytes, fill)
     }
     fn facts(&self) -> &LinkFacts {
         (**self).facts()
@@ -170,6 +184,8 @@ pub struct PortStats {
     pub tx_errors: u64,
     /// Of `tx_packets`, what the device says that it has dropped all the same.
     pub tx_unsent: u64,
+    /// Frames that were written into the port's own buffers and that the device has not taken yet.
+    pub tx_held: u64,
 }
 
 /// Packets that were built and wait for a port: bounded, first in, first out.

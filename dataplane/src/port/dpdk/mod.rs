@@ -57,7 +57,7 @@ use self::seat::Shared;
 pub use self::seat::{DpdkCounts, DpdkSeat, far_from};
 use self::tx::Tx;
 pub use super::Checksums;
-use super::{Burst, DeviceName, LinkFacts, Mac, Port, PortStats, TxQueue};
+use super::{Burst, DeviceName, Fill, LinkFacts, Mac, Port, PortStats, TxQueue};
 use crate::{Pool, Time};
 
 /// Ethernet with a VLAN tag in front of the packet.
@@ -352,6 +352,10 @@ impl Port for DpdkPort {
 
     fn tx_burst(&mut self, queue: &mut TxQueue, _now: Time) -> usize {
         self.tx.burst(queue, &mut self.stats)
+    }
+
+    fn tx_fill(&mut self, most: usize, bytes: usize, fill: Fill) -> Option<usize> {
+        self.tx.fill(most, bytes, fill, &mut self.stats)
     }
 
     fn facts(&self) -> &LinkFacts {

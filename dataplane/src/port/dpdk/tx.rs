@@ -14,6 +14,8 @@
 //! queue.
 #![allow(unsafe_code)]
 
+mod fill;
+
 use std::ptr::NonNull;
 
 use arrayvec::ArrayVec;
@@ -56,6 +58,11 @@ pub(super) struct Tx {
     /// What the driver is offered; packets of `mbufs`, in the same order.
     mbufs: ArrayVec<*mut sys::rte_mbuf, BURST_MAX>,
     packets: ArrayVec<Staged, BURST_MAX>,
+    /// Frames written in place that the driver did not take yet, and their bytes.
+    held: ArrayVec<*mut sys::rte_mbuf, BURST_MAX>,
+    held_bytes: u64,
+    /// Bytes of an mbuf behind its headroom.
+    room: usize,
     ledger: Ledger,
     /// The driver can be asked to give back what it has sent.
     cleans_up: bool,
@@ -122,6 +129,9 @@ impl Tx {
             spare: ArrayVec::new(),
             mbufs: ArrayVec::new(),
             packets: ArrayVec::new(),
+            held: ArrayVec::new(),
+            held_bytes: 0,
+            room: usize::from(room(reach, frame_bytes)) - HEADROOM,
             ledger: Ledger::new(if reach == Reach::OneMbuf { 0 } else { segments(reach) }),
             cleans_up: true,
         })
@@ -337,6 +347,8 @@ impl Tx {
         self.ledger.collect();
         let mut mine: ArrayVec<_, SPARE> = self.spare.drain(..).map(NonNull::as_ptr).collect();
         free(&mut mine);
+        free(&mut self.held);
+        self.held.clear();
         // SAFETY: nobody sends any more.
         let missing = self.total - unsafe { sys::rte_mempool_avail_count(self.mempool.as_ptr()) };
         missing + self.ledger.in_use()
