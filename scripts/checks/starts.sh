@@ -43,7 +43,7 @@ else
 fi
 
 devices() {
-    "${run[@]}" "$programs" --nocapture 2>&1 | { grep -E "starts and stops|panicked|left|right|cannot" || true; }
+    "${run[@]}" "$programs" --nocapture 2>&1 | { grep --line-buffered -E "starts and stops|panicked|left|right|cannot" || true; }
 }
 
 free_kib() {
