@@ -77,6 +77,8 @@ END
 export MILLRACE_RUN=$work/run
 
 start() {
+    # The last node's log would say at once that this one serves, before it has even begun.
+    : >"$work/log"
     "$millrace" run --config "$work/node.toml" >"$work/log" 2>&1 &
     node=$!
     local tries=0
