@@ -86,7 +86,7 @@ fn crossed(lab: &Lab, edge: &Edge, rounds: usize) -> (u64, Duration) {
     );
     assert_eq!(new("rx.handed_over"), new("rx.taken_over"));
     eprintln!(
-        "       {} requests, by core {by_core:?}: {} frames crossed",
+        "       {} requests, by core {by_core:?}: {} frames crossed, the longest round {longest:?}",
         rounds * 12,
         new("rx.handed_over")
     );
