@@ -210,7 +210,7 @@ fn print_json(rows: &[Row], hz: f64) {
     println!("{:#}", serde_json::json!({ "bench": "pktgen", "machine": machine(hz), "rows": rows }));
 }
 
-/// A million connections: opened, held for ten seconds of their time, and each used twice.
+/// A million connections: opened, all open at once, and each used twice.
 fn million(json: bool, hz: f64) {
     let mut wanted = plan(MILLION);
     // As many arrivals as make two requests on each, in the order in which they became free.
