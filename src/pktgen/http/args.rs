@@ -32,7 +32,7 @@ const SOURCES_MAX: usize = stack::net::RANGES_MAX;
     status = 200  sha256 = \"…\"     (all but path may be left out)\n\n\
     Exit codes: 0 done, 1 nothing was answered, or wrongly, 2 usage. More in docs/pktgen-http.md.")]
 pub struct HttpArgs {
-    /// What to ask for: http://ADDRESS[:PORT]/PATH. Several, of one server, share the requests evenly.
+    /// What to ask for: http://ADDRESS/PATH, or http://ADDRESS:PORT/PATH. Several, of one server, share the requests evenly.
     #[arg(value_name = "URL", required = true)]
     pub urls: Vec<Url>,
     /// By which port, and who we are.
