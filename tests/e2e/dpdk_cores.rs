@@ -135,8 +135,9 @@ fn two_cores_share_a_dpdk_device() {
     c.check("net_tap: no frame crosses cores once the kernel has learned", || {
         // It forgets a connection after 3 s; on a machine that is busy with other things a round can take as long. Then one
         // frame or the other comes to the core that it would without the memory.
-        let quick =
-            (0..10).map(|_| crossed(&lab, &edge, 40)).find(|(frames, longest)| *frames == 0 && *longest < Duration::from_secs(1));
+        let quick = (0..10)
+            .map(|_| crossed(&lab, &edge, 40))
+            .find(|(frames, longest)| *frames == 0 && *longest < Duration::from_secs(1));
         assert_eq!(quick.map(|(frames, _)| frames), Some(0));
         laws(&edge);
     });
