@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::lab::{Checks, EDGE_V4, EDGE_V6, Lab, NGINX, PATIENCE, config, load_seconds, read_all, text};
 
@@ -75,11 +75,10 @@ fn traffic() {
             assert!(seen.contains(" 0% packet loss"), "{seen}");
         });
         c.check(&format!("a closed port refuses, {family}"), || {
-            let began = Instant::now();
+            // Nobody's answer would be a timeout.
             let refused =
                 lab.connect(format!("{host}:81").parse().expect("an address")).expect_err("refused");
             assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
-            assert!(began.elapsed() < Duration::from_secs(1), "after {:?}", began.elapsed());
         });
     }
 
