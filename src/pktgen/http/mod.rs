@@ -37,8 +37,8 @@ use dataplane::core_loop::Core;
 use dataplane::counters::{Histogram, Segment};
 use dataplane::{Clock, Pool};
 use hugepages::PagePolicy;
+use stack::Net;
 use stack::neigh::Neighbours;
-use stack::{Iface, Net};
 
 pub use self::args::HttpArgs;
 pub use self::client::{Client, Outside};
@@ -211,18 +211,10 @@ fn core(
     }
     let port = super::port::open(&on.port, on.mac, on.mtu, 0)?;
     let facts = port.facts().clone();
-    let mut iface = Iface::new(facts.mac, facts.mtu);
+    let mut iface = super::port::iface(on, &facts)?;
     iface.tx_checksum_offload = facts.tx_checksum_offload;
-    for (address, len) in &on.address {
-        if !iface.add(*address, *len) {
-            return Err(format!("too many addresses; {} fit", stack::net::ADDRESSES_MAX));
-        }
-    }
     for s in &plan.sources {
         iface.add_range(s.first, s.last);
-    }
-    for gateway in &on.gateway {
-        iface.gateway[usize::from(gateway.is_ipv6())] = Some((*gateway).into());
     }
     let counters = segment.writer(0);
     let pages = PagePolicy::Best;
