@@ -180,6 +180,10 @@ bitset! {
         CWND_LIMITED = 18;
         /// In the flow table.
         HASHED = 19;
+        /// Both sides understand SACK (RFC 2018).
+        SACK_OK = 20;
+        /// Every segment carries timestamps (RFC 7323).
+        TIMESTAMPS = 21;
     }
 }
 
