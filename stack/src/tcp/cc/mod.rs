@@ -15,6 +15,8 @@
 
 mod choice;
 mod common;
+mod cubic;
+mod hystart;
 mod newreno;
 pub mod old;
 #[cfg(test)]
@@ -23,6 +25,7 @@ mod test_support;
 use dataplane::Time;
 
 pub use choice::{Algorithm, Cc};
+pub use cubic::Cubic;
 pub use newreno::NewReno;
 pub use old::Reno;
 
