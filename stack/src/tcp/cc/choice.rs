@@ -2,7 +2,7 @@
 
 use dataplane::Time;
 
-use super::{Ack, Congestion, CongestionControl, Cubic, Lost, NewReno, Sent, Window};
+use super::{Ack, Bbr, Congestion, CongestionControl, Cubic, Lost, NewReno, Sent, Window};
 
 /// The algorithms by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -43,6 +43,8 @@ pub enum Cc {
     Reno(NewReno),
     /// CUBIC.
     Cubic(Cubic),
+    /// BBR.
+    Bbr(Bbr),
 }
 
 /// It lies in every control block.
@@ -59,6 +61,7 @@ macro_rules! each {
         match $cc {
             Cc::Reno($c) => $call,
             Cc::Cubic($c) => $call,
+            Cc::Bbr($c) => $call,
         }
     };
 }
@@ -66,10 +69,10 @@ macro_rules! each {
 impl Cc {
     /// At the start of a connection. What is random in an algorithm comes from `seed`.
     pub fn new(algorithm: Algorithm, seed: u32) -> Cc {
-        let _ = seed;
         match algorithm {
             Algorithm::Reno => Cc::Reno(NewReno::new()),
-            Algorithm::Cubic | Algorithm::Bbr => Cc::Cubic(Cubic::new()),
+            Algorithm::Cubic => Cc::Cubic(Cubic::new()),
+            Algorithm::Bbr => Cc::Bbr(Bbr::new(seed)),
         }
     }
 
@@ -78,6 +81,7 @@ impl Cc {
         match self {
             Cc::Reno(_) => Algorithm::Reno,
             Cc::Cubic(_) => Algorithm::Cubic,
+            Cc::Bbr(_) => Algorithm::Bbr,
         }
     }
 
@@ -86,6 +90,7 @@ impl Cc {
         match self {
             Cc::Reno(_) => NewReno::PRR,
             Cc::Cubic(_) => Cubic::PRR,
+            Cc::Bbr(_) => Bbr::PRR,
         }
     }
 
