@@ -21,6 +21,8 @@ mod hystart;
 mod newreno;
 pub mod old;
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod test_support;
 
 use dataplane::Time;
