@@ -16,7 +16,6 @@
 mod choice;
 mod common;
 mod newreno;
-pub mod old;
 #[cfg(test)]
 mod test_support;
 
@@ -24,7 +23,6 @@ use dataplane::Time;
 
 pub use choice::{Algorithm, Cc};
 pub use newreno::NewReno;
-pub use old::Reno;
 
 /// Initial window: ten segments (RFC 6928).
 pub const INITIAL_SEGMENTS: u32 = 10;
