@@ -13,15 +13,20 @@
 //! The engine finds losses, enters and leaves recovery, and spreads the reduction by PRR (RFC 6937) where the
 //! algorithm asks for it. An algorithm sees bytes and times only: it is tested without a connection.
 
+mod bbr;
 mod choice;
 mod common;
+mod cubic;
+mod hystart;
 mod newreno;
 #[cfg(test)]
 mod test_support;
 
 use dataplane::Time;
 
+pub use bbr::Bbr;
 pub use choice::{Algorithm, Cc};
+pub use cubic::Cubic;
 pub use newreno::NewReno;
 
 /// Initial window: ten segments (RFC 6928).
