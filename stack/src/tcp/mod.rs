@@ -54,7 +54,8 @@ use crate::addr::{Addr, Tuple};
 use crate::net::Net;
 use crate::steer::{back, to_port};
 use table::Table;
-use tcb::{Flags, RecordId, SendRecord};
+pub use tcb::Flags;
+use tcb::{RecordId, SendRecord};
 use time_wait::TimeWait;
 use wheel::Wheel;
 
