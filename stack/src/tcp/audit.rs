@@ -101,14 +101,12 @@ impl Tcp {
         for (a, b) in t.sack_out.runs() {
             must!(a.gt(t.rcv_nxt) && b.gt(*a), "a SACK block {a:?}..{b:?} at {:?}", t.rcv_nxt);
             let mut at = *a;
-            for (tag, n) in t.ooo.iter().filter(|(tag, n)| Seq(*tag).le(*b) && (Seq(*tag) + *n as u32).gt(*a))
-            {
-                if Seq(tag).le(at) {
-                    at = at.max(Seq(tag) + n as u32);
+            // Twice: what comes behind the FIN's place may be held too.
+            for _ in 0..2 {
+                for (tag, n) in t.ooo.iter().filter(|(tag, _)| Seq(*tag).le(*b)) {
+                    at = if Seq(tag).le(at) { at.max(Seq(tag) + n as u32) } else { at };
                 }
-            }
-            if t.flags.has(Flags::FIN_PENDING) && at == t.fin_seq {
-                at += 1;
+                at += u32::from(t.flags.has(Flags::FIN_PENDING) && at == t.fin_seq);
             }
             must!(at.ge(*b), "a SACK block {a:?}..{b:?}, of which {at:?} is not held");
         }

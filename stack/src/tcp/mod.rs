@@ -59,7 +59,8 @@ use crate::net::Net;
 use crate::steer::{back, to_port};
 use scoreboard::Segments;
 use table::Table;
-use tcb::{Flags, RecordId, SendRecord};
+pub use tcb::Flags;
+use tcb::{RecordId, SendRecord};
 use time_wait::TimeWait;
 use wheel::Wheel;
 
