@@ -124,6 +124,7 @@ counters! {
     DropTcpClosed "drop.tcp.after_close" Packets "Data for a connection whose reader has gone (answered by RST)";
     DropTcpTimeWait "drop.tcp.time_wait" Packets "Segment of a connection in TIME-WAIT";
     DropTcpOverlap "drop.tcp.ooo_overlap" Packets "Out-of-order data that overlaps what is held";
+    DropTcpHoles "drop.tcp.too_many_holes" Packets "Out-of-order data behind more holes than are walked by";
     DropTcpPaws "drop.tcp.paws" Packets "Segment whose timestamp is older than what was taken (RFC 7323)";
 
     DropPuntLink "drop.punt.link" Packets "Exception path: more multicast, broadcast, ARP and ND than the kernel is given in a second";

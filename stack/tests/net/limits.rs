@@ -61,6 +61,16 @@ fn cells() {
         &format!("{OPEN}{tiny}cells 1\n< A 1:11 ack 1\n> A 1 ack 1511\nread 1510\ncells 0"),
     );
     run_on(
+        "behind too many holes nothing is looked for; behind all of them there is nothing to look for",
+        &|s| (s.limits.request_budget_bytes, s.limits.rx_cells) = (2 << 20, 2048),
+        &format!(
+            "{OPEN}{}< A 391:392 ack 1\n> A 1 ack 1\ncount drop.tcp.too_many_holes 1\n< A 11:12 ack 1\n> A 1 ack 1\ncount tcp.out_of_order 141",
+            (0..140)
+                .map(|i| format!("< A {}:{} ack 1\n> A 1 ack 1\n", 3 + 3 * i, 4 + 3 * i))
+                .collect::<String>()
+        ),
+    );
+    run_on(
         "out-of-order data beyond the budget is not taken",
         &|s| s.limits.request_budget_bytes = 10_000,
         &format!(
