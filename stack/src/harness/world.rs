@@ -91,6 +91,7 @@ impl<'i, 'd> World<'i, 'd> {
             half_open: 3,
             time_wait: 2,
             send_records: 12,
+            segments: 24,
             http_contexts: 0,
             neighbours: 4,
             request_budget_bytes: 16 << 10,
@@ -210,7 +211,7 @@ impl<'i, 'd> World<'i, 'd> {
             if at & 0x8000 != 0 {
                 seq = t.rcv_adv.0;
             }
-            acked = if ack & 0x80 != 0 { t.snd_max.0 } else { t.snd_una.0 };
+            acked = if ack & 0x80 != 0 { t.snd_nxt.0 } else { t.snd_una.0 };
             ports = (t.tuple.remote_port, t.tuple.local_port);
         }
         let seq = seq.wrapping_add((i32::from(at & 0x7fff) - 0x0400) as u32 & if at == 0 { 0 } else { !0 });
@@ -232,7 +233,7 @@ impl<'i, 'd> World<'i, 'd> {
             o.extend(val.to_be_bytes());
             o.extend(t.ts_offset.wrapping_add(1000 + u32::from(ack)).to_be_bytes());
         }
-        let out = t.snd_max.since(t.snd_una);
+        let out = t.snd_nxt.since(t.snd_una);
         if ack & 1 != 0 && out > 0 {
             // Of what is out, and now and then beyond it.
             let n = usize::from(ack >> 1 & 3);

@@ -79,6 +79,8 @@ impl Tcp {
         let mac = source_mac(p);
         self.half_open += 1;
         let scale = self.config.window_scale;
+        let algorithm = self.listeners[listener as usize].congestion.choose((hash >> 32) as u32);
+        self.set_algorithm(id, algorithm);
         let t = &mut self.table.flows[id];
         t.state = State::SynReceived;
         t.listener = listener;
