@@ -884,12 +884,13 @@ impl Tcp {
         let (free, all) = (self.rx_pool.free_count(), self.rx_pool.capacity());
         if free > all / 2 {
             u32::MAX
+        } else if free <= 2 * self.rx_reserve {
+            // Only what comes in order is still taken, a segment at a time: no more may be out.
+            2 << 10
         } else if free > all / 4 {
             32 << 10
-        } else if free > self.rx_reserve {
-            8 << 10
         } else {
-            2 << 10
+            8 << 10
         }
     }
 
