@@ -3,24 +3,28 @@
 
 use dataplane::{Ctr, Packet, Time, TxQueue};
 
-use super::options::{OPTIONS_MAX, SynOptions};
+use super::options::{OPTIONS_MAX, Options, SynOptions, Timestamps};
+use super::rate::micros;
 use super::segment::{self, Header, Segment, bits};
 use super::tcb::{Flags, FlowId, State};
 use super::time_wait::Waiting;
-use super::{Seq, Tcp};
+use super::timestamps::clock_ms;
+use super::{EcnUse, Seq, Tcp};
 use crate::net::{Net, Path};
 use crate::parse::{addresses, protocol, source_mac};
 
 /// ACKs for out-of-order arrivals that one pass sends at most.
 const OWED_ACKS_MAX: u8 = 8;
-const HOP_LIMIT: u8 = 64;
+/// The same where one ACK tells of all of them (RFC 2018): as many as a sender that counts them all the same waits for.
+const OWED_SACKS_MAX: u8 = 3;
+pub(super) const HOP_LIMIT: u8 = 64;
 
 /// An answer to a segment that belongs to no connection of ours.
 pub(super) enum Reply {
     /// RST (RFC 9293 3.10.7.1).
     Reset,
-    /// ACK, from TIME-WAIT.
-    Ack(Waiting),
+    /// ACK, from TIME-WAIT; the second is what its timestamps are ahead of the clock.
+    Ack(Waiting, u32),
 }
 
 impl Tcp {
@@ -28,7 +32,8 @@ impl Tcp {
     pub(super) fn send_acks(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
         let t = &mut self.table.flows[id];
         // One ACK for each out-of-order arrival: the peer counts them to find its loss (RFC 5681 3.2).
-        let owed = t.acks_owed.min(OWED_ACKS_MAX).max(u8::from(t.flags.has(Flags::ACK_NOW)));
+        let most = if t.flags.has(Flags::SACK_OK) { OWED_SACKS_MAX } else { OWED_ACKS_MAX };
+        let owed = t.acks_owed.min(most).max(u8::from(t.flags.has(Flags::ACK_NOW)));
         let (port, seq) = (t.port as usize, t.ack_seq());
         for sent in 0..owed {
             if tx[port].room() == 0 || !self.emit(id, net, tx, seq, bits::ACK, &[], None, now) {
@@ -56,16 +61,27 @@ impl Tcp {
 
     /// Sends our SYN or SYN-ACK. Gives whether it was built.
     pub(super) fn send_syn(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
-        let t = &mut self.table.flows[id];
+        let t = &self.table.flows[id];
         let passive = t.state == State::SynReceived;
-        let bits = if passive { bits::SYN | bits::ACK } else { bits::SYN };
+        let bits = match passive {
+            // A SYN that was not answered may have been thrown away for its asking (RFC 3168 6.1.1.1).
+            false if self.config.ecn == EcnUse::Always && t.backoff == 0 => bits::SYN | bits::ECE | bits::CWR,
+            false => bits::SYN,
+            true if t.flags.has(Flags::ECN) => bits::SYN | bits::ACK | bits::ECE,
+            true => bits::SYN | bits::ACK,
+        };
         let iface = &net.ifaces[t.port as usize];
         let headers = if t.tuple.local.is_v4() { 40 } else { 60 };
         let scale = !passive || t.flags.has(Flags::SCALED);
         let options = SynOptions {
-            mss: Some(iface.mtu - headers),
+            mss: Some(self.our_mss(iface.mtu, headers)),
             window_scale: scale.then_some(self.config.window_scale),
-            ..SynOptions::default()
+            sack: !passive || t.flags.has(Flags::SACK_OK),
+            timestamps: if !passive {
+                Some(Timestamps { val: t.ts_now(now), ecr: 0 })
+            } else {
+                t.flags.has(Flags::TIMESTAMPS).then(|| t.timestamps(now))
+            },
         };
         let mut o = [0; OPTIONS_MAX];
         let n = options.write(&mut o);
@@ -75,16 +91,14 @@ impl Tcp {
         }
         let t = &mut self.table.flows[id];
         t.flags.clear(Flags::SYN_NOW);
-        if t.snd_max == iss {
-            t.timed_seq = iss;
-            t.timed_at = now;
+        if t.snd_nxt == iss {
+            t.rate.first_sent_us = micros(now);
             t.flags.set(Flags::TIMING);
         } else {
             t.flags.clear(Flags::TIMING);
             self.counters.inc(Ctr::TcpRetransmits);
         }
         t.snd_nxt = iss + 1;
-        t.snd_max = iss + 1;
         true
     }
 
@@ -120,7 +134,7 @@ impl Tcp {
             t.unacked_segments = 0;
             t.flags.clear(Flags::ACK_NOW);
         } else if flags & bits::SYN != 0 {
-            window = t.rcv_wnd_max.min(0xffff) as u16;
+            window = self.config.first_window();
         }
         let h = Header {
             src_port: t.tuple.local_port,
@@ -129,6 +143,13 @@ impl Tcp {
             ack: if flags & bits::ACK != 0 { t.rcv_nxt } else { Seq(0) },
             bits: flags,
             window,
+        };
+        let mut room = [0; OPTIONS_MAX];
+        let options = if flags & bits::SYN != 0 {
+            options
+        } else {
+            let n = t.options(&p, flags, now, &mut room);
+            &room[..n]
         };
         let offload = net.ifaces[t.port as usize].tx_checksum_offload;
         segment::write(&mut p, &h, options, &t.tuple.local, &t.tuple.remote, !offload);
@@ -151,6 +172,7 @@ impl Tcp {
         let seg = Segment::read(to);
         let (src, dst) = addresses(to);
         let (src_port, dst_port) = segment::ports(to);
+        let mut options = Options::default();
         let (seq, ack, flags) = match r {
             Reply::Reset => {
                 if seg.has(bits::RST) {
@@ -163,7 +185,11 @@ impl Tcp {
                     (Seq(0), seg.seq + seg.seq_len(), bits::RST | bits::ACK)
                 }
             }
-            Reply::Ack(w) => (w.snd_nxt, w.rcv_nxt, bits::ACK),
+            Reply::Ack(w, offset) => {
+                let val = clock_ms(now).wrapping_add(offset);
+                options.timestamps = w.ts_recent.map(|ecr| Timestamps { val, ecr });
+                (w.snd_nxt, w.rcv_nxt, bits::ACK)
+            }
         };
         let Some(mut p) = net.headers.alloc() else {
             self.counters.inc(Ctr::TcpNoHeader);
@@ -172,7 +198,9 @@ impl Tcp {
         let h = Header { src_port: dst_port, dst_port: src_port, seq, ack, bits: flags, window: 0 };
         let port = to.meta().port;
         let offload = net.ifaces[port as usize].tx_checksum_offload;
-        segment::write(&mut p, &h, &[], &dst, &src, !offload);
+        let mut room = [0; OPTIONS_MAX];
+        let n = options.write(&mut room);
+        segment::write(&mut p, &h, &room[..n], &dst, &src, !offload);
         let path = Path {
             port,
             src: dst,
@@ -188,9 +216,27 @@ impl Tcp {
 }
 
 impl super::Tcb {
+    /// Writes the options of a segment without SYN: timestamps where they were agreed (in a RST too: RFC 7323 3.2), and
+    /// what waits out of order, as far as there is room beside the payload. Gives the length.
+    #[inline]
+    fn options(&mut self, p: &Packet, flags: u8, now: Time, out: &mut [u8; OPTIONS_MAX]) -> usize {
+        let mut o = Options::default();
+        if self.flags.has(Flags::TIMESTAMPS) {
+            o.timestamps = Some(self.timestamps(now));
+        }
+        if !self.sack_out.is_empty() && self.flags.has(Flags::SACK_OK) && flags & bits::RST == 0 {
+            let payload: usize = p.tail().iter().map(|s| s.len()).sum();
+            // Mostly an ACK alone. Data leaves room at the end of a stream; full segments go without.
+            if payload + OPTIONS_MAX <= usize::from(self.mss) || payload == 0 {
+                o.sack = self.sack_out.take();
+            }
+        }
+        o.write(out)
+    }
+
     /// The sequence number of a segment without data: that of the next data, whatever is being sent again,
     /// but within the peer's window, or the peer would throw it away, acknowledgment and all.
     pub(super) fn ack_seq(&self) -> Seq {
-        self.snd_max.min(self.snd_una + self.snd_wnd)
+        self.snd_nxt.min(self.snd_una + self.snd_wnd)
     }
 }

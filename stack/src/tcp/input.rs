@@ -8,12 +8,13 @@
 use arrayvec::ArrayVec;
 use dataplane::{Ctr, L4, Packet, Time, TxQueue};
 
-use super::Tcp;
 use super::emit::Reply;
-use super::options::SynOptions;
+use super::options::{Options, SynOptions};
+use super::rate::micros;
 use super::segment::{Segment, bits, ports};
 use super::tcb::{CloseReason, Events, Flags, FlowId, State};
 use super::time_wait::Waiting;
+use super::{EcnUse, Tcp};
 use crate::addr::Tuple;
 use crate::net::Net;
 use crate::parse::{addresses, source_mac};
@@ -69,6 +70,7 @@ impl Tcp {
             // What this segment most likely acknowledges.
             for id in first.iter().filter(|id| id.is_some()) {
                 self.records.prefetch(self.table.flows[*id].send_head, 1);
+                self.segments.prefetch(self.table.flows[*id].out.first());
             }
             // And whose cell is given back with it.
             for id in first.iter().filter(|id| id.is_some()) {
@@ -93,10 +95,7 @@ impl Tcp {
     ) -> Verdict {
         let seg = Segment::read(&p);
         let Some(id) = self.table.find(hash, &tuple) else {
-            return match self.no_flow(net, &p, &seg, tuple, hash, tx, now) {
-                Err(Ctr::RxPunted) => Err(net.punt(p, tx, now)),
-                verdict => verdict,
-            };
+            return self.no_flow(net, p, &seg, tuple, hash, tx, now);
         };
         self.counters.inc(Ctr::TcpSegmentsIn);
         let t = &mut self.table.flows[id];
@@ -135,7 +134,7 @@ impl Tcp {
     ) -> Verdict {
         let t = &mut self.table.flows[id];
         let acks = seg.has(bits::ACK);
-        if acks && (seg.ack.le(t.iss) || seg.ack.gt(t.snd_max)) {
+        if acks && (seg.ack.le(t.iss) || seg.ack.gt(t.snd_nxt)) {
             if seg.has(bits::RST) {
                 return Err(Ctr::DropTcpReset);
             }
@@ -154,8 +153,17 @@ impl Tcp {
         if !seg.has(bits::SYN) {
             return Err(Ctr::DropTcpNoAck);
         }
-        t.take_syn(seg, &SynOptions::read(p), self.config.window_scale);
-        t.cc = super::Reno::new(t.mss.into());
+        t.take_syn(seg, &SynOptions::read(p), self.config.window_scale, now);
+        let asked = seg.bits & (bits::ECE | bits::CWR);
+        // Agreed to; in a simultaneous open: asked for (RFC 3168 6.1.1).
+        let agreed = if acks {
+            self.config.ecn == EcnUse::Always && asked == bits::ECE
+        } else {
+            self.config.ecn.answers() && asked == bits::ECE | bits::CWR
+        };
+        if agreed {
+            t.flags.set(Flags::ECN);
+        }
         if !acks {
             // Simultaneous open.
             t.state = State::SynReceived;
@@ -182,13 +190,16 @@ impl Tcp {
         t.flags.clear(Flags::SYN_NOW);
         t.flags.clear(Flags::PROBE_NOW);
         t.snd_una = seg.ack;
-        t.snd_nxt = t.snd_nxt.max(seg.ack);
+        t.start_window();
         t.snd_wl1 = seg.seq;
         t.snd_wl2 = seg.ack;
         t.snd_wnd_max = t.snd_wnd_max.max(t.snd_wnd);
         if t.flags.has(Flags::TIMING) {
             t.flags.clear(Flags::TIMING);
-            t.rtt.sample((now.since_ns(t.timed_at) / 1000) as u32);
+            let now_us = micros(now);
+            let us = now_us.wrapping_sub(t.rate.first_sent_us).max(1);
+            t.rtt.sample(us);
+            t.recovery.take_min_rtt(us, now_us);
         }
         t.backoff = 0;
         t.rexmit_at = Time::NEVER;
@@ -200,7 +211,7 @@ impl Tcp {
 
     // ── All states with a synchronized peer (RFC 9293 3.10.7.4) ─────────────────────────────────────
 
-    fn in_synchronized(
+    pub(super) fn in_synchronized(
         &mut self,
         net: &mut Net,
         id: FlowId,
@@ -216,7 +227,8 @@ impl Tcp {
             seg.bits &= !bits::SYN;
             seg.seq += 1;
         }
-        let seg = &seg;
+        let (seg, options) = (&seg, &Options::read(&p));
+        self.check_timestamp(id, seg, options, now)?;
         self.check_sequence(id, seg)?;
         if seg.has(bits::RST) {
             return self.reset_received(id, seg);
@@ -230,7 +242,7 @@ impl Tcp {
         }
         if self.table.flows[id].state == State::SynReceived {
             let t = &mut self.table.flows[id];
-            if seg.ack.le(t.snd_una) || seg.ack.gt(t.snd_max) {
+            if seg.ack.le(t.snd_una) || seg.ack.gt(t.snd_nxt) {
                 self.reply(net, &p, Reply::Reset, tx, now);
                 return Err(Ctr::DropTcpAck);
             }
@@ -246,11 +258,12 @@ impl Tcp {
             // What was queued while the handshake ran can go.
             self.want_output(id);
         } else {
-            self.acknowledge(id, seg, now)?;
+            self.acknowledge(id, seg, options, now)?;
         }
         if self.table.flows[id].state == State::Closed {
             return Ok(());
         }
+        self.take_timestamp(id, seg, options, now);
         self.payload(id, p, seg, now)
     }
 
@@ -279,6 +292,9 @@ impl Tcp {
             return Err(Ctr::DropTcpDuplicate);
         }
         t.flags.set(Flags::ACK_NOW);
+        if len > 0 && (first + len).le(t.rcv_nxt) {
+            t.sack_out.came_again(first, first + len);
+        }
         self.want_output(id);
         let t = &mut self.table.flows[id];
         if seg.len <= 1 && first + 1 == t.rcv_nxt && !seg.has(bits::SYN | bits::FIN) {
@@ -327,7 +343,8 @@ impl Tcp {
     /// Both sides have closed, and we closed first: a record is all that is kept.
     pub(super) fn enter_time_wait(&mut self, id: FlowId, now: Time) {
         let t = &mut self.table.flows[id];
-        let w = Waiting { snd_nxt: t.snd_max, rcv_nxt: t.rcv_nxt };
+        let ts_recent = t.flags.has(Flags::TIMESTAMPS).then_some(t.ts_recent);
+        let w = Waiting { snd_nxt: t.snd_nxt, rcv_nxt: t.rcv_nxt, ts_recent };
         let hash = self.table.hash(&self.table.flows[id].tuple);
         self.counters.inc(Ctr::TcpTimeWaits);
         self.counters.inc(Ctr::TcpClosed);

@@ -21,43 +21,56 @@
 mod ack;
 mod audit;
 pub mod cc;
+mod cookies;
 mod emit;
 mod input;
 mod listen;
 pub mod options;
 mod output;
 mod pmtu;
+mod rate;
 mod receive;
+mod recovery;
 mod rtt;
+mod sack_out;
+mod scoreboard;
 mod segment;
 mod seq;
 mod table;
 mod tcb;
 mod time_wait;
 mod timers;
+mod timestamps;
 mod wheel;
 
 use std::net::SocketAddr;
 
 use arrayvec::ArrayVec;
 use dataplane::rss::Rss;
-use dataplane::{Counters, Ctr, Pool, Slice, Time};
+use dataplane::{Counters, Ctr, Pool, Slice, Time, sip};
 use hugepages::{Arena, Footprint, Limits, Slab};
 
-pub use cc::Reno;
+pub use cc::Algorithm;
+use cc::Cc;
+pub use cookies::{CookieSecrets, CookieUse};
 pub use seq::Seq;
 pub use tcb::{CloseReason, Events, FlowId, State, Tcb};
 
 use crate::addr::{Addr, Tuple};
 use crate::net::Net;
 use crate::steer::{back, to_port};
+use cookies::Cookies;
+use scoreboard::Segments;
 use table::Table;
-use tcb::{Flags, RecordId, SendRecord};
+pub use tcb::Flags;
+use tcb::{RecordId, SendRecord};
 use time_wait::TimeWait;
 use wheel::Wheel;
 
 /// Listeners of one core.
 pub const LISTENERS_MAX: usize = 64;
+/// Lists of connections with something to send: one for each port, as long as there are not more.
+const OUTPUT_LISTS: usize = 8;
 /// Payload bytes that a connection may hold for its owner: half the budget, as true size is up to twice that.
 const WINDOW_SHARE: u32 = 2;
 
@@ -72,8 +85,38 @@ pub struct TcpConfig {
     pub keep_alive_ns: u64,
     /// Delay of an ACK that nothing hurries (RFC 9293 3.8.6.3: below 0.5 s).
     pub ack_delay_ns: u64,
+    /// Congestion control of connections that nothing else was said of.
+    pub congestion: Congestion,
     /// Our window scale (RFC 7323); with 7, windows of up to 8 MiB.
     pub window_scale: u8,
+    /// The most that we announce as our MSS, and send: below what the interface could, for paths that are narrower.
+    pub mss_max: u16,
+    /// When SYNs are answered by cookies.
+    pub cookies: CookieUse,
+    /// Secrets of cookies that other nodes have too; `None`: our own.
+    pub cookie_secrets: Option<CookieSecrets>,
+    /// Unix time at our clock's start, in milliseconds: for nodes that share secrets.
+    pub epoch_ms: u64,
+    /// Explicit congestion notification.
+    pub ecn: EcnUse,
+}
+
+/// When a connection uses ECN (RFC 3168).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EcnUse {
+    /// Never.
+    Never,
+    /// When the peer asks for it, as Linux does.
+    #[default]
+    WhenAsked,
+    /// We ask for it too.
+    Always,
+}
+
+impl EcnUse {
+    fn answers(self) -> bool {
+        self != EcnUse::Never
+    }
 }
 
 impl TcpConfig {
@@ -84,7 +127,37 @@ impl TcpConfig {
             receive_budget_bytes: limits.request_budget_bytes,
             keep_alive_ns: 60_000_000_000,
             ack_delay_ns: 40_000_000,
+            congestion: Congestion::default(),
             window_scale: 7,
+            mss_max: u16::MAX,
+            cookies: CookieUse::default(),
+            cookie_secrets: None,
+            epoch_ms: 0,
+            ecn: EcnUse::default(),
+        }
+    }
+
+    /// The window of a SYN, which is not scaled.
+    fn first_window(&self) -> u16 {
+        (self.receive_budget_bytes / WINDOW_SHARE).min(0xffff) as u16
+    }
+}
+
+/// Which algorithm connections get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Congestion {
+    /// The algorithm.
+    pub algorithm: Algorithm,
+    /// Another one for a share of the connections, in percent, to compare them.
+    pub split: Option<(Algorithm, u8)>,
+}
+
+impl Congestion {
+    /// The algorithm of the connection with this hash.
+    fn choose(&self, hash: u32) -> Algorithm {
+        match self.split {
+            Some((other, percent)) if u64::from(hash) * 100 >> 32 < percent.into() => other,
+            _ => self.algorithm,
         }
     }
 }
@@ -96,6 +169,10 @@ struct Listener {
     addr: Option<Addr>,
     port: u16,
     open: bool,
+    /// Connections with a control block that came by it, and how many there may be.
+    connections: u32,
+    connections_max: u32,
+    congestion: Congestion,
 }
 
 /// The ports that we connect from, both included; they are shared out over the cores.
@@ -139,6 +216,7 @@ pub enum ConnectError {
 pub struct Tcp {
     table: Table,
     records: Slab<RecordId, SendRecord>,
+    segments: Segments,
     wheel: Wheel<FlowId>,
     time_wait: TimeWait,
     listeners: ArrayVec<Listener, LISTENERS_MAX>,
@@ -149,13 +227,15 @@ pub struct Tcp {
     half_open: u32,
     half_open_max: u32,
     ready: List,
-    output: List,
+    /// Connections with something to send, by port.
+    output: [List; OUTPUT_LISTS],
     next_port: u32,
     own_ports: OwnPorts,
     /// This core's number, and how many share the ports that we connect from.
     share: (u32, u32),
     challenge_second: u64,
     challenges: u32,
+    cookies: Cookies,
 }
 
 /// A singly linked list through the control blocks.
@@ -170,6 +250,7 @@ impl Tcp {
     pub fn cost(limits: &Limits) -> usize {
         Table::cost(limits.flows as usize)
             + Slab::<RecordId, SendRecord>::cost(limits.send_records as usize)
+            + Segments::cost(limits.segments as usize)
             + Wheel::<FlowId>::cost(limits.flows as usize)
             + TimeWait::cost(limits.time_wait as usize)
     }
@@ -190,6 +271,8 @@ impl Tcp {
             record,
             "one per piece of data that waits to be sent",
         );
+        let segment = size_of::<scoreboard::Out>() as u64 + 4;
+        f.add("segments out", limits.segments.into(), segment, "one per segment that is not acknowledged");
         f.add("time-wait", limits.time_wait.into(), 36, "connections closed by us in the last minute");
     }
 
@@ -202,9 +285,12 @@ impl Tcp {
         rx_pool: Pool,
         counters: Counters,
     ) -> Option<Tcp> {
+        let cookies = Cookies::new(config.cookie_secrets, &config.keys, config.epoch_ms);
         Some(Tcp {
+            cookies,
             table: Table::new(arena, limits.flows, [config.keys[0], config.keys[1]])?,
             records: Slab::new(arena, limits.send_records, SendRecord::default)?,
+            segments: Segments::new(arena, limits.segments)?,
             wheel: Wheel::new(arena, limits.flows)?,
             time_wait: TimeWait::new(arena, limits.time_wait)?,
             listeners: ArrayVec::new(),
@@ -215,7 +301,7 @@ impl Tcp {
             half_open: 0,
             half_open_max: limits.half_open,
             ready: List::default(),
-            output: List::default(),
+            output: [List::default(); OUTPUT_LISTS],
             next_port: 0,
             own_ports: OwnPorts::default(),
             share: (0, 1),
@@ -226,8 +312,35 @@ impl Tcp {
 
     /// Takes connections to `port` of `addr` (`None`: of every address); gives the listener's number.
     pub fn listen(&mut self, addr: Option<Addr>, port: u16) -> Option<u16> {
-        self.listeners.try_push(Listener { addr, port, open: true }).ok()?;
+        let congestion = self.config.congestion;
+        let l = Listener { addr, port, open: true, connections: 0, connections_max: u32::MAX, congestion };
+        self.listeners.try_push(l).ok()?;
         Some(self.listeners.len() as u16 - 1)
+    }
+
+    /// Says which congestion control a listener's connections get from now on.
+    pub fn set_congestion(&mut self, listener: u16, congestion: Congestion) {
+        self.listeners[usize::from(listener)].congestion = congestion;
+    }
+
+    /// Gives a connection another congestion control: that of its site, which is not known before its request. What its
+    /// window has come to it keeps.
+    pub fn set_algorithm(&mut self, id: FlowId, algorithm: Algorithm) {
+        let t = &mut self.table.flows[id];
+        if t.cc.algorithm() != algorithm {
+            t.cc = Cc::new(algorithm, t.hash);
+        }
+    }
+
+    /// Lets at most `max` connections that came by a listener be open at once. SYNs beyond that are dropped and counted: the
+    /// client tries again in a second, as if it stood in a queue; a RST would tell it that there is no service.
+    pub fn limit_connections(&mut self, listener: u16, max: u32) {
+        self.listeners[usize::from(listener)].connections_max = max;
+    }
+
+    /// Connections with a control block that came by a listener.
+    pub fn connections_of(&self, listener: u16) -> u32 {
+        self.listeners[usize::from(listener)].connections
     }
 
     /// Takes no new connections from now on: their SYNs are answered by RST.
@@ -310,7 +423,7 @@ impl Tcp {
     }
 
     /// The pool that received frames come from.
-    pub(crate) fn rx_pool(&self) -> &Pool {
+    pub fn rx_pool(&self) -> &Pool {
         &self.rx_pool
     }
 
@@ -376,25 +489,27 @@ impl Tcp {
 
     /// RFC 6528: a clock of 4 µs and a keyed hash of the tuple.
     fn isn(&self, hash: u64, now: Time) -> Seq {
-        // The flow hash is keyed by one secret; mixing in another keeps the ISN from telling of the table.
-        let f = (hash ^ self.config.keys[2]).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29)
-            ^ self.config.keys[3];
-        Seq(((now.0 / 4000) as u32).wrapping_add((f >> 16) as u32))
+        // The flow hash is keyed by one secret; hashing it under another keeps the ISN from telling of the table.
+        let f = sip::words([self.config.keys[2], self.config.keys[3]], [hash, 1]);
+        Seq(((now.0 / 4000) as u32).wrapping_add(f as u32))
     }
 
     fn new_flow(&mut self, tuple: Tuple, hash: u64, port: u8, net: &Net) -> Option<FlowId> {
         let id = self.table.flows.alloc()?;
         let iface = &net.ifaces[port as usize];
         let headers = if tuple.local.is_v4() { 40 } else { 60 };
+        let ts_offset = self.ts_offset(hash);
         let t = &mut self.table.flows[id];
         *t = Tcb {
             tuple,
             hash: hash as u32,
             port,
             vlan: iface.vlan,
-            mss: iface.mtu - headers,
+            mss: (iface.mtu - headers).min(self.config.mss_max),
             rcv_mss: 536,
+            ts_offset,
             rcv_wnd_max: self.config.receive_budget_bytes / WINDOW_SHARE,
+            cc: Cc::new(self.config.congestion.choose((hash >> 32) as u32), hash as u32),
             ..Tcb::default()
         };
         t.flags.set(Flags::HASHED);
@@ -570,7 +685,7 @@ impl Tcp {
         }
         t.flags.set(Flags::ORPHAN);
         t.rx.clear();
-        t.ooo.clear();
+        t.drop_out_of_order();
         let held = t.rcv_held;
         t.user_at = Time::NEVER;
         t.idle_at = now.plus_ns(timers::LINGER_NS);
@@ -590,8 +705,11 @@ impl Tcp {
             return self.abort(id);
         }
         t.flags.set(Flags::DEAD);
+        if !t.flags.has(Flags::ACTIVE) {
+            self.listeners[usize::from(t.listener)].connections -= 1;
+        }
         t.rx.clear();
-        t.ooo.clear();
+        t.drop_out_of_order();
         if t.flags.has(Flags::HALF_OPEN) {
             t.flags.clear(Flags::HALF_OPEN);
             self.half_open -= 1;
@@ -619,6 +737,7 @@ impl Tcp {
         t.send_tail = RecordId::NONE;
         t.send_cursor = RecordId::NONE;
         t.send_charge = 0;
+        self.segments.clear(&mut t.out);
         while r.is_some() {
             let rec = std::mem::take(&mut self.records[r]);
             self.records.free(r);
@@ -699,9 +818,9 @@ impl Tcp {
         !(f.has(Flags::DEAD) || f.has(Flags::HALF_OPEN) || f.has(Flags::ORPHAN) && t.state == State::FinWait2)
     }
 
-    /// Control blocks and send records in use: both 0 when nothing leaked.
+    /// Control blocks, and records of data queued and of segments out, in use: all 0 when nothing leaked.
     pub fn in_use(&self) -> (u32, u32) {
-        (self.table.flows.in_use(), self.records.in_use())
+        (self.table.flows.in_use(), self.records.in_use() + self.segments.in_use())
     }
 
     // ── Shared by input, output and timers ──────────────────────────────────────────────────────────
@@ -719,7 +838,8 @@ impl Tcp {
         let t = &mut self.table.flows[id];
         if !t.flags.has(Flags::IN_OUTPUT) {
             t.flags.set(Flags::IN_OUTPUT);
-            push(&mut self.table, &mut self.output, id, |t| &mut t.output_next);
+            let list = t.port as usize % OUTPUT_LISTS;
+            push(&mut self.table, &mut self.output[list], id, |t| &mut t.output_next);
         }
     }
 
@@ -729,10 +849,11 @@ impl Tcp {
         t.state = State::Closed;
         t.close_reason = reason;
         (t.rexmit_at, t.ack_at, t.idle_at) = (Time::NEVER, Time::NEVER, Time::NEVER);
+        (t.probe_at, t.pace_at) = (Time::NEVER, Time::NEVER);
         if reason != CloseReason::Done {
             t.flags.clear(Flags::ACK_NOW); // Nobody is there to read it.
         }
-        t.ooo.clear();
+        t.drop_out_of_order();
         self.drop_send_queue(id);
         let t = &mut self.table.flows[id];
         if t.flags.has(Flags::HASHED) {
@@ -763,12 +884,13 @@ impl Tcp {
         let (free, all) = (self.rx_pool.free_count(), self.rx_pool.capacity());
         if free > all / 2 {
             u32::MAX
+        } else if free <= 2 * self.rx_reserve {
+            // Only what comes in order is still taken, a segment at a time: no more may be out.
+            2 << 10
         } else if free > all / 4 {
             32 << 10
-        } else if free > self.rx_reserve {
-            8 << 10
         } else {
-            2 << 10
+            8 << 10
         }
     }
 
@@ -796,9 +918,7 @@ impl Tcb {
         self.iss = iss;
         self.snd_una = iss;
         self.snd_nxt = iss;
-        self.snd_max = iss;
-        self.recover = iss;
         self.queue_end = iss + 1;
-        self.cc = Reno::new(self.mss.into());
+        self.recovery.start(iss);
     }
 }

@@ -1,5 +1,6 @@
 //! Data and FIN in: RFC 9293 3.10.7.4, sixth to eighth; what waits for a gap to be filled; when to acknowledge.
 
+use dataplane::buf::NotInserted;
 use dataplane::{Counters, Ctr, Packet, Time};
 
 use super::input::Verdict;
@@ -11,6 +12,9 @@ use super::{Seq, Tcp};
 const COMPACT_BELOW: usize = 256;
 /// Bytes that an orphan still takes before it resets.
 const DISCARD_MAX: u32 = 256 << 10;
+/// Runs of out-of-order data that are walked by to find a segment's place: more holes than a bad path makes, and few
+/// enough that a peer which makes them on purpose costs little.
+const WALK_MAX: usize = 128;
 /// Small segments that are acknowledged together at most.
 const SMALL_SEGMENTS: u8 = 4;
 
@@ -31,6 +35,7 @@ impl Tcp {
         let edge = t.rcv_adv;
         let skip = t.rcv_nxt.since(seg.seq);
         let seq = seg.seq + skip;
+        t.sack_out.came_again(seg.seq, seq.min(seg.seq + seg.len));
         let mut len = seg.len.saturating_sub(skip);
         let beyond = (seq + len).since(edge);
         let cut = beyond.min(len);
@@ -44,6 +49,9 @@ impl Tcp {
         }
         t.rcv_mss = t.rcv_mss.max(seg.len.min(u32::from(u16::MAX)) as u16);
         if fin {
+            if t.flags.has(Flags::FIN_PENDING) && t.fin_seq != seq + len {
+                t.sack_out.forget_runs(); // The one at another place may have been told.
+            }
             t.fin_seq = seq + len;
             t.flags.set(Flags::FIN_PENDING);
         }
@@ -60,8 +68,14 @@ impl Tcp {
                 self.out_of_order(id, p, seq, skip, len)
             };
         }
-        if self.table.flows[id].state == State::Closed {
+        let t = &mut self.table.flows[id];
+        if t.state == State::Closed {
             return verdict;
+        }
+        if fin && t.fin_seq.gt(t.rcv_nxt) {
+            // It is remembered: the peer need not send it again (nor the data before it, if that is held).
+            t.sack_out.arrived(t.fin_seq, t.fin_seq + 1);
+            t.acks_owed = t.acks_owed.max(1);
         }
         self.take_fin(id, now);
         if self.table.flows[id].state == State::Closed {
@@ -82,7 +96,8 @@ impl Tcp {
         }
         if free < reserve && !t.ooo.is_empty() {
             // What was never acknowledged was never promised: it makes room.
-            t.ooo.clear();
+            t.drop_out_of_order();
+            self.counters.inc(Ctr::TcpReneged);
             return true;
         }
         free >= if t.rcv_held == 0 { reserve / 2 } else { reserve }
@@ -117,6 +132,7 @@ impl Tcp {
                 let _ = t.rx.push_back(0, s);
             }
         }
+        t.sack_out.acknowledged(t.rcv_nxt);
         self.raise(id, Events::READABLE);
         Ok(())
     }
@@ -124,48 +140,39 @@ impl Tcp {
     pub(super) fn out_of_order(&mut self, id: FlowId, p: Packet, seq: Seq, skip: u32, len: u32) -> Verdict {
         let t = &mut self.table.flows[id];
         t.acks_owed = t.acks_owed.saturating_add(1);
-        // What overlaps with what is held is cut off; only the part before the next piece is kept. Mostly
-        // there is nothing to look for: it comes behind all that is held.
-        let (mut start, mut end) = (seq, seq + len);
         let held_to = t.ooo.back().map_or(t.rcv_nxt, |(tag, n)| Seq(tag) + n as u32);
-        if held_to.gt(start) {
-            for (tag, n) in t.ooo.iter() {
-                let (a, b) = (Seq(tag), Seq(tag) + n as u32);
-                if a.le(start) {
-                    start = start.max(b);
-                } else {
-                    end = end.min(a);
-                    break;
-                }
-            }
-        }
-        let last = start.ge(held_to);
-        if start.ge(end) {
-            return Err(Ctr::DropTcpOverlap);
-        }
         if t.ooo.true_bytes() > self.config.receive_budget_bytes {
             return Err(Ctr::DropTcpRxLow);
         }
-        let (skip, len) = (skip + start.since(seq), end.since(start));
         // Small pieces in a row share a cell.
-        let follows = !t.ooo.is_empty() && held_to == start;
-        self.counters.inc(Ctr::TcpOutOfOrder);
-        if follows && (len as usize) < COMPACT_BELOW {
+        if !t.ooo.is_empty() && held_to == seq && (len as usize) < COMPACT_BELOW {
             let at = skip as usize;
             if t.ooo.extend_back(&p.payload()[at..at + len as usize]) {
+                t.sack_out.arrived(seq, seq + len);
+                self.counters.inc(Ctr::TcpOutOfOrder);
                 self.counters.inc(Ctr::TcpCompacted);
                 return Ok(());
             }
         }
+        // What overlaps with what is held is cut off; only the part before the next piece is kept. A frame that was
+        // just received has one handle: ours.
         let at = p.meta().payload as usize + skip as usize;
-        let slice = p.into_slice(at, len as usize);
-        // A frame that was just received has one handle: ours.
-        let _ = if last {
-            t.ooo.push_back(start.0, slice)
-        } else {
-            t.ooo.insert_before(start.0, slice, |tag, _| Seq(tag).gt(start))
-        };
-        Ok(())
+        let put = t.ooo.insert((seq.0, (seq + len).0), WALK_MAX, |a, b| {
+            p.into_slice(at + a.wrapping_sub(seq.0) as usize, b.wrapping_sub(a) as usize)
+        });
+        match put {
+            Ok((start, end)) => {
+                t.sack_out.arrived(Seq(start), Seq(end));
+                t.sack_out.came_again(seq, Seq(start));
+                self.counters.inc(Ctr::TcpOutOfOrder);
+                Ok(())
+            }
+            Err(NotInserted::Held) => {
+                t.sack_out.came_again(seq, seq + len);
+                Err(Ctr::DropTcpOverlap)
+            }
+            Err(NotInserted::TooManyRuns | NotInserted::Shared) => Err(Ctr::DropTcpHoles),
+        }
     }
 
     /// Data for a connection whose owner has left.
@@ -176,6 +183,7 @@ impl Tcp {
             return Err(Ctr::DropTcpClosed);
         }
         t.rcv_nxt += len;
+        t.sack_out.acknowledged(t.rcv_nxt);
         t.discarded = t.discarded.saturating_add(len);
         if t.discarded > DISCARD_MAX {
             self.abort(id);
@@ -192,7 +200,7 @@ impl Tcp {
         t.rcv_nxt += 1;
         t.flags.set(Flags::FIN_TAKEN);
         t.flags.set(Flags::ACK_NOW);
-        t.ooo.clear();
+        t.drop_out_of_order();
         let fin_acked = t.flags.has(Flags::FIN_QUEUED) && t.snd_una.gt(t.queue_end);
         match t.state {
             State::Established => t.state = State::CloseWait,

@@ -19,8 +19,8 @@ fn flows_and_half_open() {
          count drop.tcp.flows_full 1\nconnect NoFlow\npeer 7001\n",
     );
     run_on(
-        "too many handshakes; one that is done makes room",
-        &|s| s.limits.half_open = 1,
+        "too many handshakes without cookies; one that is done makes room",
+        &|s| (s.limits.half_open, s.tcp) = (1, |t: &mut stack::TcpConfig| t.cookies = stack::CookieUse::Never),
         "< S 0\n> SA 0 ack 1\npeer 7001\n< S 0\n> -\ncount drop.tcp.half_open_full 1
          forget\npeer 7000\n< S 0\n> SA 0 ack 1\n< R 1\npeer 7001\n< S 0\n> SA 0 ack 1\n< A 1 ack 1\npeer 7002\n< S 0\n> SA 0 ack 1",
     );
@@ -30,6 +30,27 @@ fn flows_and_half_open() {
         "< S 0\n> SA 0 ack 1\n< A 1 ack 1\nshutdown\n> FA 1 ack 1\n< FA 1 ack 2\n> A 2 ack 2\nrelease
          peer 7001\n< S 0\n> SA 0 ack 1\n< A 1 ack 1\nshutdown\n> FA 1 ack 1\n< FA 1 ack 2\n> A 2 ack 2\nrelease
          count tcp.time_wait_recycled 1\n< FA 1 ack 2\n> A 2 ack 2\npeer 7000\n< FA 1 ack 2\n> R 2",
+    );
+}
+
+#[test]
+fn connections_of_a_listener() {
+    let first = "limit 1\n< S 0\n> SA 0 ack 1\npeer 7001\n< S 0\n> -\ncount drop.tcp.listener_full 1\n";
+    run_on(
+        "one at a time: the next SYN is dropped, until the first has gone",
+        &|_| {},
+        &format!("{first}forget\npeer 7000\n< R 1\npeer 7001\n< S 0\n> SA 0 ack 1\n< A 1 ack 1\nev ACCEPTED"),
+    );
+    run_on(
+        "our own do not count",
+        &|_| {},
+        "limit 1\nconnect\n> S 0\n< R 0\nport 80\npeer 7000\n< S 0\n> SA 0 ack 1",
+    );
+    run_on(
+        "with cookies, when the ACK comes",
+        &|s| s.tcp = |t: &mut stack::TcpConfig| t.cookies = stack::CookieUse::Always,
+        "limit 1\n< S 0\n> SA 0 ack 1\npeer 7001\n< S 0\n> SA 0 ack 1\n< A 1 ack 1\nev ACCEPTED\nshutdown\n> FA 1 ack 1
+         peer 7000\n< S 0\n> -\ncount drop.tcp.listener_full 1",
     );
 }
 
@@ -59,6 +80,16 @@ fn cells() {
         "out of order too",
         &|_| {},
         &format!("{OPEN}{tiny}cells 1\n< A 1:11 ack 1\n> A 1 ack 1511\nread 1510\ncells 0"),
+    );
+    run_on(
+        "behind too many holes nothing is looked for; behind all of them there is nothing to look for",
+        &|s| (s.limits.request_budget_bytes, s.limits.rx_cells) = (2 << 20, 2048),
+        &format!(
+            "{OPEN}{}< A 391:392 ack 1\n> A 1 ack 1\ncount drop.tcp.too_many_holes 1\n< A 11:12 ack 1\n> A 1 ack 1\ncount tcp.out_of_order 141",
+            (0..140)
+                .map(|i| format!("< A {}:{} ack 1\n> A 1 ack 1\n", 3 + 3 * i, 4 + 3 * i))
+                .collect::<String>()
+        ),
     );
     run_on(
         "out-of-order data beyond the budget is not taken",

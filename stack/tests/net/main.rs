@@ -2,9 +2,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cookies;
 mod kernel;
 mod layers;
 mod limits;
+mod options;
 mod sending;
 mod states;
 mod steering;

@@ -48,6 +48,8 @@ pub struct Setup {
     pub vlan: Option<u16>,
     pub keys: [u64; 4],
     pub tx_bound: usize,
+    /// What is said of TCP.
+    pub tcp: fn(&mut TcpConfig),
     /// Everybody is reached at this station: no address resolution.
     pub peer_mac: Option<[u8; 6]>,
 }
@@ -66,6 +68,7 @@ impl Setup {
                 half_open: 32,
                 time_wait: 64,
                 send_records: 1024,
+                segments: 1024,
                 http_contexts: 1,
                 neighbours: 16,
                 request_budget_bytes: 256 << 10,
@@ -80,6 +83,7 @@ impl Setup {
             vlan: None,
             keys: [n.into(), 2, 3, 4],
             tx_bound: 512,
+            tcp: |_| {},
             peer_mac: None,
         }
     }
@@ -125,7 +129,8 @@ impl OwnHost {
             assert_eq!(net.share(0), Some(1));
         }
         let mut arena = Arena::reserve(Tcp::cost(l), PagePolicy::NormalOnly).unwrap();
-        let config = TcpConfig::new(setup.keys, l);
+        let mut config = TcpConfig::new(setup.keys, l);
+        (setup.tcp)(&mut config);
         let tcp = Tcp::new(l, &mut arena, config, rx.clone(), counters.clone()).unwrap();
         let stack = Stack::new(net, tcp, Udp::new(16), counters.clone());
         let app = App {
@@ -318,7 +323,10 @@ impl App {
     fn write(&mut self, n: usize, id: FlowId, now: Time) {
         let c = &mut self.conns[n];
         let mut buf = [0u8; 2048];
-        while !c.is_shut && c.out.sent < c.plan.send && self.stack.tcp.queued_true(id) < self.budget {
+        while !c.is_shut
+            && c.out.sent < c.plan.send
+            && self.stack.tcp.queued_true(id) < self.budget.max(self.stack.tcp.flow(id).send_target())
+        {
             let want = (c.plan.send - c.out.sent).min(c.plan.chunk.min(buf.len()) as u64) as usize;
             let piece = want.min(if c.writer.room() == 0 { want } else { c.writer.room() });
             if !c.writer.reserve(piece, &self.payload) {

@@ -19,7 +19,6 @@ mod common;
 mod cubic;
 mod hystart;
 mod newreno;
-pub mod old;
 #[cfg(test)]
 mod sim;
 #[cfg(test)]
@@ -31,7 +30,6 @@ pub use bbr::Bbr;
 pub use choice::{Algorithm, Cc};
 pub use cubic::Cubic;
 pub use newreno::NewReno;
-pub use old::Reno;
 
 /// Initial window: ten segments (RFC 6928).
 pub const INITIAL_SEGMENTS: u32 = 10;
