@@ -12,7 +12,7 @@ use stack::TcpConfig;
 use stack::tcp::cc::Algorithm;
 
 use crate::support::own::Setup;
-use crate::support::{Finish, Host, Plan, pair_on, seeds};
+use crate::support::{Finish, Plan, pair_on, seeds};
 
 /// A path and an object.
 struct Cell {
@@ -102,7 +102,8 @@ fn run(cell: &Cell, algorithm: Algorithm, seed: u64) -> Outcome {
     let over = w.run_until(limit, |w| {
         if trace && w.now >= next {
             next = w.now.plus_ns(cell.rtt_ms * 1_000_000);
-            if let Some(id) = w.a.tcp().flows().next() {
+            let (so_far, id) = (got(w), w.a.tcp().flows().next());
+            if let Some(id) = id {
                 let f = w.a.tcp().flow(id);
                 println!(
                     "  {} cwnd {} ssthresh {} pace {} Mbit/s pipe {} srtt {} got {} {:?}",
@@ -112,7 +113,7 @@ fn run(cell: &Cell, algorithm: Algorithm, seed: u64) -> Outcome {
                     f.window.pacing_rate * 8 / 1_000_000,
                     f.pipe() / 1448,
                     f.rtt.srtt_us,
-                    got(w),
+                    so_far,
                     f.recovery.phase,
                 );
             }
