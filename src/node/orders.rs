@@ -23,6 +23,8 @@ use dataplane::port::Mac;
 use l7::proxy::Program;
 use stack::{Addr, Routes};
 
+use super::flows::FlowPage;
+
 /// Messages that may wait for one core.
 pub const MESSAGES_MAX: usize = 64;
 /// Between two looks at whether the cores have obeyed.
@@ -34,6 +36,8 @@ pub enum CoreOrder {
     Config(Arc<Program>),
     /// The kernel that shares a port has news.
     Kernel(Arc<KernelNews>),
+    /// Somebody wants to see the connections: the next few go into this page.
+    Flows(Arc<FlowPage>),
 }
 
 /// What the kernel knows of the ports that it shares. The control side keeps it until the cores have let go of it.

@@ -46,6 +46,7 @@ impl NodePipeline {
                 let mut io = Io { tcp: &mut self.stack.tcp, net: &self.stack.net, now };
                 self.proxy.swap(program, &mut io);
             }
+            CoreOrder::Flows(page) => page.fill(&self.stack.tcp, now),
             CoreOrder::Kernel(news) => match &*news {
                 KernelNews::Routes(port, routes) => self.stack.mirror_routes(*port, Arc::clone(routes)),
                 KernelNews::Neighbours(all) => {

@@ -22,7 +22,7 @@ use super::orders::{CoreOrder, Desk};
 use super::program;
 use super::{Names, Node};
 use crate::access_log::Targets;
-use crate::config::{self, Config, Machine, Port, Report};
+use crate::config::{self, Config, Listener, Machine, Port, Report};
 use crate::control::Answer;
 use crate::log;
 
@@ -160,6 +160,11 @@ impl Reloader {
     /// What new requests follow.
     pub fn program(&self) -> Arc<Program> {
         Arc::clone(&self.state().current)
+    }
+
+    /// Where the node takes connections: no reload changes that.
+    pub fn listeners(&self) -> Vec<Listener> {
+        self.state().running.listeners.clone()
     }
 
     /// How long a stopping node serves the connections that it has.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use dataplane::Ctr;
 use dataplane::rss::{Judgement, judge};
 
+use super::flows::FlowsVerb;
 use super::purge::Purger;
 use super::reload::Reloader;
 use super::verbs::{self, NodeVerbs};
@@ -63,6 +64,7 @@ pub(super) fn serve(
         Arc::clone(reloader),
         Arc::clone(&node.bells),
     )));
+    node.control.add(Box::new(FlowsVerb::new(Arc::clone(&node.desk), &reloader.listeners())));
     let mut last = Instant::now();
     let mut watchdog = Watchdog { ticket: node.desk.barrier(), late: None };
     let mut prediction_holds = true;

@@ -20,6 +20,7 @@
 
 mod audit;
 mod cc;
+mod info;
 mod input;
 mod output;
 mod rtt;
@@ -39,6 +40,7 @@ use dataplane::{Counters, Ctr, Pool, Slice, Time};
 use hugepages::{Arena, Footprint, Limits, Slab};
 
 pub use cc::Reno;
+pub use info::{COPIES_MAX, FlowInfo};
 pub use seq::Seq;
 pub use tcb::{CloseReason, Events, FlowId, State, Tcb};
 
