@@ -11,6 +11,7 @@
 //! thread never touches a data core but through what its handlers use.
 
 mod client;
+pub mod flows;
 pub mod purge;
 mod server;
 

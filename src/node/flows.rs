@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 use dataplane::Time;
-use serde_json::{Value, json};
+use serde_json::Value;
 use stack::tcp::COPIES_MAX;
 use stack::{FlowInfo, Tcp};
 
@@ -47,14 +47,29 @@ impl Default for FlowPage {
 }
 
 impl FlowPage {
+    /// Empties it, and says where the core is to begin. Only when no core has it.
+    pub fn begin(&self, place: u32) {
+        while self.take().is_some() {}
+        self.place.store(place, Ordering::Relaxed);
+    }
+
+    /// The next of what the core has told.
+    pub fn take(&self) -> Option<FlowInfo> {
+        self.flows.pop()
+    }
+
+    /// Where the core is to go on; `None` when it has told all.
+    pub fn place(&self) -> Option<u32> {
+        Some(self.place.load(Ordering::Relaxed)).filter(|p| *p != DONE)
+    }
+
     /// The core's part.
     pub fn fill(&self, tcp: &Tcp, now: Time) {
-        let from = self.place.load(Ordering::Relaxed);
-        if from == DONE {
-            return;
-        }
+        let Some(from) = self.place() else { return };
         // Cannot overflow: it is empty, and has room for all that one call gives.
-        let next = tcp.copy_flows(from, now, |flow| drop(self.flows.push(flow)));
+        let next = tcp.copy_flows(from, now, |flow| {
+            let _ = self.flows.push(flow);
+        });
         self.place.store(next.unwrap_or(DONE), Ordering::Relaxed);
     }
 }
@@ -88,25 +103,24 @@ impl FlowsVerb {
     fn collect(&mut self, filter: &Filter, from: &[u32]) -> Result<Answer, &'static str> {
         let began = Instant::now();
         for (core, page) in self.pages.iter().enumerate() {
-            while page.flows.pop().is_some() {}
-            page.place.store(from.get(core).copied().unwrap_or(0), Ordering::Relaxed);
+            page.begin(from.get(core).copied().unwrap_or(0));
         }
         let (mut flows, mut seen) = (Vec::new(), 0u64);
         loop {
             self.ask()?;
             for (core, page) in self.pages.iter().enumerate() {
-                while let Some(flow) = page.flows.pop() {
+                while let Some(flow) = page.take() {
                     seen += 1;
                     if filter.wants(&flow, &self.listeners) {
                         flows.push(to_json(&flow, core, &self.listeners));
                     }
                 }
             }
-            let places: Vec<u32> = self.pages.iter().map(|p| p.place.load(Ordering::Relaxed)).collect();
-            let done = places.iter().all(|p| *p == DONE);
+            let done = self.pages.iter().all(|p| p.place().is_none());
             let full = flows.len() >= ANSWER_FLOWS_MAX || began.elapsed() >= ANSWER_TIME_MAX;
             if done || full {
-                let next = if done { Value::Null } else { json!(places) };
+                let places = self.pages.iter().map(|p| p.place().unwrap_or(DONE));
+                let next = if done { Value::Null } else { places.collect::<Vec<_>>().into() };
                 return Ok(Answer::done(format!("{} of {seen} connections", flows.len()))
                     .with("flows", flows)
                     .with("seen", seen)
@@ -127,15 +141,17 @@ impl ControlHandler for FlowsVerb {
             None | Some(Value::Null) => Vec::new(),
             Some(v) => match serde_json::from_value::<Vec<u32>>(v) {
                 Ok(from) => from,
-                Err(_) => return Answer::usage("\"from\" is what the last answer had as \"next\"; send that"),
+                Err(_) => {
+                    return Answer::usage("\"from\" is what the last answer had as \"next\"; send that");
+                }
             },
         };
         // A page whose core has not passed since must not be touched.
         match Filter::of(&args) {
             Err(e) => Answer::usage(e),
-            Ok(_) if self.open.as_ref().is_some_and(|t| !self.desk.all_passed(t)) => {
-                Answer::bad("a core has not answered the last time yet; see whether its CPU is shared or stalled")
-            }
+            Ok(_) if self.open.as_ref().is_some_and(|t| !self.desk.all_passed(t)) => Answer::bad(
+                "a core has not answered the last time yet; see whether its CPU is shared or stalled",
+            ),
             Ok(filter) => self.collect(&filter, &from).unwrap_or_else(Answer::bad),
         }
     }

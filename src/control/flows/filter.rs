@@ -57,7 +57,7 @@ impl Filter {
         self.states.as_ref().is_none_or(|s| s.contains(&flow.state))
             && self.listener.is_none_or(|l| listeners.number(flow) == Some(l))
             && self.role.is_none_or(|r| role(flow) == r)
-            && self.algorithm.as_ref().is_none_or(|a| flow.algorithm.name() == a)
+            && self.algorithm.as_ref().is_none_or(|a| flow.algorithm == a)
             && self.peer.is_none_or(|e| e.is(&t.remote, t.remote_port))
             && self.local.is_none_or(|e| e.is(&t.local, t.local_port))
     }
@@ -83,7 +83,9 @@ fn state(text: &str) -> Result<State, String> {
 
 fn listener(text: &str) -> Result<u16, String> {
     text.parse().map_err(|_| {
-        format!("\"{text}\" is no listener's number; count the [[listener]] of the config from 0, or use --local")
+        format!(
+            "\"{text}\" is no listener's number; count the [[listener]] of the config from 0, or use --local"
+        )
     })
 }
 
@@ -94,11 +96,22 @@ fn role_of(text: &str) -> Result<&'static str, String> {
         .ok_or_else(|| format!("\"{text}\" is nobody's role; choose from client, origin"))
 }
 
+fn algorithm(text: &str) -> Result<String, String> {
+    const KNOWN: [&str; 3] = ["reno", "cubic", "bbr"];
+    let lower = text.to_ascii_lowercase();
+    match KNOWN.contains(&lower.as_str()) {
+        true => Ok(lower),
+        false => Err(format!("\"{text}\" is no congestion control; choose from {}", KNOWN.join(", "))),
+    }
+}
+
 impl End {
     /// `192.0.2.1`, `10.0.0.0/8:80`, `[2001:db8::]/32:443`, `2001:db8::1`, `:80`.
     fn of(text: &str) -> Result<End, String> {
         let (network, port) = split(text).ok_or_else(|| {
-            format!("\"{text}\" is no end of a connection; write it as in 10.0.0.0/8:80, [2001:db8::1]:443 or :80")
+            format!(
+                "\"{text}\" is no end of a connection; write it as in 10.0.0.0/8:80, [2001:db8::1]:443 or :80"
+            )
         })?;
         let network = match network.as_str() {
             "" => None,
@@ -133,4 +146,58 @@ fn split(text: &str) -> Option<(String, Option<u16>)> {
         Some(_) => return None,
     };
     (!network.is_empty() || port.is_some()).then_some((network, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(args: Value) -> Result<Filter, String> {
+        Filter::of(args.as_object().expect("an object"))
+    }
+
+    #[test]
+    fn ends() {
+        let end = |text: &str| End::of(text).map(|e| (e.network.map(|n| n.to_string()), e.port));
+        let is = |text: &str, network: &str, port: Option<u16>| {
+            let network = (!network.is_empty()).then(|| network.to_owned());
+            assert_eq!(end(text), Ok((network, port)), "{text}");
+        };
+        is("192.0.2.1", "192.0.2.1/32", None);
+        is("192.0.2.1:80", "192.0.2.1/32", Some(80));
+        is("10.0.0.0/8:443", "10.0.0.0/8", Some(443));
+        is(":80", "", Some(80));
+        is("2001:db8::1", "2001:db8::1/128", None);
+        is("2001:db8::/32", "2001:db8::/32", None);
+        is("[2001:db8::1]", "2001:db8::1/128", None);
+        is("[2001:db8::]/32:443", "2001:db8::/32", Some(443));
+        is("[2001:db8::/32]:443", "2001:db8::/32", Some(443));
+        for bad in ["", ":", ":x", ":65536", "10.0.0.0/8:", "10.0.0.1/8", "[::1", "example.com:80", "[::1]80"]
+        {
+            assert!(end(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn requests() {
+        let f =
+            read(json!({"state": "established, Fin-Wait-1,syn_received", "role": "origin"})).expect("good");
+        assert_eq!(f.states, Some(vec![State::Established, State::FinWait1, State::SynReceived]));
+        assert_eq!((f.role, f.listener), (Some("origin"), None));
+        assert_eq!(read(json!({"listener": "3", "algorithm": "BBR"})).expect("good").listener, Some(3));
+        for (args, part) in [
+            (json!({"state": "OPEN"}), "choose from"),
+            (json!({"state": ""}), "no state"),
+            (json!({"listener": "web"}), "no listener's number"),
+            (json!({"algorithm": "vegas"}), "reno, cubic, bbr"),
+            (json!({"role": "both"}), "client, origin"),
+            (json!({"peer": 7}), "is a text"),
+            (json!({"peers": "x"}), "no \"peers\""),
+        ] {
+            let said = read(args.clone()).expect_err(part);
+            assert!(said.contains(part), "{args}: {said}");
+        }
+    }
 }

@@ -40,7 +40,8 @@ pub fn lines(f: &Value) -> String {
         let _ = write!(o, " rtt:{}/{}", ms("srtt_us"), ms("rttvar_us"));
     }
     let mss = n("mss_bytes").max(1);
-    let _ = write!(o, " mss:{} rcvmss:{} cwnd:{}", n("mss_bytes"), n("peer_mss_bytes"), n("cwnd_bytes") / mss);
+    let _ =
+        write!(o, " mss:{} rcvmss:{} cwnd:{}", n("mss_bytes"), n("peer_mss_bytes"), n("cwnd_bytes") / mss);
     if let Some(bytes) = f["ssthresh_bytes"].as_u64() {
         let _ = write!(o, " ssthresh:{}", bytes / mss);
     }

@@ -28,6 +28,8 @@ pub struct FlowInfo {
     pub tuple: Tuple,
     /// State.
     pub state: State,
+    /// Congestion control.
+    pub algorithm: &'static str,
     /// We opened it: the origin is on the other side.
     pub active: bool,
     /// The owner has left; the engine ends it.
@@ -79,6 +81,7 @@ impl FlowInfo {
         FlowInfo {
             tuple: t.tuple,
             state: t.state,
+            algorithm: "reno",
             active: t.flags.has(Flags::ACTIVE),
             orphan: t.flags.has(Flags::ORPHAN),
             listener: t.listener,

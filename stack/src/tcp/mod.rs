@@ -18,11 +18,17 @@
 //!
 //! An idle connection costs its control block and one link of the timer wheel.
 
+mod ack;
 mod audit;
-mod cc;
+pub mod cc;
+mod emit;
 mod info;
 mod input;
+mod listen;
+pub mod options;
 mod output;
+mod pmtu;
+mod receive;
 mod rtt;
 mod segment;
 mod seq;

@@ -46,6 +46,19 @@ pub enum State {
 }
 
 impl State {
+    /// All of them.
+    pub const ALL: [State; 9] = [
+        State::Closed,
+        State::SynSent,
+        State::SynReceived,
+        State::Established,
+        State::FinWait1,
+        State::FinWait2,
+        State::CloseWait,
+        State::Closing,
+        State::LastAck,
+    ];
+
     /// Whether the application may still queue data.
     pub fn can_send(self) -> bool {
         matches!(self, State::Established | State::CloseWait | State::SynSent | State::SynReceived)
@@ -180,6 +193,10 @@ bitset! {
         CWND_LIMITED = 18;
         /// In the flow table.
         HASHED = 19;
+        /// Both sides understand SACK (RFC 2018).
+        SACK_OK = 20;
+        /// Every segment carries timestamps (RFC 7323).
+        TIMESTAMPS = 21;
     }
 }
 

@@ -1,0 +1,71 @@
+//! What is copied of connections for people.
+
+use std::collections::BTreeSet;
+
+use dataplane::Time;
+use dataplane::port::mem::wire;
+use stack::tcp::COPIES_MAX;
+use stack::{FlowId, FlowInfo, State};
+
+use crate::support::own::{OwnHost, Setup};
+
+const FLOWS: u32 = 300;
+
+fn host() -> OwnHost {
+    let mut setup = Setup::host(1);
+    setup.peer_mac = Some([2, 0, 0, 0, 0, 2]);
+    setup.limits.flows = FLOWS;
+    let (end, _wire) = wire(64, 1600);
+    let mut host = OwnHost::new(&setup, end);
+    host.core.pipeline.manual = true;
+    host
+}
+
+fn connect(host: &mut OwnHost, n: u16) -> FlowId {
+    let stack = &mut host.core.pipeline.stack;
+    let remote = ([10, 0, 0, 2], n).into();
+    stack.tcp.connect(&stack.net, remote, Time::from_ms(1000)).expect("room")
+}
+
+/// All connections, and how many calls it took.
+fn all(host: &mut OwnHost, now: Time) -> (Vec<FlowInfo>, u32) {
+    let (mut flows, mut calls, mut from) = (Vec::new(), 0, Some(0));
+    while let Some(place) = from {
+        let before = flows.len();
+        from = host.tcp().copy_flows(place, now, |f| flows.push(f));
+        assert!(flows.len() - before <= COPIES_MAX as usize, "a bounded amount in a go");
+        calls += 1;
+    }
+    (flows, calls)
+}
+
+#[test]
+fn every_connection_once_a_few_at_a_time() {
+    let mut host = host();
+    assert_eq!(all(&mut host, Time::from_ms(1000)), (Vec::new(), 1), "there is none");
+    let ids: Vec<FlowId> = (1..=200).map(|n| connect(&mut host, n)).collect();
+    let (flows, calls) = all(&mut host, Time::from_ms(1500));
+    let ports: BTreeSet<u16> = flows.iter().map(|f| f.tuple.remote_port).collect();
+    assert_eq!((flows.len(), ports.len()), (200, 200));
+    assert!(calls >= 4, "{calls}");
+    let f = &flows[0];
+    assert_eq!((f.state, f.active, f.orphan, f.srtt_us), (State::SynSent, true, false, 0));
+    assert_eq!((f.rto_us, f.since_heard_us, f.since_sent_us), (1_000_000, 500_000, None));
+
+    // Those that are over are not shown, even while something of them is left.
+    for id in &ids[..150] {
+        host.tcp().abort(*id);
+    }
+    let (flows, _) = all(&mut host, Time::from_ms(1500));
+    assert_eq!(flows.len(), 50);
+    assert!(flows.iter().all(|f| f.tuple.remote_port > 150));
+}
+
+#[test]
+fn a_place_beyond_the_end_is_the_end() {
+    let mut host = host();
+    connect(&mut host, 1);
+    for place in [FLOWS, FLOWS + 1, u32::MAX - 1, u32::MAX] {
+        assert_eq!(host.tcp().copy_flows(place, Time(0), |_| panic!("nothing is there")), None);
+    }
+}
