@@ -266,10 +266,11 @@ fn logged_requests() {
 /// Somebody looks at the connections all the time.
 #[test]
 fn requests_while_somebody_looks() {
-    let mut rig = Rig::new(Who::Stub(1024), 200, Vec::new());
+    let shared = Shared::new(1);
+    let mut rig = Rig::with_cores(Who::Stub(1024), 200, Vec::new(), &shared, |_, _, _| 0);
     rig.open_all();
     requests(&mut rig, 400, GET);
-    let (desk, page) = (rig.shared.desk(), Arc::<FlowPage>::default());
+    let (desk, page) = (shared.desk(), Arc::<FlowPage>::default());
     let (mut seen, mut told) = (0, 0);
     COUNT.set(0);
     for _ in 0..40 {
