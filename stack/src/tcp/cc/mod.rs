@@ -13,10 +13,17 @@
 //! The engine finds losses, enters and leaves recovery, and spreads the reduction by PRR (RFC 6937) where the
 //! algorithm asks for it. An algorithm sees bytes and times only: it is tested without a connection.
 
+mod choice;
+mod common;
+mod newreno;
 pub mod old;
+#[cfg(test)]
+mod test_support;
 
 use dataplane::Time;
 
+pub use choice::{Algorithm, Cc};
+pub use newreno::NewReno;
 pub use old::Reno;
 
 /// Initial window: ten segments (RFC 6928).
@@ -96,7 +103,8 @@ pub struct Ack {
     pub total_lost: u32,
     /// The congestion window was what held the sender back.
     pub limited: bool,
-    /// In recovery (after loss, ECN or a timeout), and so it stays with this ACK.
+    /// In recovery (after loss, ECN or a timeout), and so it stays with this ACK. After a timeout the algorithm lets the
+    /// window grow all the same: slow start, no PRR.
     pub in_recovery: bool,
     /// The peer echoes a congestion mark with it.
     pub ece: bool,
@@ -193,6 +201,7 @@ pub trait CongestionControl {
     /// The last congestion was none: segments were late, not lost. `prior` is the window from before it.
     fn on_undo(&mut self, w: &mut Window, prior: &Window, now: Time);
 
-    /// Whether the engine brings `cwnd` down to `ssthresh` by PRR in recovery.
+    /// Whether the engine brings `cwnd` down to `ssthresh` by PRR in recovery from loss or ECN. Not after a timeout:
+    /// there the algorithm sets one segment and grows by itself.
     const PRR: bool;
 }
