@@ -124,6 +124,7 @@ counters! {
     DropTcpClosed "drop.tcp.after_close" Packets "Data for a connection whose reader has gone (answered by RST)";
     DropTcpTimeWait "drop.tcp.time_wait" Packets "Segment of a connection in TIME-WAIT";
     DropTcpOverlap "drop.tcp.ooo_overlap" Packets "Out-of-order data that overlaps what is held";
+    DropTcpPaws "drop.tcp.paws" Packets "Segment whose timestamp is older than what was taken (RFC 7323)";
 
     DropPuntLink "drop.punt.link" Packets "Exception path: more multicast, broadcast, ARP and ND than the kernel is given in a second";
     DropPuntTcp "drop.punt.tcp" Packets "Exception path: more TCP than the kernel is given in a second";
@@ -171,6 +172,8 @@ counters! {
     TcpChallengeLimited "tcp.challenge_limited" Events "Challenge ACKs not sent because of the rate limit";
     TcpDelayedAcks "tcp.delayed_acks" Events "ACKs sent because their delay had passed";
     TcpCompacted "tcp.compacted" Packets "Payloads copied into another cell so that they do not pin their own";
+    TcpNoTimestamp "tcp.no_timestamp" Packets "Segments taken without a timestamp on a connection that has them";
+    TcpReneged "tcp.reneged" Events "Times that out-of-order data was let go, as the rx pool was low";
     TcpNoRecord "tcp.no_send_record" Events "Data not queued: every send record is in use";
     TcpNoHeader "tcp.no_header" Events "Segments not built: every header cell is in use";
     TcpTimeWaits "tcp.time_waits" Events "Connections that entered TIME-WAIT";

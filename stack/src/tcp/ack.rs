@@ -3,6 +3,7 @@
 use dataplane::{Ctr, Time};
 
 use super::input::Verdict;
+use super::options::Options;
 use super::segment::{Segment, bits};
 use super::tcb::{CloseReason, Events, Flags, FlowId, State};
 use super::{Seq, Tcp};
@@ -12,7 +13,13 @@ const DUP_ACKS: u8 = 3;
 
 impl Tcp {
     /// Fifth check: the acknowledgment.
-    pub(super) fn acknowledge(&mut self, id: FlowId, seg: &Segment, now: Time) -> Verdict {
+    pub(super) fn acknowledge(
+        &mut self,
+        id: FlowId,
+        seg: &Segment,
+        _options: &Options,
+        now: Time,
+    ) -> Verdict {
         let t = &mut self.table.flows[id];
         // RFC 5961 5.2.
         let oldest = t.snd_una - t.snd_wnd_max.max(1);

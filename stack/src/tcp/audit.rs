@@ -83,6 +83,20 @@ impl Tcp {
             from = Seq(tag) + n as u32;
         }
         must!(t.ooo.is_empty() || from.le(t.rcv_adv), "out of order beyond the window");
+        for (a, b) in t.sack_out.runs() {
+            must!(a.gt(t.rcv_nxt) && b.gt(*a), "a SACK block {a:?}..{b:?} at {:?}", t.rcv_nxt);
+            let mut at = *a;
+            for (tag, n) in t.ooo.iter().filter(|(tag, n)| Seq(*tag).le(*b) && (Seq(*tag) + *n as u32).gt(*a))
+            {
+                if Seq(tag).le(at) {
+                    at = at.max(Seq(tag) + n as u32);
+                }
+            }
+            if t.flags.has(Flags::FIN_PENDING) && at == t.fin_seq {
+                at += 1;
+            }
+            must!(at.ge(*b), "a SACK block {a:?}..{b:?}, of which {at:?} is not held");
+        }
         must!(!t.flags.has(Flags::ORPHAN) || (t.rx.is_empty() && t.ooo.is_empty()), "an orphan holds data");
         Ok(())
     }

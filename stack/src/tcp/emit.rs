@@ -3,7 +3,7 @@
 
 use dataplane::{Ctr, Packet, Time, TxQueue};
 
-use super::options::{OPTIONS_MAX, SynOptions};
+use super::options::{OPTIONS_MAX, Options, SynOptions, Timestamps};
 use super::segment::{self, Header, Segment, bits};
 use super::tcb::{Flags, FlowId, State};
 use super::time_wait::Waiting;
@@ -13,6 +13,8 @@ use crate::parse::{addresses, protocol, source_mac};
 
 /// ACKs for out-of-order arrivals that one pass sends at most.
 const OWED_ACKS_MAX: u8 = 8;
+/// The same where one ACK tells of all of them (RFC 2018): as many as a sender that counts them all the same waits for.
+const OWED_SACKS_MAX: u8 = 3;
 const HOP_LIMIT: u8 = 64;
 
 /// An answer to a segment that belongs to no connection of ours.
@@ -28,7 +30,8 @@ impl Tcp {
     pub(super) fn send_acks(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
         let t = &mut self.table.flows[id];
         // One ACK for each out-of-order arrival: the peer counts them to find its loss (RFC 5681 3.2).
-        let owed = t.acks_owed.min(OWED_ACKS_MAX).max(u8::from(t.flags.has(Flags::ACK_NOW)));
+        let most = if t.flags.has(Flags::SACK_OK) { OWED_SACKS_MAX } else { OWED_ACKS_MAX };
+        let owed = t.acks_owed.min(most).max(u8::from(t.flags.has(Flags::ACK_NOW)));
         let (port, seq) = (t.port as usize, t.ack_seq());
         for sent in 0..owed {
             if tx[port].room() == 0 || !self.emit(id, net, tx, seq, bits::ACK, &[], None, now) {
@@ -65,7 +68,12 @@ impl Tcp {
         let options = SynOptions {
             mss: Some(iface.mtu - headers),
             window_scale: scale.then_some(self.config.window_scale),
-            ..SynOptions::default()
+            sack: !passive || t.flags.has(Flags::SACK_OK),
+            timestamps: if !passive {
+                Some(Timestamps { val: t.ts_now(now), ecr: 0 })
+            } else {
+                t.flags.has(Flags::TIMESTAMPS).then(|| t.timestamps(now))
+            },
         };
         let mut o = [0; OPTIONS_MAX];
         let n = options.write(&mut o);
@@ -130,6 +138,13 @@ impl Tcp {
             bits: flags,
             window,
         };
+        let mut room = [0; OPTIONS_MAX];
+        let options = if flags & bits::SYN != 0 {
+            options
+        } else {
+            let n = t.options(&p, flags, now, &mut room);
+            &room[..n]
+        };
         let offload = net.ifaces[t.port as usize].tx_checksum_offload;
         segment::write(&mut p, &h, options, &t.tuple.local, &t.tuple.remote, !offload);
         let path = Path {
@@ -188,6 +203,24 @@ impl Tcp {
 }
 
 impl super::Tcb {
+    /// Writes the options of a segment without SYN: timestamps where they were agreed (in a RST too: RFC 7323 3.2), and
+    /// what waits out of order, as far as there is room beside the payload. Gives the length.
+    #[inline]
+    fn options(&mut self, p: &Packet, flags: u8, now: Time, out: &mut [u8; OPTIONS_MAX]) -> usize {
+        let mut o = Options::default();
+        if self.flags.has(Flags::TIMESTAMPS) {
+            o.timestamps = Some(self.timestamps(now));
+        }
+        if !self.sack_out.is_empty() && self.flags.has(Flags::SACK_OK) && flags & bits::RST == 0 {
+            let payload: usize = p.tail().iter().map(|s| s.len()).sum();
+            // Mostly an ACK alone. Data leaves room at the end of a stream; full segments go without.
+            if payload + OPTIONS_MAX <= usize::from(self.mss) || payload == 0 {
+                o.sack = self.sack_out.take();
+            }
+        }
+        o.write(out)
+    }
+
     /// The sequence number of a segment without data: that of the next data, whatever is being sent again,
     /// but within the peer's window, or the peer would throw it away, acknowledgment and all.
     pub(super) fn ack_seq(&self) -> Seq {

@@ -10,7 +10,7 @@ use dataplane::{Ctr, L4, Packet, Time, TxQueue};
 
 use super::Tcp;
 use super::emit::Reply;
-use super::options::SynOptions;
+use super::options::{Options, SynOptions};
 use super::segment::{Segment, bits, ports};
 use super::tcb::{CloseReason, Events, Flags, FlowId, State};
 use super::time_wait::Waiting;
@@ -154,7 +154,7 @@ impl Tcp {
         if !seg.has(bits::SYN) {
             return Err(Ctr::DropTcpNoAck);
         }
-        t.take_syn(seg, &SynOptions::read(p), self.config.window_scale);
+        t.take_syn(seg, &SynOptions::read(p), self.config.window_scale, now);
         t.cc = super::Reno::new(t.mss.into());
         if !acks {
             // Simultaneous open.
@@ -216,7 +216,8 @@ impl Tcp {
             seg.bits &= !bits::SYN;
             seg.seq += 1;
         }
-        let seg = &seg;
+        let (seg, options) = (&seg, &Options::read(&p));
+        self.check_timestamp(id, seg, options, now)?;
         self.check_sequence(id, seg)?;
         if seg.has(bits::RST) {
             return self.reset_received(id, seg);
@@ -246,11 +247,12 @@ impl Tcp {
             // What was queued while the handshake ran can go.
             self.want_output(id);
         } else {
-            self.acknowledge(id, seg, now)?;
+            self.acknowledge(id, seg, options, now)?;
         }
         if self.table.flows[id].state == State::Closed {
             return Ok(());
         }
+        self.take_timestamp(id, seg, options, now);
         self.payload(id, p, seg, now)
     }
 
@@ -279,6 +281,9 @@ impl Tcp {
             return Err(Ctr::DropTcpDuplicate);
         }
         t.flags.set(Flags::ACK_NOW);
+        if len > 0 && (first + len).le(t.rcv_nxt) {
+            t.sack_out.came_again(first, first + len);
+        }
         self.want_output(id);
         let t = &mut self.table.flows[id];
         if seg.len <= 1 && first + 1 == t.rcv_nxt && !seg.has(bits::SYN | bits::FIN) {

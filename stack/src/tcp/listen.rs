@@ -4,7 +4,7 @@ use dataplane::{Ctr, Packet, Time, TxQueue};
 
 use super::emit::Reply;
 use super::input::Verdict;
-use super::options::SynOptions;
+use super::options::{SynOptions, TIMESTAMPS_BYTES};
 use super::segment::{Segment, bits};
 use super::tcb::{Flags, State};
 use super::{PortRole, Tcp};
@@ -86,7 +86,7 @@ impl Tcp {
         for f in [Flags::HAS_MAC, Flags::HALF_OPEN, Flags::SYN_NOW] {
             t.flags.set(f);
         }
-        t.take_syn(seg, &SynOptions::read(p), scale);
+        t.take_syn(seg, &SynOptions::read(p), scale, now);
         t.start_sending(iss);
         t.last_heard = now;
         t.rexmit_at = now.plus_ns(t.rtt.rto_ns(0));
@@ -98,7 +98,7 @@ impl Tcp {
 
 impl super::Tcb {
     /// Takes what a SYN says.
-    pub(super) fn take_syn(&mut self, seg: &Segment, o: &SynOptions, our_scale: u8) {
+    pub(super) fn take_syn(&mut self, seg: &Segment, o: &SynOptions, our_scale: u8, now: Time) {
         self.irs = seg.seq;
         self.rcv_nxt = seg.seq + 1;
         // Our own SYN has announced a window already.
@@ -108,6 +108,14 @@ impl super::Tcb {
         // RFC 9293 3.7.1: 536 (IPv4) or 1220 (IPv6) without the option.
         let default = if self.tuple.local.is_v4() { 536 } else { 1220 };
         self.mss = self.mss.min(o.mss.unwrap_or(default).max(88));
+        if o.sack {
+            self.flags.set(Flags::SACK_OK);
+        }
+        if let Some(ts) = o.timestamps {
+            self.flags.set(Flags::TIMESTAMPS);
+            self.set_ts_recent(ts.val, now);
+            self.mss -= TIMESTAMPS_BYTES; // Options are not in the MSS (RFC 6691).
+        }
         if let Some(s) = o.window_scale {
             self.flags.set(Flags::SCALED);
             self.snd_wscale = s;

@@ -30,19 +30,21 @@ mod output;
 mod pmtu;
 mod receive;
 mod rtt;
+mod sack_out;
 mod segment;
 mod seq;
 mod table;
 mod tcb;
 mod time_wait;
 mod timers;
+mod timestamps;
 mod wheel;
 
 use std::net::SocketAddr;
 
 use arrayvec::ArrayVec;
 use dataplane::rss::Rss;
-use dataplane::{Counters, Ctr, Pool, Slice, Time};
+use dataplane::{Counters, Ctr, Pool, Slice, Time, sip};
 use hugepages::{Arena, Footprint, Limits, Slab};
 
 pub use cc::Reno;
@@ -378,16 +380,16 @@ impl Tcp {
 
     /// RFC 6528: a clock of 4 µs and a keyed hash of the tuple.
     fn isn(&self, hash: u64, now: Time) -> Seq {
-        // The flow hash is keyed by one secret; mixing in another keeps the ISN from telling of the table.
-        let f = (hash ^ self.config.keys[2]).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29)
-            ^ self.config.keys[3];
-        Seq(((now.0 / 4000) as u32).wrapping_add((f >> 16) as u32))
+        // The flow hash is keyed by one secret; hashing it under another keeps the ISN from telling of the table.
+        let f = sip::words([self.config.keys[2], self.config.keys[3]], [hash, 1]);
+        Seq(((now.0 / 4000) as u32).wrapping_add(f as u32))
     }
 
     fn new_flow(&mut self, tuple: Tuple, hash: u64, port: u8, net: &Net) -> Option<FlowId> {
         let id = self.table.flows.alloc()?;
         let iface = &net.ifaces[port as usize];
         let headers = if tuple.local.is_v4() { 40 } else { 60 };
+        let ts_offset = self.ts_offset(hash);
         let t = &mut self.table.flows[id];
         *t = Tcb {
             tuple,
@@ -396,6 +398,7 @@ impl Tcp {
             vlan: iface.vlan,
             mss: iface.mtu - headers,
             rcv_mss: 536,
+            ts_offset,
             rcv_wnd_max: self.config.receive_budget_bytes / WINDOW_SHARE,
             ..Tcb::default()
         };
@@ -572,7 +575,7 @@ impl Tcp {
         }
         t.flags.set(Flags::ORPHAN);
         t.rx.clear();
-        t.ooo.clear();
+        t.drop_out_of_order();
         let held = t.rcv_held;
         t.user_at = Time::NEVER;
         t.idle_at = now.plus_ns(timers::LINGER_NS);
@@ -593,7 +596,7 @@ impl Tcp {
         }
         t.flags.set(Flags::DEAD);
         t.rx.clear();
-        t.ooo.clear();
+        t.drop_out_of_order();
         if t.flags.has(Flags::HALF_OPEN) {
             t.flags.clear(Flags::HALF_OPEN);
             self.half_open -= 1;
@@ -734,7 +737,7 @@ impl Tcp {
         if reason != CloseReason::Done {
             t.flags.clear(Flags::ACK_NOW); // Nobody is there to read it.
         }
-        t.ooo.clear();
+        t.drop_out_of_order();
         self.drop_send_queue(id);
         let t = &mut self.table.flows[id];
         if t.flags.has(Flags::HASHED) {

@@ -31,6 +31,7 @@ impl Tcp {
         let edge = t.rcv_adv;
         let skip = t.rcv_nxt.since(seg.seq);
         let seq = seg.seq + skip;
+        t.sack_out.came_again(seg.seq, seq.min(seg.seq + seg.len));
         let mut len = seg.len.saturating_sub(skip);
         let beyond = (seq + len).since(edge);
         let cut = beyond.min(len);
@@ -60,8 +61,14 @@ impl Tcp {
                 self.out_of_order(id, p, seq, skip, len)
             };
         }
-        if self.table.flows[id].state == State::Closed {
+        let t = &mut self.table.flows[id];
+        if t.state == State::Closed {
             return verdict;
+        }
+        if fin && t.fin_seq != t.rcv_nxt {
+            // It is remembered: the peer need not send it again (nor the data before it, if that is held).
+            t.sack_out.arrived(t.fin_seq, t.fin_seq + 1);
+            t.acks_owed = t.acks_owed.max(1);
         }
         self.take_fin(id, now);
         if self.table.flows[id].state == State::Closed {
@@ -82,7 +89,8 @@ impl Tcp {
         }
         if free < reserve && !t.ooo.is_empty() {
             // What was never acknowledged was never promised: it makes room.
-            t.ooo.clear();
+            t.drop_out_of_order();
+            self.counters.inc(Ctr::TcpReneged);
             return true;
         }
         free >= if t.rcv_held == 0 { reserve / 2 } else { reserve }
@@ -117,6 +125,7 @@ impl Tcp {
                 let _ = t.rx.push_back(0, s);
             }
         }
+        t.sack_out.acknowledged(t.rcv_nxt);
         self.raise(id, Events::READABLE);
         Ok(())
     }
@@ -141,11 +150,14 @@ impl Tcp {
         }
         let last = start.ge(held_to);
         if start.ge(end) {
+            t.sack_out.came_again(seq, seq + len);
             return Err(Ctr::DropTcpOverlap);
         }
         if t.ooo.true_bytes() > self.config.receive_budget_bytes {
             return Err(Ctr::DropTcpRxLow);
         }
+        t.sack_out.arrived(start, end);
+        t.sack_out.came_again(seq, start);
         let (skip, len) = (skip + start.since(seq), end.since(start));
         // Small pieces in a row share a cell.
         let follows = !t.ooo.is_empty() && held_to == start;
@@ -192,7 +204,7 @@ impl Tcp {
         t.rcv_nxt += 1;
         t.flags.set(Flags::FIN_TAKEN);
         t.flags.set(Flags::ACK_NOW);
-        t.ooo.clear();
+        t.drop_out_of_order();
         let fin_acked = t.flags.has(Flags::FIN_QUEUED) && t.snd_una.gt(t.queue_end);
         match t.state {
             State::Established => t.state = State::CloseWait,

@@ -7,6 +7,7 @@ use hugepages::typed_index;
 
 use super::cc::Reno;
 use super::rtt::Rtt;
+use super::sack_out::SackOut;
 use super::seq::Seq;
 use crate::addr::Tuple;
 
@@ -342,6 +343,16 @@ pub struct Tcb {
     pub vlan: u16,
     /// The peer's station.
     pub mac: Mac,
+
+    // Options that we send: timestamps (RFC 7323), SACK (RFC 2018).
+    /// What our timestamps are ahead of the clock.
+    pub ts_offset: u32,
+    /// TS.Recent.
+    pub ts_recent: u32,
+    /// When it was taken, in units of 2^30 ns.
+    pub ts_recent_at: u32,
+    /// The blocks that the next ACK carries.
+    pub sack_out: SackOut,
 }
 
 impl Default for Tcb {
@@ -405,6 +416,10 @@ impl Default for Tcb {
             listener: 0,
             vlan: NO_VLAN,
             mac: [0; 6],
+            ts_offset: 0,
+            ts_recent: 0,
+            ts_recent_at: 0,
+            sack_out: SackOut::default(),
         }
     }
 }
@@ -420,6 +435,12 @@ impl Tcb {
     #[inline]
     pub fn queued(&self) -> u32 {
         self.queue_end.since(self.snd_una)
+    }
+
+    /// Lets go what waits out of order.
+    pub fn drop_out_of_order(&mut self) {
+        self.ooo.clear();
+        self.sack_out.forget_runs();
     }
 
     /// Whether our FIN has been sent at least once.

@@ -6,6 +6,7 @@ mod flows;
 mod kernel;
 mod layers;
 mod limits;
+mod options;
 mod sending;
 mod states;
 mod steering;
