@@ -8,12 +8,13 @@ use std::time::Duration;
 use dataplane::counters::Segment;
 use dataplane::port::Checksums;
 use hugepages::PagePolicy;
+use stack::tcp::cc::Algorithm;
 
 use super::{Node, Reloader, Signals, failed, serve};
 use crate::cli::DemoArgs;
 use crate::config::{
     Cache, Cidr, Config, HostPattern, Limits, Listener, Log, LogFormat, LogLevel, Node as NodeConfig, Origin,
-    Port, PortKind, Resolver, Site, Timeouts, Upstream,
+    Port, PortKind, Resolver, Site, Split, Timeouts, Upstream,
 };
 use crate::demo::origin;
 use crate::{log, stats};

@@ -119,6 +119,7 @@ counters! {
     DropTcpDuplicate "drop.tcp.duplicate" Packets "Data that had all been received before";
     DropTcpFlowsFull "drop.tcp.flows_full" Packets "SYN refused: every control block is in use";
     DropTcpHalfOpenFull "drop.tcp.half_open_full" Packets "SYN refused: too many handshakes under way";
+    DropTcpListenerFull "drop.tcp.listener_full" Packets "SYN refused: its listener has as many connections as it may";
     DropTcpDraining "drop.tcp.draining" Packets "SYN refused: the node drains (answered by RST)";
     DropTcpRxLow "drop.tcp.rx_low" Packets "Data refused: the rx pool is down to its reserve";
     DropTcpClosed "drop.tcp.after_close" Packets "Data for a connection whose reader has gone (answered by RST)";

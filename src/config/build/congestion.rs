@@ -32,7 +32,11 @@ pub(super) fn split(table: &Table<'_, '_>, base: Algorithm) -> Split {
     }
     let all: u32 = split.0.iter().map(|n| u32::from(*n)).sum();
     if all > 100 {
-        table.wrong(table.place(), format!("the split gives away {all} of 100 connections"), "give away less");
+        table.wrong(
+            table.place(),
+            format!("the split gives away {all} of 100 connections"),
+            "give away less",
+        );
     }
     table.finish();
     split

@@ -58,7 +58,10 @@ impl Reader<'_, '_> {
         }
         routes.sort_by_key(|r| std::cmp::Reverse(r.path.len()));
         let patterns = hosts.iter().map(|h| h.value.clone()).collect();
-        self.sites.push(SiteAt { hosts, site: Site { hosts: patterns, routes, error_pages, access_log, congestion } });
+        self.sites.push(SiteAt {
+            hosts,
+            site: Site { hosts: patterns, routes, error_pages, access_log, congestion },
+        });
     }
 
     /// The tables `[[site.route]]`.

@@ -134,7 +134,13 @@ pub struct ErrorPage {
 impl Site {
     /// A site that sends everything to one upstream and has defaults otherwise.
     pub fn plain(hosts: Vec<HostPattern>, upstream: usize) -> Site {
-        Site { hosts, routes: vec![Route::plain(upstream)], error_pages: Vec::new(), access_log: None }
+        Site {
+            hosts,
+            routes: vec![Route::plain(upstream)],
+            error_pages: Vec::new(),
+            access_log: None,
+            congestion: None,
+        }
     }
 }
 

@@ -70,6 +70,9 @@ impl Tcp {
         if seg.has(bits::FIN) {
             return Err(Ctr::DropTcpMalformed);
         }
+        if self.is_full(listener) {
+            return Err(Ctr::DropTcpListenerFull);
+        }
         if self.half_open >= self.half_open_max {
             return Err(Ctr::DropTcpHalfOpenFull);
         }
@@ -79,9 +82,9 @@ impl Tcp {
         let mac = source_mac(p);
         self.half_open += 1;
         let scale = self.config.window_scale;
+        let _algorithm = self.came_by(id, listener, hash);
         let t = &mut self.table.flows[id];
         t.state = State::SynReceived;
-        t.listener = listener;
         t.mac = mac;
         for f in [Flags::HAS_MAC, Flags::HALF_OPEN, Flags::SYN_NOW] {
             t.flags.set(f);

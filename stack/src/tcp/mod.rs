@@ -38,6 +38,7 @@ mod tcb;
 mod time_wait;
 mod timers;
 mod timestamps;
+mod tuning;
 mod wheel;
 
 use std::net::SocketAddr;
@@ -51,6 +52,7 @@ pub use cc::Reno;
 pub use info::{COPIES_MAX, FlowInfo};
 pub use seq::Seq;
 pub use tcb::{CloseReason, Events, FlowId, State, Tcb};
+pub use tuning::Tuning;
 
 use crate::addr::{Addr, Tuple};
 use crate::net::Net;
@@ -100,6 +102,9 @@ struct Listener {
     addr: Option<Addr>,
     port: u16,
     open: bool,
+    tuning: Tuning,
+    /// Connections that came by it and are still there.
+    flows: u32,
 }
 
 /// The ports that we connect from, both included; they are shared out over the cores.
@@ -230,7 +235,8 @@ impl Tcp {
 
     /// Takes connections to `port` of `addr` (`None`: of every address); gives the listener's number.
     pub fn listen(&mut self, addr: Option<Addr>, port: u16) -> Option<u16> {
-        self.listeners.try_push(Listener { addr, port, open: true }).ok()?;
+        let (open, tuning) = (true, Tuning::default());
+        self.listeners.try_push(Listener { addr, port, open, tuning, flows: 0 }).ok()?;
         Some(self.listeners.len() as u16 - 1)
     }
 
@@ -607,6 +613,7 @@ impl Tcp {
             self.table.remove(id);
         }
         self.wheel.cancel(id);
+        self.leaves(id);
         self.free_if_unlisted(id);
     }
 

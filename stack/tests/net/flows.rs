@@ -8,6 +8,7 @@ use stack::tcp::COPIES_MAX;
 use stack::{FlowId, FlowInfo, State};
 
 use crate::support::own::{OwnHost, Setup};
+use crate::support::script::run;
 
 const FLOWS: u32 = 300;
 
@@ -59,6 +60,36 @@ fn every_connection_once_a_few_at_a_time() {
     let (flows, _) = all(&mut host, Time::from_ms(1500));
     assert_eq!(flows.len(), 50);
     assert!(flows.iter().all(|f| f.tuple.remote_port > 150));
+}
+
+/// Whatever way a connection ends, its place at the listener is free again. TIME-WAIT has none.
+#[test]
+fn a_listener_takes_no_more_than_it_may() {
+    const OPEN: &str = "< S 0 mss 1000\n> SA 0 ack 1\n< A 1 ack 1\n";
+    for (name, opened, end) in [
+        ("reset while half-open", "< S 0\n> SA 0 ack 1\n", "< R 1\n"),
+        ("reset by the peer", OPEN, "< R 1\nrelease\n"),
+        ("reset by us", OPEN, "abort\n> RA 1 ack 1\n"),
+        ("closed by us", OPEN, "shutdown\n> FA 1 ack 1\n< FA 1 ack 2\n> A 2 ack 2\nrelease\n"),
+        (
+            "closed by the peer",
+            OPEN,
+            "< FA 1 ack 1\n> A 1 ack 2\nshutdown\n> FA 1 ack 2\n< A 2 ack 2\nrelease\n",
+        ),
+        ("left by its owner", OPEN, "orphan\n> FA 1 ack 1\n< FA 1 ack 2\n> A 2 ack 2\n"),
+    ] {
+        let refused = "forget\npeer 7001\n< S 0\n> -\ncount drop.tcp.listener_full 1\n";
+        let again = "forget\npeer 7002\n< S 0 mss 1000\n> SA 0 ack 1\n< A 1 ack 1\n= ESTAB\n";
+        run(name, &format!("flows-max 1\n{opened}{end}{again}"));
+        // The connection goes on as it was.
+        if opened == OPEN {
+            let more = "flows-max 2\nforget\npeer 7001\n< S 0 mss 1000\n> SA 0 ack 1\n< A 1 ack 1\n= ESTAB\n";
+            run(name, &format!("flows-max 1\n{opened}{refused}{more}"));
+        }
+    }
+    let ours =
+        "flows-max 1\nconnect\n> S 0\n< SA 0 ack 1 mss 1000\n> A 1 ack 1\nforget\nport 80\npeer 7001\n";
+    run("those that we open do not count", &format!("{ours}{OPEN}= ESTAB"));
 }
 
 #[test]
