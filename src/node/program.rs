@@ -18,7 +18,7 @@ use l7::proxy::{
 };
 use l7::upstream::{ADDRESSES_MAX, CheckSettings, Method, OutlierSettings, SetSettings};
 
-use stack::tcp::Tuning;
+use stack::tcp::{Congestion, Tuning};
 
 use super::assemble::cores;
 use crate::access_log::Targets;
@@ -161,7 +161,8 @@ fn tunings(config: &Config) -> Vec<Tuning> {
         let first = tunings.len() as u16;
         let flows_max = l.connections_max.map_or(u32::MAX, |n| n.div_ceil(cores));
         let counted_with = Some(first);
-        let each = Tuning { algorithm: l.congestion, split: l.split.0, flows_max, counted_with };
+        let congestion = Congestion { algorithm: l.congestion, split: l.split.0 };
+        let each = Tuning { congestion, flows_max, counted_with };
         tunings.resize(tunings.len() + l.addresses.len(), each);
     }
     tunings

@@ -99,7 +99,7 @@ impl Proxy {
     pub(super) fn reads_step(&mut self, io: &mut Io<'_>, x: ExchangeId) -> Step {
         let client = self.exchanges[x].client;
         let budget = self.current.program.config.request_budget_bytes;
-        let target = (2 * io.tcp.flow(client).cc.cwnd).clamp(QUEUE_BYTES_MIN.min(budget), budget);
+        let target = (2 * io.tcp.flow(client).window.cwnd).clamp(QUEUE_BYTES_MIN.min(budget), budget);
         loop {
             if io.tcp.queued_true(client) >= target {
                 return Step::Waits;

@@ -1,6 +1,7 @@
 //! Which connections are wanted.
 
 use serde_json::{Map, Value};
+use stack::tcp::Algorithm;
 use stack::{Addr, FlowInfo, State};
 
 use super::{Listeners, role};
@@ -14,7 +15,7 @@ const FIELDS: [&str; 6] = ["state", "listener", "algorithm", "role", "peer", "lo
 pub struct Filter {
     states: Option<Vec<State>>,
     listener: Option<u16>,
-    algorithm: Option<String>,
+    algorithm: Option<Algorithm>,
     role: Option<&'static str>,
     peer: Option<End>,
     local: Option<End>,
@@ -57,7 +58,7 @@ impl Filter {
         self.states.as_ref().is_none_or(|s| s.contains(&flow.state))
             && self.listener.is_none_or(|l| listeners.number(flow) == Some(l))
             && self.role.is_none_or(|r| role(flow) == r)
-            && self.algorithm.as_ref().is_none_or(|a| flow.algorithm == a)
+            && self.algorithm.is_none_or(|a| flow.algorithm == a)
             && self.peer.is_none_or(|e| e.is(&t.remote, t.remote_port))
             && self.local.is_none_or(|e| e.is(&t.local, t.local_port))
     }
@@ -96,13 +97,11 @@ fn role_of(text: &str) -> Result<&'static str, String> {
         .ok_or_else(|| format!("\"{text}\" is nobody's role; choose from client, origin"))
 }
 
-fn algorithm(text: &str) -> Result<String, String> {
-    const KNOWN: [&str; 3] = ["reno", "cubic", "bbr"];
-    let lower = text.to_ascii_lowercase();
-    match KNOWN.contains(&lower.as_str()) {
-        true => Ok(lower),
-        false => Err(format!("\"{text}\" is no congestion control; choose from {}", KNOWN.join(", "))),
-    }
+fn algorithm(text: &str) -> Result<Algorithm, String> {
+    Algorithm::from_name(&text.to_ascii_lowercase()).ok_or_else(|| {
+        let names = Algorithm::ALL.map(Algorithm::name).join(", ");
+        format!("\"{text}\" is no congestion control; choose from {names}")
+    })
 }
 
 impl End {
@@ -191,7 +190,7 @@ mod tests {
             (json!({"state": "OPEN"}), "choose from"),
             (json!({"state": ""}), "no state"),
             (json!({"listener": "web"}), "no listener's number"),
-            (json!({"algorithm": "vegas"}), "reno, cubic, bbr"),
+            (json!({"algorithm": "vegas"}), "cubic, bbr, reno"),
             (json!({"role": "both"}), "client, origin"),
             (json!({"peer": 7}), "is a text"),
             (json!({"peers": "x"}), "no \"peers\""),

@@ -131,7 +131,7 @@ pub fn to_json(flow: &FlowInfo, core: usize, listeners: &Listeners) -> Value {
         "role": role(flow),
         "listener": listeners.number(flow),
         "orphan": flow.orphan,
-        "algorithm": flow.algorithm,
+        "algorithm": flow.algorithm.name(),
         "srtt_us": flow.srtt_us,
         "rttvar_us": flow.rttvar_us,
         "rto_us": flow.rto_us,

@@ -4,6 +4,7 @@
 use dataplane::{Ctr, Packet, Time, TxQueue};
 
 use super::options::{OPTIONS_MAX, Options, SynOptions, Timestamps};
+use super::rate::micros;
 use super::segment::{self, Header, Segment, bits};
 use super::tcb::{Flags, FlowId, State};
 use super::time_wait::Waiting;
@@ -83,16 +84,14 @@ impl Tcp {
         }
         let t = &mut self.table.flows[id];
         t.flags.clear(Flags::SYN_NOW);
-        if t.snd_max == iss {
-            t.timed_seq = iss;
-            t.timed_at = now;
+        if t.snd_nxt == iss {
+            t.rate.first_sent_us = micros(now);
             t.flags.set(Flags::TIMING);
         } else {
             t.flags.clear(Flags::TIMING);
             self.counters.inc(Ctr::TcpRetransmits);
         }
         t.snd_nxt = iss + 1;
-        t.snd_max = iss + 1;
         true
     }
 
@@ -224,6 +223,6 @@ impl super::Tcb {
     /// The sequence number of a segment without data: that of the next data, whatever is being sent again,
     /// but within the peer's window, or the peer would throw it away, acknowledgment and all.
     pub(super) fn ack_seq(&self) -> Seq {
-        self.snd_max.min(self.snd_una + self.snd_wnd)
+        self.snd_nxt.min(self.snd_una + self.snd_wnd)
     }
 }

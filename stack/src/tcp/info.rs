@@ -12,6 +12,7 @@
 use dataplane::Time;
 use hugepages::SlabIndex;
 
+use super::cc::Algorithm;
 use super::tcb::{Flags, Tcb};
 use super::{State, Tcp};
 use crate::addr::Tuple;
@@ -29,7 +30,7 @@ pub struct FlowInfo {
     /// State.
     pub state: State,
     /// Congestion control.
-    pub algorithm: &'static str,
+    pub algorithm: Algorithm,
     /// We opened it: the origin is on the other side.
     pub active: bool,
     /// The owner has left; the engine ends it.
@@ -81,7 +82,7 @@ impl FlowInfo {
         FlowInfo {
             tuple: t.tuple,
             state: t.state,
-            algorithm: "reno",
+            algorithm: t.cc.algorithm(),
             active: t.flags.has(Flags::ACTIVE),
             orphan: t.flags.has(Flags::ORPHAN),
             listener: t.listener,
@@ -94,8 +95,8 @@ impl FlowInfo {
             srtt_us: t.rtt.srtt_us,
             rttvar_us: t.rtt.var_us,
             rto_us: t.rtt.rto_ns(t.backoff) / 1000,
-            cwnd: t.cc.cwnd,
-            ssthresh: t.cc.ssthresh,
+            cwnd: t.window.cwnd,
+            ssthresh: t.window.ssthresh,
             snd_wnd: t.snd_wnd,
             rcv_wnd: t.rcv_adv.since(t.rcv_nxt),
             in_flight: t.flight(),

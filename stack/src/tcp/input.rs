@@ -11,6 +11,7 @@ use dataplane::{Ctr, L4, Packet, Time, TxQueue};
 use super::Tcp;
 use super::emit::Reply;
 use super::options::{Options, SynOptions};
+use super::rate::micros;
 use super::segment::{Segment, bits, ports};
 use super::tcb::{CloseReason, Events, Flags, FlowId, State};
 use super::time_wait::Waiting;
@@ -69,6 +70,7 @@ impl Tcp {
             // What this segment most likely acknowledges.
             for id in first.iter().filter(|id| id.is_some()) {
                 self.records.prefetch(self.table.flows[*id].send_head, 1);
+                self.segments.prefetch(self.table.flows[*id].out.first());
             }
             // And whose cell is given back with it.
             for id in first.iter().filter(|id| id.is_some()) {
@@ -135,7 +137,7 @@ impl Tcp {
     ) -> Verdict {
         let t = &mut self.table.flows[id];
         let acks = seg.has(bits::ACK);
-        if acks && (seg.ack.le(t.iss) || seg.ack.gt(t.snd_max)) {
+        if acks && (seg.ack.le(t.iss) || seg.ack.gt(t.snd_nxt)) {
             if seg.has(bits::RST) {
                 return Err(Ctr::DropTcpReset);
             }
@@ -155,7 +157,6 @@ impl Tcp {
             return Err(Ctr::DropTcpNoAck);
         }
         t.take_syn(seg, &SynOptions::read(p), self.config.window_scale, now);
-        t.cc = super::Reno::new(t.mss.into());
         if !acks {
             // Simultaneous open.
             t.state = State::SynReceived;
@@ -182,13 +183,16 @@ impl Tcp {
         t.flags.clear(Flags::SYN_NOW);
         t.flags.clear(Flags::PROBE_NOW);
         t.snd_una = seg.ack;
-        t.snd_nxt = t.snd_nxt.max(seg.ack);
+        t.start_window();
         t.snd_wl1 = seg.seq;
         t.snd_wl2 = seg.ack;
         t.snd_wnd_max = t.snd_wnd_max.max(t.snd_wnd);
         if t.flags.has(Flags::TIMING) {
             t.flags.clear(Flags::TIMING);
-            t.rtt.sample((now.since_ns(t.timed_at) / 1000) as u32);
+            let now_us = micros(now);
+            let us = now_us.wrapping_sub(t.rate.first_sent_us).max(1);
+            t.rtt.sample(us);
+            t.recovery.take_min_rtt(us, now_us);
         }
         t.backoff = 0;
         t.rexmit_at = Time::NEVER;
@@ -231,7 +235,7 @@ impl Tcp {
         }
         if self.table.flows[id].state == State::SynReceived {
             let t = &mut self.table.flows[id];
-            if seg.ack.le(t.snd_una) || seg.ack.gt(t.snd_max) {
+            if seg.ack.le(t.snd_una) || seg.ack.gt(t.snd_nxt) {
                 self.reply(net, &p, Reply::Reset, tx, now);
                 return Err(Ctr::DropTcpAck);
             }
@@ -332,7 +336,7 @@ impl Tcp {
     /// Both sides have closed, and we closed first: a record is all that is kept.
     pub(super) fn enter_time_wait(&mut self, id: FlowId, now: Time) {
         let t = &mut self.table.flows[id];
-        let w = Waiting { snd_nxt: t.snd_max, rcv_nxt: t.rcv_nxt };
+        let w = Waiting { snd_nxt: t.snd_nxt, rcv_nxt: t.rcv_nxt };
         let hash = self.table.hash(&self.table.flows[id].tuple);
         self.counters.inc(Ctr::TcpTimeWaits);
         self.counters.inc(Ctr::TcpClosed);

@@ -82,7 +82,7 @@ impl Tcp {
         let mac = source_mac(p);
         self.half_open += 1;
         let scale = self.config.window_scale;
-        let _algorithm = self.came_by(id, listener, hash);
+        self.came_by(id, listener, hash);
         let t = &mut self.table.flows[id];
         t.state = State::SynReceived;
         t.mac = mac;

@@ -28,9 +28,12 @@ mod listen;
 pub mod options;
 mod output;
 mod pmtu;
+mod rate;
 mod receive;
+mod recovery;
 mod rtt;
 mod sack_out;
+mod scoreboard;
 mod segment;
 mod seq;
 mod table;
@@ -48,22 +51,27 @@ use dataplane::rss::Rss;
 use dataplane::{Counters, Ctr, Pool, Slice, Time, sip};
 use hugepages::{Arena, Footprint, Limits, Slab};
 
-pub use cc::Reno;
+pub use cc::Algorithm;
+use cc::Cc;
 pub use info::{COPIES_MAX, FlowInfo};
 pub use seq::Seq;
 pub use tcb::{CloseReason, Events, FlowId, State, Tcb};
-pub use tuning::Tuning;
+pub use tuning::{Congestion, Tuning};
 
 use crate::addr::{Addr, Tuple};
 use crate::net::Net;
 use crate::steer::{back, to_port};
+use scoreboard::Segments;
 use table::Table;
-use tcb::{Flags, RecordId, SendRecord};
+pub use tcb::Flags;
+use tcb::{RecordId, SendRecord};
 use time_wait::TimeWait;
 use wheel::Wheel;
 
 /// Listeners of one core.
 pub const LISTENERS_MAX: usize = 64;
+/// Lists of connections with something to send: one for each port, as long as there are not more.
+const OUTPUT_LISTS: usize = 8;
 /// Payload bytes that a connection may hold for its owner: half the budget, as true size is up to twice that.
 const WINDOW_SHARE: u32 = 2;
 
@@ -78,6 +86,8 @@ pub struct TcpConfig {
     pub keep_alive_ns: u64,
     /// Delay of an ACK that nothing hurries (RFC 9293 3.8.6.3: below 0.5 s).
     pub ack_delay_ns: u64,
+    /// Congestion control of connections that nothing else was said of.
+    pub congestion: Congestion,
     /// Our window scale (RFC 7323); with 7, windows of up to 8 MiB.
     pub window_scale: u8,
 }
@@ -90,6 +100,7 @@ impl TcpConfig {
             receive_budget_bytes: limits.request_budget_bytes,
             keep_alive_ns: 60_000_000_000,
             ack_delay_ns: 40_000_000,
+            congestion: Congestion::default(),
             window_scale: 7,
         }
     }
@@ -148,6 +159,7 @@ pub enum ConnectError {
 pub struct Tcp {
     table: Table,
     records: Slab<RecordId, SendRecord>,
+    segments: Segments,
     wheel: Wheel<FlowId>,
     time_wait: TimeWait,
     listeners: ArrayVec<Listener, LISTENERS_MAX>,
@@ -158,7 +170,8 @@ pub struct Tcp {
     half_open: u32,
     half_open_max: u32,
     ready: List,
-    output: List,
+    /// Connections with something to send, by port.
+    output: [List; OUTPUT_LISTS],
     next_port: u32,
     own_ports: OwnPorts,
     /// This core's number, and how many share the ports that we connect from.
@@ -179,6 +192,7 @@ impl Tcp {
     pub fn cost(limits: &Limits) -> usize {
         Table::cost(limits.flows as usize)
             + Slab::<RecordId, SendRecord>::cost(limits.send_records as usize)
+            + Segments::cost(limits.segments as usize)
             + Wheel::<FlowId>::cost(limits.flows as usize)
             + TimeWait::cost(limits.time_wait as usize)
     }
@@ -199,6 +213,8 @@ impl Tcp {
             record,
             "one per piece of data that waits to be sent",
         );
+        let segment = size_of::<scoreboard::Out>() as u64 + 4;
+        f.add("segments out", limits.segments.into(), segment, "one per segment that is not acknowledged");
         f.add("time-wait", limits.time_wait.into(), 36, "connections closed by us in the last minute");
     }
 
@@ -214,6 +230,7 @@ impl Tcp {
         Some(Tcp {
             table: Table::new(arena, limits.flows, [config.keys[0], config.keys[1]])?,
             records: Slab::new(arena, limits.send_records, SendRecord::default)?,
+            segments: Segments::new(arena, limits.segments)?,
             wheel: Wheel::new(arena, limits.flows)?,
             time_wait: TimeWait::new(arena, limits.time_wait)?,
             listeners: ArrayVec::new(),
@@ -224,7 +241,7 @@ impl Tcp {
             half_open: 0,
             half_open_max: limits.half_open,
             ready: List::default(),
-            output: List::default(),
+            output: [List::default(); OUTPUT_LISTS],
             next_port: 0,
             own_ports: OwnPorts::default(),
             share: (0, 1),
@@ -235,8 +252,8 @@ impl Tcp {
 
     /// Takes connections to `port` of `addr` (`None`: of every address); gives the listener's number.
     pub fn listen(&mut self, addr: Option<Addr>, port: u16) -> Option<u16> {
-        let (open, tuning) = (true, Tuning::default());
-        self.listeners.try_push(Listener { addr, port, open, tuning, flows: 0 }).ok()?;
+        let tuning = Tuning { congestion: self.config.congestion, ..Tuning::default() };
+        self.listeners.try_push(Listener { addr, port, open: true, tuning, flows: 0 }).ok()?;
         Some(self.listeners.len() as u16 - 1)
     }
 
@@ -406,6 +423,7 @@ impl Tcp {
             rcv_mss: 536,
             ts_offset,
             rcv_wnd_max: self.config.receive_budget_bytes / WINDOW_SHARE,
+            cc: Cc::new(self.config.congestion.choose((hash >> 32) as u32), hash as u32),
             ..Tcb::default()
         };
         t.flags.set(Flags::HASHED);
@@ -631,6 +649,7 @@ impl Tcp {
         t.send_tail = RecordId::NONE;
         t.send_cursor = RecordId::NONE;
         t.send_charge = 0;
+        self.segments.clear(&mut t.out);
         while r.is_some() {
             let rec = std::mem::take(&mut self.records[r]);
             self.records.free(r);
@@ -711,9 +730,9 @@ impl Tcp {
         !(f.has(Flags::DEAD) || f.has(Flags::HALF_OPEN) || f.has(Flags::ORPHAN) && t.state == State::FinWait2)
     }
 
-    /// Control blocks and send records in use: both 0 when nothing leaked.
+    /// Control blocks, and records of data queued and of segments out, in use: all 0 when nothing leaked.
     pub fn in_use(&self) -> (u32, u32) {
-        (self.table.flows.in_use(), self.records.in_use())
+        (self.table.flows.in_use(), self.records.in_use() + self.segments.in_use())
     }
 
     // ── Shared by input, output and timers ──────────────────────────────────────────────────────────
@@ -731,7 +750,8 @@ impl Tcp {
         let t = &mut self.table.flows[id];
         if !t.flags.has(Flags::IN_OUTPUT) {
             t.flags.set(Flags::IN_OUTPUT);
-            push(&mut self.table, &mut self.output, id, |t| &mut t.output_next);
+            let list = t.port as usize % OUTPUT_LISTS;
+            push(&mut self.table, &mut self.output[list], id, |t| &mut t.output_next);
         }
     }
 
@@ -741,6 +761,7 @@ impl Tcp {
         t.state = State::Closed;
         t.close_reason = reason;
         (t.rexmit_at, t.ack_at, t.idle_at) = (Time::NEVER, Time::NEVER, Time::NEVER);
+        (t.probe_at, t.pace_at) = (Time::NEVER, Time::NEVER);
         if reason != CloseReason::Done {
             t.flags.clear(Flags::ACK_NOW); // Nobody is there to read it.
         }
@@ -808,9 +829,7 @@ impl Tcb {
         self.iss = iss;
         self.snd_una = iss;
         self.snd_nxt = iss;
-        self.snd_max = iss;
-        self.recover = iss;
         self.queue_end = iss + 1;
-        self.cc = Reno::new(self.mss.into());
+        self.recovery.start(iss);
     }
 }

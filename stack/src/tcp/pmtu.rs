@@ -17,7 +17,7 @@ impl Tcp {
         let Some(id) = self.table.find(hash, &e.tuple) else { return Err(Ctr::DropIcmpUnmatched) };
         let t = &self.table.flows[id];
         let seq = Seq(e.seq);
-        if seq.lt(t.snd_una) || seq.gt(t.snd_max) {
+        if seq.lt(t.snd_una) || seq.gt(t.snd_nxt) {
             return Err(Ctr::DropIcmpUnmatched);
         }
         self.counters.inc(Ctr::IcmpErrorsReceived);

@@ -45,6 +45,9 @@ impl Tcp {
         }
         t.rcv_mss = t.rcv_mss.max(seg.len.min(u32::from(u16::MAX)) as u16);
         if fin {
+            if t.flags.has(Flags::FIN_PENDING) && t.fin_seq != seq + len {
+                t.sack_out.forget_runs(); // The one at another place may have been told.
+            }
             t.fin_seq = seq + len;
             t.flags.set(Flags::FIN_PENDING);
         }
@@ -65,7 +68,7 @@ impl Tcp {
         if t.state == State::Closed {
             return verdict;
         }
-        if fin && t.fin_seq != t.rcv_nxt {
+        if fin && t.fin_seq.gt(t.rcv_nxt) {
             // It is remembered: the peer need not send it again (nor the data before it, if that is held).
             t.sack_out.arrived(t.fin_seq, t.fin_seq + 1);
             t.acks_owed = t.acks_owed.max(1);
@@ -188,6 +191,7 @@ impl Tcp {
             return Err(Ctr::DropTcpClosed);
         }
         t.rcv_nxt += len;
+        t.sack_out.acknowledged(t.rcv_nxt);
         t.discarded = t.discarded.saturating_add(len);
         if t.discarded > DISCARD_MAX {
             self.abort(id);

@@ -5,16 +5,43 @@
 //! and the secret: every packet of it would choose the same.
 
 use super::Tcp;
-use super::cc::Algorithm;
+use super::cc::{Algorithm, Cc};
 use super::tcb::{Flags, FlowId};
+
+/// Which algorithm connections get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Congestion {
+    /// That of those that no share of `split` is for.
+    pub algorithm: Algorithm,
+    /// Others for shares of them, to compare them: by an algorithm's number, how many of a hundred have it.
+    pub split: [u8; Algorithm::ALL.len()],
+}
+
+impl Congestion {
+    /// The same for all.
+    pub const fn all(algorithm: Algorithm) -> Congestion {
+        Congestion { algorithm, split: [0; Algorithm::ALL.len()] }
+    }
+
+    /// The algorithm of the connection with this hash.
+    pub(super) fn choose(&self, hash: u32) -> Algorithm {
+        let mut place = (u64::from(hash) * 100) >> 32;
+        for a in Algorithm::ALL {
+            let share = u64::from(self.split[a as usize]);
+            if place < share {
+                return a;
+            }
+            place -= share;
+        }
+        self.algorithm
+    }
+}
 
 /// How a listener treats its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuning {
-    /// Congestion control of those that no share of `split` is for.
-    pub algorithm: Algorithm,
-    /// By an algorithm's number, how many of a hundred have it.
-    pub split: [u8; Algorithm::ALL.len()],
+    /// Their congestion control.
+    pub congestion: Congestion,
     /// Most of them at a time, on this core.
     pub flows_max: u32,
     /// They are counted with those of this listener, whose bound is theirs too; `None`: for themselves. For an address of
@@ -24,28 +51,7 @@ pub struct Tuning {
 
 impl Default for Tuning {
     fn default() -> Tuning {
-        Tuning {
-            algorithm: Algorithm::default(),
-            split: [0; Algorithm::ALL.len()],
-            flows_max: u32::MAX,
-            counted_with: None,
-        }
-    }
-}
-
-impl Tuning {
-    /// The algorithm of a connection with this hash.
-    fn algorithm_of(&self, hash: u64) -> Algorithm {
-        // The low half chooses the bucket of the table.
-        let mut place = (hash >> 32) % 100;
-        for a in Algorithm::ALL {
-            let share = u64::from(self.split[a as usize]);
-            if place < share {
-                return a;
-            }
-            place -= share;
-        }
-        self.algorithm
+        Tuning { congestion: Congestion::default(), flows_max: u32::MAX, counted_with: None }
     }
 }
 
@@ -62,9 +68,13 @@ impl Tcp {
         self.listeners.get(usize::from(listener)).map_or_else(Tuning::default, |l| l.tuning)
     }
 
-    /// The owner knows now what `id` is for: from here on it has this congestion control.
+    /// Gives a connection another congestion control: that of its site, which is not known before its request. What its
+    /// window has come to it keeps.
     pub fn set_algorithm(&mut self, id: FlowId, algorithm: Algorithm) {
-        let _ = (id, algorithm);
+        let t = &mut self.table.flows[id];
+        if t.cc.algorithm() != algorithm {
+            t.cc = Cc::new(algorithm, t.hash);
+        }
     }
 
     /// The listener that the connections of `listener` are counted at.
@@ -79,12 +89,14 @@ impl Tcp {
         l.flows >= l.tuning.flows_max
     }
 
-    /// A connection has come by `listener`: notes it, and gives the algorithm that it is to have.
-    pub(super) fn came_by(&mut self, id: FlowId, listener: u16, hash: u64) -> Algorithm {
+    /// A connection has come by `listener`, with this hash of its addresses.
+    pub(super) fn came_by(&mut self, id: FlowId, listener: u16, hash: u64) {
         let counter = self.counter_of(listener);
         self.listeners[counter].flows += 1;
         self.table.flows[id].listener = listener;
-        self.listeners[usize::from(listener)].tuning.algorithm_of(hash)
+        // The low half of the hash chooses the bucket of the table.
+        let algorithm = self.listeners[usize::from(listener)].tuning.congestion.choose((hash >> 32) as u32);
+        self.set_algorithm(id, algorithm);
     }
 
     /// A connection is released: its listener has room for another.
@@ -105,20 +117,17 @@ mod tests {
 
     #[test]
     fn a_split_is_a_share_of_the_hashes() {
-        let mut t = Tuning { algorithm: Algorithm::Cubic, ..Tuning::default() };
-        t.split[Algorithm::Bbr as usize] = 10;
-        t.split[Algorithm::Reno as usize] = 5;
+        let mut c = Congestion::all(Algorithm::Cubic);
+        c.split[Algorithm::Bbr as usize] = 10;
+        c.split[Algorithm::Reno as usize] = 5;
         let mut counts = [0; 3];
         for n in 0..1000u64 {
-            counts[t.algorithm_of(n << 32 | 7) as usize] += 1;
+            counts[c.choose(((n << 32) / 1000) as u32) as usize] += 1;
         }
-        assert_eq!(counts, [850, 100, 50]);
-        assert_eq!(
-            t.algorithm_of(3 << 32),
-            t.algorithm_of(3 << 32 | 0xffff_ffff),
-            "the low half does not matter"
-        );
-        t.split = [0, 100, 0];
-        assert!((0..100u64).all(|n| t.algorithm_of(n << 32) == Algorithm::Bbr));
+        assert_eq!(counts, [849, 101, 50], "100 and 50 of 1000, but for rounding");
+        c.split = [0, 100, 0];
+        assert!([0, 1, 1 << 31, u32::MAX].iter().all(|h| c.choose(*h) == Algorithm::Bbr));
+        c = Congestion::all(Algorithm::Reno);
+        assert!([0, 1, 1 << 31, u32::MAX].iter().all(|h| c.choose(*h) == Algorithm::Reno));
     }
 }

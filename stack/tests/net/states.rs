@@ -198,7 +198,7 @@ fn the_peer_closes_first() {
     opened("FIN with data", "< FA 1:11 ack 1\n> A 1 ack 12\n= CLOSE-WAIT\nev READABLE FIN\nread 10");
     opened(
         "FIN out of order waits",
-        "< FA 11 ack 1\n> -\n+41\n> A 1 ack 1\nev -\n= ESTAB\n< A 1:11 ack 1\n> A 1 ack 12\n= CLOSE-WAIT\nev READABLE FIN\nread 10",
+        "< FA 11 ack 1\n> A 1 ack 1\nev -\n= ESTAB\n< A 1:11 ack 1\n> A 1 ack 12\n= CLOSE-WAIT\nev READABLE FIN\nread 10",
     );
     opened(
         "data and FIN out of order",

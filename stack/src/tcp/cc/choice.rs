@@ -2,7 +2,7 @@
 
 use dataplane::Time;
 
-use super::{Ack, Congestion, CongestionControl, Lost, NewReno, Sent, Window};
+use super::{Ack, Bbr, Congestion, CongestionControl, Cubic, Lost, NewReno, Sent, Window};
 
 /// The algorithms by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -41,6 +41,10 @@ impl Algorithm {
 pub enum Cc {
     /// NewReno.
     Reno(NewReno),
+    /// CUBIC.
+    Cubic(Cubic),
+    /// BBR.
+    Bbr(Bbr),
 }
 
 /// It lies in every control block.
@@ -56,6 +60,8 @@ macro_rules! each {
     ($cc:expr, $c:ident => $call:expr) => {
         match $cc {
             Cc::Reno($c) => $call,
+            Cc::Cubic($c) => $call,
+            Cc::Bbr($c) => $call,
         }
     };
 }
@@ -63,14 +69,19 @@ macro_rules! each {
 impl Cc {
     /// At the start of a connection. What is random in an algorithm comes from `seed`.
     pub fn new(algorithm: Algorithm, seed: u32) -> Cc {
-        let _ = (algorithm, seed);
-        Cc::Reno(NewReno::new())
+        match algorithm {
+            Algorithm::Reno => Cc::Reno(NewReno::new()),
+            Algorithm::Cubic => Cc::Cubic(Cubic::new()),
+            Algorithm::Bbr => Cc::Bbr(Bbr::new(seed)),
+        }
     }
 
     /// Which one it is.
     pub fn algorithm(&self) -> Algorithm {
         match self {
             Cc::Reno(_) => Algorithm::Reno,
+            Cc::Cubic(_) => Algorithm::Cubic,
+            Cc::Bbr(_) => Algorithm::Bbr,
         }
     }
 
@@ -78,6 +89,8 @@ impl Cc {
     pub fn prr(&self) -> bool {
         match self {
             Cc::Reno(_) => NewReno::PRR,
+            Cc::Cubic(_) => Cubic::PRR,
+            Cc::Bbr(_) => Bbr::PRR,
         }
     }
 

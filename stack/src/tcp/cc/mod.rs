@@ -13,18 +13,21 @@
 //! The engine finds losses, enters and leaves recovery, and spreads the reduction by PRR (RFC 6937) where the
 //! algorithm asks for it. An algorithm sees bytes and times only: it is tested without a connection.
 
+mod bbr;
 mod choice;
 mod common;
+mod cubic;
+mod hystart;
 mod newreno;
-pub mod old;
 #[cfg(test)]
 mod test_support;
 
 use dataplane::Time;
 
+pub use bbr::Bbr;
 pub use choice::{Algorithm, Cc};
+pub use cubic::Cubic;
 pub use newreno::NewReno;
-pub use old::Reno;
 
 /// Initial window: ten segments (RFC 6928).
 pub const INITIAL_SEGMENTS: u32 = 10;
