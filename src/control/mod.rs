@@ -14,6 +14,7 @@ mod client;
 pub mod flows;
 pub mod purge;
 mod server;
+pub mod totals;
 
 use std::time::Duration;
 

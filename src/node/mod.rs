@@ -24,6 +24,7 @@ mod purge;
 mod reload;
 mod serve;
 mod shared;
+mod totals;
 mod verbs;
 
 use std::net::SocketAddr;
@@ -55,6 +56,7 @@ pub use program::compile;
 pub use reload::{Outcome, Reloader};
 pub use serve::run;
 use serve::{Signals, failed, serve};
+pub use totals::{TotalsPage, TotalsVerb};
 
 use crate::access_log::{AccessLog, Targets};
 use crate::config::{Config, PortKind};

@@ -47,6 +47,7 @@ impl NodePipeline {
                 self.proxy.swap(Arc::clone(&program), &mut io);
                 tune(&mut self.stack.tcp, &program);
             }
+            CoreOrder::Totals(page) => page.step(&mut self.stack.tcp, now),
             CoreOrder::Flows(page) => page.fill(&self.stack.tcp, now),
             CoreOrder::Kernel(news) => match &*news {
                 KernelNews::Routes(port, routes) => self.stack.mirror_routes(*port, Arc::clone(routes)),

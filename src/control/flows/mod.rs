@@ -13,9 +13,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::{Map, Value, json};
+use stack::tcp::Phase;
 use stack::{Addr, FlowInfo};
 
 pub use filter::Filter;
+pub use text::rate;
 
 use super::client::ANSWER_PATIENCE;
 use super::{Answer, Request, call};
@@ -104,9 +106,14 @@ impl Listeners {
         Listeners(each.collect())
     }
 
+    /// The number in the config of the engine's listener of this number.
+    pub fn of_tcp(&self, number: u16) -> Option<u16> {
+        self.0.get(usize::from(number)).copied()
+    }
+
     /// The number in the config of the engine's listener; `None` for a connection that we opened.
     fn number(&self, flow: &FlowInfo) -> Option<u16> {
-        if flow.active { None } else { self.0.get(usize::from(flow.listener)).copied() }
+        if flow.active { None } else { self.of_tcp(flow.listener) }
     }
 }
 
@@ -134,11 +141,29 @@ pub fn to_json(flow: &FlowInfo, core: usize, listeners: &Listeners) -> Value {
         "algorithm": flow.algorithm.name(),
         "srtt_us": flow.srtt_us,
         "rttvar_us": flow.rttvar_us,
+        "min_rtt_us": flow.min_rtt_us,
         "rto_us": flow.rto_us,
         "backoff": flow.backoff,
         "cwnd_bytes": flow.cwnd,
         "ssthresh_bytes": (flow.ssthresh != u32::MAX).then_some(flow.ssthresh),
+        "pacing_bytes_per_second": flow.pacing_rate,
+        "recovery": phase(flow),
         "in_flight_bytes": flow.in_flight,
+        "unacked_bytes": flow.unacked,
+        "sacked_bytes": flow.sacked,
+        "bytes_sent": flow.bytes_acked + u64::from(flow.unacked),
+        "bytes_acked": flow.bytes_acked,
+        "bytes_received": flow.bytes_received,
+        "segments_sent": flow.tally.segments_out,
+        "segments_received": flow.tally.segments_in,
+        "retransmitted_segments": flow.tally.resent,
+        "retransmitted_bytes": flow.bytes_resent,
+        "lost_bytes": flow.bytes_lost,
+        "timeouts": flow.tally.timeouts,
+        "recoveries": flow.tally.recoveries,
+        "tail_probes": flow.tally.tail_probes,
+        "undone": flow.tally.undone,
+        "busy_us": flow.busy_us,
         "send_queue_bytes": flow.send_queue,
         "receive_queue_bytes": flow.receive_queue,
         "send_window_bytes": flow.snd_wnd,
@@ -153,9 +178,20 @@ pub fn to_json(flow: &FlowInfo, core: usize, listeners: &Listeners) -> Value {
     })
 }
 
+/// What loss recovery is doing, in Linux's words.
+fn phase(flow: &FlowInfo) -> &'static str {
+    match flow.phase {
+        Phase::Open => "open",
+        Phase::Reduced => "cwr",
+        Phase::Recovery => "recovery",
+        Phase::Loss => "loss",
+    }
+}
+
 /// What both sides have agreed on.
 fn options(flow: &FlowInfo) -> Vec<&'static str> {
-    [("wscale", flow.scaled)].into_iter().filter_map(|(name, on)| on.then_some(name)).collect()
+    let all = [("ts", flow.options.0), ("sack", flow.options.1), ("wscale", flow.scaled)];
+    all.into_iter().filter_map(|(name, on)| on.then_some(name)).collect()
 }
 
 impl FlowsArgs {

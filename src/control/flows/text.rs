@@ -52,9 +52,14 @@ pub fn lines(f: &Value) -> String {
         ("bytes_received", "bytes_received"),
         ("segs_out", "segments_sent"),
         ("segs_in", "segments_received"),
-        ("unacked", "in_flight_bytes"),
+        ("unacked", "unacked_bytes"),
+        ("in_flight", "in_flight_bytes"),
+        ("sacked", "sacked_bytes"),
         ("retrans", "retransmitted_segments"),
-        ("lost", "lost_segments"),
+        ("rtos", "timeouts"),
+        ("recoveries", "recoveries"),
+        ("tlps", "tail_probes"),
+        ("undone", "undone"),
     ] {
         if n(key) > 0 {
             let _ = write!(o, " {word}:{}", n(key));
@@ -69,6 +74,9 @@ pub fn lines(f: &Value) -> String {
     }
     if n("min_rtt_us") > 0 {
         let _ = write!(o, " minrtt:{}", ms("min_rtt_us"));
+    }
+    if f["recovery"] != "open" {
+        let _ = write!(o, " {}", text("recovery"));
     }
     let _ = write!(o, " snd_wnd:{} rcv_wnd:{}", n("send_window_bytes"), n("receive_window_bytes"));
     if f["orphan"] == true {

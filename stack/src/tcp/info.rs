@@ -13,7 +13,9 @@ use dataplane::Time;
 use hugepages::SlabIndex;
 
 use super::cc::Algorithm;
+use super::recovery::Phase;
 use super::tcb::{Flags, Tcb};
+use super::totals::Tally;
 use super::{State, Tcp};
 use crate::addr::Tuple;
 
@@ -23,7 +25,7 @@ pub const COPIES_MAX: u32 = 64;
 pub const LOOKS_MAX: u32 = 4096;
 
 /// A connection as `millrace flows` shows it. Bytes are of payload; a time that is not known is 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct FlowInfo {
     /// Addresses and ports.
     pub tuple: Tuple,
@@ -53,22 +55,46 @@ pub struct FlowInfo {
     pub srtt_us: u32,
     /// Its mean deviation, µs.
     pub rttvar_us: u32,
+    /// Lowest RTT of the last minutes, µs.
+    pub min_rtt_us: u32,
     /// Retransmission timeout with its back-off, µs.
     pub rto_us: u64,
     /// Congestion window, bytes.
     pub cwnd: u32,
     /// Slow-start threshold, bytes; `u32::MAX` before the first loss.
     pub ssthresh: u32,
+    /// Bytes a second at which data is spread; 0: it is not.
+    pub pacing_rate: u64,
+    /// What loss recovery is doing.
+    pub phase: Phase,
+    /// Both sides send timestamps, understand SACK.
+    pub options: (bool, bool),
     /// The peer's window, bytes.
     pub snd_wnd: u32,
     /// Our window, bytes.
     pub rcv_wnd: u32,
-    /// Sent and not acknowledged, bytes.
+    /// Sent, neither acknowledged nor SACKed nor lost, bytes.
     pub in_flight: u32,
+    /// Sent and not acknowledged, bytes.
+    pub unacked: u32,
+    /// SACKed, bytes.
+    pub sacked: u32,
     /// Queued, sent or not, and not acknowledged, bytes.
     pub send_queue: u32,
     /// Received and not yet let go of by the owner, bytes.
     pub receive_queue: u32,
+    /// Acknowledged by the peer, bytes, our FIN counted as one.
+    pub bytes_acked: u64,
+    /// Received in order, bytes.
+    pub bytes_received: u64,
+    /// Sent again, bytes.
+    pub bytes_resent: u64,
+    /// Found lost, bytes, modulo 2^32.
+    pub bytes_lost: u32,
+    /// Time with data out, µs.
+    pub busy_us: u64,
+    /// Segments and losses.
+    pub tally: Tally,
     /// Since data was last sent, µs; `None`: none was.
     pub since_sent_us: Option<u64>,
     /// Since anything last came, µs.
@@ -97,11 +123,23 @@ impl FlowInfo {
             rto_us: t.rtt.rto_ns(t.backoff) / 1000,
             cwnd: t.window.cwnd,
             ssthresh: t.window.ssthresh,
+            min_rtt_us: Some(t.recovery.min_rtt_us).filter(|n| *n != u32::MAX).unwrap_or(0),
+            pacing_rate: t.window.pacing_rate,
+            phase: t.recovery.phase,
+            options: (t.flags.has(Flags::TIMESTAMPS), t.flags.has(Flags::SACK_OK)),
             snd_wnd: t.snd_wnd,
             rcv_wnd: t.rcv_adv.since(t.rcv_nxt),
-            in_flight: t.flight(),
+            in_flight: t.out.in_flight(),
+            unacked: t.flight(),
+            sacked: t.out.sacked(),
             send_queue: t.queued(),
             receive_queue: t.rcv_held,
+            bytes_acked: t.tally.acked,
+            bytes_received: t.tally.received,
+            bytes_resent: t.rate.resent,
+            bytes_lost: t.rate.lost,
+            busy_us: t.tally.busy_us(!t.out.is_empty(), now),
+            tally: t.tally,
             since_sent_us: (t.last_sent != Time(0)).then(|| since_us(t.last_sent)),
             since_heard_us: since_us(t.last_heard),
         }

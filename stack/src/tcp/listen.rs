@@ -71,13 +71,18 @@ impl Tcp {
             return Err(Ctr::DropTcpMalformed);
         }
         if self.is_full(listener) {
+            self.refused(listener);
             return Err(Ctr::DropTcpListenerFull);
         }
         if self.half_open >= self.half_open_max {
+            self.refused(listener);
             return Err(Ctr::DropTcpHalfOpenFull);
         }
         let port = p.meta().port;
-        let Some(id) = self.new_flow(tuple, hash, port, net) else { return Err(Ctr::DropTcpFlowsFull) };
+        let Some(id) = self.new_flow(tuple, hash, port, net) else {
+            self.refused(listener);
+            return Err(Ctr::DropTcpFlowsFull);
+        };
         net.watch_prediction(p, &tuple);
         let mac = source_mac(p);
         self.half_open += 1;

@@ -41,6 +41,7 @@ mod tcb;
 mod time_wait;
 mod timers;
 mod timestamps;
+mod totals;
 mod tuning;
 mod wheel;
 
@@ -54,8 +55,10 @@ use hugepages::{Arena, Footprint, Limits, Slab};
 pub use cc::Algorithm;
 use cc::Cc;
 pub use info::{COPIES_MAX, FlowInfo};
+pub use recovery::Phase;
 pub use seq::Seq;
 pub use tcb::{CloseReason, Events, FlowId, State, Tcb};
+pub use totals::{Class, Side};
 pub use tuning::{Congestion, Tuning};
 
 use crate::addr::{Addr, Tuple};
@@ -66,6 +69,7 @@ use table::Table;
 pub use tcb::Flags;
 use tcb::{RecordId, SendRecord};
 use time_wait::TimeWait;
+use totals::Totals;
 use wheel::Wheel;
 
 /// Listeners of one core.
@@ -178,6 +182,7 @@ pub struct Tcp {
     share: (u32, u32),
     challenge_second: u64,
     challenges: u32,
+    totals: Totals,
 }
 
 /// A singly linked list through the control blocks.
@@ -247,6 +252,7 @@ impl Tcp {
             share: (0, 1),
             challenge_second: 0,
             challenges: 0,
+            totals: Totals::new(),
         })
     }
 
@@ -631,6 +637,7 @@ impl Tcp {
             self.table.remove(id);
         }
         self.wheel.cancel(id);
+        self.sum_up(id);
         self.leaves(id);
         self.free_if_unlisted(id);
     }

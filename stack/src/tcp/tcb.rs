@@ -12,6 +12,7 @@ use super::rtt::Rtt;
 use super::sack_out::SackOut;
 use super::scoreboard::Scoreboard;
 use super::seq::Seq;
+use super::totals::Tally;
 use crate::addr::Tuple;
 
 typed_index! {
@@ -368,6 +369,8 @@ pub struct Tcb {
     pub recovery: Recovery,
     /// Congestion control.
     pub cc: Cc,
+    /// What it has done in all.
+    pub tally: Tally,
 }
 
 impl Default for Tcb {
@@ -439,6 +442,7 @@ impl Default for Tcb {
             rate: Delivered::default(),
             recovery: Recovery::default(),
             cc: Cc::default(),
+            tally: Tally::default(),
         }
     }
 }
