@@ -159,10 +159,10 @@ fn tunings(config: &Config) -> Vec<Tuning> {
     let mut tunings = Vec::new();
     for l in &config.listeners {
         let first = tunings.len() as u16;
-        let flows_max = l.connections_max.map_or(u32::MAX, |n| n.div_ceil(cores));
+        let connections_max = l.connections_max.map_or(u32::MAX, |n| n.div_ceil(cores));
         let counted_with = Some(first);
         let congestion = Congestion { algorithm: l.congestion, split: l.split.0 };
-        let each = Tuning { congestion, flows_max, counted_with };
+        let each = Tuning { congestion, connections_max, counted_with };
         tunings.resize(tunings.len() + l.addresses.len(), each);
     }
     tunings

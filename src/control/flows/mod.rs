@@ -129,7 +129,7 @@ fn end(addr: &Addr, port: u16) -> String {
 /// A connection in an answer. The fields are stable, and described in docs/flows.md.
 pub fn to_json(flow: &FlowInfo, core: usize, listeners: &Listeners) -> Value {
     let t = &flow.tuple;
-    json!({
+    let mut all = json!({
         "local": end(&t.local, t.local_port),
         "peer": end(&t.remote, t.remote_port),
         "state": flow.state.name(),
@@ -139,6 +139,29 @@ pub fn to_json(flow: &FlowInfo, core: usize, listeners: &Listeners) -> Value {
         "listener": listeners.number(flow),
         "orphan": flow.orphan,
         "algorithm": flow.algorithm.name(),
+        "options": options(flow),
+        "mss_bytes": flow.mss,
+        "peer_mss_bytes": flow.rcv_mss,
+        "send_wscale": flow.scaled.then_some(flow.wscale.0),
+        "receive_wscale": flow.scaled.then_some(flow.wscale.1),
+        "send_window_bytes": flow.snd_wnd,
+        "receive_window_bytes": flow.rcv_wnd,
+        "send_queue_bytes": flow.send_queue,
+        "receive_queue_bytes": flow.receive_queue,
+        "since_sent_us": flow.since_sent_us,
+        "since_received_us": flow.since_heard_us,
+    });
+    if let (Value::Object(all), [Value::Object(a), Value::Object(b)]) =
+        (&mut all, [path_of(flow), counts_of(flow)])
+    {
+        all.extend(a.into_iter().chain(b));
+    }
+    all
+}
+
+/// What it knows of its path.
+fn path_of(flow: &FlowInfo) -> Value {
+    json!({
         "srtt_us": flow.srtt_us,
         "rttvar_us": flow.rttvar_us,
         "min_rtt_us": flow.min_rtt_us,
@@ -151,6 +174,12 @@ pub fn to_json(flow: &FlowInfo, core: usize, listeners: &Listeners) -> Value {
         "in_flight_bytes": flow.in_flight,
         "unacked_bytes": flow.unacked,
         "sacked_bytes": flow.sacked,
+    })
+}
+
+/// What it has done in all.
+fn counts_of(flow: &FlowInfo) -> Value {
+    json!({
         "bytes_sent": flow.bytes_acked + u64::from(flow.unacked),
         "bytes_acked": flow.bytes_acked,
         "bytes_received": flow.bytes_received,
@@ -164,17 +193,6 @@ pub fn to_json(flow: &FlowInfo, core: usize, listeners: &Listeners) -> Value {
         "tail_probes": flow.tally.tail_probes,
         "undone": flow.tally.undone,
         "busy_us": flow.busy_us,
-        "send_queue_bytes": flow.send_queue,
-        "receive_queue_bytes": flow.receive_queue,
-        "send_window_bytes": flow.snd_wnd,
-        "receive_window_bytes": flow.rcv_wnd,
-        "mss_bytes": flow.mss,
-        "peer_mss_bytes": flow.rcv_mss,
-        "send_wscale": flow.scaled.then_some(flow.wscale.0),
-        "receive_wscale": flow.scaled.then_some(flow.wscale.1),
-        "options": options(flow),
-        "since_sent_us": flow.since_sent_us,
-        "since_received_us": flow.since_heard_us,
     })
 }
 

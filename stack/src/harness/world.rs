@@ -233,7 +233,7 @@ impl<'i, 'd> World<'i, 'd> {
             o.extend(val.to_be_bytes());
             o.extend(t.ts_offset.wrapping_add(1000 + u32::from(ack)).to_be_bytes());
         }
-        let out = t.snd_max.since(t.snd_una);
+        let out = t.snd_nxt.since(t.snd_una);
         if ack & 1 != 0 && out > 0 {
             // Of what is out, and now and then beyond it.
             let n = usize::from(ack >> 1 & 3);

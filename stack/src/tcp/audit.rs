@@ -25,7 +25,9 @@ impl Tcp {
         for id in self.table.flows.used() {
             let t = &self.table.flows[id];
             half_open += u32::from(t.flags.has(Flags::HALF_OPEN));
-            let out = self.segments.audit(&t.out, t.snd_una.max(t.iss + 1), t.snd_nxt.max(t.iss + 1));
+            let nothing = t.state == State::Closed;
+            let (una, nxt) = (t.snd_una.max(t.iss + 1), t.snd_nxt.max(t.iss + 1));
+            let out = self.segments.audit(&t.out, if nothing { nxt } else { una }, nxt);
             segments += out.map_err(|e| format!("{id:?} {}: {e}", t.state.name()))?;
             records += self.audit_flow(id, t).map_err(|e| format!("{id:?} {}: {e}", t.state.name()))?;
         }

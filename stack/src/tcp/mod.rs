@@ -21,6 +21,7 @@
 mod ack;
 mod audit;
 pub mod cc;
+mod cookies;
 mod emit;
 mod info;
 mod input;
@@ -54,6 +55,7 @@ use hugepages::{Arena, Footprint, Limits, Slab};
 
 pub use cc::Algorithm;
 use cc::Cc;
+pub use cookies::{CookieSecrets, CookieUse};
 pub use info::{COPIES_MAX, FlowInfo};
 pub use recovery::Phase;
 pub use seq::Seq;
@@ -64,6 +66,7 @@ pub use tuning::{Congestion, Tuning};
 use crate::addr::{Addr, Tuple};
 use crate::net::Net;
 use crate::steer::{back, to_port};
+use cookies::Cookies;
 use scoreboard::Segments;
 use table::Table;
 pub use tcb::Flags;
@@ -94,6 +97,34 @@ pub struct TcpConfig {
     pub congestion: Congestion,
     /// Our window scale (RFC 7323); with 7, windows of up to 8 MiB.
     pub window_scale: u8,
+    /// The most that we announce as our MSS, and send: below what the interface could, for paths that are narrower.
+    pub mss_max: u16,
+    /// When SYNs are answered by cookies.
+    pub cookies: CookieUse,
+    /// Secrets of cookies that other nodes have too; `None`: our own.
+    pub cookie_secrets: Option<CookieSecrets>,
+    /// Unix time at our clock's start, in milliseconds: for nodes that share secrets.
+    pub epoch_ms: u64,
+    /// Explicit congestion notification.
+    pub ecn: EcnUse,
+}
+
+/// When a connection uses ECN (RFC 3168).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EcnUse {
+    /// Never.
+    Never,
+    /// When the peer asks for it, as Linux does.
+    #[default]
+    WhenAsked,
+    /// We ask for it too.
+    Always,
+}
+
+impl EcnUse {
+    fn answers(self) -> bool {
+        self != EcnUse::Never
+    }
 }
 
 impl TcpConfig {
@@ -106,7 +137,17 @@ impl TcpConfig {
             ack_delay_ns: 40_000_000,
             congestion: Congestion::default(),
             window_scale: 7,
+            mss_max: u16::MAX,
+            cookies: CookieUse::default(),
+            cookie_secrets: None,
+            epoch_ms: 0,
+            ecn: EcnUse::default(),
         }
+    }
+
+    /// The window of a SYN, which is not scaled.
+    fn first_window(&self) -> u16 {
+        (self.receive_budget_bytes / WINDOW_SHARE).min(0xffff) as u16
     }
 }
 
@@ -118,8 +159,8 @@ struct Listener {
     port: u16,
     open: bool,
     tuning: Tuning,
-    /// Connections that came by it and are still there.
-    flows: u32,
+    /// Connections with a control block that are counted with it.
+    connections: u32,
 }
 
 /// The ports that we connect from, both included; they are shared out over the cores.
@@ -183,6 +224,7 @@ pub struct Tcp {
     challenge_second: u64,
     challenges: u32,
     totals: Totals,
+    cookies: Cookies,
 }
 
 /// A singly linked list through the control blocks.
@@ -232,7 +274,9 @@ impl Tcp {
         rx_pool: Pool,
         counters: Counters,
     ) -> Option<Tcp> {
+        let cookies = Cookies::new(config.cookie_secrets, &config.keys, config.epoch_ms);
         Some(Tcp {
+            cookies,
             table: Table::new(arena, limits.flows, [config.keys[0], config.keys[1]])?,
             records: Slab::new(arena, limits.send_records, SendRecord::default)?,
             segments: Segments::new(arena, limits.segments)?,
@@ -259,7 +303,7 @@ impl Tcp {
     /// Takes connections to `port` of `addr` (`None`: of every address); gives the listener's number.
     pub fn listen(&mut self, addr: Option<Addr>, port: u16) -> Option<u16> {
         let tuning = Tuning { congestion: self.config.congestion, ..Tuning::default() };
-        self.listeners.try_push(Listener { addr, port, open: true, tuning, flows: 0 }).ok()?;
+        self.listeners.try_push(Listener { addr, port, open: true, tuning, connections: 0 }).ok()?;
         Some(self.listeners.len() as u16 - 1)
     }
 
@@ -425,7 +469,7 @@ impl Tcp {
             hash: hash as u32,
             port,
             vlan: iface.vlan,
-            mss: iface.mtu - headers,
+            mss: (iface.mtu - headers).min(self.config.mss_max),
             rcv_mss: 536,
             ts_offset,
             rcv_wnd_max: self.config.receive_budget_bytes / WINDOW_SHARE,
@@ -803,12 +847,13 @@ impl Tcp {
         let (free, all) = (self.rx_pool.free_count(), self.rx_pool.capacity());
         if free > all / 2 {
             u32::MAX
+        } else if free <= 2 * self.rx_reserve {
+            // Only what comes in order is still taken, a segment at a time: no more may be out.
+            2 << 10
         } else if free > all / 4 {
             32 << 10
-        } else if free > self.rx_reserve {
-            8 << 10
         } else {
-            2 << 10
+            8 << 10
         }
     }
 

@@ -43,7 +43,7 @@ pub struct Tuning {
     /// Their congestion control.
     pub congestion: Congestion,
     /// Most of them at a time, on this core.
-    pub flows_max: u32,
+    pub connections_max: u32,
     /// They are counted with those of this listener, whose bound is theirs too; `None`: for themselves. For an address of
     /// several; never changed while there are any.
     pub counted_with: Option<u16>,
@@ -51,7 +51,7 @@ pub struct Tuning {
 
 impl Default for Tuning {
     fn default() -> Tuning {
-        Tuning { congestion: Congestion::default(), flows_max: u32::MAX, counted_with: None }
+        Tuning { congestion: Congestion::default(), connections_max: u32::MAX, counted_with: None }
     }
 }
 
@@ -83,16 +83,27 @@ impl Tcp {
         with.map(usize::from).filter(|n| *n < self.listeners.len()).unwrap_or(usize::from(listener))
     }
 
+    /// Lets at most `max` connections that came by a listener be open at once. SYNs beyond that are dropped and counted: the
+    /// client tries again in a second, as if it stood in a queue; a RST would tell it that there is no service.
+    pub fn limit_connections(&mut self, listener: u16, max: u32) {
+        self.listeners[usize::from(listener)].tuning.connections_max = max;
+    }
+
+    /// Connections with a control block that came by a listener.
+    pub fn connections_of(&self, listener: u16) -> u32 {
+        self.listeners[self.counter_of(listener)].connections
+    }
+
     /// Whether `listener` has as many connections as it may.
     pub(super) fn is_full(&self, listener: u16) -> bool {
         let l = &self.listeners[self.counter_of(listener)];
-        l.flows >= l.tuning.flows_max
+        l.connections >= l.tuning.connections_max
     }
 
     /// A connection has come by `listener`, with this hash of its addresses.
     pub(super) fn came_by(&mut self, id: FlowId, listener: u16, hash: u64) {
         let counter = self.counter_of(listener);
-        self.listeners[counter].flows += 1;
+        self.listeners[counter].connections += 1;
         self.table.flows[id].listener = listener;
         // The low half of the hash chooses the bucket of the table.
         let algorithm = self.listeners[usize::from(listener)].tuning.congestion.choose((hash >> 32) as u32);
@@ -105,8 +116,8 @@ impl Tcp {
         if !t.flags.has(Flags::ACTIVE) {
             let counter = self.counter_of(t.listener);
             let l = &mut self.listeners[counter];
-            debug_assert!(l.flows > 0, "more have left than came");
-            l.flows = l.flows.saturating_sub(1);
+            debug_assert!(l.connections > 0, "more have left than came");
+            l.connections = l.connections.saturating_sub(1);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use dataplane::Time;
 use dataplane::port::mem::wire;
-use stack::tcp::COPIES_MAX;
+use stack::tcp::{COPIES_MAX, Class};
 use stack::{FlowId, FlowInfo, State};
 
 use crate::support::own::{OwnHost, Setup};
@@ -91,6 +91,46 @@ fn a_listener_takes_no_more_than_it_may() {
     let ours =
         "flows-max 1\nconnect\n> S 0\n< SA 0 ack 1 mss 1000\n> A 1 ack 1\nforget\nport 80\npeer 7001\n";
     run("those that we open do not count", &format!("{ours}{OPEN}= ESTAB"));
+}
+
+/// Every connection is in the sums once, whenever it ends: before, behind or after the walk.
+#[test]
+fn sums_hold_each_connection_once() {
+    let mut host = host();
+    let ours = |host: &mut OwnHost| {
+        host.tcp().counted().fold(Class::default(), |mut sum, c| {
+            sum.add(c);
+            sum
+        })
+    };
+    let ids: Vec<FlowId> = (1..=200).map(|n| connect(&mut host, n)).collect();
+    let now = Time::from_ms(1000);
+    for id in &ids[..50] {
+        host.tcp().abort(*id);
+    }
+    host.tcp().begin_count();
+    let mut steps = 1;
+    while !host.tcp().count(now) {
+        // One of those that were counted with the first step, and one that is behind the walk.
+        if steps == 1 {
+            host.tcp().abort(ids[50]);
+            host.tcp().abort(ids[199]);
+        }
+        steps += 1;
+    }
+    assert!(steps >= 3, "a bounded amount in a step: {steps}");
+    let sums = ours(&mut host);
+    assert_eq!(sums.opened, 200);
+    assert_eq!(sums.open, 149, "one was open when it was counted, and is not any more");
+
+    // The next one knows what ended.
+    host.tcp().begin_count();
+    while !host.tcp().count(now) {}
+    let sums = ours(&mut host);
+    assert_eq!((sums.opened, sums.open), (200, 148));
+    // While nobody counts, what was counted stays.
+    host.tcp().abort(ids[60]);
+    assert_eq!(ours(&mut host).open, 148);
 }
 
 #[test]

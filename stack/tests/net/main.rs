@@ -2,6 +2,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cookies;
 mod flows;
 mod kernel;
 mod layers;

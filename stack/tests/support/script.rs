@@ -88,7 +88,7 @@ struct Script {
     ts_base: Option<u32>,
 }
 
-const BITS: [(char, u8); 5] = [('F', 1), ('S', 2), ('R', 4), ('P', 8), ('A', 16)];
+const BITS: [(char, u8); 7] = [('F', 1), ('S', 2), ('R', 4), ('P', 8), ('A', 16), ('E', 64), ('W', 128)];
 
 fn number<T: std::str::FromStr>(s: Option<&str>) -> Result<T, String> {
     s.and_then(|s| s.parse().ok()).ok_or_else(|| format!("a number is missing: {s:?}"))
@@ -122,8 +122,8 @@ impl Script {
         match verb {
             "port" => self.port = number(w.next())?,
             "flows-max" => {
-                let flows_max = number(w.next())?;
-                self.host.tcp().tune(0, Tuning { flows_max, ..Tuning::default() });
+                let connections_max = number(w.next())?;
+                self.host.tcp().tune(0, Tuning { connections_max, ..Tuning::default() });
             }
             "peer" => {
                 self.peer = number(w.next())?;
