@@ -229,7 +229,12 @@ fn connections_are_shown() {
         assert_eq!(f["local"], format!("127.0.0.1:{http}"));
         assert_eq!((&f["state"], &f["listener"], &f["port"]), (&"ESTAB".into(), &0.into(), &0.into()));
         assert!(f["cwnd_bytes"].as_u64() > Some(0) && f["mss_bytes"].as_u64() > Some(500), "{f}");
-        assert!(f["since_sent_us"].is_u64() && f["in_flight_bytes"].is_u64(), "{f}");
+        assert!(f["since_sent_us"].is_u64() && f["in_flight_bytes"] == 0 && f["unacked_bytes"] == 0, "{f}");
+        assert_eq!((&f["algorithm"], &f["recovery"]), (&"cubic".into(), &"open".into()));
+        // A request of 27 bytes, an answer of a head and three bytes more.
+        assert_eq!(f["bytes_received"], 27, "{f}");
+        assert!(f["bytes_acked"].as_u64() > Some(40) && f["bytes_acked"] == f["bytes_sent"], "{f}");
+        assert!(f["srtt_us"].as_u64() > Some(0) && f["segments_sent"].as_u64() > Some(1), "{f}");
     }
     let origins = flows(&["--role", "origin", "--peer", &one.at.to_string()]);
     assert!(!origins.is_empty() && origins.iter().all(|f| f["listener"].is_null()), "{origins:?}");
@@ -253,6 +258,60 @@ fn connections_are_shown() {
         let (code, said) = node.says(args);
         assert!(code == 2 && said.contains(part), "{code} {said}");
     }
+    // The sums hold those, and go on when they have ended.
+    let sums = || node.json(&["stats", "tcp", "--json"])["tcp"]["listeners"][0].clone();
+    let before = sums();
+    assert_eq!((&before["listener"], &before["algorithm"]), (&0.into(), &"cubic".into()), "{before}");
+    assert_eq!((&before["open"], &before["opened"]), (&5.into(), &5.into()), "{before}");
+    assert_eq!(before["bytes_received"], 5 * 27);
+    assert!(before["goodput_bytes_per_second"].is_u64() && before["srtt_mean_us"].is_u64(), "{before}");
+    let (code, text) = node.says(&["stats", "tcp"]);
+    assert!(code == 0 && text.starts_with("connections ") && text.contains("\nlistener 0  cubic "), "{text}");
+    assert!(text.contains("\norigins     cubic ") && text.contains("tcp.passive_opens"), "{text}");
     drop(open);
     node.until("all clients have gone", || flows(&["--role", "client", "--state", "estab"]).is_empty());
+}
+
+#[test]
+fn congestion_control_is_chosen_and_chosen_anew() {
+    let (http, one) = (free_port(), origin("one"));
+    let listener = format!("http = {http}\ncongestion = \"reno\"\n");
+    let first = config(http, one.at).replace(&format!("http = {http}\n"), &listener);
+    let node = Node::start("congestion", &first);
+    let algorithms = || -> Vec<String> {
+        let all = node.json(&["flows", "--json", "--role", "client", "--state", "estab"]);
+        let flows = all["flows"].as_array().expect("a list");
+        flows.iter().map(|f| f["algorithm"].as_str().expect("a name").to_owned()).collect()
+    };
+    let old = kept(http);
+    assert_eq!(algorithms(), ["reno"]);
+
+    // For connections to come.
+    let split = format!("{listener}split = {{ bbr = 100 }}\n");
+    node.write(&first.replace(&listener, &split));
+    assert_eq!(node.json(&["reload", "--json"])["changed"], true);
+    let new = kept(http);
+    let mut both = algorithms();
+    both.sort();
+    assert_eq!(both, ["bbr", "reno"]);
+    assert_eq!(node.json(&["flows", "--json", "--algorithm", "bbr"])["shown"], 1);
+
+    // A site's, from the first request for it on; the listener's stays what it was for others.
+    node.write(&first.replace("hosts = \"*\"", "hosts = \"*\"\ncongestion = \"cubic\""));
+    assert_eq!(node.json(&["reload", "--json"])["changed"], true);
+    let third = kept(http);
+    assert!(algorithms().contains(&"cubic".to_owned()));
+    let sums = node.json(&["stats", "tcp", "--json"]);
+    let rows = sums["tcp"]["algorithms"].as_array().expect("a list");
+    let mut opened: Vec<_> =
+        rows.iter().map(|r| (r["algorithm"].as_str().expect("a name"), &r["opened"])).collect();
+    opened.sort_by_key(|(name, _)| *name);
+    assert_eq!(opened, [("bbr", &1.into()), ("cubic", &1.into()), ("reno", &1.into())]);
+    drop((old, new, third));
+
+    // What listeners are cannot change; how they treat connections can.
+    node.write(&first.replace(&listener, &format!("{listener}connections_max = 1\n")));
+    assert_eq!(node.json(&["reload", "--json"])["changed"], true);
+    node.write(&first.replace(&listener, &format!("{listener}proxy_protocol = true\n")));
+    assert_eq!(node.json(&["reload", "--json"])["fixed"][0], "listener");
 }
