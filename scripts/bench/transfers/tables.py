@@ -1,0 +1,3 @@
+def note_rig(*a): pass
+def report(*a): pass
+def listing(): pass
