@@ -1,5 +1,6 @@
 """What is reckoned from rows: medians, paired ratios with intervals, shares. No files, no clock."""
 
+import math
 import random
 import statistics
 
@@ -79,6 +80,6 @@ def steady_mbit(series, begin, end):
 
 
 def quantile(values, q):
-    """The value that a share q of the samples does not exceed."""
+    """The value that a share q of the samples does not exceed; None without samples."""
     values = sorted(values)
-    return values[max(0, min(len(values) - 1, -(-len(values) * q // 1) - 1).__int__())] if values else None
+    return values[max(1, min(len(values), math.ceil(len(values) * q))) - 1] if values else None

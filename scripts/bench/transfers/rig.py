@@ -28,6 +28,10 @@ TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 CLIENT, EDGE, LINUX = "10.82.0.2", "10.82.0.1", "10.82.0.3"
 ORIGIN_PORT = 8080
 MAC = {CLIENT: "02:00:00:00:82:02", EDGE: "02:00:00:00:82:01", LINUX: "02:00:00:00:82:03"}
+# The link has this one, in front of ordinary processes; what it hands over is dealt with on the other.
+LINK_CPU, OTHERS_CPU = 0, 1
+# How long the link spins before a frame is due: sleeping CPUs of a virtual machine wake late.
+SPIN = "100us"
 # Of both kernels. The rest is the kernel's default.
 SYSCTLS = {
     "net/ipv4/tcp_no_metrics_save": "1",
@@ -115,6 +119,8 @@ class Rig:
     def __enter__(self):
         if os.geteuid() != 0:
             raise RigError("namespaces and TAP devices need root")
+        if (os.cpu_count() or 1) < 2:
+            raise RigError("two CPUs are needed: one for the link, one for the rest")
         for tool in ("ip", "ethtool", "tc", "nice"):
             if not shutil.which(tool):
                 raise RigError(f"{tool} is missing: scripts/setup.sh installs it")
@@ -164,6 +170,11 @@ class Rig:
             for other, mac in MAC.items():
                 if other != own:
                     sh("ip", "-n", ns, "neigh", "replace", other, "lladdr", mac, "dev", "eth0", "nud", "permanent")
+        for ns, device in ((self.client, "eth0"), (self.linux, "eth0"), (self.edge, "link1"), (self.edge, "linux0")):
+            # Else the link's own thread would do the receivers' TCP in its system calls, and the Linux sender's with
+            # each ACK that it hands over: a NIC has a CPU of its own for none of that.
+            steer = f"echo {1 << OTHERS_CPU:x} >/sys/class/net/{device}/queues/rx-0/rps_cpus"
+            sh(*self.inside(ns, "sh", "-c", steer))
         here = str(pathlib.Path(__file__).parents[1])
         ends = [*prompt(), sys.executable, "-B", "-m", "transfers.ends"]
         ports = ["8001=cubic", "8002=cubic", "8003=bbr", "8004=reno", f"{ORIGIN_PORT}=-"]
@@ -279,7 +290,7 @@ class Link:
     def __init__(self, rig, words, seed, seconds):
         self.rig, self.report = rig, None
         ends = [f"{rig.middle}/l0", f"{rig.middle}/l1"]
-        self.words = [str(rig.link_program), "--json", "--quiet", "--seed", str(seed), "--for", f"{seconds}s", *ends, *words]
+        self.words = [str(rig.link_program), "--json", "--quiet", "--cpu", str(LINK_CPU), "--spin", SPIN, "--seed", str(seed), "--for", f"{seconds}s", *ends, *words]
 
     def __enter__(self):
         self.talker = Talker(self.words)

@@ -1,12 +1,12 @@
 """Transfers one after the other, each a row; and flows beside each other, for fairness."""
 
 import json
-import os
 import pathlib
 import subprocess
 import time
 
-from .cells import BASE, OBJECTS, OVERHEAD_S, SENDER, SENDERS, estimate_s, order
+from .cells import OBJECTS, PATHS, SENDER, estimate_s, order
+from .figures import steady_mbit
 from .rig import EDGE, LINUX, RigError
 
 # Of one transfer. A row that took longer is an error, and is told.
@@ -21,18 +21,24 @@ def load():
 class Rows:
     """A line of JSON for each transfer; what is there already is not measured again."""
 
-    def __init__(self, folder, resume):
+    def __init__(self, folder, resume, name="rows.jsonl"):
         folder.mkdir(parents=True, exist_ok=True)
-        self.file = folder / "rows.jsonl"
+        self.file = folder / name
         self.rows = read_rows(self.file) if resume else []
         if not resume and self.file.exists() and self.file.stat().st_size:
             raise RigError(f"{self.file} is there already: --resume goes on with it, --out names another folder")
-        self.done = {(r["cell"], r["seed"], r["sender"]) for r in self.rows if not r["void"] or r["attempt"] == 2}
+        # A void one was repeated once, which is its second attempt.
+        self.done = {key(r) for r in self.rows if not r["void"] or r["attempt"] == 2}
 
     def add(self, row):
         self.rows.append(row)
         with open(self.file, "a") as f:
             f.write(json.dumps(row) + "\n")
+
+
+def key(row):
+    """What a row is a measurement of."""
+    return (row["cell"], row["seed"], row["sender"]) if "cell" in row else (row["path"], row["seed"], "+".join(row["pair"]))
 
 
 def read_rows(file):
@@ -106,6 +112,7 @@ def transfer(rig, cell, sender, seed, attempt, capture=None):
 def measure(rig, rows, cells, senders, seeds, say):
     """All of it, seed by seed: a machine that becomes busy is busy for every cell and sender."""
     names = [s.name for s in senders]
+    whole = max(1, len(cells) * len(senders) * seeds)
     todo = [
         (seed, cell, SENDER[name])
         for seed in range(1, seeds + 1)
@@ -113,7 +120,7 @@ def measure(rig, rows, cells, senders, seeds, say):
         for name in order(names, seed)
         if (cell.name, seed, name) not in rows.done
     ]
-    say(f"{len(todo)} transfers, about {estimate_s(cells, senders, seeds) * len(todo) / max(1, len(cells) * len(senders) * seeds) / 60:.0f} minutes")
+    say(f"{len(todo)} transfers, about {estimate_s(cells, senders, seeds) * len(todo) / whole / 60:.0f} minutes")
     began, void = time.monotonic(), 0
     for n, (seed, cell, sender) in enumerate(todo):
         for attempt in (1, 2):
@@ -133,7 +140,26 @@ def measure(rig, rows, cells, senders, seeds, say):
 
 # --- fairness -----------------------------------------------------------------------------------------------
 
-def flows(rig, path, pair, seed, seconds, say):
+def share(rig, rows, pairs, seeds, seconds, say):
+    """Each pair on each path under each seed, interleaved."""
+    todo = [(s, path, pair) for s in range(1, seeds + 1) for path in PATHS for pair in pairs]
+    todo = [t for t in todo if (t[1].name, t[0], "+".join(t[2])) not in rows.done]
+    say(f"{len(todo)} runs of {seconds} s, about {len(todo) * (seconds + 1.5) / 60:.0f} minutes")
+    for n, (seed, path, pair) in enumerate(todo):
+        for attempt in (1, 2):
+            row = flows(rig, path, [SENDER[name] for name in pair], seed, seconds) | {"attempt": attempt}
+            rows.add(row)
+            if not row["void"]:
+                break
+        rates = [steady_mbit(series, seconds / 3, seconds - 0.5) for series in row["series"]]
+        note = f"  void: {'; '.join(row['void_reasons'])}" if row["void"] else ""
+        say(
+            f"[{n + 1}/{len(todo)}]  {path.name} seed {seed}  {' + '.join(f'{p} {r:.1f}' for p, r in zip(pair, rates, strict=True))} Mbit/s"
+            f"{''.join(f'  {e}' for e in row['errors'] if e)}{note}"
+        )
+
+
+def flows(rig, path, pair, seed, seconds):
     """Two flows from `pair` share the bottleneck of `path` for so long; gives their row."""
     size = OBJECTS["300mb"]
     before = rig.counters()
