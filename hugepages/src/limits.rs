@@ -21,6 +21,8 @@ pub struct Limits {
     pub time_wait: u32,
     /// Pieces of data queued to be sent: one record for each retained view.
     pub send_records: u32,
+    /// Segments sent and not acknowledged: one record each.
+    pub segments: u32,
     /// Requests under way.
     pub http_contexts: u32,
     /// Neighbours (ARP and ND).
@@ -35,7 +37,7 @@ impl Limits {
     pub fn for_core_memory(bytes: u64) -> Limits {
         let mib = (bytes >> 20).max(16) as u32;
         // Per MiB: 224 rx cells of 2,240 B (49 %), 96 payload cells (21 %), 2 head cells of 20 KiB (4 %), 96 header cells of 448 B (4 %),
-        // 96 flows with their contexts (about 12 %), 320 send records (1 %). The rest is slack.
+        // 96 flows with their contexts (about 12 %), 320 send records (1 %), 256 segments out (2 %). The rest is slack.
         Limits {
             rx_cells: 224 * mib,
             rx_reserve: (224 * mib / 16).max(256),
@@ -46,6 +48,7 @@ impl Limits {
             half_open: (24 * mib).max(256),
             time_wait: 256 * mib,
             send_records: 320 * mib,
+            segments: 256 * mib,
             http_contexts: 48 * mib,
             neighbours: 1024,
             request_budget_bytes: 256 << 10,

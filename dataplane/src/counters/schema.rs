@@ -124,6 +124,7 @@ counters! {
     DropTcpClosed "drop.tcp.after_close" Packets "Data for a connection whose reader has gone (answered by RST)";
     DropTcpTimeWait "drop.tcp.time_wait" Packets "Segment of a connection in TIME-WAIT";
     DropTcpOverlap "drop.tcp.ooo_overlap" Packets "Out-of-order data that overlaps what is held";
+    DropTcpPaws "drop.tcp.paws" Packets "Segment whose timestamp is older than what was taken (RFC 7323)";
 
     DropPuntLink "drop.punt.link" Packets "Exception path: more multicast, broadcast, ARP and ND than the kernel is given in a second";
     DropPuntTcp "drop.punt.tcp" Packets "Exception path: more TCP than the kernel is given in a second";
@@ -162,6 +163,13 @@ counters! {
     TcpRetransmits "tcp.retransmits" Packets "Segments sent again";
     TcpRto "tcp.rto" Events "Retransmission timeouts";
     TcpFastRetransmit "tcp.fast_retransmits" Events "Loss recoveries begun by duplicate ACKs";
+    TcpSegmentsLost "tcp.lost" Packets "Segments found lost";
+    TcpTailProbes "tcp.tail_probes" Events "Probes sent for a tail that may be lost (RFC 8985)";
+    TcpTailRepaired "tcp.tail_repaired" Events "Losses of a tail that its probe has repaired";
+    TcpUndo "tcp.undo" Events "Losses that were none: the window was given back (RFC 3708, 4015)";
+    TcpDsackReceived "tcp.dsack_received" Events "Duplicates that peers have reported (RFC 2883)";
+    TcpSackReneged "tcp.sack_reneged" Events "Timeouts after which a peer had thrown away what it had SACKed";
+    TcpSackSkipped "tcp.sack_skipped" Events "SACK blocks left for the next ACK: they were too far to look for";
     TcpOutOfOrder "tcp.out_of_order" Packets "Segments taken out of order";
     TcpDupAcks "tcp.dup_acks" Packets "Duplicate ACKs received";
     TcpZeroWindow "tcp.zero_window" Events "Times that a peer closed its window";
@@ -171,7 +179,10 @@ counters! {
     TcpChallengeLimited "tcp.challenge_limited" Events "Challenge ACKs not sent because of the rate limit";
     TcpDelayedAcks "tcp.delayed_acks" Events "ACKs sent because their delay had passed";
     TcpCompacted "tcp.compacted" Packets "Payloads copied into another cell so that they do not pin their own";
+    TcpNoTimestamp "tcp.no_timestamp" Packets "Segments taken without a timestamp on a connection that has them";
+    TcpReneged "tcp.reneged" Events "Times that out-of-order data was let go, as the rx pool was low";
     TcpNoRecord "tcp.no_send_record" Events "Data not queued: every send record is in use";
+    TcpNoSegment "tcp.no_segment" Events "Segments not sent: every record of segments out is in use";
     TcpNoHeader "tcp.no_header" Events "Segments not built: every header cell is in use";
     TcpTimeWaits "tcp.time_waits" Events "Connections that entered TIME-WAIT";
     TcpTimeWaitRecycled "tcp.time_wait_recycled" Events "TIME-WAIT records recycled because the pool was full";

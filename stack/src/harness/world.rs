@@ -13,7 +13,7 @@ use super::{OUR_MAC, PEER_MAC, iface, opinion};
 use crate::checksum::{Sum, checksum};
 use crate::neigh::Neighbours;
 use crate::parse::protocol;
-use crate::tcp::{State, Tcb};
+use crate::tcp::{Flags, State, Tcb};
 use crate::{Events, FlowId, Net, Stack, Tcp, TcpConfig, Udp};
 
 /// Bytes that decide; zero when they have run out.
@@ -76,6 +76,7 @@ pub struct World<'i, 'd> {
     /// Where segments are aimed when the connection is gone: ports and numbers of the last one.
     last: (u16, u16, u32, u32),
     is_v6: bool,
+    has_timestamps: bool,
 }
 
 impl<'i, 'd> World<'i, 'd> {
@@ -90,6 +91,7 @@ impl<'i, 'd> World<'i, 'd> {
             half_open: 3,
             time_wait: 2,
             send_records: 12,
+            segments: 24,
             http_contexts: 0,
             neighbours: 4,
             request_budget_bytes: 16 << 10,
@@ -113,17 +115,33 @@ impl<'i, 'd> World<'i, 'd> {
         let port = MemPort::new(end, pools[0].clone(), OUR_MAC, 1500, 0);
         let core = Core::new(vec![Box::new(port)], app, c, 8);
         let now = Time::from_ms(1000);
-        World { input, core, wire, segment, pools, now, last: (7000, 80, 0, 0), is_v6: false }
+        World {
+            input,
+            core,
+            wire,
+            segment,
+            pools,
+            now,
+            last: (7000, 80, 0, 0),
+            is_v6: false,
+            has_timestamps: false,
+        }
     }
 
     pub fn run(mut self) {
-        self.is_v6 = self.input.byte() & 1 != 0;
+        let first = self.input.byte();
+        (self.is_v6, self.has_timestamps) = (first & 1 != 0, first & 2 != 0);
         let mac = PEER_MAC;
         for addr in [[10, 0, 0, 2].into(), std::net::IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 2])] {
             self.core.pipeline.stack.net.neighbours.learn(0, &addr.into(), mac, true, self.now);
         }
         // A connection to begin with: SYN (with window scaling), and the ACK of its answer.
-        self.tcp(0, 0, 2, 60_000, 0, &[2, 4, 3, 0xe8, 1, 3, 3, 7]);
+        // With SACK, and with timestamps or without, by the input.
+        let mut o = vec![2, 4, 3, 0xe8, 1, 3, 3, 7, 1, 1, 4, 2];
+        if self.has_timestamps {
+            o.extend([1, 1, 8, 10, 0, 0, 0, 100, 0, 0, 0, 0]);
+        }
+        self.tcp(0, 0, 2, 60_000, 0, &o);
         self.pass();
         self.segment_at(16 | 0xc0, 0, 0x80, 0);
         self.pass();
@@ -193,7 +211,7 @@ impl<'i, 'd> World<'i, 'd> {
             if at & 0x8000 != 0 {
                 seq = t.rcv_adv.0;
             }
-            acked = if ack & 0x80 != 0 { t.snd_max.0 } else { t.snd_una.0 };
+            acked = if ack & 0x80 != 0 { t.snd_nxt.0 } else { t.snd_una.0 };
             ports = (t.tuple.remote_port, t.tuple.local_port);
         }
         let seq = seq.wrapping_add((i32::from(at & 0x7fff) - 0x0400) as u32 & if at == 0 { 0 } else { !0 });
@@ -201,7 +219,33 @@ impl<'i, 'd> World<'i, 'd> {
             acked.wrapping_add((i32::from(ack & 0x7f) - 0x40) as u32 & if ack & 0x7f == 0 { 0 } else { !0 });
         self.last = (ports.0, ports.1, seq, acked);
         let window = [0, 1, 500, 0xffff][usize::from(bits >> 6)];
-        self.tcp(seq, acked, bits & 0x1f, window, usize::from(len) * 11, &[]);
+        let options = self.options(at, ack);
+        self.tcp(seq, acked, bits & 0x1f, window, usize::from(len) * 11, &options);
+    }
+
+    /// Timestamps where they were agreed, mostly such as follow what was sent before; SACK blocks on some ACKs.
+    fn options(&self, at: u16, ack: u8) -> Vec<u8> {
+        let mut o = vec![];
+        let Some(t) = self.flow() else { return o };
+        if t.flags.has(Flags::TIMESTAMPS) && at & 15 != 7 {
+            let val = t.ts_recent.wrapping_add(u32::from(at & 3)).wrapping_sub(u32::from(at & 127 == 9) * 50);
+            o.extend([1, 1, 8, 10]);
+            o.extend(val.to_be_bytes());
+            o.extend(t.ts_offset.wrapping_add(1000 + u32::from(ack)).to_be_bytes());
+        }
+        let out = t.snd_nxt.since(t.snd_una);
+        if ack & 1 != 0 && out > 0 {
+            // Of what is out, and now and then beyond it.
+            let n = usize::from(ack >> 1 & 3);
+            o.extend([1, 1, 5, 2 + 8 * n as u8]);
+            for i in 0..n as u32 {
+                let from = u32::from(at).wrapping_mul(i + 1) % (out + 3);
+                let from = t.snd_una.0.wrapping_add(from).wrapping_sub(u32::from(ack & 0x40 != 0));
+                o.extend(from.to_be_bytes());
+                o.extend(from.wrapping_add(1 + u32::from(at >> 3) % out).to_be_bytes());
+            }
+        }
+        o
     }
 
     fn tcp(&mut self, seq: u32, ack: u32, bits: u8, window: u16, len: usize, options: &[u8]) {

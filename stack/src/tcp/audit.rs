@@ -21,19 +21,38 @@ impl Tcp {
     /// Which does not hold.
     #[doc(hidden)]
     pub fn audit(&self) -> Result<(), String> {
-        let (mut records, mut half_open) = (0, 0);
+        let (mut records, mut segments, mut half_open) = (0, 0, 0);
         for id in self.table.flows.used() {
             let t = &self.table.flows[id];
             half_open += u32::from(t.flags.has(Flags::HALF_OPEN));
+            let nothing = t.state == State::Closed;
+            let (una, nxt) = (t.snd_una.max(t.iss + 1), t.snd_nxt.max(t.iss + 1));
+            let out = self.segments.audit(&t.out, if nothing { nxt } else { una }, nxt);
+            segments += out.map_err(|e| format!("{id:?} {}: {e}", t.state.name()))?;
             records += self.audit_flow(id, t).map_err(|e| format!("{id:?} {}: {e}", t.state.name()))?;
         }
         must!(records == self.records.in_use(), "{records} records queued, {} in use", self.records.in_use());
+        must!(
+            segments == self.segments.in_use(),
+            "{segments} segments out, {} in use",
+            self.segments.in_use()
+        );
         must!(half_open == self.half_open, "{half_open} half open, {} counted", self.half_open);
-        self.audit_list(&self.ready, Flags::IN_READY, |t| t.ready_next)?;
-        self.audit_list(&self.output, Flags::IN_OUTPUT, |t| t.output_next)
+        self.audit_lists(&[self.ready], Flags::IN_READY, |t| t.ready_next)?;
+        self.audit_lists(&self.output, Flags::IN_OUTPUT, |t| t.output_next)
     }
 
-    fn audit_list(&self, list: &List, flag: Flags, next: impl Fn(&Tcb) -> FlowId) -> Result<(), String> {
+    fn audit_lists(&self, lists: &[List], flag: Flags, next: fn(&Tcb) -> FlowId) -> Result<(), String> {
+        let mut listed = 0;
+        for l in lists {
+            listed += self.audit_list(l, flag, next)?;
+        }
+        let flagged = self.table.flows.used().filter(|id| self.table.flows[*id].flags.has(flag)).count();
+        must!(flagged == listed, "{flagged} have {flag:?}, {listed} are in the lists");
+        Ok(())
+    }
+
+    fn audit_list(&self, list: &List, flag: Flags, next: fn(&Tcb) -> FlowId) -> Result<usize, String> {
         let (mut at, mut last, mut n) = (list.first, FlowId::NONE, 0);
         while at.is_some() {
             must!(self.table.flows.is_used(at), "{at:?} is in a list and free");
@@ -43,9 +62,7 @@ impl Tcp {
             must!(n <= self.table.flows.in_use(), "a list goes round");
         }
         must!(last == list.last, "a list ends at {last:?}, not at {:?}", list.last);
-        let flagged = self.table.flows.used().filter(|id| self.table.flows[*id].flags.has(flag)).count();
-        must!(flagged == n as usize, "{flagged} have {flag:?}, {n} are in the list");
-        Ok(())
+        Ok(n as usize)
     }
 
     /// Gives the number of send records of the connection.
@@ -66,8 +83,8 @@ impl Tcp {
 
     fn audit_sequence(&self, t: &Tcb) -> Result<(), String> {
         let fin = u32::from(t.flags.has(Flags::FIN_QUEUED));
-        must!(t.snd_una.le(t.snd_nxt) && t.snd_nxt.le(t.snd_max), "una {:?} nxt {:?}", t.snd_una, t.snd_nxt);
-        must!(t.snd_max.le(t.queue_end + fin), "sent {:?} of {:?}", t.snd_max, t.queue_end);
+        must!(t.snd_una.le(t.snd_nxt), "una {:?} nxt {:?}", t.snd_una, t.snd_nxt);
+        must!(t.snd_nxt.le(t.queue_end + fin), "sent {:?} of {:?}", t.snd_nxt, t.queue_end);
         let fin_sent = matches!(t.state, State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck);
         must!(fin_sent == t.fin_sent(), "FIN sent: {}", t.fin_sent());
         must!(t.rcv_nxt.le(t.rcv_adv + 1), "rcv_nxt {:?} beyond {:?}", t.rcv_nxt, t.rcv_adv);
@@ -83,6 +100,18 @@ impl Tcp {
             from = Seq(tag) + n as u32;
         }
         must!(t.ooo.is_empty() || from.le(t.rcv_adv), "out of order beyond the window");
+        for (a, b) in t.sack_out.runs() {
+            must!(a.gt(t.rcv_nxt) && b.gt(*a), "a SACK block {a:?}..{b:?} at {:?}", t.rcv_nxt);
+            let mut at = *a;
+            // Twice: what comes behind the FIN's place may be held too.
+            for _ in 0..2 {
+                for (tag, n) in t.ooo.iter().filter(|(tag, _)| Seq(*tag).le(*b)) {
+                    at = if Seq(tag).le(at) { at.max(Seq(tag) + n as u32) } else { at };
+                }
+                at += u32::from(t.flags.has(Flags::FIN_PENDING) && at == t.fin_seq);
+            }
+            must!(at.ge(*b), "a SACK block {a:?}..{b:?}, of which {at:?} is not held");
+        }
         must!(!t.flags.has(Flags::ORPHAN) || (t.rx.is_empty() && t.ooo.is_empty()), "an orphan holds data");
         Ok(())
     }
@@ -94,10 +123,13 @@ impl Tcp {
             at == Time::NEVER || armed <= at || t.flags.has(Flags::IN_OUTPUT),
             "armed for {armed}, not {at}"
         );
-        let waits = t.snd_max.gt(t.snd_una) || t.has_unsent();
+        let waits = t.snd_nxt.gt(t.snd_una) || t.has_unsent();
         let syn = matches!(t.state, State::SynSent | State::SynReceived);
         must!(
-            t.rexmit_at != Time::NEVER || t.flags.has(Flags::IN_OUTPUT) || !(waits || syn),
+            t.rexmit_at != Time::NEVER
+                || t.pace_at != Time::NEVER
+                || t.flags.has(Flags::IN_OUTPUT)
+                || !(waits || syn),
             "something to send, and nothing that will make it happen"
         );
         let owes = t.flags.has(Flags::ACK_NOW) || t.acks_owed > 0 || t.rcv_acked.lt(t.rcv_nxt);

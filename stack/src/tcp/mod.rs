@@ -18,40 +18,56 @@
 //!
 //! An idle connection costs its control block and one link of the timer wheel.
 
+mod ack;
 mod audit;
-mod cc;
+pub mod cc;
+mod emit;
 mod input;
+mod listen;
+pub mod options;
 mod output;
+mod pmtu;
+mod rate;
+mod receive;
+mod recovery;
 mod rtt;
+mod sack_out;
+mod scoreboard;
 mod segment;
 mod seq;
 mod table;
 mod tcb;
 mod time_wait;
 mod timers;
+mod timestamps;
 mod wheel;
 
 use std::net::SocketAddr;
 
 use arrayvec::ArrayVec;
 use dataplane::rss::Rss;
-use dataplane::{Counters, Ctr, Pool, Slice, Time};
+use dataplane::{Counters, Ctr, Pool, Slice, Time, sip};
 use hugepages::{Arena, Footprint, Limits, Slab};
 
-pub use cc::Reno;
+pub use cc::Algorithm;
+use cc::Cc;
 pub use seq::Seq;
 pub use tcb::{CloseReason, Events, FlowId, State, Tcb};
 
 use crate::addr::{Addr, Tuple};
 use crate::net::Net;
 use crate::steer::{back, to_port};
+use scoreboard::Segments;
 use table::Table;
-use tcb::{Flags, RecordId, SendRecord};
+pub use tcb::Flags;
+use tcb::{RecordId, SendRecord};
 use time_wait::TimeWait;
 use wheel::Wheel;
 
 /// Listeners of one core.
 pub const LISTENERS_MAX: usize = 64;
+/// Lists of connections with something to send: one for each port, as long as there are not more.
+const OUTPUT_LISTS: usize = 8;
 /// Payload bytes that a connection may hold for its owner: half the budget, as true size is up to twice that.
 const WINDOW_SHARE: u32 = 2;
 
@@ -66,6 +82,8 @@ pub struct TcpConfig {
     pub keep_alive_ns: u64,
     /// Delay of an ACK that nothing hurries (RFC 9293 3.8.6.3: below 0.5 s).
     pub ack_delay_ns: u64,
+    /// Congestion control of connections that nothing else was said of.
+    pub congestion: Congestion,
     /// Our window scale (RFC 7323); with 7, windows of up to 8 MiB.
     pub window_scale: u8,
 }
@@ -78,7 +96,27 @@ impl TcpConfig {
             receive_budget_bytes: limits.request_budget_bytes,
             keep_alive_ns: 60_000_000_000,
             ack_delay_ns: 40_000_000,
+            congestion: Congestion::default(),
             window_scale: 7,
+        }
+    }
+}
+
+/// Which algorithm connections get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Congestion {
+    /// The algorithm.
+    pub algorithm: Algorithm,
+    /// Another one for a share of the connections, in percent, to compare them.
+    pub split: Option<(Algorithm, u8)>,
+}
+
+impl Congestion {
+    /// The algorithm of the connection with this hash.
+    fn choose(&self, hash: u32) -> Algorithm {
+        match self.split {
+            Some((other, percent)) if u64::from(hash) * 100 >> 32 < percent.into() => other,
+            _ => self.algorithm,
         }
     }
 }
@@ -90,6 +128,7 @@ struct Listener {
     addr: Option<Addr>,
     port: u16,
     open: bool,
+    congestion: Congestion,
 }
 
 /// The ports that we connect from, both included; they are shared out over the cores.
@@ -133,6 +172,7 @@ pub enum ConnectError {
 pub struct Tcp {
     table: Table,
     records: Slab<RecordId, SendRecord>,
+    segments: Segments,
     wheel: Wheel<FlowId>,
     time_wait: TimeWait,
     listeners: ArrayVec<Listener, LISTENERS_MAX>,
@@ -143,7 +183,8 @@ pub struct Tcp {
     half_open: u32,
     half_open_max: u32,
     ready: List,
-    output: List,
+    /// Connections with something to send, by port.
+    output: [List; OUTPUT_LISTS],
     next_port: u32,
     own_ports: OwnPorts,
     /// This core's number, and how many share the ports that we connect from.
@@ -164,6 +205,7 @@ impl Tcp {
     pub fn cost(limits: &Limits) -> usize {
         Table::cost(limits.flows as usize)
             + Slab::<RecordId, SendRecord>::cost(limits.send_records as usize)
+            + Segments::cost(limits.segments as usize)
             + Wheel::<FlowId>::cost(limits.flows as usize)
             + TimeWait::cost(limits.time_wait as usize)
     }
@@ -184,6 +226,8 @@ impl Tcp {
             record,
             "one per piece of data that waits to be sent",
         );
+        let segment = size_of::<scoreboard::Out>() as u64 + 4;
+        f.add("segments out", limits.segments.into(), segment, "one per segment that is not acknowledged");
         f.add("time-wait", limits.time_wait.into(), 36, "connections closed by us in the last minute");
     }
 
@@ -199,6 +243,7 @@ impl Tcp {
         Some(Tcp {
             table: Table::new(arena, limits.flows, [config.keys[0], config.keys[1]])?,
             records: Slab::new(arena, limits.send_records, SendRecord::default)?,
+            segments: Segments::new(arena, limits.segments)?,
             wheel: Wheel::new(arena, limits.flows)?,
             time_wait: TimeWait::new(arena, limits.time_wait)?,
             listeners: ArrayVec::new(),
@@ -209,7 +254,7 @@ impl Tcp {
             half_open: 0,
             half_open_max: limits.half_open,
             ready: List::default(),
-            output: List::default(),
+            output: [List::default(); OUTPUT_LISTS],
             next_port: 0,
             own_ports: OwnPorts::default(),
             share: (0, 1),
@@ -220,8 +265,23 @@ impl Tcp {
 
     /// Takes connections to `port` of `addr` (`None`: of every address); gives the listener's number.
     pub fn listen(&mut self, addr: Option<Addr>, port: u16) -> Option<u16> {
-        self.listeners.try_push(Listener { addr, port, open: true }).ok()?;
+        let congestion = self.config.congestion;
+        self.listeners.try_push(Listener { addr, port, open: true, congestion }).ok()?;
         Some(self.listeners.len() as u16 - 1)
+    }
+
+    /// Says which congestion control a listener's connections get from now on.
+    pub fn set_congestion(&mut self, listener: u16, congestion: Congestion) {
+        self.listeners[usize::from(listener)].congestion = congestion;
+    }
+
+    /// Gives a connection another congestion control: that of its site, which is not known before its request. What its
+    /// window has come to it keeps.
+    pub fn set_algorithm(&mut self, id: FlowId, algorithm: Algorithm) {
+        let t = &mut self.table.flows[id];
+        if t.cc.algorithm() != algorithm {
+            t.cc = Cc::new(algorithm, t.hash);
+        }
     }
 
     /// Takes no new connections from now on: their SYNs are answered by RST.
@@ -370,16 +430,16 @@ impl Tcp {
 
     /// RFC 6528: a clock of 4 µs and a keyed hash of the tuple.
     fn isn(&self, hash: u64, now: Time) -> Seq {
-        // The flow hash is keyed by one secret; mixing in another keeps the ISN from telling of the table.
-        let f = (hash ^ self.config.keys[2]).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29)
-            ^ self.config.keys[3];
-        Seq(((now.0 / 4000) as u32).wrapping_add((f >> 16) as u32))
+        // The flow hash is keyed by one secret; hashing it under another keeps the ISN from telling of the table.
+        let f = sip::words([self.config.keys[2], self.config.keys[3]], [hash, 1]);
+        Seq(((now.0 / 4000) as u32).wrapping_add(f as u32))
     }
 
     fn new_flow(&mut self, tuple: Tuple, hash: u64, port: u8, net: &Net) -> Option<FlowId> {
         let id = self.table.flows.alloc()?;
         let iface = &net.ifaces[port as usize];
         let headers = if tuple.local.is_v4() { 40 } else { 60 };
+        let ts_offset = self.ts_offset(hash);
         let t = &mut self.table.flows[id];
         *t = Tcb {
             tuple,
@@ -388,7 +448,9 @@ impl Tcp {
             vlan: iface.vlan,
             mss: iface.mtu - headers,
             rcv_mss: 536,
+            ts_offset,
             rcv_wnd_max: self.config.receive_budget_bytes / WINDOW_SHARE,
+            cc: Cc::new(self.config.congestion.choose((hash >> 32) as u32), hash as u32),
             ..Tcb::default()
         };
         t.flags.set(Flags::HASHED);
@@ -564,7 +626,7 @@ impl Tcp {
         }
         t.flags.set(Flags::ORPHAN);
         t.rx.clear();
-        t.ooo.clear();
+        t.drop_out_of_order();
         let held = t.rcv_held;
         t.user_at = Time::NEVER;
         t.idle_at = now.plus_ns(timers::LINGER_NS);
@@ -585,7 +647,7 @@ impl Tcp {
         }
         t.flags.set(Flags::DEAD);
         t.rx.clear();
-        t.ooo.clear();
+        t.drop_out_of_order();
         if t.flags.has(Flags::HALF_OPEN) {
             t.flags.clear(Flags::HALF_OPEN);
             self.half_open -= 1;
@@ -613,6 +675,7 @@ impl Tcp {
         t.send_tail = RecordId::NONE;
         t.send_cursor = RecordId::NONE;
         t.send_charge = 0;
+        self.segments.clear(&mut t.out);
         while r.is_some() {
             let rec = std::mem::take(&mut self.records[r]);
             self.records.free(r);
@@ -693,9 +756,9 @@ impl Tcp {
         !(f.has(Flags::DEAD) || f.has(Flags::HALF_OPEN) || f.has(Flags::ORPHAN) && t.state == State::FinWait2)
     }
 
-    /// Control blocks and send records in use: both 0 when nothing leaked.
+    /// Control blocks, and records of data queued and of segments out, in use: all 0 when nothing leaked.
     pub fn in_use(&self) -> (u32, u32) {
-        (self.table.flows.in_use(), self.records.in_use())
+        (self.table.flows.in_use(), self.records.in_use() + self.segments.in_use())
     }
 
     // ── Shared by input, output and timers ──────────────────────────────────────────────────────────
@@ -713,7 +776,8 @@ impl Tcp {
         let t = &mut self.table.flows[id];
         if !t.flags.has(Flags::IN_OUTPUT) {
             t.flags.set(Flags::IN_OUTPUT);
-            push(&mut self.table, &mut self.output, id, |t| &mut t.output_next);
+            let list = t.port as usize % OUTPUT_LISTS;
+            push(&mut self.table, &mut self.output[list], id, |t| &mut t.output_next);
         }
     }
 
@@ -723,10 +787,11 @@ impl Tcp {
         t.state = State::Closed;
         t.close_reason = reason;
         (t.rexmit_at, t.ack_at, t.idle_at) = (Time::NEVER, Time::NEVER, Time::NEVER);
+        (t.probe_at, t.pace_at) = (Time::NEVER, Time::NEVER);
         if reason != CloseReason::Done {
             t.flags.clear(Flags::ACK_NOW); // Nobody is there to read it.
         }
-        t.ooo.clear();
+        t.drop_out_of_order();
         self.drop_send_queue(id);
         let t = &mut self.table.flows[id];
         if t.flags.has(Flags::HASHED) {
@@ -790,9 +855,7 @@ impl Tcb {
         self.iss = iss;
         self.snd_una = iss;
         self.snd_nxt = iss;
-        self.snd_max = iss;
-        self.recover = iss;
         self.queue_end = iss + 1;
-        self.cc = Reno::new(self.mss.into());
+        self.recovery.start(iss);
     }
 }

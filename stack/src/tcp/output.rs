@@ -1,50 +1,73 @@
-//! Segments out: new data within both windows, retransmissions, ACKs; and answers without a connection.
+//! Segments out: what was lost, then new data, as far as both windows and pacing let it.
 
 use dataplane::{Ctr, Packet, Time, TxQueue};
 
-use super::segment::{self, Header, Segment, SynOptions, bits};
-use super::tcb::{Flags, FlowId, RecordId, State};
-use super::time_wait::Waiting;
-use super::{Seq, Tcp};
-use crate::net::{Net, Path};
-use crate::parse::{addresses, protocol, source_mac};
+use super::cc::Sent;
+use super::rate::micros;
+use super::scoreboard::{Out, Place};
+use super::segment::bits;
+use super::tcb::{Flags, FlowId, RecordId, SegId, State, Tcb};
+use super::{List, OUTPUT_LISTS, Seq, Tcp};
+use crate::net::Net;
 
-/// New segments that one connection may send in one pass, so that one download does not delay the rest.
+/// Segments that one connection may send in one pass, so that one download does not delay the rest.
 const SEGMENTS_PER_PASS: u32 = 64;
-/// ACKs for out-of-order arrivals that one pass sends at most.
-const OWED_ACKS_MAX: u8 = 8;
-const HOP_LIMIT: u8 = 64;
 
-/// An answer to a segment that belongs to no connection of ours.
-pub(super) enum Reply {
-    /// RST (RFC 9293 3.10.7.1).
-    Reset,
-    /// ACK, from TIME-WAIT.
-    Ack(Waiting),
+/// How a connection's turn at sending ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// Until something happens to it there is nothing to send.
+    Done,
+    /// It may send more: after the others.
+    More,
+    /// The port, or a pool, has no room: for the others neither.
+    Full,
+}
+
+impl Turn {
+    fn full_unless(sent: bool) -> Turn {
+        if sent { Turn::Done } else { Turn::Full }
+    }
 }
 
 impl Tcp {
     /// Sends for every connection that wants to, once. Called after the owner has seen the events.
     /// Gives whether anything was sent or is left to send.
     pub fn output(&mut self, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
-        let last = self.output.last;
-        if last.is_none() {
-            return false;
+        let mut any = false;
+        for list in 0..OUTPUT_LISTS {
+            if self.output[list].first.is_some() {
+                any = true;
+                self.output_list(list, net, tx, now);
+            }
         }
-        // Those that are put back in the list (no room left) come after `last`.
+        any
+    }
+
+    /// Those of one port. When it is full the rest keeps its place in the list, and costs nothing.
+    fn output_list(&mut self, list: usize, net: &mut Net, tx: &mut [TxQueue], now: Time) {
+        // Those that are put back in the list come after `last`.
+        let last = self.output[list].last;
         loop {
-            let id = self.output.first;
+            let id = self.output[list].first;
             let t = &mut self.table.flows[id];
-            self.output.first = t.output_next;
-            if self.output.first.is_none() {
-                self.output.last = FlowId::NONE;
+            if tx[t.port as usize].room() == 0 {
+                return;
+            }
+            self.output[list].first = t.output_next;
+            if self.output[list].first.is_none() {
+                self.output[list] = List::default();
             }
             t.output_next = FlowId::NONE;
             t.flags.clear(Flags::IN_OUTPUT);
+            let mut turn = Turn::Done;
             if t.state == State::Closed {
                 self.output_closed(id, net, tx, now);
-            } else if self.output_one(id, net, tx, now) {
-                self.want_output(id);
+            } else {
+                turn = self.output_one(id, net, tx, now);
+                if turn != Turn::Done {
+                    self.want_output(id);
+                }
             }
             if self.table.flows.is_used(id) {
                 if self.table.flows[id].flags.has(Flags::DEAD) {
@@ -53,8 +76,8 @@ impl Tcp {
                     self.rearm(id);
                 }
             }
-            if id == last || self.output.first.is_none() {
-                return true;
+            if id == last || turn == Turn::Full || self.output[list].first.is_none() {
+                return;
             }
         }
     }
@@ -68,164 +91,241 @@ impl Tcp {
         t.flags.clear(Flags::ACK_NOW);
         let to_time_wait = t.flags.has(Flags::FIN_TAKEN) && t.snd_una.gt(t.queue_end);
         let (seq, bits) = if to_time_wait {
-            (t.snd_max, bits::ACK)
+            (t.snd_nxt, bits::ACK)
         } else {
             self.counters.inc(Ctr::TcpResetsSent);
-            (self.table.flows[id].snd_max, bits::RST | bits::ACK)
+            (self.table.flows[id].snd_nxt, bits::RST | bits::ACK)
         };
         self.emit(id, net, tx, seq, bits, &[], None, now);
     }
 
-    /// Sends for one connection. Gives whether it must stay in the list: something is left that only wants
-    /// for room.
-    fn output_one(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
-        let port = self.table.flows[id].port as usize;
-        if tx[port].room() == 0 {
-            return true;
-        }
+    /// Sends for one connection.
+    fn output_one(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> Turn {
         let t = &mut self.table.flows[id];
         if matches!(t.state, State::SynSent | State::SynReceived) {
             if t.flags.has(Flags::SYN_NOW) {
-                return !self.send_syn(id, net, tx, now);
+                return Turn::full_unless(self.send_syn(id, net, tx, now));
             }
             // Before the peer's SYN there is nothing to acknowledge.
-            return t.state == State::SynReceived && !self.send_acks(id, net, tx, now);
+            return Turn::full_unless(t.state == State::SynSent || self.send_acks(id, net, tx, now));
         }
-        let mut stay = false;
-        if t.flags.has(Flags::REXMIT_NOW) {
-            let (una, head) = (t.snd_una, t.send_head);
-            if t.snd_max.gt(una) && !self.send_data(id, net, tx, una, head, now) {
-                // No header cell: nothing else can be built either.
-                return true;
-            }
-            self.table.flows[id].flags.clear(Flags::REXMIT_NOW);
-        }
-        let mut budget = SEGMENTS_PER_PASS;
-        loop {
-            let t = &mut self.table.flows[id];
-            if !t.has_unsent() {
-                t.flags.clear(Flags::CWND_LIMITED);
-                break;
-            }
-            if !t.may_send_next() {
-                break;
-            }
-            if budget == 0 || tx[port].room() == 0 {
-                stay = true;
-                break;
-            }
-            budget -= 1;
-            if t.flight() == 0 && now.since_ns(t.last_sent) > t.rtt.rto_ns(0) {
-                t.cc.on_idle(t.mss.into());
-            }
-            let (nxt, cursor) = (t.snd_nxt, t.send_cursor);
-            if !self.send_data(id, net, tx, nxt, cursor, now) {
-                stay = true;
-                break;
-            }
+        let mut turn = self.send_stream(id, net, tx, now);
+        if turn == Turn::Done && self.table.flows[id].flags.has(Flags::TAIL_PROBE_NOW) {
+            turn = Turn::full_unless(self.send_tail_probe(id, net, tx, now));
         }
         let t = &mut self.table.flows[id];
         // Data waits, nothing is out, the window is too small: probe it, or we wait for each other for ever.
-        if !stay && t.rexmit_at == Time::NEVER && t.snd_max == t.snd_una && t.has_unsent() {
+        let waits = t.rexmit_at == Time::NEVER && t.pace_at == Time::NEVER;
+        if turn == Turn::Done && waits && t.out.is_empty() && t.has_unsent() {
             t.flags.set(Flags::PERSIST);
             t.backoff = 0;
             t.rexmit_at = now.plus_ns(t.rtt.rto_ns(0));
         }
         if t.acks_owed == 0 && !t.flags.has(Flags(Flags::ACK_NOW.0 | Flags::PROBE_NOW.0)) {
-            return stay;
+            return turn;
         }
         // The ACKs before the probe, which carries one too, but in a segment that the peer need not look into.
-        !(self.send_acks(id, net, tx, now) && self.send_probe(id, net, tx, now)) || stay
+        if self.send_acks(id, net, tx, now) && self.send_probe(id, net, tx, now) { turn } else { Turn::Full }
     }
 
-    /// Sends the ACKs that no data carried. Gives whether none is left: `false` when there was no room.
-    fn send_acks(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
+    /// Sends again what was lost, and then new data.
+    fn send_stream(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> Turn {
         let t = &mut self.table.flows[id];
-        // One ACK for each out-of-order arrival: the peer counts them to find its loss (RFC 5681 3.2).
-        let owed = t.acks_owed.min(OWED_ACKS_MAX).max(u8::from(t.flags.has(Flags::ACK_NOW)));
-        let (port, seq) = (t.port as usize, t.ack_seq());
-        for sent in 0..owed {
-            if tx[port].room() == 0 || !self.emit(id, net, tx, seq, bits::ACK, &[], None, now) {
-                self.table.flows[id].acks_owed = owed - sent;
+        if t.out.next_lost().is_none() && !t.has_unsent() {
+            return Turn::Done;
+        }
+        t.pace_at = Time::NEVER;
+        let port = t.port as usize;
+        let mut limited = false;
+        let mut turn = Turn::Done;
+        let mut budget = SEGMENTS_PER_PASS;
+        loop {
+            let t = &mut self.table.flows[id];
+            let lost = t.out.next_lost();
+            if lost.is_none() && !t.has_unsent() {
+                // All of it is out: what the path could carry more, the owner does not have.
+                if t.pipe() < t.window.cwnd {
+                    let in_flight = t.out.in_flight();
+                    t.rate.set_app_limited(in_flight);
+                }
+                break;
+            }
+            let allowed =
+                if lost.is_some() { t.may_send_again(&self.segments[lost]) } else { t.may_send_next() };
+            match allowed {
+                Allowed::Yes => {}
+                Allowed::NotByCongestion => {
+                    limited = true;
+                    break;
+                }
+                Allowed::NotByPeer => break,
+            }
+            if budget == 0 {
+                turn = Turn::More;
+                break;
+            }
+            if tx[port].room() == 0 {
+                turn = Turn::Full;
+                break;
+            }
+            if !t.flags.has(Flags::REXMIT_NOW) && !t.may_send_now(now) {
+                limited = true;
+                break;
+            }
+            budget -= 1;
+            let sent = if lost.is_some() {
+                self.send_again(id, lost, net, tx, now)
+            } else {
+                self.send_new(id, net, tx, now)
+            };
+            if !sent {
+                turn = Turn::Full;
+                break;
+            }
+        }
+        let t = &mut self.table.flows[id];
+        let (in_flight, una, nxt) = (t.pipe(), t.snd_una, t.snd_nxt);
+        t.recovery.note_flight(in_flight, limited, una, nxt);
+        turn
+    }
+
+    /// A tail loss probe: new data when there is some, the last segment otherwise (RFC 8985 7.3).
+    fn send_tail_probe(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
+        let t = &mut self.table.flows[id];
+        let last = t.out.last();
+        let new = t.has_unsent() && t.snd_wnd.saturating_sub(t.flight()) >= u32::from(t.mss);
+        let again = !new && last.is_some() && self.segments[last].place == Place::InFlight;
+        if new || again {
+            if tx[t.port as usize].room() == 0 {
+                return false;
+            }
+            let sent =
+                if new { self.send_new(id, net, tx, now) } else { self.send_again(id, last, net, tx, now) };
+            if !sent {
+                return false;
+            }
+            self.counters.inc(Ctr::TcpTailProbes);
+            let t = &mut self.table.flows[id];
+            Tcp::probe_sent(t, new);
+            t.probe_at = Time::NEVER;
+            t.rexmit_at = now.plus_ns(t.rtt.rto_ns(t.backoff));
+        }
+        self.table.flows[id].flags.clear(Flags::TAIL_PROBE_NOW);
+        true
+    }
+
+    /// Sends the next segment of new data (and FIN, where it follows). Gives whether it was built.
+    fn send_new(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
+        let t = &mut self.table.flows[id];
+        let seq = t.snd_nxt;
+        let room = t.snd_wnd.saturating_sub(t.flight());
+        let want = t.queue_end.since(seq).min(t.mss.into()).min(room);
+        let Some(s) = self.segments.alloc() else {
+            self.counters.inc(Ctr::TcpNoSegment);
+            return false;
+        };
+        let from = t.send_cursor;
+        let Some((p, len, cursor)) = self.gather(net, seq, want, from) else {
+            self.segments.give_back(s);
+            return false;
+        };
+        let t = &mut self.table.flows[id];
+        let fin = t.flags.has(Flags::FIN_QUEUED) && seq + len == t.queue_end && (len > 0 || room > 0);
+        let fin = fin && room > len;
+        if len == 0 && !fin {
+            self.segments.give_back(s);
+            return false;
+        }
+        let span = len + u32::from(fin);
+        let in_flight = t.out.in_flight();
+        if in_flight == 0 {
+            let sent = Sent {
+                now,
+                in_flight,
+                total_delivered: t.rate.bytes,
+                app_limited: t.rate.is_app_limited(),
+                idle_ns: now.since_ns(t.last_sent),
+                rto_ns: t.rtt.rto_ns(0),
+                mss: t.mss.into(),
+            };
+            t.cc.on_sent(&mut t.window, &sent);
+        }
+        let sent_us = micros(now);
+        let out = Out {
+            seq,
+            len: len as u16,
+            fin,
+            app_limited: t.rate.is_app_limited(),
+            sent_us,
+            piece: from,
+            stamp: t.rate.stamp(sent_us, in_flight, span),
+            ..Out::default()
+        };
+        self.segments.push(&mut t.out, s, out);
+        t.snd_nxt = seq + span;
+        t.send_cursor = cursor;
+        if fin {
+            t.state = match t.state {
+                State::Established => State::FinWait1,
+                State::CloseWait => State::LastAck,
+                s => s,
+            };
+        }
+        if t.rexmit_at == Time::NEVER || t.flags.has(Flags::PERSIST) {
+            t.flags.clear(Flags::PERSIST);
+            t.rexmit_at = now.plus_ns(t.rtt.rto_ns(t.backoff));
+        }
+        Tcp::arm_probe(t, now);
+        self.counters.add(Ctr::TcpBytesOut, len.into());
+        self.send_data(id, net, tx, &out, p, now)
+    }
+
+    /// Sends a segment again. Gives whether it was built.
+    fn send_again(&mut self, id: FlowId, s: SegId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
+        let t = &self.table.flows[id];
+        let o = self.segments[s];
+        let want = u32::from(o.len).min(t.mss.into());
+        let Some((p, len, cursor)) = self.gather(net, o.seq, want, o.piece) else { return false };
+        let t = &mut self.table.flows[id];
+        // The path has become narrower: the rest is a segment of its own.
+        if len < o.len.into() {
+            if o.place != Place::Lost || len == 0 {
+                return false;
+            }
+            if !self.segments.split(&mut t.out, s, len as u16, cursor) {
+                self.counters.inc(Ctr::TcpNoSegment);
                 return false;
             }
         }
-        self.table.flows[id].acks_owed = 0;
-        true
+        let (sent_us, in_flight) = (micros(now), t.out.in_flight());
+        let o = self.segments[s];
+        let stamp = t.rate.stamp(sent_us, in_flight, o.span());
+        self.segments.set_resent(&mut t.out, s, stamp, sent_us);
+        let ts = if t.flags.has(Flags::TIMESTAMPS) { t.ts_now(now) } else { 0 };
+        t.recovery.sent_again(ts);
+        t.rate.resent += u64::from(o.span());
+        t.flags.clear(Flags::REXMIT_NOW);
+        if s == t.out.first() {
+            t.rexmit_at = now.plus_ns(t.rtt.rto_ns(t.backoff));
+        }
+        self.counters.inc(Ctr::TcpRetransmits);
+        self.send_data(id, net, tx, &o, p, now)
     }
 
-    /// Sends a probe that is wanted. Gives `false` when there was no room.
-    fn send_probe(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
-        let t = &mut self.table.flows[id];
-        if !t.flags.has(Flags::PROBE_NOW) {
-            return true;
-        }
-        let seq = t.snd_una - 1;
-        if tx[t.port as usize].room() == 0 || !self.emit(id, net, tx, seq, bits::ACK, &[], None, now) {
-            return false;
-        }
-        self.table.flows[id].flags.clear(Flags::PROBE_NOW);
-        true
-    }
-
-    /// Sends our SYN or SYN-ACK. Gives whether it was built.
-    fn send_syn(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
-        let t = &mut self.table.flows[id];
-        let passive = t.state == State::SynReceived;
-        let bits = if passive { bits::SYN | bits::ACK } else { bits::SYN };
-        let iface = &net.ifaces[t.port as usize];
-        let headers = if t.tuple.local.is_v4() { 40 } else { 60 };
-        let scale = !passive || t.flags.has(Flags::SCALED);
-        let options = SynOptions {
-            mss: Some(iface.mtu - headers),
-            window_scale: scale.then_some(self.config.window_scale),
-        };
-        let mut o = [0; 12];
-        let n = options.write(&mut o);
-        let iss = t.iss;
-        if !self.emit(id, net, tx, iss, bits, &o[..n], None, now) {
-            return false;
-        }
-        let t = &mut self.table.flows[id];
-        t.flags.clear(Flags::SYN_NOW);
-        if t.snd_max == iss {
-            t.timed_seq = iss;
-            t.timed_at = now;
-            t.flags.set(Flags::TIMING);
-        } else {
-            t.flags.clear(Flags::TIMING);
-            self.counters.inc(Ctr::TcpRetransmits);
-        }
-        t.snd_nxt = iss + 1;
-        t.snd_max = iss + 1;
-        true
-    }
-
-    /// Sends one segment of data (and FIN, where it follows) from `seq`, which lies in piece `from`.
-    /// Gives whether it was built.
-    fn send_data(
+    /// A header buffer with up to `want` bytes of the send queue from `seq` on, which lies in piece `from`; how many
+    /// they are, and the piece with the next one. `None`: there is no buffer.
+    fn gather(
         &mut self,
-        id: FlowId,
         net: &mut Net,
-        tx: &mut [TxQueue],
         seq: Seq,
+        want: u32,
         from: RecordId,
-        now: Time,
-    ) -> bool {
-        let t = &self.table.flows[id];
-        let mss = u32::from(t.mss);
-        // Never beyond the peer's window; but SND.UNA is sent again whatever the window is now.
-        let mut limit = t.snd_una + t.snd_wnd;
-        if seq == t.snd_una {
-            limit = limit.max(t.snd_max);
-        }
-        let want = t.queue_end.since(seq).min(mss).min(limit.since(seq));
+    ) -> Option<(Packet, u32, RecordId)> {
         let Some(mut p) = net.headers.alloc() else {
             self.counters.inc(Ctr::TcpNoHeader);
-            return false;
+            return None;
         };
         let (mut at, mut len, mut r) = (seq, 0, from);
-        let mut cursor = from;
         while len < want && r.is_some() {
             let rec = &self.records[r];
             let Some(slice) = &rec.slice else { break };
@@ -237,191 +337,117 @@ impl Tcp {
             }
             len += n;
             at += n;
-            cursor = r;
             if off as u32 + n < slice.len() as u32 {
                 break;
             }
             r = rec.next;
-            cursor = r;
         }
-        let t = &mut self.table.flows[id];
-        let fin = t.flags.has(Flags::FIN_QUEUED) && at == t.queue_end && limit.gt(at);
-        if len == 0 && !fin {
-            return false;
-        }
-        let mut flags = bits::ACK;
-        if fin {
-            flags |= bits::FIN;
-        }
-        if at == t.queue_end && len > 0 {
-            flags |= bits::PSH;
-        }
-        let end = at + u32::from(fin);
-        self.counters.add(Ctr::TcpBytesOut, at.since(t.snd_max.max(seq)).into());
-        let is_new = seq.ge(t.snd_max);
-        if is_new {
-            // In recovery the answer waits for the holes before it to be filled: no sample.
-            if !t.flags.has(Flags::TIMING) && !t.flags.has(Flags::RECOVERY) {
-                t.flags.set(Flags::TIMING);
-                t.timed_seq = seq;
-                t.timed_at = now;
-            }
-        } else {
-            self.counters.inc(Ctr::TcpRetransmits);
-            // Karn: no sample from a stretch that was sent twice.
-            if t.flags.has(Flags::TIMING) && t.timed_seq.lt(end) {
-                t.flags.clear(Flags::TIMING);
-            }
-        }
-        if fin {
-            t.state = match t.state {
-                State::Established => State::FinWait1,
-                State::CloseWait => State::LastAck,
-                s => s,
-            };
-        }
-        if seq.le(t.snd_nxt) && end.gt(t.snd_nxt) {
-            t.snd_nxt = end;
-            t.send_cursor = cursor;
-        }
-        t.snd_max = t.snd_max.max(end);
-        if t.rexmit_at == Time::NEVER || t.flags.has(Flags::PERSIST) {
-            t.flags.clear(Flags::PERSIST);
-            t.rexmit_at = now.plus_ns(t.rtt.rto_ns(t.backoff));
-        }
-        t.last_sent = now;
-        self.emit(id, net, tx, seq, flags, &[], Some(p), now)
+        Some((p, len, r))
     }
 
-    /// Builds and queues one segment. Every segment carries the latest acknowledgment and window.
-    #[allow(clippy::too_many_arguments)] // The fields of one segment.
-    fn emit(
+    /// Sends a segment of data that is recorded as out.
+    fn send_data(
         &mut self,
         id: FlowId,
         net: &mut Net,
         tx: &mut [TxQueue],
-        seq: Seq,
-        flags: u8,
-        options: &[u8],
-        payload: Option<Packet>,
+        o: &Out,
+        p: Packet,
         now: Time,
     ) -> bool {
-        let Some(mut p) = payload.or_else(|| net.headers.alloc()) else {
-            self.counters.inc(Ctr::TcpNoHeader);
-            return false;
-        };
-        let room = self.window_limit();
         let t = &mut self.table.flows[id];
-        let mut window = 0;
-        if flags & bits::ACK != 0 {
-            let is_syn = flags & bits::SYN != 0;
-            let scale = if is_syn { 0 } else { t.rcv_wscale };
-            // Rounded down to the scale's unit, so that what we announce is what the peer reads.
-            let w = (t.window(room) >> scale).min(0xffff);
-            window = w as u16;
-            t.rcv_adv = t.rcv_adv.max(t.rcv_nxt + (w << scale));
-            t.rcv_acked = t.rcv_nxt;
-            t.ack_at = Time::NEVER;
-            t.unacked_segments = 0;
-            t.flags.clear(Flags::ACK_NOW);
-        } else if flags & bits::SYN != 0 {
-            window = t.rcv_wnd_max.min(0xffff) as u16;
+        t.last_sent = now;
+        t.recovery.sent(o.span());
+        t.charge_pace(o.span(), now);
+        let mut flags = bits::ACK;
+        if o.fin {
+            flags |= bits::FIN;
         }
-        let h = Header {
-            src_port: t.tuple.local_port,
-            dst_port: t.tuple.remote_port,
-            seq,
-            ack: if flags & bits::ACK != 0 { t.rcv_nxt } else { Seq(0) },
-            bits: flags,
-            window,
-        };
-        let offload = net.ifaces[t.port as usize].tx_checksum_offload;
-        segment::write(&mut p, &h, options, &t.tuple.local, &t.tuple.remote, !offload);
-        let path = Path {
-            port: t.port,
-            src: t.tuple.local,
-            dst: t.tuple.remote,
-            mac: t.flags.has(Flags::HAS_MAC).then_some(t.mac),
-            protocol: protocol::TCP,
-            hop_limit: HOP_LIMIT,
-            flow_label: t.hash,
-        };
-        self.counters.inc(Ctr::TcpSegmentsOut);
-        net.send(p, &path, tx, now);
-        true
-    }
-
-    /// Answers a segment that belongs to no connection.
-    pub(super) fn reply(&mut self, net: &mut Net, to: &Packet, r: Reply, tx: &mut [TxQueue], now: Time) {
-        let seg = Segment::read(to);
-        let (src, dst) = addresses(to);
-        let (src_port, dst_port) = segment::ports(to);
-        let (seq, ack, flags) = match r {
-            Reply::Reset => {
-                if seg.has(bits::RST) {
-                    return;
-                }
-                self.counters.inc(Ctr::TcpResetsSent);
-                if seg.has(bits::ACK) {
-                    (seg.ack, Seq(0), bits::RST)
-                } else {
-                    (Seq(0), seg.seq + seg.seq_len(), bits::RST | bits::ACK)
-                }
-            }
-            Reply::Ack(w) => (w.snd_nxt, w.rcv_nxt, bits::ACK),
-        };
-        let Some(mut p) = net.headers.alloc() else {
-            self.counters.inc(Ctr::TcpNoHeader);
-            return;
-        };
-        let h = Header { src_port: dst_port, dst_port: src_port, seq, ack, bits: flags, window: 0 };
-        let port = to.meta().port;
-        let offload = net.ifaces[port as usize].tx_checksum_offload;
-        segment::write(&mut p, &h, &[], &dst, &src, !offload);
-        let path = Path {
-            port,
-            src: dst,
-            dst: src,
-            mac: Some(source_mac(to)),
-            protocol: protocol::TCP,
-            hop_limit: HOP_LIMIT,
-            flow_label: 0,
-        };
-        self.counters.inc(Ctr::TcpSegmentsOut);
-        net.send(p, &path, tx, now);
+        if o.len > 0 && o.seq + u32::from(o.len) == t.queue_end {
+            flags |= bits::PSH;
+        }
+        self.emit(id, net, tx, o.seq, flags, &[], Some(p), now)
     }
 }
 
-impl super::Tcb {
-    /// The sequence number of a segment without data: that of the next data, whatever is being sent again,
-    /// but within the peer's window, or the peer would throw it away, acknowledgment and all.
-    fn ack_seq(&self) -> Seq {
-        self.snd_max.min(self.snd_una + self.snd_wnd)
-    }
+/// Whether a segment may go out, and if not, who says so.
+enum Allowed {
+    Yes,
+    NotByCongestion,
+    NotByPeer,
+}
 
-    /// Whether data or FIN has not been sent (or is to be sent again after a timeout).
+/// The longest burst that pacing lets out, when that is not less than two segments.
+const BURST_NS: u64 = 1 << 20;
+/// The largest.
+const BURST_BYTES_MAX: u64 = 64 << 10;
+
+impl Tcb {
+    /// Whether data or FIN has not been sent.
+    #[inline]
     pub(super) fn has_unsent(&self) -> bool {
         self.snd_nxt.lt(self.queue_end)
             || (self.flags.has(Flags::FIN_QUEUED) && self.snd_nxt == self.queue_end)
     }
 
+    /// Whether the windows let a lost segment out again.
+    fn may_send_again(&self, o: &Out) -> Allowed {
+        // SND.UNA is sent again whatever the window is, but not while it is being probed.
+        let fits = o.end().le(self.snd_una + self.snd_wnd) || o.seq == self.snd_una;
+        if !fits || self.flags.has(Flags::PERSIST) {
+            return Allowed::NotByPeer;
+        }
+        let pipe = self.pipe();
+        if pipe > 0 && pipe + o.span() > self.window.cwnd && !self.flags.has(Flags::REXMIT_NOW) {
+            return Allowed::NotByCongestion;
+        }
+        Allowed::Yes
+    }
+
     /// Whether the windows let the next segment out (RFC 9293 3.8.6.2.1, Nagle off).
-    fn may_send_next(&mut self) -> bool {
-        let (mss, flight) = (u32::from(self.mss), self.flight());
+    fn may_send_next(&self) -> Allowed {
+        let (mss, flight, pipe) = (u32::from(self.mss), self.flight(), self.pipe());
         let unsent = self.queue_end.since(self.snd_nxt);
-        // Limited transmit: two segments beyond the congestion window on the first two duplicate ACKs.
-        let limited = if self.flags.has(Flags::RECOVERY) { 0 } else { u32::from(self.dup_acks.min(2)) * mss };
-        let cwnd = self.cc.cwnd.saturating_add(limited);
         let next = unsent.min(mss);
         if unsent == 0 {
-            return self.snd_wnd > flight; // FIN alone: no congestion window holds it back.
+            // FIN alone: no congestion window holds it back.
+            return if self.snd_wnd > flight { Allowed::Yes } else { Allowed::NotByPeer };
         }
-        if flight + next > cwnd && flight > 0 {
-            self.flags.set(Flags::CWND_LIMITED);
-            return false;
+        if pipe > 0 && pipe + next > self.window.cwnd {
+            return Allowed::NotByCongestion;
         }
         let room = self.snd_wnd.saturating_sub(flight);
         // A full segment, all there is, or half of the largest window: else wait, unless nothing is out.
-        room >= next || (room > 0 && (flight == 0 || room >= self.snd_wnd_max / 2))
+        if room >= next || (room > 0 && (flight == 0 || room >= self.snd_wnd_max / 2)) {
+            Allowed::Yes
+        } else {
+            Allowed::NotByPeer
+        }
+    }
+
+    /// Whether pacing lets a segment out now; sets its timer when not. Bursts of a millisecond's worth, at least two
+    /// segments: so that the port and the peer's device have something to work on at once.
+    #[inline]
+    fn may_send_now(&mut self, now: Time) -> bool {
+        let rate = self.window.pacing_rate;
+        if rate == 0 || self.pace_next <= now {
+            return true;
+        }
+        let two = 2 * u64::from(self.mss) * 1_000_000_000 / rate;
+        let ahead = BURST_NS.min(BURST_BYTES_MAX * 1_000_000_000 / rate).max(two);
+        if self.pace_next <= now.plus_ns(ahead) {
+            return true;
+        }
+        self.pace_at = Time(self.pace_next.0 - ahead / 2);
+        false
+    }
+
+    /// Takes what is sent off what pacing allows.
+    #[inline]
+    fn charge_pace(&mut self, bytes: u32, now: Time) {
+        let rate = self.window.pacing_rate;
+        if rate != 0 {
+            self.pace_next = self.pace_next.max(now).plus_ns(u64::from(bytes) * 1_000_000_000 / rate);
+        }
     }
 }

@@ -74,54 +74,6 @@ pub fn ports(p: &Packet) -> (u16, u16) {
     (u16::from_be_bytes([t[0], t[1]]), u16::from_be_bytes([t[2], t[3]]))
 }
 
-/// The options of a SYN that we understand.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SynOptions {
-    /// Maximum segment size.
-    pub mss: Option<u16>,
-    /// Window scale (at most 14: RFC 7323 2.3).
-    pub window_scale: Option<u8>,
-}
-
-impl SynOptions {
-    /// Reads a SYN's options. What is malformed ends the list (RFC 9293 3.1, MUST-7: be ready for it).
-    pub fn read(p: &Packet) -> SynOptions {
-        let m = p.meta();
-        let mut o = &p.head()[m.l4 as usize + 20..m.payload as usize];
-        let mut found = SynOptions::default();
-        loop {
-            match *o {
-                [] | [0, ..] => break,
-                [1, ref rest @ ..] => o = rest,
-                [kind, len, ..] if len >= 2 && usize::from(len) <= o.len() => {
-                    match (kind, &o[2..usize::from(len)]) {
-                        (2, &[a, b]) => found.mss = Some(u16::from_be_bytes([a, b])),
-                        (3, &[s]) => found.window_scale = Some(s.min(14)),
-                        _ => {}
-                    }
-                    o = &o[usize::from(len)..];
-                }
-                _ => break,
-            }
-        }
-        found
-    }
-
-    /// Writes the options in Linux's order (mss, nop, wscale), padded to 4 bytes; gives the length.
-    pub fn write(&self, out: &mut [u8; 12]) -> usize {
-        let mut n = 0;
-        if let Some(mss) = self.mss {
-            out[..4].copy_from_slice(&[2, 4, (mss >> 8) as u8, mss as u8]);
-            n = 4;
-        }
-        if let Some(s) = self.window_scale {
-            out[n..n + 4].copy_from_slice(&[1, 3, 3, s]);
-            n += 4;
-        }
-        n
-    }
-}
-
 /// The header of a segment to be sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Header {
@@ -176,15 +128,6 @@ mod tests {
     use dataplane::Pool;
     use hugepages::PagePolicy;
 
-    fn with_options(o: &[u8]) -> Packet {
-        let pool = Pool::reserve("t", 2, 512, PagePolicy::NormalOnly).unwrap();
-        let mut p = pool.alloc().unwrap();
-        p.append(&[0; 20]);
-        p.append(o);
-        p.meta_mut().payload = 20 + o.len() as u16;
-        p
-    }
-
     /// As a device does it: the sum from the header on, which goes on from what is in the field.
     #[test]
     fn a_blank_checksum_is_where_a_device_goes_on_from() {
@@ -208,20 +151,6 @@ mod tests {
             s.add(blank.head());
             s.add(&blank.tail()[0]);
             assert_eq!(s.finish().to_be_bytes(), ours.head()[16..18]);
-        }
-    }
-
-    #[test]
-    fn options_round_trip_and_malformed_ones_end_the_list() {
-        let o = SynOptions { mss: Some(1460), window_scale: Some(7) };
-        let mut out = [0; 12];
-        let n = o.write(&mut out);
-        assert_eq!(out[..n], [2, 4, 5, 0xb4, 1, 3, 3, 7]);
-        assert_eq!(SynOptions::read(&with_options(&out[..n])), o);
-        let linux = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 200];
-        assert_eq!(SynOptions::read(&with_options(&linux)).window_scale, Some(14));
-        for bad in [&[2u8, 0, 5, 1][..], &[2, 4, 5], &[3], &[9, 1], &[2, 255, 0, 0], &[0, 2, 4, 5, 0xb4]] {
-            assert_eq!(SynOptions::read(&with_options(bad)), SynOptions::default(), "{bad:?}");
         }
     }
 }

@@ -5,8 +5,12 @@ use dataplane::port::Mac;
 use dataplane::{CellQueue, Slice, Time};
 use hugepages::typed_index;
 
-use super::cc::Reno;
+use super::cc::{Cc, Window};
+use super::rate::Delivered;
+use super::recovery::Recovery;
 use super::rtt::Rtt;
+use super::sack_out::SackOut;
+use super::scoreboard::Scoreboard;
 use super::seq::Seq;
 use crate::addr::Tuple;
 
@@ -18,6 +22,11 @@ typed_index! {
 typed_index! {
     /// A piece of data that waits in a send queue.
     pub struct RecordId;
+}
+
+typed_index! {
+    /// A segment that is out.
+    pub struct SegId;
 }
 
 /// States of RFC 9293 3.3.2. LISTEN is an entry in a list of its own, TIME-WAIT a record.
@@ -156,13 +165,13 @@ bitset! {
         ACK_NOW = 6;
         /// Send a SYN or SYN-ACK with this pass.
         SYN_NOW = 7;
-        /// Send the segment at SND.UNA again.
+        /// The next segment that was lost goes out whatever the window is: recovery has just begun.
         REXMIT_NOW = 8;
         /// The owner will queue no more: FIN follows the data.
         FIN_QUEUED = 9;
-        /// In loss recovery (RFC 6582).
-        RECOVERY = 10;
-        /// An RTT sample is being taken.
+        /// Send a probe for a lost tail (RFC 8985 7.3).
+        TAIL_PROBE_NOW = 10;
+        /// The RTT of our SYN is being measured: it was sent once.
         TIMING = 11;
         /// The rexmit timer is the persist timer: the peer's window is closed.
         PERSIST = 12;
@@ -176,10 +185,12 @@ bitset! {
         SCALED = 16;
         /// Counted among the half-open.
         HALF_OPEN = 17;
-        /// The congestion window is what stopped the last send.
-        CWND_LIMITED = 18;
         /// In the flow table.
         HASHED = 19;
+        /// Both sides understand SACK (RFC 2018).
+        SACK_OK = 20;
+        /// Every segment carries timestamps (RFC 7323).
+        TIMESTAMPS = 21;
     }
 }
 
@@ -196,8 +207,8 @@ pub struct SendRecord {
     pub next: RecordId,
 }
 
-/// The control block. At most 512 bytes; what the TCP issue adds (SACK, RACK, rate samples, pacing,
-/// timestamps) fits the rest.
+/// The control block. At most 832 bytes: with its bucket, timer and what TLS will keep, an idle connection stays below
+/// 1 KiB.
 #[repr(C, align(64))]
 pub struct Tcb {
     // Line 0: finding it, and what every segment touches first.
@@ -221,7 +232,7 @@ pub struct Tcb {
     pub rcv_wscale: u8,
     /// Timeouts in a row.
     pub backoff: u8,
-    /// Duplicate ACKs in a row.
+    /// Duplicate ACKs in a row, of a peer that does not SACK.
     pub dup_acks: u8,
     /// The owner's number for it.
     pub user: u64,
@@ -229,10 +240,8 @@ pub struct Tcb {
     // Line 1: sequence space.
     /// SND.UNA.
     pub snd_una: Seq,
-    /// SND.NXT (pulled back by a timeout).
+    /// SND.NXT: what has been sent, once or more often, ends here.
     pub snd_nxt: Seq,
-    /// The highest that SND.NXT ever was.
-    pub snd_max: Seq,
     /// SND.WND, scaled up.
     pub snd_wnd: u32,
     /// SND.WL1.
@@ -279,16 +288,14 @@ pub struct Tcb {
     pub send_cursor: RecordId,
     /// What the send queue is charged, by true size.
     pub send_charge: u32,
-    /// Highest sequence number when loss was found (RFC 6582).
-    pub recover: Seq,
-    /// The segment whose RTT is being measured.
-    pub timed_seq: Seq,
-    /// Congestion control.
-    pub cc: Reno,
+    /// The SACK blocks of the last ACK that had any.
+    pub sacked: [(Seq, Seq); 4],
+    /// What congestion control allows.
+    pub window: Window,
     /// RTT and RTO.
     pub rtt: Rtt,
-    /// When it was sent.
-    pub timed_at: Time,
+    /// Segments that are out: which of them are SACKed, which lost.
+    pub out: Scoreboard,
 
     // Line 3: receiving.
     /// In order, for the owner to read.
@@ -305,6 +312,10 @@ pub struct Tcb {
     // Line 4: time.
     /// Retransmission, persist or SYN timer.
     pub rexmit_at: Time,
+    /// RACK's reordering timer, or that of a tail loss probe: `Recovery::timer` says which.
+    pub probe_at: Time,
+    /// When pacing lets the next burst out; [`Time::NEVER`] while it holds nothing back.
+    pub pace_at: Time,
     /// Delayed ACK.
     pub ack_at: Time,
     /// The owner's.
@@ -315,6 +326,8 @@ pub struct Tcb {
     pub last_sent: Time,
     /// When the last segment came.
     pub last_heard: Time,
+    /// When the next segment would be due if segments went out one by one, at the pacing rate.
+    pub pace_next: Time,
     /// Next in the list of connections with events.
     pub ready_next: FlowId,
     /// Next in the list of connections with something to send.
@@ -325,6 +338,23 @@ pub struct Tcb {
     pub vlan: u16,
     /// The peer's station.
     pub mac: Mac,
+
+    // Options that we send: timestamps (RFC 7323), SACK (RFC 2018).
+    /// What our timestamps are ahead of the clock.
+    pub ts_offset: u32,
+    /// TS.Recent.
+    pub ts_recent: u32,
+    /// When it was taken, in units of 2^30 ns.
+    pub ts_recent_at: u32,
+    /// The blocks that the next ACK carries.
+    pub sack_out: SackOut,
+    // What loss and its recovery touch, and each ACK: lines of their own.
+    /// What has been delivered, for rate samples.
+    pub rate: Delivered,
+    /// Loss recovery.
+    pub recovery: Recovery,
+    /// Congestion control.
+    pub cc: Cc,
 }
 
 impl Default for Tcb {
@@ -344,7 +374,6 @@ impl Default for Tcb {
             user: 0,
             snd_una: Seq(0),
             snd_nxt: Seq(0),
-            snd_max: Seq(0),
             snd_wnd: 0,
             snd_wl1: Seq(0),
             snd_wl2: Seq(0),
@@ -367,17 +396,19 @@ impl Default for Tcb {
             send_tail: RecordId::NONE,
             send_cursor: RecordId::NONE,
             send_charge: 0,
-            recover: Seq(0),
-            timed_seq: Seq(0),
-            cc: Reno::default(),
+            sacked: [(Seq(0), Seq(0)); 4],
+            window: Window::default(),
             rtt: Rtt::default(),
-            timed_at: Time(0),
+            out: Scoreboard::default(),
             rx: CellQueue::default(),
             ooo: CellQueue::default(),
             fin_seq: Seq(0),
             discarded: 0,
             linger_una: Seq(0),
             rexmit_at: Time::NEVER,
+            probe_at: Time::NEVER,
+            pace_at: Time::NEVER,
+            pace_next: Time(0),
             ack_at: Time::NEVER,
             user_at: Time::NEVER,
             idle_at: Time::NEVER,
@@ -388,12 +419,19 @@ impl Default for Tcb {
             listener: 0,
             vlan: NO_VLAN,
             mac: [0; 6],
+            ts_offset: 0,
+            ts_recent: 0,
+            ts_recent_at: 0,
+            sack_out: SackOut::default(),
+            rate: Delivered::default(),
+            recovery: Recovery::default(),
+            cc: Cc::default(),
         }
     }
 }
 
 impl Tcb {
-    /// Bytes (and SYN, FIN) sent and not acknowledged, as far as SND.NXT.
+    /// Sequence numbers sent and not acknowledged.
     #[inline]
     pub fn flight(&self) -> u32 {
         self.snd_nxt.since(self.snd_una)
@@ -405,16 +443,23 @@ impl Tcb {
         self.queue_end.since(self.snd_una)
     }
 
+    /// Lets go what waits out of order.
+    pub fn drop_out_of_order(&mut self) {
+        self.ooo.clear();
+        self.sack_out.forget_runs();
+    }
+
     /// Whether our FIN has been sent at least once.
     #[inline]
     pub fn fin_sent(&self) -> bool {
-        self.flags.has(Flags::FIN_QUEUED) && self.snd_max.gt(self.queue_end)
+        self.flags.has(Flags::FIN_QUEUED) && self.snd_nxt.gt(self.queue_end)
     }
 
     /// The earliest of the timers.
     #[inline]
     pub fn deadline(&self) -> Time {
-        self.rexmit_at.min(self.ack_at).min(self.user_at).min(self.idle_at)
+        let sending = self.rexmit_at.min(self.probe_at).min(self.pace_at);
+        sending.min(self.ack_at).min(self.user_at).min(self.idle_at)
     }
 
     /// The window to announce: no more than the field can say at the connection's scale, never less than what
@@ -428,7 +473,7 @@ impl Tcb {
 }
 
 const _: () = {
-    assert!(size_of::<Tcb>() <= 448, "64 bytes of the 512 stay free for the TCP issue");
+    assert!(size_of::<Tcb>() <= 832);
     assert!(std::mem::offset_of!(Tcb, snd_una) == 64);
     assert!(size_of::<SendRecord>() <= 32);
 };

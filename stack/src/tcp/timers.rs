@@ -57,6 +57,14 @@ impl Tcp {
             self.counters.inc(Ctr::TcpDelayedAcks);
             self.want_output(id);
         }
+        let t = &mut self.table.flows[id];
+        if t.pace_at <= now {
+            t.pace_at = Time::NEVER;
+            self.want_output(id);
+        }
+        if self.table.flows[id].probe_at <= now {
+            self.probe_due(id, now);
+        }
         if self.table.flows[id].rexmit_at <= now && !self.retransmit_due(id, now) {
             return;
         }
@@ -103,17 +111,8 @@ impl Tcp {
             t.flags.set(Flags::SYN_NOW);
             t.flags.clear(Flags::TIMING);
             self.counters.inc(Ctr::TcpRto);
-        } else if t.snd_max.gt(t.snd_una) {
-            self.counters.inc(Ctr::TcpRto);
-            let flight = t.snd_max.since(t.snd_una);
-            t.cc.on_rto(flight, t.mss.into(), t.backoff == 1);
-            t.recover = t.snd_max; // RFC 6582 4: no fast retransmit for what was out.
-            t.flags.clear(Flags::RECOVERY);
-            t.flags.clear(Flags::TIMING);
-            t.dup_acks = 0;
-            // Everything from SND.UNA on is sent again as the window allows.
-            t.snd_nxt = t.snd_una;
-            t.send_cursor = t.send_head;
+        } else if !t.out.is_empty() {
+            self.retransmit_timeout(id, now);
         } else {
             t.rexmit_at = Time::NEVER;
             return true;

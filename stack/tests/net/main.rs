@@ -5,6 +5,7 @@ mod support;
 mod kernel;
 mod layers;
 mod limits;
+mod options;
 mod sending;
 mod states;
 mod steering;

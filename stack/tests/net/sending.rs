@@ -143,14 +143,14 @@ fn loss() {
         ),
     );
     opened(
-        "after a timeout an ACK beyond SND.NXT goes on from there",
+        "after a timeout an ACK of more goes on from there",
         &format!(
-            "{FIVE}+201\n> A 1:101 ack 1\n< A 1 ack 351 win 1000\n> A 351:451 ack 1\n> A 451:501 ack 1\n< A 1 ack 501 win 1000\n> -"
+            "{FIVE}+201\n> A 1:101 ack 1\n< A 1 ack 351 win 1000\n> A 351:401 ack 1\n> A 401:501 ack 1\n< A 1 ack 501 win 1000\n> -"
         ),
     );
     opened(
-        "data queued meanwhile goes with the retransmission, within the window",
-        "< A 1 ack 1 win 50\nsend 20\n> A 1:21 ack 1\nsend 10\n> A 21:31 ack 1\n+201\n> A 1:31 ack 1\n< A 1 ack 31 win 50",
+        "what was sent in pieces is sent again in pieces",
+        "< A 1 ack 1 win 50\nsend 20\n> A 1:21 ack 1\nsend 10\n> A 21:31 ack 1\n+201\n> A 1:21 ack 1\n> A 21:31 ack 1\n< A 1 ack 31 win 50",
     );
     opened(
         "a retransmission does not reach beyond the window",

@@ -4,8 +4,7 @@ use std::net::IpAddr;
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    EthernetFrame, EthernetProtocol, IpAddress, IpProtocol, IpRepr, Ipv4Packet, Ipv6Packet, TcpOption,
-    TcpPacket,
+    EthernetFrame, EthernetProtocol, IpAddress, IpProtocol, IpRepr, Ipv4Packet, Ipv6Packet, TcpPacket,
 };
 
 /// Where a frame comes from and goes to.
@@ -55,6 +54,12 @@ pub struct Tcp {
     pub window: u16,
     pub mss: Option<u16>,
     pub scale: Option<u8>,
+    /// SACK is permitted.
+    pub sack_ok: bool,
+    /// Timestamps: value and echo.
+    pub ts: Option<(u32, u32)>,
+    /// SACK blocks.
+    pub sack: Vec<(u32, u32)>,
     pub payload: Vec<u8>,
 }
 
@@ -65,8 +70,23 @@ impl Tcp {
         if let Some(m) = self.mss {
             o.extend([2, 4, (m >> 8) as u8, m as u8]);
         }
+        if self.sack_ok {
+            o.extend([1, 1, 4, 2]);
+        }
+        if let Some((val, ecr)) = self.ts {
+            o.extend([1, 1, 8, 10]);
+            o.extend(val.to_be_bytes());
+            o.extend(ecr.to_be_bytes());
+        }
         if let Some(s) = self.scale {
             o.extend([1, 3, 3, s]);
+        }
+        if !self.sack.is_empty() {
+            o.extend([1, 1, 5, 2 + 8 * self.sack.len() as u8]);
+            for (from, to) in &self.sack {
+                o.extend(from.to_be_bytes());
+                o.extend(to.to_be_bytes());
+            }
         }
         let mut b = vec![0; 20];
         b[..2].copy_from_slice(&self.src_port.to_be_bytes());
@@ -109,15 +129,27 @@ impl Tcp {
         };
         let t = TcpPacket::new_checked(l4).expect("TCP");
         assert!(t.verify_checksum(&src, &dst), "TCP checksum");
-        let (mut mss, mut scale, mut rest) = (None, None, t.options());
-        while !rest.is_empty() {
-            let (next, o) = TcpOption::parse(rest).expect("TCP options");
-            match o {
-                TcpOption::MaxSegmentSize(m) => mss = Some(m),
-                TcpOption::WindowScale(s) => scale = Some(s),
-                _ => {}
+        let mut found = Tcp::default();
+        let mut rest = t.options();
+        let word = |b: &[u8]| u32::from_be_bytes(b.try_into().expect("four bytes"));
+        loop {
+            match *rest {
+                [] | [0, ..] => break,
+                [1, ref next @ ..] => rest = next,
+                [kind, len, ..] => {
+                    let (o, next) = rest.split_at(usize::from(len));
+                    match (kind, &o[2..]) {
+                        (2, m) => found.mss = Some(u16::from_be_bytes(m.try_into().expect("two bytes"))),
+                        (3, &[s]) => found.scale = Some(s),
+                        (4, &[]) => found.sack_ok = true,
+                        (5, b) => found.sack = b.chunks(8).map(|b| (word(&b[..4]), word(&b[4..]))).collect(),
+                        (8, b) => found.ts = Some((word(&b[..4]), word(&b[4..]))),
+                        _ => panic!("an option that we never send: {o:?}"),
+                    }
+                    rest = next;
+                }
+                _ => panic!("options end in the middle: {rest:?}"),
             }
-            rest = next;
         }
         Some(Tcp {
             src_port: t.src_port(),
@@ -126,9 +158,8 @@ impl Tcp {
             ack: t.ack_number().0 as u32,
             bits: l4[13],
             window: t.window_len(),
-            mss,
-            scale,
             payload: t.payload().to_vec(),
+            ..found
         })
     }
 }

@@ -66,6 +66,7 @@ impl Setup {
                 half_open: 32,
                 time_wait: 64,
                 send_records: 1024,
+                segments: 1024,
                 http_contexts: 1,
                 neighbours: 16,
                 request_budget_bytes: 256 << 10,

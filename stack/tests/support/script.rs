@@ -3,6 +3,8 @@
 //! ```text
 //!  < SA 0 ack 1 win 1000 mss 1000 ws 7    the peer sends; sequence numbers are relative to each side's ISN
 //!  < A 1:11 ack 1                         ten bytes of data
+//!  < S 0 sackok ts 500 0                  with SACK permitted, and timestamps: our own are ms since the script began
+//!  > A 1 ack 11 sack 20:30 sack 40:50     SACK blocks: these, in this order (`sack -`: none); `ts * 500`: any value
 //!  > A 1 ack 11 [win 500]                 exactly this comes next (PSH is not compared)
 //!  > -                                    nothing comes
 //!  +200                                   200 ms pass, with all timers
@@ -55,6 +57,7 @@ pub fn run_on(name: &str, change: &dyn Fn(&mut Setup), script: &str) {
             held: 0,
             sent: 1,
             got: 1,
+            ts_base: None,
         };
         for (n, line) in script.lines().enumerate() {
             let line = line.split('#').next().unwrap_or("").trim();
@@ -80,6 +83,8 @@ struct Script {
     held: u32,
     sent: u64,
     got: u64,
+    /// Our timestamp clock when the script began.
+    ts_base: Option<u32>,
 }
 
 const BITS: [(char, u8); 5] = [('F', 1), ('S', 2), ('R', 4), ('P', 8), ('A', 16)];
@@ -117,7 +122,7 @@ impl Script {
             "port" => self.port = number(w.next())?,
             "peer" => {
                 self.peer = number(w.next())?;
-                (self.iss, self.id, self.got, self.sent) = (None, None, 1, 1);
+                (self.iss, self.id, self.got, self.sent, self.ts_base) = (None, None, 1, 1, None);
             }
             "forget" => self.iss = None,
             "connect" => {
@@ -130,7 +135,7 @@ impl Script {
                     (Ok(id), None) => {
                         self.id = Some(id);
                         self.port = self.host.tcp().tuple(id).local_port;
-                        (self.iss, self.got, self.sent) = (None, 1, 1);
+                        (self.iss, self.got, self.sent, self.ts_base) = (None, 1, 1, None);
                     }
                     (Err(e), Some(want)) if format!("{e:?}") == want => {}
                     (r, want) => return Err(format!("connect gives {r:?}, expected {want:?}")),
@@ -245,7 +250,7 @@ impl Script {
         Ok(())
     }
 
-    /// Reads `FLAGS seq[:end] [ack N] [win N] [mss N] [ws N]`.
+    /// Reads `FLAGS seq[:end] [ack N] [win N] [mss N] [ws N] [sackok] [ts VAL ECHO] [sack FROM:TO] …`.
     fn segment(&self, w: &mut dyn Iterator<Item = &str>, from_peer: bool) -> Result<Tcp, String> {
         let (mine, theirs) =
             if from_peer { (IRS, self.iss.unwrap_or(0)) } else { (self.iss.unwrap_or(0), IRS) };
@@ -259,8 +264,28 @@ impl Script {
         s.seq = mine.wrapping_add(from as u32);
         let seed = if from_peer { PEERS } else { OURS };
         s.payload = (from..to).map(|i| byte_at(seed, i as u64)).collect();
+        let base = self.ts_base.unwrap_or(0);
+        let stamp = |of_ours: bool, n: Option<&str>| match n {
+            Some("*") => Ok(0),
+            n => number::<u32>(n).map(|n| n.wrapping_add(if of_ours { base } else { 0 })),
+        };
         while let Some(word) = w.next() {
             match word {
+                "sackok" => s.sack_ok = true,
+                "ts" => {
+                    let val = stamp(!from_peer, w.next())?;
+                    s.ts = Some((val, stamp(from_peer, w.next())?));
+                }
+                "nots" => {}
+                "sack" => {
+                    // Of what the other side has sent.
+                    let range = w.next().ok_or("blocks are missing")?;
+                    if range != "-" {
+                        let (from, to) = range.split_once(':').ok_or("a block is from:to")?;
+                        let (from, to): (i64, i64) = (number(Some(from))?, number(Some(to))?);
+                        s.sack.push((theirs.wrapping_add(from as u32), theirs.wrapping_add(to as u32)));
+                    }
+                }
                 "ack" => s.ack = theirs.wrapping_add(number::<i64>(w.next())? as u32),
                 "win" => s.window = number(w.next())?,
                 "mss" => s.mss = Some(number(w.next())?),
@@ -291,7 +316,13 @@ impl Script {
         let flags: String = BITS.iter().filter(|b| s.bits & b.1 != 0).map(|b| b.0).collect();
         let seq = s.seq.wrapping_sub(self.iss.unwrap_or(0)) as i32;
         let (end, ack) = (seq + s.payload.len() as i32, s.ack.wrapping_sub(IRS) as i32);
-        format!("{flags} {seq}:{end} ack {ack} win {} mss {:?} ws {:?}", s.window, s.mss, s.scale)
+        let sack: Vec<_> =
+            s.sack.iter().map(|b| (b.0.wrapping_sub(IRS) as i32, b.1.wrapping_sub(IRS) as i32)).collect();
+        let ts = s.ts.map(|(val, ecr)| (val.wrapping_sub(self.ts_base.unwrap_or(0)), ecr));
+        format!(
+            "{flags} {seq}:{end} ack {ack} win {} mss {:?} ws {:?} sackok {} ts {ts:?} sack {sack:?}",
+            s.window, s.mss, s.scale, s.sack_ok
+        )
     }
 
     fn expect(&mut self, w: &mut dyn Iterator<Item = &str>) -> Result<(), String> {
@@ -303,14 +334,25 @@ impl Script {
         if got.bits & 2 != 0 && self.iss.is_none() {
             self.iss = Some(got.seq);
         }
-        let want = self.segment(&mut words.iter().copied(), false)?;
+        if let (Some((val, _)), None) = (got.ts, self.ts_base) {
+            let ms = (self.now.since_ns(Time::from_ms(1000)) / 1_000_000) as u32;
+            self.ts_base = Some(val.wrapping_sub(ms));
+        }
+        let mut want = self.segment(&mut words.iter().copied(), false)?;
         let given = |word| words.contains(&word);
+        if let (Some(w), Some(g), Some(at)) = (&mut want.ts, got.ts, words.iter().position(|w| *w == "ts")) {
+            w.0 = if words[at + 1] == "*" { g.0 } else { w.0 };
+            w.1 = if words[at + 2] == "*" { g.1 } else { w.1 };
+        }
         let same = (got.bits | 8, got.seq, &got.payload) == (want.bits | 8, want.seq, &want.payload)
             && (got.bits & 16 == 0 || got.ack == want.ack)
             && (got.src_port, got.dst_port) == (self.port, self.peer)
             && (!given("win") || got.window == want.window)
             && (!given("mss") || got.mss == want.mss)
-            && (!given("ws") || got.scale == want.scale);
+            && (!given("ws") || got.scale == want.scale)
+            && (!given("sack") || got.sack == want.sack)
+            && (!(given("ts") || given("nots")) || got.ts == want.ts)
+            && (got.bits & 2 == 0 || !given("sackok") || got.sack_ok);
         if same { Ok(()) } else { Err(format!("came {}", self.show(&got))) }
     }
 

@@ -1,0 +1,94 @@
+//! What the loss-based algorithms share: slow start, pacing, idle, what a reduction starts from.
+
+use super::{Ack, Congestion, INITIAL_SEGMENTS, Sent, Window};
+
+/// No window is larger: the largest that window scaling can offer (RFC 7323 2.3).
+pub(super) const MAX_WINDOW: u32 = 1 << 30;
+
+/// Where the engine's recovery stands, as an algorithm needs it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Phase {
+    /// No recovery.
+    #[default]
+    Open,
+    /// After loss or a congestion mark: the engine brings the window down (PRR).
+    Recovery,
+    /// After a timeout: slow start from one segment, though the engine still retransmits.
+    Timeout,
+}
+
+/// Whether this ACK may let the window grow.
+pub(super) fn ack_phase(phase: Phase, a: &Ack) -> bool {
+    match phase {
+        Phase::Open => !a.in_recovery,
+        Phase::Recovery => false,
+        Phase::Timeout => true,
+    }
+}
+
+/// Slow start (RFC 5681 3.1, RFC 3465 2.2): grows by what was delivered, up to the threshold. Says how many bytes are left
+/// for congestion avoidance.
+///
+/// Where pacing spreads what an ACK lets go, an ACK may count for all that it delivers (RFC 9406 4.2, L is infinite);
+/// else for two segments, and for one after a timeout (RFC 3465 2.3), as the delivered bytes may then have been sent long ago.
+pub(super) fn slow_start(w: &mut Window, a: &Ack, phase: Phase) -> u32 {
+    if w.cwnd >= w.ssthresh {
+        return a.delivered;
+    }
+    let counted = match phase {
+        Phase::Timeout => a.delivered.min(a.mss),
+        // Not paced before the first RTT sample.
+        _ if a.srtt_us == 0 => a.delivered.min(2 * a.mss),
+        _ => a.delivered,
+    };
+    let room = w.ssthresh.min(MAX_WINDOW).saturating_sub(w.cwnd);
+    w.cwnd += counted.min(room);
+    counted.saturating_sub(room)
+}
+
+/// Pacing of a sender that a window clocks: twice the window in a round trip while it doubles, else a fifth more than it,
+/// so that pacing never is what holds it back. As Linux does it (`tcp_pacing_ss_ratio`, `tcp_pacing_ca_ratio`).
+pub(super) fn pace(w: &mut Window, a: &Ack, phase: Phase) {
+    if a.srtt_us == 0 {
+        return;
+    }
+    let window = match phase {
+        // The engine is about to set the window: between what is out and the threshold.
+        Phase::Recovery => w.ssthresh.max(w.cwnd),
+        _ => w.cwnd,
+    };
+    let window = u64::from(window.max(a.in_flight));
+    let per_round = if w.cwnd < w.ssthresh / 2 { 2_000_000 } else { 1_200_000 };
+    w.pacing_rate = (window * per_round / u64::from(a.srtt_us)).max(1);
+}
+
+/// What a reduction starts from: the window where it was in use, else what was out (RFC 7661 4.4.1; RFC 9438 4.6 wants a
+/// window that only grows when used, or the flight size).
+pub(super) fn reduction_base(w: &Window, c: &Congestion) -> u32 {
+    if c.in_flight < w.cwnd / 2 { c.in_flight } else { w.cwnd }
+}
+
+/// After a timeout one segment may be out (RFC 5681 3.1, the loss window).
+pub(super) fn timeout_window(w: &mut Window, c: &Congestion) {
+    w.cwnd = c.mss;
+}
+
+/// Nothing was out for longer than an RTO: the window halves for each, down to the initial one (RFC 5681 4.1 by way of
+/// RFC 2861); the threshold remembers three quarters of it. Whether it was so.
+pub(super) fn after_idle(w: &mut Window, s: &Sent) -> bool {
+    if s.in_flight > 0 || s.idle_ns <= s.rto_ns || s.rto_ns == 0 {
+        return false;
+    }
+    let restart = (INITIAL_SEGMENTS * s.mss).min(w.cwnd);
+    let halvings = (s.idle_ns / s.rto_ns).min(31) as u32;
+    w.ssthresh = w.ssthresh.max(w.cwnd / 4 * 3);
+    w.cwnd = (w.cwnd >> halvings).max(restart);
+    true
+}
+
+/// The congestion was none: what was before it.
+pub(super) fn undo(w: &mut Window, prior: &Window) {
+    w.cwnd = w.cwnd.max(prior.cwnd);
+    w.ssthresh = w.ssthresh.max(prior.ssthresh);
+}

@@ -1,0 +1,203 @@
+//! HyStart++ (RFC 9406): the first slow start ends when the round-trip time says that a queue builds, not when it overflows.
+//!
+//! ```text
+//!   slow start ──RTT of this round ≥ last round's + 1/8 (4..16 ms)──► conservative slow start (a quarter of the growth)
+//!       ▲                                                                 │                 │
+//!       └──────────── RTT below what it was at the change ◄───────────────┘         5 rounds: ssthresh = cwnd
+//! ```
+
+use super::Ack;
+
+/// MIN_RTT_THRESH.
+const RTT_THRESHOLD_MIN_US: u32 = 4_000;
+/// MAX_RTT_THRESH.
+const RTT_THRESHOLD_MAX_US: u32 = 16_000;
+/// MIN_RTT_DIVISOR.
+const RTT_DIVISOR: u32 = 8;
+/// N_RTT_SAMPLE: fewer in a round say nothing.
+const SAMPLES: u8 = 8;
+/// CSS_GROWTH_DIVISOR.
+const CSS_GROWTH_DIVISOR: u32 = 4;
+/// CSS_ROUNDS.
+const CSS_ROUNDS: u8 = 5;
+/// No RTT yet.
+const NONE: u32 = u32::MAX;
+
+/// State of one connection's first slow start.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HyStart {
+    /// windowEnd: the round ends when this is acknowledged.
+    round_end: u32,
+    last_round_min_us: u32,
+    this_round_min_us: u32,
+    /// cssBaselineMinRtt; [`NONE`] outside of conservative slow start.
+    css_baseline_us: u32,
+    /// Of this round, counted up to [`SAMPLES`].
+    samples: u8,
+    css_rounds: u8,
+    started: bool,
+}
+
+/// What an ACK in slow start comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The window may grow by that much.
+    Grow(u32),
+    /// Slow start is over.
+    Exit,
+}
+
+impl HyStart {
+    pub(super) const fn new() -> HyStart {
+        HyStart {
+            round_end: 0,
+            last_round_min_us: NONE,
+            this_round_min_us: NONE,
+            css_baseline_us: NONE,
+            samples: 0,
+            css_rounds: 0,
+            started: false,
+        }
+    }
+
+    /// In conservative slow start.
+    pub(super) fn conservative(&self) -> bool {
+        self.css_baseline_us != NONE
+    }
+
+    /// An ACK in the first slow start (RFC 9406 4.2). It counts for all that it delivers: what is sent is paced.
+    pub(super) fn on_ack(&mut self, a: &Ack) -> Step {
+        if !self.started {
+            self.started = true;
+            self.round_end = a.snd_nxt;
+        }
+        if a.rtt_us > 0 {
+            self.this_round_min_us = self.this_round_min_us.min(a.rtt_us);
+            self.samples = (self.samples + 1).min(SAMPLES);
+        }
+        if self.samples == SAMPLES {
+            self.judge();
+        }
+        // Serial arithmetic: the end of the round is at or before SND.UNA.
+        let ended = a.snd_una.wrapping_sub(self.round_end) as i32 >= 0;
+        if ended && self.next_round(a.snd_nxt) {
+            return Step::Exit;
+        }
+        Step::Grow(if self.conservative() { a.delivered / CSS_GROWTH_DIVISOR } else { a.delivered })
+    }
+
+    /// Enough samples: does a queue build, or was the last such finding a false one?
+    fn judge(&mut self) {
+        if self.conservative() {
+            if self.this_round_min_us < self.css_baseline_us {
+                self.css_baseline_us = NONE;
+            }
+        } else if self.last_round_min_us != NONE {
+            let threshold =
+                (self.last_round_min_us / RTT_DIVISOR).clamp(RTT_THRESHOLD_MIN_US, RTT_THRESHOLD_MAX_US);
+            if self.this_round_min_us >= self.last_round_min_us.saturating_add(threshold) {
+                self.css_baseline_us = self.this_round_min_us;
+                self.css_rounds = 0;
+            }
+        }
+    }
+
+    /// A round is over. Whether slow start is, too.
+    fn next_round(&mut self, snd_nxt: u32) -> bool {
+        self.round_end = snd_nxt;
+        self.last_round_min_us = self.this_round_min_us;
+        self.this_round_min_us = NONE;
+        self.samples = 0;
+        if self.conservative() {
+            // A round that was partly conservative counts (RFC 9406 4.2).
+            self.css_rounds += 1;
+        }
+        self.conservative() && self.css_rounds >= CSS_ROUNDS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_support::ack;
+    use super::*;
+
+    const MSS: u32 = 1000;
+
+    /// Ten ACKs of a segment each, all with that RTT; says how the window grew, or that slow start ended.
+    fn round(h: &mut HyStart, nxt: &mut u32, rtt_us: u32) -> Option<u32> {
+        let una = *nxt;
+        *nxt = nxt.wrapping_add(10 * MSS);
+        let mut grown = 0;
+        for i in 1..=10 {
+            // With the last of them the next ten go out.
+            let snd_nxt = nxt.wrapping_add(i / 10 * 10 * MSS);
+            let a = Ack { snd_una: una.wrapping_add(i * MSS), snd_nxt, rtt_us, ..ack(MSS, MSS) };
+            match h.on_ack(&a) {
+                Step::Grow(bytes) => grown += bytes,
+                Step::Exit => return None,
+            }
+        }
+        Some(grown)
+    }
+
+    #[test]
+    fn a_steady_path_doubles_and_a_growing_queue_ends_it_after_five_rounds() {
+        for start in [0, u32::MAX - 35_000] {
+            let (mut h, mut nxt) = (HyStart::new(), start);
+            for _ in 0..4 {
+                assert_eq!(round(&mut h, &mut nxt, 40_000), Some(10 * MSS));
+            }
+            assert_eq!(round(&mut h, &mut nxt, 44_999), Some(10 * MSS), "below an eighth");
+            let grown = round(&mut h, &mut nxt, 51_000).unwrap();
+            assert!(
+                h.conservative() && grown > 7 * MSS && grown < 9 * MSS,
+                "from the eighth sample on: {grown}"
+            );
+            for _ in 0..4 {
+                assert!(h.conservative());
+                if round(&mut h, &mut nxt, 55_000).is_none() {
+                    return;
+                }
+            }
+            assert_eq!(round(&mut h, &mut nxt, 55_000), None);
+        }
+    }
+
+    #[test]
+    fn a_false_alarm_is_taken_back() {
+        let (mut h, mut nxt) = (HyStart::new(), 5);
+        round(&mut h, &mut nxt, 20_000);
+        round(&mut h, &mut nxt, 20_000);
+        round(&mut h, &mut nxt, 24_500);
+        assert!(h.conservative());
+        round(&mut h, &mut nxt, 21_000);
+        assert!(!h.conservative());
+        assert_eq!(round(&mut h, &mut nxt, 21_000), Some(10 * MSS));
+    }
+
+    #[test]
+    fn thresholds_are_bounded_and_few_samples_say_nothing() {
+        for (before, after, found) in [
+            (1_000, 4_999, false),
+            (1_000, 5_000, true),
+            (80_000, 89_999, false),
+            (80_000, 90_000, true),
+            (400_000, 415_999, false),
+            (400_000, 416_000, true),
+        ] {
+            let (mut h, mut nxt) = (HyStart::new(), 0);
+            round(&mut h, &mut nxt, before);
+            round(&mut h, &mut nxt, before);
+            round(&mut h, &mut nxt, after);
+            assert_eq!(h.conservative(), found, "{before} then {after}");
+        }
+        let mut h = HyStart::new();
+        for i in 0..20u32 {
+            // Two ACKs a round.
+            for rtt_us in [20_000 + i * 10_000; 2] {
+                h.on_ack(&Ack { snd_una: i * MSS, snd_nxt: (i + 1) * MSS, rtt_us, ..ack(MSS, MSS) });
+            }
+        }
+        assert!(!h.conservative());
+    }
+}

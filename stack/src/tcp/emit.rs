@@ -1,0 +1,228 @@
+//! Building segments: SYNs, ACKs, probes, data; and answers without a connection. All state that a segment reports
+//! (acknowledgment, window, options) is written here.
+
+use dataplane::{Ctr, Packet, Time, TxQueue};
+
+use super::options::{OPTIONS_MAX, Options, SynOptions, Timestamps};
+use super::rate::micros;
+use super::segment::{self, Header, Segment, bits};
+use super::tcb::{Flags, FlowId, State};
+use super::time_wait::Waiting;
+use super::{Seq, Tcp};
+use crate::net::{Net, Path};
+use crate::parse::{addresses, protocol, source_mac};
+
+/// ACKs for out-of-order arrivals that one pass sends at most.
+const OWED_ACKS_MAX: u8 = 8;
+/// The same where one ACK tells of all of them (RFC 2018): as many as a sender that counts them all the same waits for.
+const OWED_SACKS_MAX: u8 = 3;
+const HOP_LIMIT: u8 = 64;
+
+/// An answer to a segment that belongs to no connection of ours.
+pub(super) enum Reply {
+    /// RST (RFC 9293 3.10.7.1).
+    Reset,
+    /// ACK, from TIME-WAIT.
+    Ack(Waiting),
+}
+
+impl Tcp {
+    /// Sends the ACKs that no data carried. Gives whether none is left: `false` when there was no room.
+    pub(super) fn send_acks(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
+        let t = &mut self.table.flows[id];
+        // One ACK for each out-of-order arrival: the peer counts them to find its loss (RFC 5681 3.2).
+        let most = if t.flags.has(Flags::SACK_OK) { OWED_SACKS_MAX } else { OWED_ACKS_MAX };
+        let owed = t.acks_owed.min(most).max(u8::from(t.flags.has(Flags::ACK_NOW)));
+        let (port, seq) = (t.port as usize, t.ack_seq());
+        for sent in 0..owed {
+            if tx[port].room() == 0 || !self.emit(id, net, tx, seq, bits::ACK, &[], None, now) {
+                self.table.flows[id].acks_owed = owed - sent;
+                return false;
+            }
+        }
+        self.table.flows[id].acks_owed = 0;
+        true
+    }
+
+    /// Sends a probe that is wanted. Gives `false` when there was no room.
+    pub(super) fn send_probe(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
+        let t = &mut self.table.flows[id];
+        if !t.flags.has(Flags::PROBE_NOW) {
+            return true;
+        }
+        let seq = t.snd_una - 1;
+        if tx[t.port as usize].room() == 0 || !self.emit(id, net, tx, seq, bits::ACK, &[], None, now) {
+            return false;
+        }
+        self.table.flows[id].flags.clear(Flags::PROBE_NOW);
+        true
+    }
+
+    /// Sends our SYN or SYN-ACK. Gives whether it was built.
+    pub(super) fn send_syn(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
+        let t = &mut self.table.flows[id];
+        let passive = t.state == State::SynReceived;
+        let bits = if passive { bits::SYN | bits::ACK } else { bits::SYN };
+        let iface = &net.ifaces[t.port as usize];
+        let headers = if t.tuple.local.is_v4() { 40 } else { 60 };
+        let scale = !passive || t.flags.has(Flags::SCALED);
+        let options = SynOptions {
+            mss: Some(iface.mtu - headers),
+            window_scale: scale.then_some(self.config.window_scale),
+            sack: !passive || t.flags.has(Flags::SACK_OK),
+            timestamps: if !passive {
+                Some(Timestamps { val: t.ts_now(now), ecr: 0 })
+            } else {
+                t.flags.has(Flags::TIMESTAMPS).then(|| t.timestamps(now))
+            },
+        };
+        let mut o = [0; OPTIONS_MAX];
+        let n = options.write(&mut o);
+        let iss = t.iss;
+        if !self.emit(id, net, tx, iss, bits, &o[..n], None, now) {
+            return false;
+        }
+        let t = &mut self.table.flows[id];
+        t.flags.clear(Flags::SYN_NOW);
+        if t.snd_nxt == iss {
+            t.rate.first_sent_us = micros(now);
+            t.flags.set(Flags::TIMING);
+        } else {
+            t.flags.clear(Flags::TIMING);
+            self.counters.inc(Ctr::TcpRetransmits);
+        }
+        t.snd_nxt = iss + 1;
+        true
+    }
+
+    /// Builds and queues one segment. Every segment carries the latest acknowledgment and window.
+    #[allow(clippy::too_many_arguments)] // The fields of one segment.
+    pub(super) fn emit(
+        &mut self,
+        id: FlowId,
+        net: &mut Net,
+        tx: &mut [TxQueue],
+        seq: Seq,
+        flags: u8,
+        options: &[u8],
+        payload: Option<Packet>,
+        now: Time,
+    ) -> bool {
+        let Some(mut p) = payload.or_else(|| net.headers.alloc()) else {
+            self.counters.inc(Ctr::TcpNoHeader);
+            return false;
+        };
+        let room = self.window_limit();
+        let t = &mut self.table.flows[id];
+        let mut window = 0;
+        if flags & bits::ACK != 0 {
+            let is_syn = flags & bits::SYN != 0;
+            let scale = if is_syn { 0 } else { t.rcv_wscale };
+            // Rounded down to the scale's unit, so that what we announce is what the peer reads.
+            let w = (t.window(room) >> scale).min(0xffff);
+            window = w as u16;
+            t.rcv_adv = t.rcv_adv.max(t.rcv_nxt + (w << scale));
+            t.rcv_acked = t.rcv_nxt;
+            t.ack_at = Time::NEVER;
+            t.unacked_segments = 0;
+            t.flags.clear(Flags::ACK_NOW);
+        } else if flags & bits::SYN != 0 {
+            window = t.rcv_wnd_max.min(0xffff) as u16;
+        }
+        let h = Header {
+            src_port: t.tuple.local_port,
+            dst_port: t.tuple.remote_port,
+            seq,
+            ack: if flags & bits::ACK != 0 { t.rcv_nxt } else { Seq(0) },
+            bits: flags,
+            window,
+        };
+        let mut room = [0; OPTIONS_MAX];
+        let options = if flags & bits::SYN != 0 {
+            options
+        } else {
+            let n = t.options(&p, flags, now, &mut room);
+            &room[..n]
+        };
+        let offload = net.ifaces[t.port as usize].tx_checksum_offload;
+        segment::write(&mut p, &h, options, &t.tuple.local, &t.tuple.remote, !offload);
+        let path = Path {
+            port: t.port,
+            src: t.tuple.local,
+            dst: t.tuple.remote,
+            mac: t.flags.has(Flags::HAS_MAC).then_some(t.mac),
+            protocol: protocol::TCP,
+            hop_limit: HOP_LIMIT,
+            flow_label: t.hash,
+        };
+        self.counters.inc(Ctr::TcpSegmentsOut);
+        net.send(p, &path, tx, now);
+        true
+    }
+
+    /// Answers a segment that belongs to no connection.
+    pub(super) fn reply(&mut self, net: &mut Net, to: &Packet, r: Reply, tx: &mut [TxQueue], now: Time) {
+        let seg = Segment::read(to);
+        let (src, dst) = addresses(to);
+        let (src_port, dst_port) = segment::ports(to);
+        let (seq, ack, flags) = match r {
+            Reply::Reset => {
+                if seg.has(bits::RST) {
+                    return;
+                }
+                self.counters.inc(Ctr::TcpResetsSent);
+                if seg.has(bits::ACK) {
+                    (seg.ack, Seq(0), bits::RST)
+                } else {
+                    (Seq(0), seg.seq + seg.seq_len(), bits::RST | bits::ACK)
+                }
+            }
+            Reply::Ack(w) => (w.snd_nxt, w.rcv_nxt, bits::ACK),
+        };
+        let Some(mut p) = net.headers.alloc() else {
+            self.counters.inc(Ctr::TcpNoHeader);
+            return;
+        };
+        let h = Header { src_port: dst_port, dst_port: src_port, seq, ack, bits: flags, window: 0 };
+        let port = to.meta().port;
+        let offload = net.ifaces[port as usize].tx_checksum_offload;
+        segment::write(&mut p, &h, &[], &dst, &src, !offload);
+        let path = Path {
+            port,
+            src: dst,
+            dst: src,
+            mac: Some(source_mac(to)),
+            protocol: protocol::TCP,
+            hop_limit: HOP_LIMIT,
+            flow_label: 0,
+        };
+        self.counters.inc(Ctr::TcpSegmentsOut);
+        net.send(p, &path, tx, now);
+    }
+}
+
+impl super::Tcb {
+    /// Writes the options of a segment without SYN: timestamps where they were agreed (in a RST too: RFC 7323 3.2), and
+    /// what waits out of order, as far as there is room beside the payload. Gives the length.
+    #[inline]
+    fn options(&mut self, p: &Packet, flags: u8, now: Time, out: &mut [u8; OPTIONS_MAX]) -> usize {
+        let mut o = Options::default();
+        if self.flags.has(Flags::TIMESTAMPS) {
+            o.timestamps = Some(self.timestamps(now));
+        }
+        if !self.sack_out.is_empty() && self.flags.has(Flags::SACK_OK) && flags & bits::RST == 0 {
+            let payload: usize = p.tail().iter().map(|s| s.len()).sum();
+            // Mostly an ACK alone. Data leaves room at the end of a stream; full segments go without.
+            if payload + OPTIONS_MAX <= usize::from(self.mss) || payload == 0 {
+                o.sack = self.sack_out.take();
+            }
+        }
+        o.write(out)
+    }
+
+    /// The sequence number of a segment without data: that of the next data, whatever is being sent again,
+    /// but within the peer's window, or the peer would throw it away, acknowledgment and all.
+    pub(super) fn ack_seq(&self) -> Seq {
+        self.snd_nxt.min(self.snd_una + self.snd_wnd)
+    }
+}

@@ -1,0 +1,267 @@
+//! Data and FIN in: RFC 9293 3.10.7.4, sixth to eighth; what waits for a gap to be filled; when to acknowledge.
+
+use dataplane::{Counters, Ctr, Packet, Time};
+
+use super::input::Verdict;
+use super::segment::{Segment, bits};
+use super::tcb::{Events, Flags, FlowId, State};
+use super::{Seq, Tcp};
+
+/// Payloads below this are copied out of their cell when they must wait (DESIGN.md D11).
+const COMPACT_BELOW: usize = 256;
+/// Bytes that an orphan still takes before it resets.
+const DISCARD_MAX: u32 = 256 << 10;
+/// Small segments that are acknowledged together at most.
+const SMALL_SEGMENTS: u8 = 4;
+
+impl Tcp {
+    /// Sixth to eighth: data, and FIN.
+    pub(super) fn payload(&mut self, id: FlowId, p: Packet, seg: &Segment, now: Time) -> Verdict {
+        let fin = seg.has(bits::FIN);
+        if seg.len == 0 && !fin {
+            return Ok(());
+        }
+        let t = &mut self.table.flows[id];
+        if !t.state.can_receive() {
+            // The peer has sent its FIN already: this is not new, whatever it says.
+            t.flags.set(Flags::ACK_NOW);
+            self.want_output(id);
+            return Err(Ctr::DropTcpDuplicate);
+        }
+        let edge = t.rcv_adv;
+        let skip = t.rcv_nxt.since(seg.seq);
+        let seq = seg.seq + skip;
+        t.sack_out.came_again(seg.seq, seq.min(seg.seq + seg.len));
+        let mut len = seg.len.saturating_sub(skip);
+        let beyond = (seq + len).since(edge);
+        let cut = beyond.min(len);
+        len -= cut;
+        // A FIN behind data that was cut off is not in the window either.
+        let fin = fin && cut == 0 && (len > 0 || seq + len == seg.seq + seg.len);
+        if seg.len > 0 && len == 0 && !fin {
+            t.flags.set(Flags::ACK_NOW);
+            self.want_output(id);
+            return Err(if beyond > 0 { Ctr::DropTcpWindow } else { Ctr::DropTcpDuplicate });
+        }
+        t.rcv_mss = t.rcv_mss.max(seg.len.min(u32::from(u16::MAX)) as u16);
+        if fin {
+            if t.flags.has(Flags::FIN_PENDING) && t.fin_seq != seq + len {
+                t.sack_out.forget_runs(); // The one at another place may have been told.
+            }
+            t.fin_seq = seq + len;
+            t.flags.set(Flags::FIN_PENDING);
+        }
+        let mut verdict = Ok(());
+        if len > 0 {
+            let (orphan, in_order) = (t.flags.has(Flags::ORPHAN), seq == t.rcv_nxt);
+            verdict = if orphan {
+                self.discard(id, seq, len)
+            } else if !self.has_cell_for(id, seq) {
+                Err(Ctr::DropTcpRxLow)
+            } else if in_order {
+                self.in_order(id, p, skip, len)
+            } else {
+                self.out_of_order(id, p, seq, skip, len)
+            };
+        }
+        let t = &mut self.table.flows[id];
+        if t.state == State::Closed {
+            return verdict;
+        }
+        if fin && t.fin_seq.gt(t.rcv_nxt) {
+            // It is remembered: the peer need not send it again (nor the data before it, if that is held).
+            t.sack_out.arrived(t.fin_seq, t.fin_seq + 1);
+            t.acks_owed = t.acks_owed.max(1);
+        }
+        self.take_fin(id, now);
+        if self.table.flows[id].state == State::Closed {
+            return verdict;
+        }
+        self.schedule_ack(id, now);
+        verdict
+    }
+
+    /// Whether a piece of data at `seq` may keep a cell of the receive pool. The lower the pool, the more it
+    /// must be worth: data that waits for a gap to be filled comes first to be refused, then data behind
+    /// what the owner has not consumed; a flow that holds nothing gets on even below the reserve.
+    pub(super) fn has_cell_for(&mut self, id: FlowId, seq: Seq) -> bool {
+        let (free, reserve) = (self.rx_pool.free_count(), self.rx_reserve);
+        let t = &mut self.table.flows[id];
+        if seq != t.rcv_nxt {
+            return free >= reserve.saturating_mul(2);
+        }
+        if free < reserve && !t.ooo.is_empty() {
+            // What was never acknowledged was never promised: it makes room.
+            t.drop_out_of_order();
+            self.counters.inc(Ctr::TcpReneged);
+            return true;
+        }
+        free >= if t.rcv_held == 0 { reserve / 2 } else { reserve }
+    }
+
+    pub(super) fn in_order(&mut self, id: FlowId, p: Packet, skip: u32, len: u32) -> Verdict {
+        let t = &mut self.table.flows[id];
+        let budget = self.config.receive_budget_bytes;
+        if !t.ooo.is_empty() {
+            t.flags.set(Flags::ACK_NOW); // RFC 5681 4.2: at once when a gap is filled.
+            self.want_output(id);
+        }
+        let t = &mut self.table.flows[id];
+        t.rcv_nxt += len;
+        t.rcv_held += len;
+        store(&mut t.rx, &self.counters, p, 0, skip, len, budget);
+        self.counters.add(Ctr::TcpBytesIn, len.into());
+        // What was waiting behind it.
+        while let Some((tag, n)) = t.ooo.front() {
+            if Seq(tag).gt(t.rcv_nxt) {
+                break;
+            }
+            let Some((tag, mut s)) = t.ooo.pop_front() else { break };
+            let old = t.rcv_nxt.since(Seq(tag));
+            if (old as usize) < n {
+                s.advance(old as usize);
+                let fresh = n as u32 - old;
+                t.rcv_nxt += fresh;
+                t.rcv_held += fresh;
+                self.counters.add(Ctr::TcpBytesIn, fresh.into());
+                // Out-of-order cells have one handle: ours.
+                let _ = t.rx.push_back(0, s);
+            }
+        }
+        t.sack_out.acknowledged(t.rcv_nxt);
+        self.raise(id, Events::READABLE);
+        Ok(())
+    }
+
+    pub(super) fn out_of_order(&mut self, id: FlowId, p: Packet, seq: Seq, skip: u32, len: u32) -> Verdict {
+        let t = &mut self.table.flows[id];
+        t.acks_owed = t.acks_owed.saturating_add(1);
+        // What overlaps with what is held is cut off; only the part before the next piece is kept. Mostly
+        // there is nothing to look for: it comes behind all that is held.
+        let (mut start, mut end) = (seq, seq + len);
+        let held_to = t.ooo.back().map_or(t.rcv_nxt, |(tag, n)| Seq(tag) + n as u32);
+        if held_to.gt(start) {
+            for (tag, n) in t.ooo.iter() {
+                let (a, b) = (Seq(tag), Seq(tag) + n as u32);
+                if a.le(start) {
+                    start = start.max(b);
+                } else {
+                    end = end.min(a);
+                    break;
+                }
+            }
+        }
+        let last = start.ge(held_to);
+        if start.ge(end) {
+            t.sack_out.came_again(seq, seq + len);
+            return Err(Ctr::DropTcpOverlap);
+        }
+        if t.ooo.true_bytes() > self.config.receive_budget_bytes {
+            return Err(Ctr::DropTcpRxLow);
+        }
+        t.sack_out.arrived(start, end);
+        t.sack_out.came_again(seq, start);
+        let (skip, len) = (skip + start.since(seq), end.since(start));
+        // Small pieces in a row share a cell.
+        let follows = !t.ooo.is_empty() && held_to == start;
+        self.counters.inc(Ctr::TcpOutOfOrder);
+        if follows && (len as usize) < COMPACT_BELOW {
+            let at = skip as usize;
+            if t.ooo.extend_back(&p.payload()[at..at + len as usize]) {
+                self.counters.inc(Ctr::TcpCompacted);
+                return Ok(());
+            }
+        }
+        let at = p.meta().payload as usize + skip as usize;
+        let slice = p.into_slice(at, len as usize);
+        // A frame that was just received has one handle: ours.
+        let _ = if last {
+            t.ooo.push_back(start.0, slice)
+        } else {
+            t.ooo.insert_before(start.0, slice, |tag, _| Seq(tag).gt(start))
+        };
+        Ok(())
+    }
+
+    /// Data for a connection whose owner has left.
+    pub(super) fn discard(&mut self, id: FlowId, seq: Seq, len: u32) -> Verdict {
+        let t = &mut self.table.flows[id];
+        if seq != t.rcv_nxt {
+            t.acks_owed = t.acks_owed.saturating_add(1);
+            return Err(Ctr::DropTcpClosed);
+        }
+        t.rcv_nxt += len;
+        t.sack_out.acknowledged(t.rcv_nxt);
+        t.discarded = t.discarded.saturating_add(len);
+        if t.discarded > DISCARD_MAX {
+            self.abort(id);
+        }
+        Err(Ctr::DropTcpClosed)
+    }
+
+    /// Takes the peer's FIN, when everything before it is there.
+    pub(super) fn take_fin(&mut self, id: FlowId, now: Time) {
+        let t = &mut self.table.flows[id];
+        if !t.flags.has(Flags::FIN_PENDING) || t.flags.has(Flags::FIN_TAKEN) || t.rcv_nxt != t.fin_seq {
+            return;
+        }
+        t.rcv_nxt += 1;
+        t.flags.set(Flags::FIN_TAKEN);
+        t.flags.set(Flags::ACK_NOW);
+        t.drop_out_of_order();
+        let fin_acked = t.flags.has(Flags::FIN_QUEUED) && t.snd_una.gt(t.queue_end);
+        match t.state {
+            State::Established => t.state = State::CloseWait,
+            State::FinWait1 if !fin_acked => t.state = State::Closing,
+            State::FinWait1 | State::FinWait2 => {
+                // The last ACK must go out while the control block is still there.
+                self.raise(id, Events::FIN);
+                return self.enter_time_wait(id, now);
+            }
+            _ => {}
+        }
+        self.raise(id, Events::FIN);
+        self.want_output(id);
+    }
+
+    /// Decides when what was received is acknowledged (RFC 5681 4.2, RFC 9293 3.8.6.3).
+    pub(super) fn schedule_ack(&mut self, id: FlowId, now: Time) {
+        let delay = self.config.ack_delay_ns;
+        let t = &mut self.table.flows[id];
+        let gap = !t.ooo.is_empty() || t.acks_owed > 0;
+        t.unacked_segments = t.unacked_segments.saturating_add(1);
+        let much = t.rcv_nxt.since(t.rcv_acked) >= 2 * u32::from(t.rcv_mss);
+        // A second *full-sized* segment is acknowledged at once (RFC 5681 4.2); a response that comes as a small
+        // head and a small body is not two of them, and the next request carries its ACK.
+        if gap || much || t.unacked_segments >= SMALL_SEGMENTS || t.flags.has(Flags::FIN_TAKEN) {
+            t.flags.set(Flags::ACK_NOW);
+            self.want_output(id);
+        } else if t.ack_at == Time::NEVER {
+            t.ack_at = now.plus_ns(delay);
+        }
+    }
+}
+
+/// Queues in-order payload: copied behind what waits already when it is small or the flow is over its
+/// budget, in its own cell otherwise.
+fn store(
+    queue: &mut dataplane::CellQueue,
+    counters: &Counters,
+    p: Packet,
+    tag: u32,
+    skip: u32,
+    len: u32,
+    budget: u32,
+) {
+    let (skip, len) = (skip as usize, len as usize);
+    if len < COMPACT_BELOW || queue.true_bytes() > budget {
+        let at = skip;
+        if queue.extend_back(&p.payload()[at..at + len]) {
+            counters.inc(Ctr::TcpCompacted);
+            return;
+        }
+    }
+    let at = p.meta().payload as usize + skip;
+    // A frame that was just received has one handle: ours.
+    let _ = queue.push_back(tag, p.into_slice(at, len));
+}
