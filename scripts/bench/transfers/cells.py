@@ -83,7 +83,7 @@ BASE = "linux-cubic"
 
 def order(senders, seed):
     """Who sends first under a seed: each takes each place equally often, and not always behind the same one."""
-    n = len(senders)
+    n, seed = len(senders), seed - 1
     turned = senders[seed % n :] + senders[: seed % n]
     return turned if (seed // n) % 2 == 0 else turned[::-1]
 

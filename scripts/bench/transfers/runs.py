@@ -25,8 +25,13 @@ class Rows:
         folder.mkdir(parents=True, exist_ok=True)
         self.file = folder / name
         self.rows = read_rows(self.file) if resume else []
-        if not resume and self.file.exists() and self.file.stat().st_size:
+        there = self.file.read_text() if self.file.exists() else ""
+        if there and not resume:
             raise RigError(f"{self.file} is there already: --resume goes on with it, --out names another folder")
+        if there and not there.endswith("\n"):
+            # Half a line of a run that was killed; the next one is to have a line of its own.
+            with open(self.file, "a") as f:
+                f.write("\n")
         # A void one was repeated once, which is its second attempt.
         self.done = {key(r) for r in self.rows if not r["void"] or r["attempt"] == 2}
 

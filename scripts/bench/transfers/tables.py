@@ -227,14 +227,18 @@ def rig_text(folder):
 
 
 def report(folder, docs):
-    """Prints it; with `docs`, writes it there with the rows beside it."""
+    print("\n".join(text(folder, docs)))
+
+
+def text(folder, docs):
+    """Its lines; with `docs`, they are also written there, with the rows beside them."""
     rows, fair = read_rows(folder / "rows.jsonl"), read_rows(folder / "fairness.jsonl")
     today = datetime.datetime.now(datetime.timezone.utc).date()
-    text = [f"# Goodput beside Linux: {today.day} {today:%B %Y}", "", *rig_text(folder)]
+    lines = [f"# Goodput beside Linux: {today.day} {today:%B %Y}", "", *rig_text(folder)]
     if rows:
-        text += ["## Goodput", "", *goodput(rows)]
+        lines += ["## Goodput", "", *goodput(rows)]
     if fair:
-        text += ["## Fairness", "", *fairness(fair)]
+        lines += ["## Fairness", "", *fairness(fair)]
     if docs:
         name = f"{today}-goodput"
         beside = docs / name
@@ -242,7 +246,7 @@ def report(folder, docs):
         for file in ("rows.jsonl", "fairness.jsonl"):
             if (folder / file).exists():
                 shutil.copy(folder / file, beside / file)
-        text += ["## Raw rows", "", f"Every transfer is a line in [{name}/rows.jsonl]({name}/rows.jsonl)" + (
+        lines += ["## Raw rows", "", f"Every transfer is a line in [{name}/rows.jsonl]({name}/rows.jsonl)" + (
             f", every shared run one in [{name}/fairness.jsonl]({name}/fairness.jsonl)" if fair else "") + ", the void ones too.", ""]
-        (docs / f"{name}.md").write_text("\n".join(text).rstrip() + "\n")
-    print("\n".join(text))
+        (docs / f"{name}.md").write_text("\n".join(lines).rstrip() + "\n")
+    return lines

@@ -152,34 +152,44 @@ class Sender:
         self.last_ack = s.at
 
 
-def explain(file, every, events_max):
-    """Prints what a capture shows of its longest connection."""
+def longest(file):
+    """The segments of the connection with the most bytes in a capture."""
     flows = {}
     for at, frame in packets(file):
         s = segment(at, frame)
         if s:
             flows.setdefault(tuple(sorted((s.source, s.target))), []).append(s)
-    if not flows:
-        print("no TCP in it")
-        return
-    flow = max(flows.values(), key=lambda f: sum(s.length for s in f))
+    return max(flows.values(), key=lambda f: sum(s.length for s in f), default=[])
+
+
+def follow(flow, every):
+    """What its sender did; None when the connection's beginning is not in it."""
     bytes_by = {}
     for s in flow:
         bytes_by[s.source] = bytes_by.get(s.source, 0) + s.length
-    source = max(bytes_by, key=bytes_by.get)
+    source = max(bytes_by, key=bytes_by.get, default=None)
     isn = next((s.seq for s in flow if s.source == source and s.flags & SYN), None)
     if isn is None:
-        print("the connection's beginning is not in it")
-        return
+        return None
     sender = Sender(isn, flow[0].at, every)
     for s in flow:
         if s.source == source:
             if s.flags & SYN:
-                sender.tell(s.at, "SYN-ACK")
+                sender.tell(s.at, "SYN")
             elif s.length:
                 sender.data(s)
         elif s.flags & ACK:
             sender.ack(s)
+    return sender
+
+
+def explain(file, every, events_max):
+    """Prints what a capture shows of its longest connection."""
+    flow = longest(file)
+    sender = follow(flow, every)
+    if sender is None:
+        print("no TCP connection with its beginning in it")
+        return
     print(
         f"{sender.segments} segments of data, {sender.bytes} bytes; again {sender.again} segments, {sender.again_bytes} bytes, of which {sender.needless} were "
         f"there already; {flow[-1].at - flow[0].at:.3f} s"
