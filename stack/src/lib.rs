@@ -36,7 +36,10 @@ use icmp::{ErrorBudget, ErrorKind, Taken};
 pub use kernel::{Questions, Route, Routes};
 pub use net::{Iface, Net};
 pub use steer::Steering;
-pub use tcp::{CloseReason, ConnectError, Events, FlowId, OwnPorts, State, Tcp, TcpConfig};
+pub use tcp::{
+    CloseReason, ConnectError, CookieSecrets, CookieUse, EcnUse, Events, FlowId, OwnPorts, State, Tcp,
+    TcpConfig,
+};
 pub use udp::Udp;
 
 /// The stack of one core.

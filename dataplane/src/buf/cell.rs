@@ -25,7 +25,7 @@ use hugepages::{PagePolicy, Region, ReserveError};
 use super::{HEADROOM, Meta, TAIL_MAX};
 
 pub use outside::{HEADER_BYTES, Handle, Place, REFILL_MAX, Source};
-pub use queue::CellQueue;
+pub use queue::{CellQueue, NotInserted};
 
 #[repr(C, align(64))]
 pub(super) struct Header {
@@ -41,6 +41,9 @@ pub(super) struct Header {
     len: Cell<u32>,
     /// While the cell waits in a `CellQueue`: a tag of the queue's owner (TCP: sequence number).
     tag: Cell<u32>,
+    /// The same, where entries stand in runs: of a run's first entry the last one, of its last one the first. `None` in
+    /// a queue without runs, and outside of queues.
+    run: Cell<Option<NonNull<Header>>>,
     // Line 1.
     meta: RefCellFree<Meta>,
     // Line 2.
@@ -59,6 +62,7 @@ impl Header {
             off: Cell::new(0),
             len: Cell::new(0),
             tag: Cell::new(0),
+            run: Cell::new(None),
             meta: RefCellFree(Meta::default().into()),
             tail: RefCellFree(ArrayVec::new().into()),
         }

@@ -26,7 +26,9 @@ mod cell;
 mod meta;
 mod writer;
 
-pub use cell::{CellQueue, HEADER_BYTES, Handle, Packet, Place, Pool, PoolStats, REFILL_MAX, Slice, Source};
+pub use cell::{
+    CellQueue, HEADER_BYTES, Handle, NotInserted, Packet, Place, Pool, PoolStats, REFILL_MAX, Slice, Source,
+};
 pub use meta::{L4, Meta, NO_VLAN, RxFlags};
 pub use writer::CellWriter;
 

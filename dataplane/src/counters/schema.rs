@@ -119,11 +119,13 @@ counters! {
     DropTcpDuplicate "drop.tcp.duplicate" Packets "Data that had all been received before";
     DropTcpFlowsFull "drop.tcp.flows_full" Packets "SYN refused: every control block is in use";
     DropTcpHalfOpenFull "drop.tcp.half_open_full" Packets "SYN refused: too many handshakes under way";
+    DropTcpListenerFull "drop.tcp.listener_full" Packets "SYN refused: the listener has as many connections as it may";
     DropTcpDraining "drop.tcp.draining" Packets "SYN refused: the node drains (answered by RST)";
     DropTcpRxLow "drop.tcp.rx_low" Packets "Data refused: the rx pool is down to its reserve";
     DropTcpClosed "drop.tcp.after_close" Packets "Data for a connection whose reader has gone (answered by RST)";
     DropTcpTimeWait "drop.tcp.time_wait" Packets "Segment of a connection in TIME-WAIT";
     DropTcpOverlap "drop.tcp.ooo_overlap" Packets "Out-of-order data that overlaps what is held";
+    DropTcpHoles "drop.tcp.too_many_holes" Packets "Out-of-order data behind more holes than are walked by";
     DropTcpPaws "drop.tcp.paws" Packets "Segment whose timestamp is older than what was taken (RFC 7323)";
 
     DropPuntLink "drop.punt.link" Packets "Exception path: more multicast, broadcast, ARP and ND than the kernel is given in a second";
@@ -180,6 +182,10 @@ counters! {
     TcpDelayedAcks "tcp.delayed_acks" Events "ACKs sent because their delay had passed";
     TcpCompacted "tcp.compacted" Packets "Payloads copied into another cell so that they do not pin their own";
     TcpNoTimestamp "tcp.no_timestamp" Packets "Segments taken without a timestamp on a connection that has them";
+    TcpCookiesSent "tcp.cookies_sent" Events "SYNs answered by a cookie, without a control block";
+    TcpCookiesAccepted "tcp.cookies_accepted" Events "Connections that a cookie brought about";
+    TcpCookiesRefused "tcp.cookies_refused" Events "ACKs without a connection, while cookies are out, whose number is none of them";
+    TcpCookiesActive "tcp.cookies_active" Gauge "Cores that answer SYNs by cookies, as too many handshakes are under way";
     TcpReneged "tcp.reneged" Events "Times that out-of-order data was let go, as the rx pool was low";
     TcpNoRecord "tcp.no_send_record" Events "Data not queued: every send record is in use";
     TcpNoSegment "tcp.no_segment" Events "Segments not sent: every record of segments out is in use";

@@ -8,7 +8,7 @@ use super::rate::micros;
 use super::segment::{self, Header, Segment, bits};
 use super::tcb::{Flags, FlowId, State};
 use super::time_wait::Waiting;
-use super::{Seq, Tcp};
+use super::{EcnUse, Seq, Tcp};
 use crate::net::{Net, Path};
 use crate::parse::{addresses, protocol, source_mac};
 
@@ -16,7 +16,7 @@ use crate::parse::{addresses, protocol, source_mac};
 const OWED_ACKS_MAX: u8 = 8;
 /// The same where one ACK tells of all of them (RFC 2018): as many as a sender that counts them all the same waits for.
 const OWED_SACKS_MAX: u8 = 3;
-const HOP_LIMIT: u8 = 64;
+pub(super) const HOP_LIMIT: u8 = 64;
 
 /// An answer to a segment that belongs to no connection of ours.
 pub(super) enum Reply {
@@ -60,14 +60,20 @@ impl Tcp {
 
     /// Sends our SYN or SYN-ACK. Gives whether it was built.
     pub(super) fn send_syn(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
-        let t = &mut self.table.flows[id];
+        let t = &self.table.flows[id];
         let passive = t.state == State::SynReceived;
-        let bits = if passive { bits::SYN | bits::ACK } else { bits::SYN };
+        let bits = match passive {
+            // A SYN that was not answered may have been thrown away for its asking (RFC 3168 6.1.1.1).
+            false if self.config.ecn == EcnUse::Always && t.backoff == 0 => bits::SYN | bits::ECE | bits::CWR,
+            false => bits::SYN,
+            true if t.flags.has(Flags::ECN) => bits::SYN | bits::ACK | bits::ECE,
+            true => bits::SYN | bits::ACK,
+        };
         let iface = &net.ifaces[t.port as usize];
         let headers = if t.tuple.local.is_v4() { 40 } else { 60 };
         let scale = !passive || t.flags.has(Flags::SCALED);
         let options = SynOptions {
-            mss: Some(iface.mtu - headers),
+            mss: Some(self.our_mss(iface.mtu, headers)),
             window_scale: scale.then_some(self.config.window_scale),
             sack: !passive || t.flags.has(Flags::SACK_OK),
             timestamps: if !passive {
@@ -127,7 +133,7 @@ impl Tcp {
             t.unacked_segments = 0;
             t.flags.clear(Flags::ACK_NOW);
         } else if flags & bits::SYN != 0 {
-            window = t.rcv_wnd_max.min(0xffff) as u16;
+            window = self.config.first_window();
         }
         let h = Header {
             src_port: t.tuple.local_port,

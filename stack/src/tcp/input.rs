@@ -8,13 +8,13 @@
 use arrayvec::ArrayVec;
 use dataplane::{Ctr, L4, Packet, Time, TxQueue};
 
-use super::Tcp;
 use super::emit::Reply;
 use super::options::{Options, SynOptions};
 use super::rate::micros;
 use super::segment::{Segment, bits, ports};
 use super::tcb::{CloseReason, Events, Flags, FlowId, State};
 use super::time_wait::Waiting;
+use super::{EcnUse, Tcp};
 use crate::addr::Tuple;
 use crate::net::Net;
 use crate::parse::{addresses, source_mac};
@@ -95,10 +95,7 @@ impl Tcp {
     ) -> Verdict {
         let seg = Segment::read(&p);
         let Some(id) = self.table.find(hash, &tuple) else {
-            return match self.no_flow(net, &p, &seg, tuple, hash, tx, now) {
-                Err(Ctr::RxPunted) => Err(net.punt(p, tx, now)),
-                verdict => verdict,
-            };
+            return self.no_flow(net, p, &seg, tuple, hash, tx, now);
         };
         self.counters.inc(Ctr::TcpSegmentsIn);
         let t = &mut self.table.flows[id];
@@ -157,6 +154,16 @@ impl Tcp {
             return Err(Ctr::DropTcpNoAck);
         }
         t.take_syn(seg, &SynOptions::read(p), self.config.window_scale, now);
+        let asked = seg.bits & (bits::ECE | bits::CWR);
+        // Agreed to; in a simultaneous open: asked for (RFC 3168 6.1.1).
+        let agreed = if acks {
+            self.config.ecn == EcnUse::Always && asked == bits::ECE
+        } else {
+            self.config.ecn.answers() && asked == bits::ECE | bits::CWR
+        };
+        if agreed {
+            t.flags.set(Flags::ECN);
+        }
         if !acks {
             // Simultaneous open.
             t.state = State::SynReceived;
@@ -204,7 +211,7 @@ impl Tcp {
 
     // ── All states with a synchronized peer (RFC 9293 3.10.7.4) ─────────────────────────────────────
 
-    fn in_synchronized(
+    pub(super) fn in_synchronized(
         &mut self,
         net: &mut Net,
         id: FlowId,

@@ -6,8 +6,8 @@ use super::emit::Reply;
 use super::input::Verdict;
 use super::options::{SynOptions, TIMESTAMPS_BYTES};
 use super::segment::{Segment, bits};
-use super::tcb::{Flags, State};
-use super::{PortRole, Tcp};
+use super::tcb::{Flags, FlowId, State};
+use super::{PortRole, Seq, Tcp};
 use crate::addr::Tuple;
 use crate::net::Net;
 use crate::parse::source_mac;
@@ -18,83 +18,135 @@ impl Tcp {
     pub(super) fn no_flow(
         &mut self,
         net: &mut Net,
-        p: &Packet,
+        p: Packet,
         seg: &Segment,
         tuple: Tuple,
         hash: u64,
         tx: &mut [TxQueue],
         now: Time,
     ) -> Verdict {
+        if let Some(made) = self.take_cookie(net, &p, seg, &tuple, hash, now) {
+            let id = made?;
+            let verdict = self.in_synchronized(net, id, p, seg, tx, now);
+            self.rearm(id);
+            return verdict;
+        }
         let mut iss = self.isn(hash, now);
-        if let Some(w) = self.time_wait.find(hash) {
+        let waiting = self.time_wait.find(hash);
+        if let Some(w) = waiting {
             let is_new = seg.has(bits::SYN) && !seg.has(bits::ACK | bits::RST) && seg.seq.gt(w.rcv_nxt);
             if !is_new {
                 // RFC 1337: a RST does not end TIME-WAIT. RFC 9293: answer the peer's FIN again.
                 if !seg.has(bits::RST) && seg.seq_len() > 0 {
-                    self.reply(net, p, Reply::Ack(w), tx, now);
+                    self.reply(net, &p, Reply::Ack(w), tx, now);
                 }
                 return Err(Ctr::DropTcpTimeWait);
             }
-            // RFC 6191, by sequence number: the peer has begun a new connection.
-            self.time_wait.remove(hash);
-            // Ours must be beyond the old connection's too, which may have outrun the clock (RFC 1122 4.2.2.13).
+            // RFC 6191, by sequence number: the peer has begun a new connection. Ours must be beyond the old one's
+            // numbers too, which may have outrun the clock (RFC 1122 4.2.2.13).
             iss = iss.max(w.snd_nxt + 65_537);
-            self.counters.inc(Ctr::TcpTimeWaitReused);
         }
         let opens = seg.has(bits::SYN) && !seg.has(bits::ACK);
         let listener = self.listener_for(&tuple.local, tuple.local_port);
         let role = self.role_of(listener, tuple.local_port);
-        if !opens && let Some(c) = net.hand_over(p, &tuple, role) {
+        if !opens && let Some(c) = net.hand_over(&p, &tuple, role) {
             return Err(c);
         }
         // What is nobody's here is the kernel's, where it shares the port; what answers there are it gives.
         if role != PortRole::Listeners && net.is_shared(p.meta().port) {
-            return Err(Ctr::RxPunted);
+            return Err(net.punt(p, tx, now));
         }
         if seg.has(bits::RST) {
             return Err(Ctr::DropTcpReset);
         }
         if !opens {
-            self.reply(net, p, Reply::Reset, tx, now);
+            self.reply(net, &p, Reply::Reset, tx, now);
             return Err(Ctr::DropTcpNoFlow);
         }
         let Some(listener) = listener else {
-            self.reply(net, p, Reply::Reset, tx, now);
+            self.reply(net, &p, Reply::Reset, tx, now);
             return Err(Ctr::DropTcpNoListener);
         };
         if !self.listeners[listener as usize].open {
-            self.reply(net, p, Reply::Reset, tx, now);
+            self.reply(net, &p, Reply::Reset, tx, now);
             return Err(Ctr::DropTcpDraining);
         }
         // A FIN with a SYN is nobody's honest segment (Linux drops it too).
         if seg.has(bits::FIN) {
             return Err(Ctr::DropTcpMalformed);
         }
+        if self.uses_cookies() {
+            self.has_room_for(listener)?;
+            return self.send_cookie(net, &p, seg, &tuple, hash, tx, now);
+        }
         if self.half_open >= self.half_open_max {
             return Err(Ctr::DropTcpHalfOpenFull);
         }
-        let port = p.meta().port;
-        let Some(id) = self.new_flow(tuple, hash, port, net) else { return Err(Ctr::DropTcpFlowsFull) };
+        let id = self.begin(net, &p, seg, &SynOptions::read(&p), (tuple, hash), listener, iss, now)?;
+        if waiting.is_some() {
+            // Not by a SYN that a cookie answers: a flood of made-up ones must not end TIME-WAIT.
+            self.time_wait.remove(hash);
+            self.counters.inc(Ctr::TcpTimeWaitReused);
+        }
+        let ecn = self.agrees_to_ecn(seg);
+        let t = &mut self.table.flows[id];
+        t.flags.set(Flags::SYN_NOW);
+        if ecn {
+            t.flags.set(Flags::ECN);
+        }
+        self.want_output(id);
+        self.rearm(id);
+        Ok(())
+    }
+
+    /// Makes a half-open connection of what a SYN says.
+    #[allow(clippy::too_many_arguments)] // One segment, parsed in steps.
+    pub(super) fn begin(
+        &mut self,
+        net: &mut Net,
+        p: &Packet,
+        syn: &Segment,
+        options: &SynOptions,
+        (tuple, hash): (Tuple, u64),
+        listener: u16,
+        iss: Seq,
+        now: Time,
+    ) -> Result<FlowId, Ctr> {
+        self.has_room_for(listener)?;
+        let id = self.new_flow(tuple, hash, p.meta().port, net).ok_or(Ctr::DropTcpFlowsFull)?;
         net.watch_prediction(p, &tuple);
-        let mac = source_mac(p);
         self.half_open += 1;
+        self.listeners[usize::from(listener)].connections += 1;
         let scale = self.config.window_scale;
-        let algorithm = self.listeners[listener as usize].congestion.choose((hash >> 32) as u32);
+        let algorithm = self.listeners[usize::from(listener)].congestion.choose((hash >> 32) as u32);
         self.set_algorithm(id, algorithm);
         let t = &mut self.table.flows[id];
         t.state = State::SynReceived;
         t.listener = listener;
-        t.mac = mac;
-        for f in [Flags::HAS_MAC, Flags::HALF_OPEN, Flags::SYN_NOW] {
-            t.flags.set(f);
-        }
-        t.take_syn(seg, &SynOptions::read(p), scale, now);
+        t.mac = source_mac(p);
+        t.flags.set(Flags::HAS_MAC);
+        t.flags.set(Flags::HALF_OPEN);
+        t.take_syn(syn, options, scale, now);
         t.start_sending(iss);
         t.last_heard = now;
         t.rexmit_at = now.plus_ns(t.rtt.rto_ns(0));
-        self.want_output(id);
-        self.rearm(id);
-        Ok(())
+        Ok(id)
+    }
+
+    /// Whether a listener may have one more connection.
+    fn has_room_for(&self, listener: u16) -> Verdict {
+        let l = &self.listeners[usize::from(listener)];
+        if l.connections < l.connections_max { Ok(()) } else { Err(Ctr::DropTcpListenerFull) }
+    }
+
+    /// The MSS that we announce by an interface.
+    pub(super) fn our_mss(&self, mtu: u16, headers: u16) -> u16 {
+        (mtu - headers).min(self.config.mss_max)
+    }
+
+    /// Whether a SYN asks for ECN, and we are to agree (RFC 3168 6.1.1).
+    pub(super) fn agrees_to_ecn(&self, seg: &Segment) -> bool {
+        seg.bits & (bits::ECE | bits::CWR) == bits::ECE | bits::CWR && self.config.ecn.answers()
     }
 }
 

@@ -21,6 +21,7 @@
 mod ack;
 mod audit;
 pub mod cc;
+mod cookies;
 mod emit;
 mod input;
 mod listen;
@@ -51,12 +52,14 @@ use hugepages::{Arena, Footprint, Limits, Slab};
 
 pub use cc::Algorithm;
 use cc::Cc;
+pub use cookies::{CookieSecrets, CookieUse};
 pub use seq::Seq;
 pub use tcb::{CloseReason, Events, FlowId, State, Tcb};
 
 use crate::addr::{Addr, Tuple};
 use crate::net::Net;
 use crate::steer::{back, to_port};
+use cookies::Cookies;
 use scoreboard::Segments;
 use table::Table;
 pub use tcb::Flags;
@@ -86,6 +89,34 @@ pub struct TcpConfig {
     pub congestion: Congestion,
     /// Our window scale (RFC 7323); with 7, windows of up to 8 MiB.
     pub window_scale: u8,
+    /// The most that we announce as our MSS, and send: below what the interface could, for paths that are narrower.
+    pub mss_max: u16,
+    /// When SYNs are answered by cookies.
+    pub cookies: CookieUse,
+    /// Secrets of cookies that other nodes have too; `None`: our own.
+    pub cookie_secrets: Option<CookieSecrets>,
+    /// Unix time at our clock's start, in milliseconds: for nodes that share secrets.
+    pub epoch_ms: u64,
+    /// Explicit congestion notification.
+    pub ecn: EcnUse,
+}
+
+/// When a connection uses ECN (RFC 3168).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EcnUse {
+    /// Never.
+    Never,
+    /// When the peer asks for it, as Linux does.
+    #[default]
+    WhenAsked,
+    /// We ask for it too.
+    Always,
+}
+
+impl EcnUse {
+    fn answers(self) -> bool {
+        self != EcnUse::Never
+    }
 }
 
 impl TcpConfig {
@@ -98,7 +129,17 @@ impl TcpConfig {
             ack_delay_ns: 40_000_000,
             congestion: Congestion::default(),
             window_scale: 7,
+            mss_max: u16::MAX,
+            cookies: CookieUse::default(),
+            cookie_secrets: None,
+            epoch_ms: 0,
+            ecn: EcnUse::default(),
         }
+    }
+
+    /// The window of a SYN, which is not scaled.
+    fn first_window(&self) -> u16 {
+        (self.receive_budget_bytes / WINDOW_SHARE).min(0xffff) as u16
     }
 }
 
@@ -128,6 +169,9 @@ struct Listener {
     addr: Option<Addr>,
     port: u16,
     open: bool,
+    /// Connections with a control block that came by it, and how many there may be.
+    connections: u32,
+    connections_max: u32,
     congestion: Congestion,
 }
 
@@ -191,6 +235,7 @@ pub struct Tcp {
     share: (u32, u32),
     challenge_second: u64,
     challenges: u32,
+    cookies: Cookies,
 }
 
 /// A singly linked list through the control blocks.
@@ -240,7 +285,9 @@ impl Tcp {
         rx_pool: Pool,
         counters: Counters,
     ) -> Option<Tcp> {
+        let cookies = Cookies::new(config.cookie_secrets, &config.keys, config.epoch_ms);
         Some(Tcp {
+            cookies,
             table: Table::new(arena, limits.flows, [config.keys[0], config.keys[1]])?,
             records: Slab::new(arena, limits.send_records, SendRecord::default)?,
             segments: Segments::new(arena, limits.segments)?,
@@ -266,7 +313,8 @@ impl Tcp {
     /// Takes connections to `port` of `addr` (`None`: of every address); gives the listener's number.
     pub fn listen(&mut self, addr: Option<Addr>, port: u16) -> Option<u16> {
         let congestion = self.config.congestion;
-        self.listeners.try_push(Listener { addr, port, open: true, congestion }).ok()?;
+        let l = Listener { addr, port, open: true, connections: 0, connections_max: u32::MAX, congestion };
+        self.listeners.try_push(l).ok()?;
         Some(self.listeners.len() as u16 - 1)
     }
 
@@ -282,6 +330,17 @@ impl Tcp {
         if t.cc.algorithm() != algorithm {
             t.cc = Cc::new(algorithm, t.hash);
         }
+    }
+
+    /// Lets at most `max` connections that came by a listener be open at once. SYNs beyond that are dropped and counted: the
+    /// client tries again in a second, as if it stood in a queue; a RST would tell it that there is no service.
+    pub fn limit_connections(&mut self, listener: u16, max: u32) {
+        self.listeners[usize::from(listener)].connections_max = max;
+    }
+
+    /// Connections with a control block that came by a listener.
+    pub fn connections_of(&self, listener: u16) -> u32 {
+        self.listeners[usize::from(listener)].connections
     }
 
     /// Takes no new connections from now on: their SYNs are answered by RST.
@@ -446,7 +505,7 @@ impl Tcp {
             hash: hash as u32,
             port,
             vlan: iface.vlan,
-            mss: iface.mtu - headers,
+            mss: (iface.mtu - headers).min(self.config.mss_max),
             rcv_mss: 536,
             ts_offset,
             rcv_wnd_max: self.config.receive_budget_bytes / WINDOW_SHARE,
@@ -646,6 +705,9 @@ impl Tcp {
             return self.abort(id);
         }
         t.flags.set(Flags::DEAD);
+        if !t.flags.has(Flags::ACTIVE) {
+            self.listeners[usize::from(t.listener)].connections -= 1;
+        }
         t.rx.clear();
         t.drop_out_of_order();
         if t.flags.has(Flags::HALF_OPEN) {
@@ -822,12 +884,13 @@ impl Tcp {
         let (free, all) = (self.rx_pool.free_count(), self.rx_pool.capacity());
         if free > all / 2 {
             u32::MAX
+        } else if free <= 2 * self.rx_reserve {
+            // Only what comes in order is still taken, a segment at a time: no more may be out.
+            2 << 10
         } else if free > all / 4 {
             32 << 10
-        } else if free > self.rx_reserve {
-            8 << 10
         } else {
-            2 << 10
+            8 << 10
         }
     }
 

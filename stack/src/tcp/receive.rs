@@ -1,5 +1,6 @@
 //! Data and FIN in: RFC 9293 3.10.7.4, sixth to eighth; what waits for a gap to be filled; when to acknowledge.
 
+use dataplane::buf::NotInserted;
 use dataplane::{Counters, Ctr, Packet, Time};
 
 use super::input::Verdict;
@@ -11,6 +12,9 @@ use super::{Seq, Tcp};
 const COMPACT_BELOW: usize = 256;
 /// Bytes that an orphan still takes before it resets.
 const DISCARD_MAX: u32 = 256 << 10;
+/// Runs of out-of-order data that are walked by to find a segment's place: more holes than a bad path makes, and few
+/// enough that a peer which makes them on purpose costs little.
+const WALK_MAX: usize = 128;
 /// Small segments that are acknowledged together at most.
 const SMALL_SEGMENTS: u8 = 4;
 
@@ -136,51 +140,39 @@ impl Tcp {
     pub(super) fn out_of_order(&mut self, id: FlowId, p: Packet, seq: Seq, skip: u32, len: u32) -> Verdict {
         let t = &mut self.table.flows[id];
         t.acks_owed = t.acks_owed.saturating_add(1);
-        // What overlaps with what is held is cut off; only the part before the next piece is kept. Mostly
-        // there is nothing to look for: it comes behind all that is held.
-        let (mut start, mut end) = (seq, seq + len);
         let held_to = t.ooo.back().map_or(t.rcv_nxt, |(tag, n)| Seq(tag) + n as u32);
-        if held_to.gt(start) {
-            for (tag, n) in t.ooo.iter() {
-                let (a, b) = (Seq(tag), Seq(tag) + n as u32);
-                if a.le(start) {
-                    start = start.max(b);
-                } else {
-                    end = end.min(a);
-                    break;
-                }
-            }
-        }
-        let last = start.ge(held_to);
-        if start.ge(end) {
-            t.sack_out.came_again(seq, seq + len);
-            return Err(Ctr::DropTcpOverlap);
-        }
         if t.ooo.true_bytes() > self.config.receive_budget_bytes {
             return Err(Ctr::DropTcpRxLow);
         }
-        t.sack_out.arrived(start, end);
-        t.sack_out.came_again(seq, start);
-        let (skip, len) = (skip + start.since(seq), end.since(start));
         // Small pieces in a row share a cell.
-        let follows = !t.ooo.is_empty() && held_to == start;
-        self.counters.inc(Ctr::TcpOutOfOrder);
-        if follows && (len as usize) < COMPACT_BELOW {
+        if !t.ooo.is_empty() && held_to == seq && (len as usize) < COMPACT_BELOW {
             let at = skip as usize;
             if t.ooo.extend_back(&p.payload()[at..at + len as usize]) {
+                t.sack_out.arrived(seq, seq + len);
+                self.counters.inc(Ctr::TcpOutOfOrder);
                 self.counters.inc(Ctr::TcpCompacted);
                 return Ok(());
             }
         }
+        // What overlaps with what is held is cut off; only the part before the next piece is kept. A frame that was
+        // just received has one handle: ours.
         let at = p.meta().payload as usize + skip as usize;
-        let slice = p.into_slice(at, len as usize);
-        // A frame that was just received has one handle: ours.
-        let _ = if last {
-            t.ooo.push_back(start.0, slice)
-        } else {
-            t.ooo.insert_before(start.0, slice, |tag, _| Seq(tag).gt(start))
-        };
-        Ok(())
+        let put = t.ooo.insert((seq.0, (seq + len).0), WALK_MAX, |a, b| {
+            p.into_slice(at + a.wrapping_sub(seq.0) as usize, b.wrapping_sub(a) as usize)
+        });
+        match put {
+            Ok((start, end)) => {
+                t.sack_out.arrived(Seq(start), Seq(end));
+                t.sack_out.came_again(seq, Seq(start));
+                self.counters.inc(Ctr::TcpOutOfOrder);
+                Ok(())
+            }
+            Err(NotInserted::Held) => {
+                t.sack_out.came_again(seq, seq + len);
+                Err(Ctr::DropTcpOverlap)
+            }
+            Err(NotInserted::TooManyRuns | NotInserted::Shared) => Err(Ctr::DropTcpHoles),
+        }
     }
 
     /// Data for a connection whose owner has left.

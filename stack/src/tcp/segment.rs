@@ -21,6 +21,10 @@ pub mod bits {
     pub const PSH: u8 = 8;
     /// The acknowledgment field is significant.
     pub const ACK: u8 = 16;
+    /// Congestion was met on the way (RFC 3168).
+    pub const ECE: u8 = 64;
+    /// The congestion window has been reduced for it.
+    pub const CWR: u8 = 128;
 }
 
 /// What a received segment says, options aside.

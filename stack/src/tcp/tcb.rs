@@ -191,6 +191,8 @@ bitset! {
         SACK_OK = 20;
         /// Every segment carries timestamps (RFC 7323).
         TIMESTAMPS = 21;
+        /// Both sides understand ECN (RFC 3168).
+        ECN = 22;
     }
 }
 

@@ -19,8 +19,8 @@ fn flows_and_half_open() {
          count drop.tcp.flows_full 1\nconnect NoFlow\npeer 7001\n",
     );
     run_on(
-        "too many handshakes; one that is done makes room",
-        &|s| s.limits.half_open = 1,
+        "too many handshakes without cookies; one that is done makes room",
+        &|s| (s.limits.half_open, s.tcp) = (1, |t| t.cookies = stack::CookieUse::Never),
         "< S 0\n> SA 0 ack 1\npeer 7001\n< S 0\n> -\ncount drop.tcp.half_open_full 1
          forget\npeer 7000\n< S 0\n> SA 0 ack 1\n< R 1\npeer 7001\n< S 0\n> SA 0 ack 1\n< A 1 ack 1\npeer 7002\n< S 0\n> SA 0 ack 1",
     );
@@ -59,6 +59,16 @@ fn cells() {
         "out of order too",
         &|_| {},
         &format!("{OPEN}{tiny}cells 1\n< A 1:11 ack 1\n> A 1 ack 1511\nread 1510\ncells 0"),
+    );
+    run_on(
+        "behind too many holes nothing is looked for; behind all of them there is nothing to look for",
+        &|s| (s.limits.request_budget_bytes, s.limits.rx_cells) = (2 << 20, 2048),
+        &format!(
+            "{OPEN}{}< A 391:392 ack 1\n> A 1 ack 1\ncount drop.tcp.too_many_holes 1\n< A 11:12 ack 1\n> A 1 ack 1\ncount tcp.out_of_order 141",
+            (0..140)
+                .map(|i| format!("< A {}:{} ack 1\n> A 1 ack 1\n", 3 + 3 * i, 4 + 3 * i))
+                .collect::<String>()
+        ),
     );
     run_on(
         "out-of-order data beyond the budget is not taken",

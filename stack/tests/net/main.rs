@@ -2,6 +2,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cookies;
 mod kernel;
 mod layers;
 mod limits;

@@ -48,6 +48,8 @@ pub struct Setup {
     pub vlan: Option<u16>,
     pub keys: [u64; 4],
     pub tx_bound: usize,
+    /// What is said of TCP.
+    pub tcp: fn(&mut TcpConfig),
     /// Everybody is reached at this station: no address resolution.
     pub peer_mac: Option<[u8; 6]>,
 }
@@ -81,6 +83,7 @@ impl Setup {
             vlan: None,
             keys: [n.into(), 2, 3, 4],
             tx_bound: 512,
+            tcp: |_| {},
             peer_mac: None,
         }
     }
@@ -126,7 +129,8 @@ impl OwnHost {
             assert_eq!(net.share(0), Some(1));
         }
         let mut arena = Arena::reserve(Tcp::cost(l), PagePolicy::NormalOnly).unwrap();
-        let config = TcpConfig::new(setup.keys, l);
+        let mut config = TcpConfig::new(setup.keys, l);
+        (setup.tcp)(&mut config);
         let tcp = Tcp::new(l, &mut arena, config, rx.clone(), counters.clone()).unwrap();
         let stack = Stack::new(net, tcp, Udp::new(16), counters.clone());
         let app = App {

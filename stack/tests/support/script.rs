@@ -87,7 +87,7 @@ struct Script {
     ts_base: Option<u32>,
 }
 
-const BITS: [(char, u8); 5] = [('F', 1), ('S', 2), ('R', 4), ('P', 8), ('A', 16)];
+const BITS: [(char, u8); 7] = [('F', 1), ('S', 2), ('R', 4), ('P', 8), ('A', 16), ('E', 64), ('W', 128)];
 
 fn number<T: std::str::FromStr>(s: Option<&str>) -> Result<T, String> {
     s.and_then(|s| s.parse().ok()).ok_or_else(|| format!("a number is missing: {s:?}"))

@@ -17,6 +17,24 @@ pub struct CellQueue {
     true_bytes: u32,
 }
 
+/// Why [`CellQueue::insert`] put nothing in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotInserted {
+    /// All of it is there already.
+    Held,
+    /// Its place is behind more runs than the caller wants to walk by.
+    TooManyRuns,
+    /// The slice's cell has other handles.
+    Shared,
+}
+
+impl Header {
+    /// Of an entry whose tag is a position: behind its last byte.
+    fn end(&self) -> u32 {
+        self.tag.get().wrapping_add(self.len.get())
+    }
+}
+
 impl CellQueue {
     /// Entries.
     pub fn len(&self) -> usize {
@@ -43,28 +61,87 @@ impl CellQueue {
         self.insert_after(at, tag, slice)
     }
 
-    /// Puts a slice into the queue before the first entry for which `before(tag, len)` holds.
+    /// Puts what is new of the bytes `from..to` in its place, in a queue whose entries are all put in by this. Tags are
+    /// positions modulo 2^32 then, each entry holds the bytes from its tag on, and none overlaps with another. Of the new
+    /// bytes only those before the next entry are taken; `make` gets their range and gives the slice that holds them.
+    ///
+    /// Entries that follow on each other are a run, and a run costs one step, however many they are. At most `steps` are
+    /// taken; behind the last entry none is needed. Gives the range that was put in.
     ///
     /// # Errors
-    /// Gives the slice back when its cell has other handles.
-    pub fn insert_before(
+    /// When nothing was put in.
+    pub fn insert(
         &mut self,
-        tag: u32,
-        slice: Slice,
-        mut before: impl FnMut(u32, usize) -> bool,
-    ) -> Result<(), Slice> {
-        let mut prev = None;
-        let mut at = self.first;
-        while let Some(h) = at {
+        (from, to): (u32, u32),
+        steps: usize,
+        make: impl FnOnce(u32, u32) -> Slice,
+    ) -> Result<(u32, u32), NotInserted> {
+        let before = |a: u32, b: u32| (a.wrapping_sub(b) as i32) < 0;
+        // The last run that begins at or before `from`: its last entry, and where it ends.
+        let mut prev: Option<(NonNull<Header>, u32)> = None;
+        let mut next = self.first;
+        match self.last {
             // SAFETY: entries of the queue are kept by it.
-            let header = unsafe { h.as_ref() };
-            if before(header.tag.get(), header.len.get() as usize) {
-                break;
+            Some(last) if !before(from, unsafe { last.as_ref() }.end()) => {
+                // SAFETY: as above.
+                (prev, next) = (Some((last, unsafe { last.as_ref() }.end())), None);
             }
-            prev = Some(h);
-            at = header.link.get();
+            _ => {
+                let mut left = steps;
+                while let Some(head) = next {
+                    // SAFETY: as above; the first entry of a run knows its last one.
+                    let h = unsafe { head.as_ref() };
+                    if before(from, h.tag.get()) {
+                        break;
+                    }
+                    if left == 0 {
+                        return Err(NotInserted::TooManyRuns);
+                    }
+                    left -= 1;
+                    let tail = h.run.get().unwrap_or(head);
+                    // SAFETY: as above.
+                    let t = unsafe { tail.as_ref() };
+                    (prev, next) = (Some((tail, t.end())), t.link.get());
+                }
+            }
         }
-        self.insert_after(prev, tag, slice)
+        let (mut start, mut end) = (from, to);
+        if let Some((_, held_to)) = prev
+            && before(start, held_to)
+        {
+            start = held_to;
+        }
+        // SAFETY: as above.
+        let next_at = next.map(|n| unsafe { n.as_ref() }.tag.get());
+        if let Some(at) = next_at
+            && before(at, end)
+        {
+            end = at;
+        }
+        if !before(start, end) {
+            return Err(NotInserted::Held);
+        }
+        let slice = make(start, end);
+        debug_assert_eq!(slice.len() as u32, end.wrapping_sub(start));
+        let cell = slice.cell;
+        if self.insert_after(prev.map(|p| p.0), start, slice).is_err() {
+            return Err(NotInserted::Shared);
+        }
+        // The run that it makes with its neighbours.
+        // SAFETY: as above; the last entry of a run knows its first one, and the other way round.
+        unsafe {
+            let head = match prev {
+                Some((tail, held_to)) if held_to == start => tail.as_ref().run.get().unwrap_or(tail),
+                _ => cell,
+            };
+            let tail = match next {
+                Some(n) if next_at == Some(end) => n.as_ref().run.get().unwrap_or(n),
+                _ => cell,
+            };
+            head.as_ref().run.set(Some(tail));
+            tail.as_ref().run.set(Some(head));
+        }
+        Ok((start, end))
     }
 
     fn insert_after(&mut self, prev: Option<NonNull<Header>>, tag: u32, slice: Slice) -> Result<(), Slice> {
@@ -114,6 +191,16 @@ impl CellQueue {
         self.first = header.link.take();
         if self.first.is_none() {
             self.last = None;
+        }
+        if let Some(tail) = header.run.take()
+            && let Some(next) = self.first
+            && tail != cell
+        {
+            // SAFETY: as above; what is left of the run, which is more than nothing, begins at the next entry.
+            unsafe {
+                next.as_ref().run.set(Some(tail));
+                tail.as_ref().run.set(Some(next));
+            }
         }
         let slice = Slice { cell, off: header.off.get(), len: header.len.get() };
         self.count -= 1;
@@ -166,9 +253,8 @@ mod tests {
     fn queue_keeps_order_and_gives_everything_back() {
         let p = pool(8);
         let mut q = CellQueue::default();
-        for tag in [10, 30, 20] {
-            let s = packet(&p, b"ab").into_slice(0, 2);
-            q.insert_before(tag, s, |t, _| t > tag).unwrap();
+        for tag in [10, 20, 30] {
+            q.push_back(tag, packet(&p, b"ab").into_slice(0, 2)).unwrap();
         }
         assert_eq!(q.iter().collect::<Vec<_>>(), [(10, 2), (20, 2), (30, 2)]);
         assert!(q.extend_back(b"cd"));
@@ -182,5 +268,63 @@ mod tests {
         assert_eq!(q.true_bytes(), 2 * Pool::true_size(2048));
         drop(q);
         assert_eq!(p.free_count(), 8);
+    }
+
+    /// Every byte that is held, by a model: the position of each, from which a slice's content follows.
+    #[test]
+    fn what_is_inserted_by_position_is_there_once_and_in_order() {
+        const SPACE: u32 = 400;
+        let p = pool(256);
+        let mut rng = crate::rng::Rng::new(7);
+        for round in 0..40 {
+            let base = if round % 2 == 0 { 1000 } else { u32::MAX - 150 };
+            let mut q = CellQueue::default();
+            let mut held = [false; SPACE as usize];
+            for _ in 0..60 {
+                let from = rng.below(u64::from(SPACE) - 1) as u32;
+                let to = (from + 1 + rng.below(20) as u32).min(SPACE);
+                let content: Vec<u8> = (from..to).map(|i| i as u8).collect();
+                let r = q.insert((base.wrapping_add(from), base.wrapping_add(to)), usize::MAX, |a, b| {
+                    let (a, b) =
+                        (a.wrapping_sub(base.wrapping_add(from)), b.wrapping_sub(base.wrapping_add(from)));
+                    packet(&p, &content).into_slice(a as usize, (b - a) as usize)
+                });
+                let first_new = (from..to).find(|i| !held[*i as usize]);
+                match r {
+                    Ok((a, b)) => {
+                        let (a, b) = (a.wrapping_sub(base), b.wrapping_sub(base));
+                        assert_eq!(Some(a), first_new);
+                        assert!(b > a && (b == to || held[b as usize]));
+                        (a..b).for_each(|i| assert!(!std::mem::replace(&mut held[i as usize], true)));
+                    }
+                    Err(e) => assert_eq!((e, first_new), (NotInserted::Held, None)),
+                }
+                if rng.below(10) == 0
+                    && let Some((tag, s)) = q.pop_front()
+                {
+                    let at = tag.wrapping_sub(base);
+                    (at..at + s.len() as u32).for_each(|i| held[i as usize] = false);
+                }
+                // As many steps as there are runs find any place; the walk is by runs, or it would not get there.
+                let runs = (0..SPACE as usize).filter(|i| held[*i] && (*i == 0 || !held[i - 1])).count();
+                if let Some(last) = held.iter().rposition(|h| *h) {
+                    let probe = base.wrapping_add(last as u32);
+                    let r = q.insert((probe, probe.wrapping_add(1)), runs, |_, _| unreachable!("it is held"));
+                    assert_eq!(r, Err(NotInserted::Held));
+                    let r =
+                        q.insert((probe, probe.wrapping_add(1)), runs - 1, |_, _| unreachable!("it is held"));
+                    assert_eq!(r, Err(NotInserted::TooManyRuns));
+                }
+            }
+            let mut seen = vec![];
+            while let Some((tag, s)) = q.pop_front() {
+                let at = tag.wrapping_sub(base);
+                assert!(s.iter().enumerate().all(|(i, b)| *b == (at as usize + i) as u8));
+                seen.extend(at..at + s.len() as u32);
+            }
+            let want: Vec<u32> = (0..SPACE).filter(|i| held[*i as usize]).collect();
+            assert_eq!(seen, want);
+        }
+        assert_eq!(p.free_count(), 256);
     }
 }
