@@ -76,7 +76,7 @@ def transfer(rig, cell, sender, seed, attempt, capture=None):
         dump = None
         if capture:
             dump = subprocess.Popen(
-                rig.inside(rig.middle, "tcpdump", "-i", "l1", "-s", "128", "-B", "65536", "-w", str(capture), "tcp"),
+                rig.inside(rig.edge, "tcpdump", "-i", "link1", "-s", "128", "-B", "65536", "-w", str(capture), "tcp"),
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
             )
             time.sleep(0.5)
@@ -94,6 +94,8 @@ def transfer(rig, cell, sender, seed, attempt, capture=None):
                 pass
         time.sleep(1.5e-3 * cell.rtt_ms + 0.01)
         if dump:
+            # What its ring holds comes with a delay.
+            time.sleep(1.2)
             dump.terminate()
             dump.wait()
     own = own_row(before, rig.counters()) if sender.ours else {}
