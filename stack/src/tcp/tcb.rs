@@ -12,6 +12,7 @@ use super::rtt::Rtt;
 use super::sack_out::SackOut;
 use super::scoreboard::Scoreboard;
 use super::seq::Seq;
+use super::totals::Tally;
 use crate::addr::Tuple;
 
 typed_index! {
@@ -55,6 +56,19 @@ pub enum State {
 }
 
 impl State {
+    /// All of them.
+    pub const ALL: [State; 9] = [
+        State::Closed,
+        State::SynSent,
+        State::SynReceived,
+        State::Established,
+        State::FinWait1,
+        State::FinWait2,
+        State::CloseWait,
+        State::Closing,
+        State::LastAck,
+    ];
+
     /// Whether the application may still queue data.
     pub fn can_send(self) -> bool {
         matches!(self, State::Established | State::CloseWait | State::SynSent | State::SynReceived)
@@ -357,6 +371,8 @@ pub struct Tcb {
     pub recovery: Recovery,
     /// Congestion control.
     pub cc: Cc,
+    /// What it has done in all.
+    pub tally: Tally,
 }
 
 impl Default for Tcb {
@@ -428,6 +444,7 @@ impl Default for Tcb {
             rate: Delivered::default(),
             recovery: Recovery::default(),
             cc: Cc::default(),
+            tally: Tally::default(),
         }
     }
 }

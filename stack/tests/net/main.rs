@@ -4,6 +4,7 @@ mod support;
 
 mod cookies;
 mod goodput;
+mod flows;
 mod kernel;
 mod layers;
 mod limits;
