@@ -3,8 +3,8 @@
 mod support;
 
 mod cookies;
-mod goodput;
 mod flows;
+mod goodput;
 mod kernel;
 mod layers;
 mod limits;
