@@ -59,7 +59,7 @@ pub enum ProbeTimer {
 }
 
 /// Segments sent again in a recovery that are remembered.
-const RESENT_KNOWN: usize = 4;
+const RESENT_KNOWN: usize = 2;
 
 /// State of loss recovery.
 #[derive(Clone, Copy, Debug)]
