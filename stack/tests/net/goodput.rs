@@ -59,6 +59,8 @@ struct Outcome {
 
 fn host(n: u8, algorithm: Algorithm) -> Setup {
     let mut s = Setup::host(n);
+    // No address resolution: an object's time begins with the SYN.
+    s.peer_mac = Some([2, 0, 0, 0, 0, 3 - n]);
     s.limits.rx_cells = 8192;
     s.limits.payload_cells = 8192;
     s.limits.header_cells = 8192;
