@@ -79,6 +79,9 @@ pub struct Recovery {
     resent: u16,
     /// of which the peer has had that many already.
     needless: u16,
+    /// Segments sent again, and D-SACKs received, ever.
+    resent_ever: u32,
+    duplicates: u32,
     /// SND.NXT when loss was found (RFC 6582).
     pub until: Seq,
     /// SND.UNA then: what is before it cannot speak of this recovery.
@@ -134,6 +137,8 @@ impl Default for Recovery {
             can_undo: false,
             resent: 0,
             needless: 0,
+            resent_ever: 0,
+            duplicates: 0,
             until: Seq(0),
             since: Seq(0),
             first_resent_ts: 0,
@@ -259,7 +264,8 @@ impl Recovery {
     /// A segment has been sent again, with this TSval (0: none).
     pub fn sent_again(&mut self, ts: u32) {
         self.resent = self.resent.saturating_add(1);
-        if self.first_resent_ts == 0 {
+        self.resent_ever = self.resent_ever.saturating_add(1);
+        if self.resent == 1 {
             self.first_resent_ts = ts;
         }
     }
@@ -439,6 +445,10 @@ impl Tcp {
         self.counters.inc(Ctr::TcpDsackReceived);
         let t = &mut self.table.flows[id];
         let r = &mut t.recovery;
+        r.duplicates = r.duplicates.saturating_add(1);
+        if r.duplicates > r.resent_ever {
+            return; // More than we have sent twice: it is the network that doubles.
+        }
         if r.can_undo && r.resent > 0 && from.ge(r.since) {
             r.needless = r.needless.saturating_add(1);
         }
