@@ -194,7 +194,11 @@ impl Tcp {
         let t = &mut self.table.flows[id];
         let last = t.out.last();
         let new = t.has_unsent() && t.snd_wnd.saturating_sub(t.flight()) >= u32::from(t.mss);
-        let again = !new && last.is_some() && self.segments[last].place == Place::InFlight;
+        // One that is longer than the path takes by now is not probed with: it will time out, and be cut.
+        let again = !new
+            && last.is_some()
+            && self.segments[last].place == Place::InFlight
+            && self.segments[last].len <= t.mss;
         if new || again {
             if tx[t.port as usize].room() == 0 {
                 return false;
