@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
 use crate::config::{self, Config, Machine, Origin};
+use crate::control::flows::FlowsArgs;
 use crate::control::purge::PurgeArgs;
 use crate::control::{self, Request};
 use crate::doctor::Kind;
@@ -27,6 +28,7 @@ use crate::{doctor, exit, node, stats};
         millrace check edge.toml            what is wrong with a config, all of it at once\n  \
         millrace run --config edge.toml     the node\n  \
         millrace stats --watch              what it does, each second\n  \
+        millrace flows                      its connections\n  \
         millrace reload                     takes a changed config, whole or not at all\n\n\
         Exit codes: 0 done, 1 what was asked about is bad, 2 usage, 3 the node can't be reached."
 )]
@@ -45,6 +47,8 @@ enum Verb {
     Check(CheckArgs),
     /// Show the counters of a running node.
     Stats(StatsArgs),
+    /// Show the connections of a running node, as ss -ti does.
+    Flows(Box<FlowsArgs>),
     /// Make a running node take its config file anew.
     Reload(ReloadArgs),
     /// Take stored responses out of a running node's cache, or mark them stale.
@@ -203,6 +207,7 @@ pub fn main() -> ExitCode {
             Err(code) => code,
         },
         Verb::Stats(args) => stats::main(args),
+        Verb::Flows(args) => args.run(),
         Verb::Reload(args) => args.at.ask("reload"),
         Verb::Purge(args) => args.run(),
         Verb::Drain(args) => args.at.ask("drain"),

@@ -194,3 +194,124 @@ fn cores_behind_a_host_port() {
     assert_eq!((&answer["ok"], &answer["already"]), (&true.into(), &false.into()));
     node.end();
 }
+
+/// A connection that is kept open after an answer.
+fn kept(http: u16) -> TcpStream {
+    let mut s = TcpStream::connect(("127.0.0.1", http)).expect("taken");
+    s.set_read_timeout(Some(PATIENCE)).expect("set");
+    s.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+    let (mut all, mut buf) = (Vec::new(), [0; 512]);
+    while !all.ends_with(b"one") {
+        let n = s.read(&mut buf).expect("an answer");
+        assert!(n > 0, "closed after {all:?}");
+        all.extend_from_slice(&buf[..n]);
+    }
+    s
+}
+
+#[test]
+fn connections_are_shown() {
+    let (http, one) = (free_port(), origin("one"));
+    let node = Node::start("flows", &config(http, one.at));
+    let open: Vec<TcpStream> = (0..5).map(|_| kept(http)).collect();
+    let flows = |args: &[&str]| -> Vec<serde_json::Value> {
+        let all = node.json(&[&["flows", "--json"], args].concat());
+        assert_eq!(all["shown"].as_u64(), all["flows"].as_array().map(|f| f.len() as u64), "{all}");
+        all["flows"].as_array().expect("a list").clone()
+    };
+    let clients = flows(&["--role", "client", "--state", "established"]);
+    assert_eq!(clients.len(), 5, "{clients:?}");
+    for s in &open {
+        // The bridge's end has a port of its own choice: what is the same is where they went to.
+        assert_eq!(s.peer_addr().expect("connected").port(), http);
+    }
+    for f in &clients {
+        assert_eq!(f["local"], format!("127.0.0.1:{http}"));
+        assert_eq!((&f["state"], &f["listener"], &f["port"]), (&"ESTAB".into(), &0.into(), &0.into()));
+        assert!(f["cwnd_bytes"].as_u64() > Some(0) && f["mss_bytes"].as_u64() > Some(500), "{f}");
+        assert!(f["since_sent_us"].is_u64() && f["in_flight_bytes"] == 0 && f["unacked_bytes"] == 0, "{f}");
+        assert_eq!((&f["algorithm"], &f["recovery"]), (&"cubic".into(), &"open".into()));
+        // A request of 27 bytes, an answer of a head and three bytes more.
+        assert_eq!(f["bytes_received"], 27, "{f}");
+        assert!(f["bytes_acked"].as_u64() > Some(40) && f["bytes_acked"] == f["bytes_sent"], "{f}");
+        assert!(f["srtt_us"].as_u64() > Some(0) && f["segments_sent"].as_u64() > Some(1), "{f}");
+    }
+    let origins = flows(&["--role", "origin", "--peer", &one.at.to_string()]);
+    assert!(!origins.is_empty() && origins.iter().all(|f| f["listener"].is_null()), "{origins:?}");
+
+    assert_eq!(flows(&["--local", &format!(":{http}"), "--limit", "2"]).len(), 2);
+    assert_eq!(flows(&["--listener", "0"]).len(), 5);
+    assert!(flows(&["--listener", "1"]).is_empty());
+    assert!(flows(&["--peer", "192.0.2.0/24"]).is_empty());
+    let sorted = flows(&["--sort", "idle", "--limit", "3"]);
+    let idle: Vec<u64> = sorted.iter().map(|f| f["since_received_us"].as_u64().expect("a time")).collect();
+    assert!(idle.len() == 3 && idle.is_sorted_by(|a, b| a >= b), "{idle:?}");
+
+    let (code, text) = node.says(&["flows", "--role", "client"]);
+    assert_eq!((code, text.lines().count()), (0, 1 + 2 * 5), "{text}");
+    assert!(text.starts_with("STATE ") && text.contains(" cwnd:") && text.contains(" lastrcv:"), "{text}");
+    for (args, part) in [
+        (&["flows", "--state", "open"][..], "is no state of a connection; choose from"),
+        (&["flows", "--peer", "10.0.0.1/8"], "write \"10.0.0.0/8\""),
+        (&["flows", "--sort", "age"], "choose from srtt"),
+    ] {
+        let (code, said) = node.says(args);
+        assert!(code == 2 && said.contains(part), "{code} {said}");
+    }
+    // The sums hold those, and go on when they have ended.
+    let sums = || node.json(&["stats", "tcp", "--json"])["tcp"]["listeners"][0].clone();
+    let before = sums();
+    assert_eq!((&before["listener"], &before["algorithm"]), (&0.into(), &"cubic".into()), "{before}");
+    assert_eq!((&before["open"], &before["opened"]), (&5.into(), &5.into()), "{before}");
+    assert_eq!(before["bytes_received"], 5 * 27);
+    assert!(before["goodput_bytes_per_second"].is_u64() && before["srtt_mean_us"].is_u64(), "{before}");
+    let (code, text) = node.says(&["stats", "tcp"]);
+    assert!(code == 0 && text.starts_with("connections ") && text.contains("\nlistener 0  cubic "), "{text}");
+    assert!(text.contains("\norigins     cubic ") && text.contains("tcp.passive_opens"), "{text}");
+    drop(open);
+    node.until("all clients have gone", || flows(&["--role", "client", "--state", "estab"]).is_empty());
+}
+
+#[test]
+fn congestion_control_is_chosen_and_chosen_anew() {
+    let (http, one) = (free_port(), origin("one"));
+    let listener = format!("http = {http}\ncongestion = \"reno\"\n");
+    let first = config(http, one.at).replace(&format!("http = {http}\n"), &listener);
+    let node = Node::start("congestion", &first);
+    let algorithms = || -> Vec<String> {
+        let all = node.json(&["flows", "--json", "--role", "client", "--state", "estab"]);
+        let flows = all["flows"].as_array().expect("a list");
+        flows.iter().map(|f| f["algorithm"].as_str().expect("a name").to_owned()).collect()
+    };
+    let old = kept(http);
+    assert_eq!(algorithms(), ["reno"]);
+
+    // For connections to come.
+    let split = format!("{listener}split = {{ bbr = 100 }}\n");
+    node.write(&first.replace(&listener, &split));
+    assert_eq!(node.json(&["reload", "--json"])["changed"], true);
+    let new = kept(http);
+    let mut both = algorithms();
+    both.sort();
+    assert_eq!(both, ["bbr", "reno"]);
+    assert_eq!(node.json(&["flows", "--json", "--algorithm", "bbr"])["shown"], 1);
+
+    // A site's, from the first request for it on; the listener's stays what it was for others.
+    node.write(&first.replace("hosts = \"*\"", "hosts = \"*\"\ncongestion = \"cubic\""));
+    assert_eq!(node.json(&["reload", "--json"])["changed"], true);
+    let third = kept(http);
+    assert!(algorithms().contains(&"cubic".to_owned()));
+    let sums = node.json(&["stats", "tcp", "--json"]);
+    let rows = sums["tcp"]["algorithms"].as_array().expect("a list");
+    let mut opened: Vec<_> =
+        rows.iter().map(|r| (r["algorithm"].as_str().expect("a name"), &r["opened"])).collect();
+    opened.sort_by_key(|(name, _)| *name);
+    assert_eq!(opened, [("bbr", &1.into()), ("cubic", &1.into()), ("reno", &1.into())]);
+    drop((old, new, third));
+
+    // What listeners are cannot change; how they treat connections can.
+    node.write(&first.replace(&listener, &format!("{listener}connections_max = 1\n")));
+    assert_eq!(node.json(&["reload", "--json"])["changed"], true);
+    node.write(&first.replace(&listener, &format!("{listener}proxy_protocol = true\n")));
+    assert_eq!(node.json(&["reload", "--json"])["fixed"][0], "listener");
+}

@@ -8,9 +8,12 @@ mod support;
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
+use std::sync::Arc;
 
 use dataplane::Ctr;
 use l7::phases::LogFormat;
+use millrace::node::{CoreOrder, FlowPage};
+use stack::State;
 use support::{Rig, Shared, Who};
 
 thread_local! {
@@ -258,6 +261,30 @@ fn logged_requests() {
         assert!(s.get(Ctr::LogDropped) > 0);
         assert_eq!(s.get(Ctr::LogLines) + s.get(Ctr::LogDropped), s.get(Ctr::HttpComplete));
     }
+}
+
+/// Somebody looks at the connections all the time.
+#[test]
+fn requests_while_somebody_looks() {
+    let shared = Shared::new(1);
+    let mut rig = Rig::with_cores(Who::Stub(1024), 200, Vec::new(), &shared, |_, _, _| 0);
+    rig.open_all();
+    requests(&mut rig, 400, GET);
+    let (desk, page) = (shared.desk(), Arc::<FlowPage>::default());
+    let (mut seen, mut told) = (0, 0);
+    COUNT.set(0);
+    for _ in 0..40 {
+        page.begin(0);
+        while page.place().is_some() {
+            assert!(desk.tell_all(|_| CoreOrder::Flows(Arc::clone(&page))).is_some());
+            requests(&mut rig, 200, GET);
+            seen += std::iter::from_fn(|| page.take()).filter(|f| f.state == State::Established).count();
+            told += 1;
+        }
+    }
+    assert_eq!(COUNT.get(), 0, "allocations over {told} looks");
+    assert_eq!(seen, 40 * 200);
+    assert_eq!(rig.segment.read().get(Ctr::HttpStub), 400 + 200 * told);
 }
 
 #[test]

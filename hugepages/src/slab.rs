@@ -147,6 +147,17 @@ impl<I: SlabIndex, T> Slab<I, T> {
         self.link.iter().enumerate().filter(|(_, l)| **l == USED).map(|(i, _)| I::from_u32(i as u32))
     }
 
+    /// The first item in use among those at `from` and behind it, of which `looks` are looked at: it, or the position to
+    /// go on from. For who looks through all of a large slab a little at a time; at [`Slab::capacity`] it is through.
+    pub fn next_used(&self, from: u32, looks: u32) -> Result<I, u32> {
+        let end = from.saturating_add(looks).min(self.capacity());
+        let rest = self.link.get(from as usize..end as usize).unwrap_or_default();
+        match rest.iter().position(|l| *l == USED) {
+            Some(n) => Ok(I::from_u32(from + n as u32)),
+            None => Err(end.max(from)),
+        }
+    }
+
     /// Asks the CPU to fetch an item's first `lines` cache lines, and its link, which says whether it is used.
     #[inline]
     pub fn prefetch(&self, index: I, lines: usize) {
@@ -210,6 +221,20 @@ mod tests {
         let a = s.alloc().unwrap();
         s.free(a);
         s.free(a);
+    }
+
+    #[test]
+    fn used_ones_are_found_a_few_looks_at_a_time() {
+        let mut s = slab(6);
+        let ids: Vec<Id> = (0..6).map(|_| s.alloc().unwrap()).collect();
+        for i in [0, 1, 2, 4] {
+            s.free(ids[i]);
+        }
+        assert_eq!(s.next_used(0, 2), Err(2));
+        assert_eq!(s.next_used(2, 2), Ok(ids[3]));
+        assert_eq!(s.next_used(4, 100), Ok(ids[5]));
+        assert_eq!(s.next_used(6, 100), Err(6));
+        assert_eq!(s.next_used(u32::MAX, 100), Err(u32::MAX), "beyond the end is through");
     }
 
     #[test]

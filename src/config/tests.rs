@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hugepages::PagePolicy;
 use proptest::prelude::*;
+use stack::tcp::cc::Algorithm;
 
 use super::*;
 
@@ -29,6 +30,9 @@ pcap = "/tmp/wan.pcap"
 [[listener]]
 address = ["192.0.2.10", "2001:db8::10"]
 http = 80
+congestion = "reno"
+split = { bbr = 10, cubic = "5%" }
+connections_max = 5000
 
 [[site]]
 hosts = ["Example.com", "*.example.com", "*"]
@@ -39,6 +43,7 @@ health = { path = "/up", status = ["2xx", 301] }
 origin_limits = { connections_max = 9 }
 response_headers = { set = { X-A = "{host}" }, remove = "X-*" }
 redirect = { host = "example.com" }
+congestion = "bbr"
 
 [[site.route]]
 path = "/a/"
@@ -102,10 +107,14 @@ fn every_key_reaches_the_config() {
         [Listener {
             addresses: vec![ip("192.0.2.10"), ip("2001:db8::10")],
             http: 80,
-            proxy_protocol_from: Vec::new()
+            proxy_protocol_from: Vec::new(),
+            congestion: Algorithm::Reno,
+            split: Split([5, 10, 0]),
+            connections_max: Some(5000)
         }]
     );
     let site = &config.sites[0];
+    assert_eq!(site.congestion, Some(Algorithm::Bbr));
     assert_eq!(
         site.hosts,
         [
@@ -161,9 +170,9 @@ fn all_errors_are_reported_in_order() {
         "t.toml:4: this machine has no core 7",
         "t.toml:14:",
         "t.toml:21:",
-        "t.toml:23:",
-        "t.toml:25: unknown key \"orign\"",
-        "t.toml:40:",
+        "t.toml:26:",
+        "t.toml:28: unknown key \"orign\"",
+        "t.toml:44:",
     ];
     assert_eq!(lines.len(), expected.len(), "{report}");
     for (line, start) in lines.iter().zip(expected) {

@@ -14,7 +14,7 @@ use crate::rundir::RunDir;
 /// A long answer: a purge that lists what it did.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 /// How long a node may take over a request.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why there is no answer.
 #[derive(Debug)]

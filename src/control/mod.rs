@@ -11,8 +11,10 @@
 //! thread never touches a data core but through what its handlers use.
 
 mod client;
+pub mod flows;
 pub mod purge;
 mod server;
+pub mod totals;
 
 use std::time::Duration;
 

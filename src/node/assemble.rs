@@ -22,7 +22,7 @@ use stack::{Addr, Iface, Net, OwnPorts, Questions, Stack, Steering, Tcp, TcpConf
 
 use super::dpdk;
 use super::orders::Orders;
-use super::pipeline::NodePipeline;
+use super::pipeline::{NodePipeline, tune};
 use crate::access_log::RING_BYTES;
 use crate::config::{Config, PortKind};
 
@@ -308,6 +308,7 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
             tcp.listen(Some((*a).into()), l.http).ok_or("too many listeners; 64 fit")?;
         }
     }
+    tune(&mut tcp, &plan.program);
     let cells = Cells { payload, heads };
     let cache = plan.cache.map(|c| (c.store.handle(core), c.keys));
     let proxy = Proxy::new(plan.program, &limits, &mut arena, cells, cache, counters.clone()).ok_or(small)?;

@@ -8,12 +8,13 @@ use std::time::Duration;
 use dataplane::counters::Segment;
 use dataplane::port::Checksums;
 use hugepages::PagePolicy;
+use stack::tcp::cc::Algorithm;
 
 use super::{Node, Reloader, Signals, failed, serve};
 use crate::cli::DemoArgs;
 use crate::config::{
     Cache, Cidr, Config, HostPattern, Limits, Listener, Log, LogFormat, LogLevel, Node as NodeConfig, Origin,
-    Port, PortKind, Resolver, Site, Timeouts, Upstream,
+    Port, PortKind, Resolver, Site, Split, Timeouts, Upstream,
 };
 use crate::demo::origin;
 use crate::{log, stats};
@@ -98,6 +99,9 @@ fn config(listen: &std::net::SocketAddr, origin: Origin) -> Config {
             addresses: vec![listen.ip()],
             http: listen.port(),
             proxy_protocol_from: Vec::new(),
+            congestion: Algorithm::default(),
+            split: Split::default(),
+            connections_max: None,
         }],
         sites: vec![Site::plain(vec![HostPattern::Default], 0)],
         upstreams: vec![Upstream::plain(origin)],

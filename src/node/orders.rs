@@ -23,6 +23,9 @@ use dataplane::port::Mac;
 use l7::proxy::Program;
 use stack::{Addr, Routes};
 
+use super::flows::FlowPage;
+use super::totals::TotalsPage;
+
 /// Messages that may wait for one core.
 pub const MESSAGES_MAX: usize = 64;
 /// Between two looks at whether the cores have obeyed.
@@ -34,6 +37,10 @@ pub enum CoreOrder {
     Config(Arc<Program>),
     /// The kernel that shares a port has news.
     Kernel(Arc<KernelNews>),
+    /// Somebody wants to see the connections: the next few go into this page.
+    Flows(Arc<FlowPage>),
+    /// Somebody wants to see sums over all connections: a few more are counted.
+    Totals(Arc<TotalsPage>),
 }
 
 /// What the kernel knows of the ports that it shares. The control side keeps it until the cores have let go of it.

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 
 use dataplane::core_loop::Pipeline;
 use dataplane::{Burst, Counters, Ctr, Time, TxQueue};
-use l7::proxy::{Io, Proxy};
-use stack::Stack;
+use l7::proxy::{Io, Program, Proxy};
+use stack::{Stack, Tcp};
 
 use super::orders::{CoreOrder, KernelNews, Orders};
 
@@ -44,8 +44,11 @@ impl NodePipeline {
         match order {
             CoreOrder::Config(program) => {
                 let mut io = Io { tcp: &mut self.stack.tcp, net: &self.stack.net, now };
-                self.proxy.swap(program, &mut io);
+                self.proxy.swap(Arc::clone(&program), &mut io);
+                tune(&mut self.stack.tcp, &program);
             }
+            CoreOrder::Totals(page) => page.step(&mut self.stack.tcp, now),
+            CoreOrder::Flows(page) => page.fill(&self.stack.tcp, now),
             CoreOrder::Kernel(news) => match &*news {
                 KernelNews::Routes(port, routes) => self.stack.mirror_routes(*port, Arc::clone(routes)),
                 KernelNews::Neighbours(all) => {
@@ -55,6 +58,13 @@ impl NodePipeline {
                 }
             },
         }
+    }
+}
+
+/// Tells TCP how to treat the connections of its listeners.
+pub(super) fn tune(tcp: &mut Tcp, program: &Program) {
+    for (number, tuning) in program.config.tunings.iter().enumerate() {
+        tcp.tune(number as u16, *tuning);
     }
 }
 

@@ -18,6 +18,9 @@ use l7::proxy::{
 };
 use l7::upstream::{ADDRESSES_MAX, CheckSettings, Method, OutlierSettings, SetSettings};
 
+use stack::tcp::{Congestion, Tuning};
+
+use super::assemble::cores;
 use crate::access_log::Targets;
 use crate::config::{
     self, AccessFormat, Balance, Config, HashKey, HeaderRules, HostPattern, LogTarget, NamePattern,
@@ -63,6 +66,7 @@ pub fn compile(
         origin_keep_alive_ns: ORIGIN_KEEP_ALIVE_NS,
         request_budget_bytes: limits.request_budget_bytes,
         unix_ns_at_start,
+        tunings: tunings(config),
         proxy_headers_from: config.listeners.iter().flat_map(proxy_headers_from).collect(),
         log: log_to(&config.log.access)?,
     };
@@ -82,6 +86,7 @@ pub fn compile(
             )
             .map_err(|e| format!("error_pages: {e}"))?,
             log: log_to(&s.access_log)?,
+            congestion: s.congestion,
         });
     }
     Ok(Program::following(p, old))
@@ -145,6 +150,22 @@ fn upstream(u: &config::Upstream, known: &dyn Fn(&str) -> Vec<IpAddr>) -> Upstre
 fn proxy_headers_from(l: &config::Listener) -> Vec<Vec<Network>> {
     let network = |c: &config::Cidr| Network { address: c.address, prefix_len: c.prefix_len };
     vec![l.proxy_protocol_from.iter().map(network).collect(); l.addresses.len()]
+}
+
+/// For each address of each listener, which is a listener of TCP: how its connections are treated on a core. A bound is
+/// the listener's, shared by its addresses, and divided among the cores.
+fn tunings(config: &Config) -> Vec<Tuning> {
+    let cores = cores(config) as u32;
+    let mut tunings = Vec::new();
+    for l in &config.listeners {
+        let first = tunings.len() as u16;
+        let connections_max = l.connections_max.map_or(u32::MAX, |n| n.div_ceil(cores));
+        let counted_with = Some(first);
+        let congestion = Congestion { algorithm: l.congestion, split: l.split.0 };
+        let each = Tuning { congestion, connections_max, counted_with };
+        tunings.resize(tunings.len() + l.addresses.len(), each);
+    }
+    tunings
 }
 
 fn key_of(key: &HashKey) -> KeyOf {

@@ -9,8 +9,9 @@
 //! All that can fail does so before the first core is told, or the message reaches none ([`Desk::tell_all`]): a core has
 //! nothing to refuse. One that hangs takes the config when it goes on.
 //!
-//! Cores, ports, listeners, memory and what is cut from it are fixed when the node starts.
+//! Cores, ports, where listeners listen, memory and what is cut from it are fixed when the node starts.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,7 +23,7 @@ use super::orders::{CoreOrder, Desk};
 use super::program;
 use super::{Names, Node};
 use crate::access_log::Targets;
-use crate::config::{self, Config, Machine, Port, Report};
+use crate::config::{self, Cidr, Config, Listener, Machine, Port, Report};
 use crate::control::Answer;
 use crate::log;
 
@@ -162,6 +163,11 @@ impl Reloader {
         Arc::clone(&self.state().current)
     }
 
+    /// Where the node takes connections: no reload changes that.
+    pub fn listeners(&self) -> Vec<Listener> {
+        self.state().running.listeners.clone()
+    }
+
     /// How long a stopping node serves the connections that it has.
     pub fn drain_limit(&self) -> Duration {
         self.state().running.node.drain
@@ -210,7 +216,7 @@ fn fixed_keys(old: &Config, new: &Config) -> Vec<String> {
         fixed(*host_if == old.host_if, format!("port[{i}].host_if"));
         fixed(*checksums == old.checksums, format!("port[{i}].checksums"));
     }
-    fixed(*listeners == old.listeners, "listener".to_owned());
+    fixed(listeners.iter().map(fixed_part).eq(old.listeners.iter().map(fixed_part)), "listener".to_owned());
     fixed(*connections_max == old.limits.connections_max, "limits.connections".to_owned());
     let config::Cache { memory_bytes, object_bytes_max, pinned_bytes_max } = cache;
     fixed(*memory_bytes == old.cache.memory_bytes, "cache.memory".to_owned());
@@ -220,6 +226,12 @@ fn fixed_keys(old: &Config, new: &Config) -> Vec<String> {
     fixed(log.level == old.log.level, "log.level".to_owned());
     fixed(log.format == old.log.format, "log.format".to_owned());
     keys
+}
+
+/// What of a listener is fixed. How its connections are treated may change for those to come.
+fn fixed_part(l: &Listener) -> (&[IpAddr], u16, &[Cidr]) {
+    let Listener { addresses, http, proxy_protocol_from, congestion: _, split: _, connections_max: _ } = l;
+    (addresses, *http, proxy_protocol_from)
 }
 
 impl Outcome {

@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use dataplane::Ctr;
 use dataplane::rss::{Judgement, judge};
 
+use super::flows::FlowsVerb;
 use super::purge::Purger;
 use super::reload::Reloader;
+use super::totals::TotalsVerb;
 use super::verbs::{self, NodeVerbs};
 use super::{Node, Ticket};
 use crate::config::Config;
@@ -63,6 +65,8 @@ pub(super) fn serve(
         Arc::clone(reloader),
         Arc::clone(&node.bells),
     )));
+    node.control.add(Box::new(FlowsVerb::new(Arc::clone(&node.desk), &reloader.listeners())));
+    node.control.add(Box::new(TotalsVerb::new(Arc::clone(&node.desk), &reloader.listeners())));
     let mut last = Instant::now();
     let mut watchdog = Watchdog { ticket: node.desk.barrier(), late: None };
     let mut prediction_holds = true;

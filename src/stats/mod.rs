@@ -9,15 +9,22 @@ use std::time::Duration;
 
 use dataplane::counters::Segment;
 
+use serde_json::Value;
+
 pub use json::json;
 pub use text::Screen;
 
 use crate::cli::StatsArgs;
+use crate::control::totals::table;
+use crate::control::{self, Request};
 use crate::exit;
-use crate::rundir::RunDir;
+use crate::rundir::{Found, RunDir};
 
 /// The sections that can be asked for by name.
 pub const SECTIONS: &[&str] = &["node", "stages", "law", "drops", "tcp", "http", "latency", "all"];
+
+/// How long the node may take to add up.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// `millrace stats`
 pub fn main(args: StatsArgs) -> ExitCode {
@@ -42,23 +49,41 @@ pub fn main(args: StatsArgs) -> ExitCode {
         }
     };
     let section = args.section.as_deref().unwrap_or("");
+    // By listener and algorithm only the node itself can say; the counters are there without it.
+    let totals = || if section == "tcp" { totals(&found) } else { None };
     if !args.watch {
-        let text =
-            if args.json { one_json(&segment, section) } else { text::report(&segment, section, None) };
+        let text = if args.json {
+            one_json(&segment, section, totals())
+        } else {
+            with_totals(text::report(&segment, section, None), totals())
+        };
         return print(&text);
     }
-    watch(&args, &segment, section)
+    watch(&args, &segment, section, &totals)
 }
 
-fn watch(args: &StatsArgs, segment: &Segment, section: &str) -> ExitCode {
+/// What connections have done, by listener and congestion control, as the node tells it.
+fn totals(found: &Found) -> Option<Value> {
+    let answer = control::call(&found.control_socket(), &Request::new("tcp_totals"), PATIENCE).ok()?;
+    answer.fields.get("tcp").filter(|_| answer.ok).cloned()
+}
+
+fn with_totals(text: String, totals: Option<Value>) -> String {
+    match totals {
+        Some(tcp) => format!("{}\n{text}", table(&tcp)),
+        None => text,
+    }
+}
+
+fn watch(args: &StatsArgs, segment: &Segment, section: &str, totals: &dyn Fn() -> Option<Value>) -> ExitCode {
     let tty = std::io::stdout().is_terminal();
     let mut screen = Screen::new(tty && !args.json);
     loop {
         if args.json {
-            if writeln!(std::io::stdout(), "{}", one_json(segment, section)).is_err() {
+            if writeln!(std::io::stdout(), "{}", one_json(segment, section, totals())).is_err() {
                 return exit::DONE;
             }
-        } else if !screen.draw_section("", segment, section) {
+        } else if !screen.draw_section(&totals().map(|t| table(&t)).unwrap_or_default(), segment, section) {
             return exit::DONE;
         }
         std::thread::sleep(Duration::from_secs(1));
@@ -75,11 +100,13 @@ fn alive(segment: &Segment) -> bool {
             .is_some_and(|p| rustix::process::test_kill_process(p).is_ok())
 }
 
-fn one_json(segment: &Segment, section: &str) -> String {
+fn one_json(segment: &Segment, section: &str, totals: Option<Value>) -> String {
     let all = json(segment);
+    if section == "tcp" {
+        return serde_json::json!({ "counters": all["counters"], "tcp": totals }).to_string();
+    }
     let key = match section {
         "law" => "conservation",
-        "tcp" => "counters",
         s => s,
     };
     match all.get(key) {

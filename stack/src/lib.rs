@@ -37,8 +37,8 @@ pub use kernel::{Questions, Route, Routes};
 pub use net::{Iface, Net};
 pub use steer::Steering;
 pub use tcp::{
-    CloseReason, ConnectError, CookieSecrets, CookieUse, EcnUse, Events, FlowId, OwnPorts, State, Tcp,
-    TcpConfig,
+    CloseReason, ConnectError, CookieSecrets, CookieUse, EcnUse, Events, FlowId, FlowInfo, OwnPorts, State,
+    Tcp, TcpConfig,
 };
 pub use udp::Udp;
 

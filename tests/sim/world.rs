@@ -418,6 +418,7 @@ fn edge_core(
         request_budget_bytes: l.request_budget_bytes,
         unix_ns_at_start: 1_700_000_000_000_000_000,
         proxy_headers_from: Vec::new(),
+        tunings: Vec::new(),
         log: None,
     };
     for (host, v6) in [("sim.example", false), ("*", true)] {

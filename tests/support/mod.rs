@@ -203,6 +203,7 @@ pub fn config(client_ns: u64) -> ProxyConfig {
         request_budget_bytes: Limits::for_core_memory(256 << 20).request_budget_bytes,
         unix_ns_at_start: UNIX_NS_AT_START,
         proxy_headers_from: Vec::new(),
+        tunings: Vec::new(),
         log: None,
     }
 }

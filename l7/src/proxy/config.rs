@@ -3,6 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use stack::tcp::Tuning;
+use stack::tcp::cc::Algorithm;
+
 use super::log::LogTo;
 use super::peers::{Network, ProxyVersion};
 use crate::cache::policy::rules::CacheRules;
@@ -203,6 +206,8 @@ pub struct Site {
     pub pages: ErrorPages,
     /// Where its requests are logged, if they are.
     pub log: Option<LogTo>,
+    /// Congestion control of clients' connections from their first request for it on, where it says so.
+    pub congestion: Option<Algorithm>,
 }
 
 /// Everything the proxy is told.
@@ -228,6 +233,8 @@ pub struct ProxyConfig {
     pub unix_ns_at_start: u64,
     /// By listener of TCP: the networks whose connections begin with a PROXY header.
     pub proxy_headers_from: Vec<Vec<Network>>,
+    /// By listener of TCP: how its connections are treated. It is the node's to tell TCP.
+    pub tunings: Vec<Tuning>,
     /// Where requests are logged that are no site's, or cannot be read.
     pub log: Option<LogTo>,
 }
@@ -247,6 +254,7 @@ impl ProxyConfig {
             routes: vec![("/".to_owned(), number as u16)],
             pages: ErrorPages::none(),
             log: self.log,
+            congestion: None,
         });
         self.routes.push(Route::new(answer, timeouts));
         &mut self.routes[number]

@@ -165,6 +165,9 @@ impl Proxy {
             return Act::Error(421);
         };
         self.exchanges[x].site = site;
+        if let Some(algorithm) = plan.program.config.sites[site as usize].congestion {
+            io.tcp.set_algorithm(self.exchanges[x].client, algorithm);
+        }
         let path = if head.path() == b"*" { b"/" } else { head.path() };
         let Some(clean) = CleanPath::of(path, room) else {
             self.counters.inc(Ctr::HttpRejected);

@@ -3,17 +3,26 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use stack::tcp::cc::Algorithm;
+
+use super::congestion::{congestion, split};
 use super::ports::PortAt;
 use super::{At, Reader, texts};
 use crate::config::model::*;
 use crate::config::names;
 use crate::config::reader::{Place, Table};
 
+/// As of `[limits] connections`.
+const CONNECTIONS_MAX: u64 = 1 << 24;
+
 /// A listener with the places that later checks point at.
 pub(super) struct ListenerAt {
     pub addresses: Vec<At<IpAddr>>,
     pub http: At<u16>,
     pub proxy_protocol_from: Vec<Cidr>,
+    pub congestion: Algorithm,
+    pub split: Split,
+    pub connections_max: Option<u32>,
 }
 
 impl Reader<'_, '_> {
@@ -30,13 +39,23 @@ impl Reader<'_, '_> {
             );
         }
         let proxy_protocol_from = self.proxy_protocol(table);
+        let congestion = congestion(table).unwrap_or_default();
+        let split = split(table, congestion);
+        let connections_max = table.get("connections_max").and_then(|v| v.integer(1..=CONNECTIONS_MAX));
         table.finish();
         let addresses = address.map(|v| texts(&v.one_or_more(), names::address)).unwrap_or_default();
         let port =
             http.and_then(|v| Some(At { value: v.integer(1..=65535)? as u16, place: v.place.clone() }));
         // The addresses are checked against the ports even when the TCP port is bad: 0 stands for "unknown".
         let port = port.unwrap_or_else(|| At { value: 0, place: table.place().clone() });
-        self.listeners.push(ListenerAt { addresses, http: port, proxy_protocol_from });
+        self.listeners.push(ListenerAt {
+            addresses,
+            http: port,
+            proxy_protocol_from,
+            congestion,
+            split,
+            connections_max: connections_max.map(|n| n as u32),
+        });
     }
 
     /// Whose connections begin with a PROXY protocol header.

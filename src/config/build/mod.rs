@@ -4,6 +4,7 @@
 //! everything.
 
 mod cache;
+mod congestion;
 mod eal;
 mod headers;
 mod listeners;
@@ -104,6 +105,9 @@ pub fn config(
                 addresses: l.addresses.into_iter().map(|a| a.value).collect(),
                 http: l.http.value,
                 proxy_protocol_from: l.proxy_protocol_from,
+                congestion: l.congestion,
+                split: l.split,
+                connections_max: l.connections_max,
             })
             .collect(),
         sites: sites.into_iter().map(|s| s.site).collect(),

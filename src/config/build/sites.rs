@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::congestion::congestion;
 use super::headers::{error_pages, header_rules, redirect};
 use super::{At, Reader, log_target, text, texts, time};
 use crate::config::ROUTES_MAX;
@@ -35,6 +36,7 @@ impl Reader<'_, '_> {
         let own = self.settings(table, &Settings::none());
         let error_pages = error_pages(self.folder, &table.table("error_pages"));
         let access_log = self.access_log(table);
+        let congestion = congestion(table);
         let mut without_origin = Vec::new();
         let mut routes = self.routes(table, &own, &hosts, &mut without_origin);
         table.later("certificate", "remove it, and end TLS in front of this node");
@@ -56,7 +58,10 @@ impl Reader<'_, '_> {
         }
         routes.sort_by_key(|r| std::cmp::Reverse(r.path.len()));
         let patterns = hosts.iter().map(|h| h.value.clone()).collect();
-        self.sites.push(SiteAt { hosts, site: Site { hosts: patterns, routes, error_pages, access_log } });
+        self.sites.push(SiteAt {
+            hosts,
+            site: Site { hosts: patterns, routes, error_pages, access_log, congestion },
+        });
     }
 
     /// The tables `[[site.route]]`.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use dataplane::port::Checksums;
 use hugepages::PagePolicy;
+use stack::tcp::cc::Algorithm;
 
 mod cache;
 mod site;
@@ -135,7 +136,18 @@ pub struct Listener {
     /// Connections from these networks begin with a PROXY protocol header, v1 or v2; empty means none do. From
     /// elsewhere a connection begins with the request.
     pub proxy_protocol_from: Vec<Cidr>,
+    /// Congestion control of its connections.
+    pub congestion: Algorithm,
+    /// The shares of them that have another.
+    pub split: Split,
+    /// Most of its connections at a time, over all cores; `None`: as many as the node has room for.
+    pub connections_max: Option<u32>,
 }
+
+/// Shares of a listener's connections, in percent, by the number of the congestion control that they have; the rest,
+/// which is not negative, has the listener's own, whose share here is 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Split(pub [u8; Algorithm::ALL.len()]);
 
 /// Which hosts a site answers for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

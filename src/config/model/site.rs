@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use stack::tcp::cc::Algorithm;
+
 use super::{CacheRules, HostPattern, LogTarget};
 
 /// `[[site]]`
@@ -19,6 +21,8 @@ pub struct Site {
     pub error_pages: Vec<ErrorPage>,
     /// Where a line per request goes; `None` means nowhere.
     pub access_log: Option<LogTarget>,
+    /// Congestion control of connections from the first request for this site on; `None`: the listener's.
+    pub congestion: Option<Algorithm>,
 }
 
 /// `[[site.route]]`, or the site itself as the route of `/`: whatever a route does not say, it has from its site.
@@ -130,7 +134,13 @@ pub struct ErrorPage {
 impl Site {
     /// A site that sends everything to one upstream and has defaults otherwise.
     pub fn plain(hosts: Vec<HostPattern>, upstream: usize) -> Site {
-        Site { hosts, routes: vec![Route::plain(upstream)], error_pages: Vec::new(), access_log: None }
+        Site {
+            hosts,
+            routes: vec![Route::plain(upstream)],
+            error_pages: Vec::new(),
+            access_log: None,
+            congestion: None,
+        }
     }
 }
 

@@ -120,6 +120,9 @@ impl Tcp {
             self.take_cumulative(id, ack, &mut found, now_us);
         }
         let t = &mut self.table.flows[id];
+        if advanced {
+            t.tally.acknowledged(ack.since(una), t.out.is_empty(), now_us);
+        }
         let sack = t.flags.has(Flags::SACK_OK);
         if sack && !o.sack.is_empty() {
             self.duplicates(id, ack, o, now);

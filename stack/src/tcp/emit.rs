@@ -162,6 +162,7 @@ impl Tcp {
             hop_limit: HOP_LIMIT,
             flow_label: t.hash,
         };
+        t.tally.segments_out += 1;
         self.counters.inc(Ctr::TcpSegmentsOut);
         net.send(p, &path, tx, now);
         true

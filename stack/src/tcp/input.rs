@@ -99,6 +99,7 @@ impl Tcp {
         };
         self.counters.inc(Ctr::TcpSegmentsIn);
         let t = &mut self.table.flows[id];
+        t.tally.segments_in += 1;
         t.last_heard = now;
         t.probes = 0;
         if !t.flags.has(Flags::HAS_MAC) {

@@ -79,6 +79,7 @@ impl Tcp {
             return self.send_cookie(net, &p, seg, &tuple, hash, tx, now);
         }
         if self.half_open >= self.half_open_max {
+            self.refused(listener);
             return Err(Ctr::DropTcpHalfOpenFull);
         }
         let id = self.begin(net, &p, seg, &SynOptions::read(&p), (tuple, hash), listener, iss, now)?;
@@ -112,16 +113,16 @@ impl Tcp {
         now: Time,
     ) -> Result<FlowId, Ctr> {
         self.has_room_for(listener)?;
-        let id = self.new_flow(tuple, hash, p.meta().port, net).ok_or(Ctr::DropTcpFlowsFull)?;
+        let Some(id) = self.new_flow(tuple, hash, p.meta().port, net) else {
+            self.refused(listener);
+            return Err(Ctr::DropTcpFlowsFull);
+        };
         net.watch_prediction(p, &tuple);
         self.half_open += 1;
-        self.listeners[usize::from(listener)].connections += 1;
         let scale = self.config.window_scale;
-        let algorithm = self.listeners[usize::from(listener)].congestion.choose((hash >> 32) as u32);
-        self.set_algorithm(id, algorithm);
+        self.came_by(id, listener, hash);
         let t = &mut self.table.flows[id];
         t.state = State::SynReceived;
-        t.listener = listener;
         t.mac = source_mac(p);
         t.flags.set(Flags::HAS_MAC);
         t.flags.set(Flags::HALF_OPEN);
@@ -135,9 +136,12 @@ impl Tcp {
     }
 
     /// Whether a listener may have one more connection.
-    fn has_room_for(&self, listener: u16) -> Verdict {
-        let l = &self.listeners[usize::from(listener)];
-        if l.connections < l.connections_max { Ok(()) } else { Err(Ctr::DropTcpListenerFull) }
+    fn has_room_for(&mut self, listener: u16) -> Verdict {
+        if !self.is_full(listener) {
+            return Ok(());
+        }
+        self.refused(listener);
+        Err(Ctr::DropTcpListenerFull)
     }
 
     /// The MSS that we announce by an interface.

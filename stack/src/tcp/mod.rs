@@ -23,6 +23,7 @@ mod audit;
 pub mod cc;
 mod cookies;
 mod emit;
+mod info;
 mod input;
 mod listen;
 pub mod options;
@@ -41,6 +42,8 @@ mod tcb;
 mod time_wait;
 mod timers;
 mod timestamps;
+mod totals;
+mod tuning;
 mod wheel;
 
 use std::net::SocketAddr;
@@ -53,8 +56,12 @@ use hugepages::{Arena, Footprint, Limits, Slab};
 pub use cc::Algorithm;
 use cc::Cc;
 pub use cookies::{CookieSecrets, CookieUse};
+pub use info::{COPIES_MAX, FlowInfo};
+pub use recovery::Phase;
 pub use seq::Seq;
 pub use tcb::{CloseReason, Events, FlowId, State, Tcb};
+pub use totals::{Class, Side};
+pub use tuning::{Congestion, Tuning};
 
 use crate::addr::{Addr, Tuple};
 use crate::net::Net;
@@ -66,6 +73,7 @@ use table::Table;
 pub use tcb::Flags;
 use tcb::{RecordId, SendRecord};
 use time_wait::TimeWait;
+use totals::Totals;
 use wheel::Wheel;
 
 /// Listeners of one core.
@@ -144,25 +152,6 @@ impl TcpConfig {
     }
 }
 
-/// Which algorithm connections get.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Congestion {
-    /// The algorithm.
-    pub algorithm: Algorithm,
-    /// Another one for a share of the connections, in percent, to compare them.
-    pub split: Option<(Algorithm, u8)>,
-}
-
-impl Congestion {
-    /// The algorithm of the connection with this hash.
-    fn choose(&self, hash: u32) -> Algorithm {
-        match self.split {
-            Some((other, percent)) if u64::from(hash) * 100 >> 32 < percent.into() => other,
-            _ => self.algorithm,
-        }
-    }
-}
-
 /// Where connections are taken.
 #[derive(Clone, Copy, Debug)]
 struct Listener {
@@ -170,10 +159,9 @@ struct Listener {
     addr: Option<Addr>,
     port: u16,
     open: bool,
-    /// Connections with a control block that came by it, and how many there may be.
+    tuning: Tuning,
+    /// Connections with a control block that are counted with it.
     connections: u32,
-    connections_max: u32,
-    congestion: Congestion,
 }
 
 /// The ports that we connect from, both included; they are shared out over the cores.
@@ -236,6 +224,7 @@ pub struct Tcp {
     share: (u32, u32),
     challenge_second: u64,
     challenges: u32,
+    totals: Totals,
     cookies: Cookies,
     path_mtus: PathMtus,
 }
@@ -311,40 +300,15 @@ impl Tcp {
             share: (0, 1),
             challenge_second: 0,
             challenges: 0,
+            totals: Totals::new(),
         })
     }
 
     /// Takes connections to `port` of `addr` (`None`: of every address); gives the listener's number.
     pub fn listen(&mut self, addr: Option<Addr>, port: u16) -> Option<u16> {
-        let congestion = self.config.congestion;
-        let l = Listener { addr, port, open: true, connections: 0, connections_max: u32::MAX, congestion };
-        self.listeners.try_push(l).ok()?;
+        let tuning = Tuning { congestion: self.config.congestion, ..Tuning::default() };
+        self.listeners.try_push(Listener { addr, port, open: true, tuning, connections: 0 }).ok()?;
         Some(self.listeners.len() as u16 - 1)
-    }
-
-    /// Says which congestion control a listener's connections get from now on.
-    pub fn set_congestion(&mut self, listener: u16, congestion: Congestion) {
-        self.listeners[usize::from(listener)].congestion = congestion;
-    }
-
-    /// Gives a connection another congestion control: that of its site, which is not known before its request. What its
-    /// window has come to it keeps.
-    pub fn set_algorithm(&mut self, id: FlowId, algorithm: Algorithm) {
-        let t = &mut self.table.flows[id];
-        if t.cc.algorithm() != algorithm {
-            t.cc = Cc::new(algorithm, t.hash);
-        }
-    }
-
-    /// Lets at most `max` connections that came by a listener be open at once. SYNs beyond that are dropped and counted: the
-    /// client tries again in a second, as if it stood in a queue; a RST would tell it that there is no service.
-    pub fn limit_connections(&mut self, listener: u16, max: u32) {
-        self.listeners[usize::from(listener)].connections_max = max;
-    }
-
-    /// Connections with a control block that came by a listener.
-    pub fn connections_of(&self, listener: u16) -> u32 {
-        self.listeners[usize::from(listener)].connections
     }
 
     /// Takes no new connections from now on: their SYNs are answered by RST.
@@ -427,7 +391,7 @@ impl Tcp {
     }
 
     /// The pool that received frames come from.
-    pub(crate) fn rx_pool(&self) -> &Pool {
+    pub fn rx_pool(&self) -> &Pool {
         &self.rx_pool
     }
 
@@ -709,9 +673,6 @@ impl Tcp {
             return self.abort(id);
         }
         t.flags.set(Flags::DEAD);
-        if !t.flags.has(Flags::ACTIVE) {
-            self.listeners[usize::from(t.listener)].connections -= 1;
-        }
         t.rx.clear();
         t.drop_out_of_order();
         if t.flags.has(Flags::HALF_OPEN) {
@@ -724,6 +685,8 @@ impl Tcp {
             self.table.remove(id);
         }
         self.wheel.cancel(id);
+        self.sum_up(id);
+        self.leaves(id);
         self.free_if_unlisted(id);
     }
 

@@ -210,6 +210,7 @@ impl Tcp {
             }
             self.counters.inc(Ctr::TcpTailProbes);
             let t = &mut self.table.flows[id];
+            t.tally.tail_probes = t.tally.tail_probes.saturating_add(1);
             Tcp::probe_sent(t, new);
             t.probe_at = Time::NEVER;
             t.rexmit_at = now.plus_ns(t.rtt.rto_ns(t.backoff));
@@ -265,6 +266,9 @@ impl Tcp {
             stamp: t.rate.stamp(sent_us, in_flight, span),
             ..Out::default()
         };
+        if t.out.is_empty() {
+            t.tally.begins(sent_us);
+        }
         self.segments.push(&mut t.out, s, out);
         t.snd_nxt = seq + span;
         t.send_cursor = cursor;
@@ -308,6 +312,7 @@ impl Tcp {
         let ts = if t.flags.has(Flags::TIMESTAMPS) { t.ts_now(now) } else { 0 };
         t.recovery.sent_again(ts);
         t.rate.resent += u64::from(o.span());
+        t.tally.resent += 1;
         t.flags.clear(Flags::REXMIT_NOW);
         if s == t.out.first() {
             t.rexmit_at = now.plus_ns(t.rtt.rto_ns(t.backoff));

@@ -111,6 +111,7 @@ impl Tcp {
             self.want_output(id);
         }
         let t = &mut self.table.flows[id];
+        let before = t.rcv_nxt;
         t.rcv_nxt += len;
         t.rcv_held += len;
         store(&mut t.rx, &self.counters, p, 0, skip, len, budget);
@@ -132,6 +133,7 @@ impl Tcp {
                 let _ = t.rx.push_back(0, s);
             }
         }
+        t.tally.received += u64::from(t.rcv_nxt.since(before));
         t.sack_out.acknowledged(t.rcv_nxt);
         self.raise(id, Events::READABLE);
         Ok(())

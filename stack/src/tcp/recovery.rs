@@ -378,12 +378,14 @@ impl Tcp {
         match kind {
             Kind::Loss => {
                 t.flags.set(Flags::REXMIT_NOW);
+                t.tally.recoveries = t.tally.recoveries.saturating_add(1);
                 self.counters.inc(Ctr::TcpFastRetransmit);
             }
             Kind::Ecn => {}
             Kind::Rto { .. } => {
                 // One segment more than what may still be under way.
                 t.window.cwnd = t.window.cwnd.max(t.out.in_flight() + u32::from(t.mss));
+                t.tally.timeouts = t.tally.timeouts.saturating_add(1);
                 self.counters.inc(Ctr::TcpRto);
             }
         }
@@ -400,6 +402,7 @@ impl Tcp {
             // RFC 3708: the peer had everything already that was sent again.
             let needless = r.resent > 0 && r.needless >= r.resent;
             if late || needless {
+                t.tally.undone = t.tally.undone.saturating_add(1);
                 self.counters.inc(Ctr::TcpUndo);
                 r.can_undo = false;
                 // Out of order, it seems, by more than the window.

@@ -12,6 +12,7 @@ use super::rtt::Rtt;
 use super::sack_out::SackOut;
 use super::scoreboard::Scoreboard;
 use super::seq::Seq;
+use super::totals::Tally;
 use crate::addr::Tuple;
 
 typed_index! {
@@ -55,6 +56,19 @@ pub enum State {
 }
 
 impl State {
+    /// All of them.
+    pub const ALL: [State; 9] = [
+        State::Closed,
+        State::SynSent,
+        State::SynReceived,
+        State::Established,
+        State::FinWait1,
+        State::FinWait2,
+        State::CloseWait,
+        State::Closing,
+        State::LastAck,
+    ];
+
     /// Whether the application may still queue data.
     pub fn can_send(self) -> bool {
         matches!(self, State::Established | State::CloseWait | State::SynSent | State::SynReceived)
@@ -363,6 +377,8 @@ pub struct Tcb {
     pub recovery: Recovery,
     /// Congestion control.
     pub cc: Cc,
+    /// What it has done in all.
+    pub tally: Tally,
 }
 
 impl Default for Tcb {
@@ -436,6 +452,7 @@ impl Default for Tcb {
             rate: Delivered::default(),
             recovery: Recovery::default(),
             cc: Cc::default(),
+            tally: Tally::default(),
         }
     }
 }
@@ -457,6 +474,12 @@ impl Tcb {
     pub fn drop_out_of_order(&mut self) {
         self.ooo.clear();
         self.sack_out.forget_runs();
+    }
+
+    /// What its owner should keep queued, bytes: two windows, the smaller of the path's and the peer's.
+    #[inline]
+    pub fn send_target(&self) -> u32 {
+        self.window.cwnd.min(self.snd_wnd).saturating_mul(2)
     }
 
     /// Whether our FIN has been sent at least once.

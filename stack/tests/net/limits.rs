@@ -20,7 +20,10 @@ fn flows_and_half_open() {
     );
     run_on(
         "too many handshakes without cookies; one that is done makes room",
-        &|s| (s.limits.half_open, s.tcp) = (1, |t: &mut stack::TcpConfig| t.cookies = stack::CookieUse::Never),
+        &|s| {
+            s.limits.half_open = 1;
+            s.tcp = |t| t.cookies = stack::CookieUse::Never;
+        },
         "< S 0\n> SA 0 ack 1\npeer 7001\n< S 0\n> -\ncount drop.tcp.half_open_full 1
          forget\npeer 7000\n< S 0\n> SA 0 ack 1\n< R 1\npeer 7001\n< S 0\n> SA 0 ack 1\n< A 1 ack 1\npeer 7002\n< S 0\n> SA 0 ack 1",
     );

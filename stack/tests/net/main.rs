@@ -3,6 +3,7 @@
 mod support;
 
 mod cookies;
+mod flows;
 mod kernel;
 mod layers;
 mod limits;

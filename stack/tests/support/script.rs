@@ -20,6 +20,7 @@
 
 use dataplane::port::mem::{WireEnd, wire};
 use dataplane::{Ctr, Time};
+use stack::tcp::Tuning;
 use stack::{Events, FlowId};
 
 use super::frames::{Ends, Tcp};
@@ -126,6 +127,10 @@ impl Script {
         let now = self.now;
         match verb {
             "port" => self.port = number(w.next())?,
+            "flows-max" => {
+                let connections_max = number(w.next())?;
+                self.host.tcp().tune(0, Tuning { connections_max, ..Tuning::default() });
+            }
             "peer" => {
                 self.peer = number(w.next())?;
                 (self.iss, self.id, self.got, self.sent, self.ts_base) = (None, None, 1, 1, None);
