@@ -179,7 +179,9 @@ impl Tcp {
                 self.send_new(id, net, tx, now)
             };
             if !sent {
-                turn = Turn::Full;
+                // No record for it: the ACK of those that it has itself, or their timeout, brings its next turn.
+                let waits = self.segments.is_full() && !self.table.flows[id].out.is_empty();
+                turn = if waits { Turn::Done } else { Turn::Full };
                 break;
             }
         }
