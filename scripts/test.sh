@@ -125,8 +125,8 @@ check_scripts() {
         echo "shellcheck is not installed: only parsed"
     fi
     if have python3; then
-        python3 -B -m unittest -q scripts/bench/test_report.py || ok=1
-        python3 -B -c 'import ast, sys; [ast.parse(open(f).read(), f) for f in sys.argv[1:]]' scripts/bench/*.py || ok=1
+        python3 -B -m unittest -q scripts/bench/test_report.py scripts/bench/test_goodput.py || ok=1
+        python3 -B -c 'import ast, sys; [ast.parse(open(f).read(), f) for f in sys.argv[1:]]' scripts/bench/*.py scripts/bench/*/*.py scripts/bench/goodput || ok=1
     else
         echo "python3 is not installed: scripts/bench/*.py are not tested"
     fi

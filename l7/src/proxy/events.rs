@@ -229,6 +229,8 @@ impl Proxy {
         if self.exchanges[x].is_fetch() {
             return false;
         }
-        io.tcp.queued_true(self.exchanges[x].client) >= self.config().request_budget_bytes
+        let (client, budget) = (self.exchanges[x].client, self.config().request_budget_bytes);
+        let queued = io.tcp.queued_true(client);
+        queued >= budget && queued >= self.queue_bytes_max(io, client, io.tcp.rx_pool())
     }
 }

@@ -1,6 +1,7 @@
 //! Sending stored bodies: from the store's chunks into the client's cells, as far as the client takes them.
 
-use dataplane::{CellWriter, Ctr, Slice};
+use dataplane::{CellWriter, Ctr, Pool, Slice};
+use stack::FlowId;
 
 use super::exchange::ExchangeId;
 use super::pump::Step;
@@ -95,11 +96,21 @@ impl Proxy {
         }
     }
 
+    /// How much may wait in a client's send queue: two windows, so that none runs empty while the next is filled; a
+    /// request's budget in any case, and beyond it as long as that is not more than half of what is free of the pool
+    /// that it is taken from. So a long path may have many megabytes out while there are few, and when there are many,
+    /// or they read slowly, each has its share.
+    pub(super) fn queue_bytes_max(&self, io: &Io<'_>, client: FlowId, pool: &Pool) -> u32 {
+        let budget = self.current.program.config.request_budget_bytes;
+        let free = u64::from(pool.free_count()) * u64::from(pool.cell_bytes()) / 2;
+        let most = (free.min(u64::from(u32::MAX)) as u32).max(budget);
+        io.tcp.flow(client).send_target().clamp(QUEUE_BYTES_MIN.min(budget), most)
+    }
+
     /// Sends on what there is of a stored body.
     pub(super) fn reads_step(&mut self, io: &mut Io<'_>, x: ExchangeId) -> Step {
         let client = self.exchanges[x].client;
-        let budget = self.current.program.config.request_budget_bytes;
-        let target = (2 * io.tcp.flow(client).window.cwnd).clamp(QUEUE_BYTES_MIN.min(budget), budget);
+        let target = self.queue_bytes_max(io, client, &self.cells.payload);
         loop {
             if io.tcp.queued_true(client) >= target {
                 return Step::Waits;

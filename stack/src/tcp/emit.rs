@@ -8,6 +8,7 @@ use super::rate::micros;
 use super::segment::{self, Header, Segment, bits};
 use super::tcb::{Flags, FlowId, State};
 use super::time_wait::Waiting;
+use super::timestamps::clock_ms;
 use super::{EcnUse, Seq, Tcp};
 use crate::net::{Net, Path};
 use crate::parse::{addresses, protocol, source_mac};
@@ -22,8 +23,8 @@ pub(super) const HOP_LIMIT: u8 = 64;
 pub(super) enum Reply {
     /// RST (RFC 9293 3.10.7.1).
     Reset,
-    /// ACK, from TIME-WAIT.
-    Ack(Waiting),
+    /// ACK, from TIME-WAIT; the second is what its timestamps are ahead of the clock.
+    Ack(Waiting, u32),
 }
 
 impl Tcp {
@@ -172,6 +173,7 @@ impl Tcp {
         let seg = Segment::read(to);
         let (src, dst) = addresses(to);
         let (src_port, dst_port) = segment::ports(to);
+        let mut options = Options::default();
         let (seq, ack, flags) = match r {
             Reply::Reset => {
                 if seg.has(bits::RST) {
@@ -184,7 +186,11 @@ impl Tcp {
                     (Seq(0), seg.seq + seg.seq_len(), bits::RST | bits::ACK)
                 }
             }
-            Reply::Ack(w) => (w.snd_nxt, w.rcv_nxt, bits::ACK),
+            Reply::Ack(w, offset) => {
+                let val = clock_ms(now).wrapping_add(offset);
+                options.timestamps = w.ts_recent.map(|ecr| Timestamps { val, ecr });
+                (w.snd_nxt, w.rcv_nxt, bits::ACK)
+            }
         };
         let Some(mut p) = net.headers.alloc() else {
             self.counters.inc(Ctr::TcpNoHeader);
@@ -193,7 +199,9 @@ impl Tcp {
         let h = Header { src_port: dst_port, dst_port: src_port, seq, ack, bits: flags, window: 0 };
         let port = to.meta().port;
         let offload = net.ifaces[port as usize].tx_checksum_offload;
-        segment::write(&mut p, &h, &[], &dst, &src, !offload);
+        let mut room = [0; OPTIONS_MAX];
+        let n = options.write(&mut room);
+        segment::write(&mut p, &h, &room[..n], &dst, &src, !offload);
         let path = Path {
             port,
             src: dst,

@@ -344,7 +344,8 @@ impl Tcp {
     /// Both sides have closed, and we closed first: a record is all that is kept.
     pub(super) fn enter_time_wait(&mut self, id: FlowId, now: Time) {
         let t = &mut self.table.flows[id];
-        let w = Waiting { snd_nxt: t.snd_nxt, rcv_nxt: t.rcv_nxt };
+        let ts_recent = t.flags.has(Flags::TIMESTAMPS).then_some(t.ts_recent);
+        let w = Waiting { snd_nxt: t.snd_nxt, rcv_nxt: t.rcv_nxt, ts_recent };
         let hash = self.table.hash(&self.table.flows[id].tuple);
         self.counters.inc(Ctr::TcpTimeWaits);
         self.counters.inc(Ctr::TcpClosed);

@@ -34,16 +34,15 @@ impl Tcp {
         let mut iss = self.isn(hash, now);
         let waiting = self.time_wait.find(hash);
         if let Some(w) = waiting {
-            let is_new = seg.has(bits::SYN) && !seg.has(bits::ACK | bits::RST) && seg.seq.gt(w.rcv_nxt);
-            if !is_new {
+            let opens = seg.has(bits::SYN) && !seg.has(bits::ACK | bits::RST);
+            if !opens || !w.is_newer(seg.seq, SynOptions::read(&p).timestamps.map(|ts| ts.val)) {
                 // RFC 1337: a RST does not end TIME-WAIT. RFC 9293: answer the peer's FIN again.
                 if !seg.has(bits::RST) && seg.seq_len() > 0 {
-                    self.reply(net, &p, Reply::Ack(w), tx, now);
+                    self.reply(net, &p, Reply::Ack(w, self.ts_offset(hash)), tx, now);
                 }
                 return Err(Ctr::DropTcpTimeWait);
             }
-            // RFC 6191, by sequence number: the peer has begun a new connection. Ours must be beyond the old one's
-            // numbers too, which may have outrun the clock (RFC 1122 4.2.2.13).
+            // The peer has begun a new connection. Ours must be beyond the old one's numbers too, which may have outrun the clock (RFC 1122 4.2.2.13).
             iss = iss.max(w.snd_nxt + 65_537);
         }
         let opens = seg.has(bits::SYN) && !seg.has(bits::ACK);

@@ -387,7 +387,7 @@ impl Tcp {
     }
 
     /// The pool that received frames come from.
-    pub(crate) fn rx_pool(&self) -> &Pool {
+    pub fn rx_pool(&self) -> &Pool {
         &self.rx_pool
     }
 

@@ -468,6 +468,12 @@ impl Tcb {
         self.sack_out.forget_runs();
     }
 
+    /// What its owner should keep queued, bytes: two windows, the smaller of the path's and the peer's.
+    #[inline]
+    pub fn send_target(&self) -> u32 {
+        self.window.cwnd.min(self.snd_wnd).saturating_mul(2)
+    }
+
     /// Whether our FIN has been sent at least once.
     #[inline]
     pub fn fin_sent(&self) -> bool {

@@ -19,6 +19,8 @@ struct Record {
     rcv_nxt: Seq,
     expires_ms: u32,
     next: u32,
+    ts_recent: u32,
+    has_timestamps: bool,
     live: bool,
 }
 
@@ -31,6 +33,20 @@ pub struct Waiting {
     pub snd_nxt: Seq,
     /// The peer's.
     pub rcv_nxt: Seq,
+    /// The latest timestamp that was taken, where there were timestamps.
+    pub ts_recent: Option<u32>,
+}
+
+impl Waiting {
+    /// Whether a SYN begins a new connection (RFC 6191 2): by its timestamp where both have one, by its sequence number
+    /// where that does not say. A SYN with timestamps after a connection without would be taken by that RFC whatever its
+    /// number, as old segments would then be known by having none; here they are not, so it is not.
+    pub fn is_newer(&self, seq: Seq, timestamp: Option<u32>) -> bool {
+        match (self.ts_recent, timestamp) {
+            (Some(last), Some(new)) if last != new => (new.wrapping_sub(last) as i32) > 0,
+            _ => seq.gt(self.rcv_nxt),
+        }
+    }
 }
 
 /// The ring.
@@ -86,6 +102,8 @@ impl TimeWait {
             rcv_nxt: w.rcv_nxt,
             expires_ms: (now.plus_ns(TIME_WAIT_NS).0 / 1_000_000) as u32,
             next: self.buckets[bucket],
+            ts_recent: w.ts_recent.unwrap_or(0),
+            has_timestamps: w.ts_recent.is_some(),
             live: true,
         };
         self.buckets[bucket] = at as u32;
@@ -103,7 +121,8 @@ impl TimeWait {
         while i != NONE {
             let r = &self.records[i as usize];
             if r.hash == hash {
-                return Some(Waiting { snd_nxt: r.snd_nxt, rcv_nxt: r.rcv_nxt });
+                let ts_recent = r.has_timestamps.then_some(r.ts_recent);
+                return Some(Waiting { snd_nxt: r.snd_nxt, rcv_nxt: r.rcv_nxt, ts_recent });
             }
             i = r.next;
         }
@@ -170,7 +189,7 @@ mod tests {
     }
 
     fn w(n: u32) -> Waiting {
-        Waiting { snd_nxt: Seq(n), rcv_nxt: Seq(n + 1) }
+        Waiting { snd_nxt: Seq(n), rcv_nxt: Seq(n + 1), ts_recent: n.is_multiple_of(2).then_some(n) }
     }
 
     #[test]
@@ -187,6 +206,25 @@ mod tests {
         assert_eq!((t.live(), t.find(1 << 32), t.find(3 << 32)), (2, None, Some(w(3))));
         t.expire(Time::from_ms(100_000), 100);
         assert_eq!(t.live(), 0);
+    }
+
+    #[test]
+    fn a_syn_is_newer_by_its_timestamp_or_by_its_number() {
+        let (with, without) =
+            (Waiting { ts_recent: Some(u32::MAX), ..w(100) }, Waiting { ts_recent: None, ..w(100) });
+        for (old, seq, ts, newer) in [
+            (with, 5, Some(0), true),
+            (with, 500, Some(u32::MAX - 1), false),
+            (with, 5, Some(u32::MAX), false),
+            (with, 500, Some(u32::MAX), true),
+            (with, 500, None, true),
+            (with, 101, None, false),
+            (without, 5, Some(7), false),
+            (without, 102, Some(7), true),
+            (without, 102, None, true),
+        ] {
+            assert_eq!(old.is_newer(Seq(seq), ts), newer, "{old:?} {seq} {ts:?}");
+        }
     }
 
     #[test]

@@ -29,7 +29,7 @@ fn a_cookie_makes_a_connection() {
         &always,
         "+100\n< S 0 win 60000 mss 1430 ws 7 sackok ts 500 0\n> SA 0 ack 1 win 65535 ws 7 sackok ts * 500\n= -
          +30\n< A 1 ack 1 win 10 ts 530 100\nev ACCEPTED\nsend 1281\n> A 1:1281 ack 1 ts * 530\n> -
-         < A 11:21 ack 1 win 10 ts 531 100\n> A 1281 ack 1 win 1023 sack 11:21 ts * 530",
+         < A 11:21 ack 1 win 10 ts 531 100\n> A 1281 ack 1 win 1024 sack 11:21 ts * 530",
     );
     run_on(
         "an ACK that was lost is made good by the first data",
@@ -67,7 +67,7 @@ fn under_pressure_only() {
         "the table, then cookies, then the table again",
         &|s| s.limits.half_open = 4,
         "< S 0\n> SA 0 ack 1\npeer 7001\n< S 0\n> SA 0 ack 1\npeer 7002\n< S 0\n> SA 0 ack 1\ncount tcp.cookies_sent 0
-         count tcp.half_open 0\n+5\npeer 7003\n< S 0\n> SA 0 ack 1\ncount tcp.cookies_sent 1\ncount tcp.cookies_active 1\n< A 1 ack 1\n= ESTAB\nev ACCEPTED
+         +5\npeer 7003\n< S 0\n> SA 0 ack 1\ncount tcp.cookies_sent 1\ncount tcp.cookies_active 1\n< A 1 ack 1\n= ESTAB\nev ACCEPTED
          forget\npeer 7000\n< R 1\npeer 7004\n< S 0\n> SA 0 ack 1\ncount tcp.cookies_sent 2
          peer 7001\n< R 1\npeer 7005\n< S 0\n> SA 0 ack 1\ncount tcp.cookies_sent 2\ncount tcp.cookies_active 0",
     );
@@ -87,6 +87,6 @@ fn bounds_hold_for_cookies_too() {
         "a SYN that a cookie answers does not end TIME-WAIT; its ACK does",
         &always,
         "< S 0\n> SA 0 ack 1\n< A 1 ack 1\nev ACCEPTED\nshutdown\n> FA 1 ack 1\n< FA 1 ack 2\n> A 2 ack 2\nrelease\nforget
-         < S 100\n> SA 0 ack 101\n= TIME-WAIT\n< A 101 ack 1\n= ESTAB\nev ACCEPTED CLOSED FIN",
+         < S 100\n> SA 0 ack 101\n= TIME-WAIT\n< A 101 ack 1\n= ESTAB\nev ACCEPTED WRITABLE CLOSED FIN",
     );
 }

@@ -37,6 +37,27 @@ fn flows_and_half_open() {
 }
 
 #[test]
+fn connections_of_a_listener() {
+    let first = "limit 1\n< S 0\n> SA 0 ack 1\npeer 7001\n< S 0\n> -\ncount drop.tcp.listener_full 1\n";
+    run_on(
+        "one at a time: the next SYN is dropped, until the first has gone",
+        &|_| {},
+        &format!("{first}forget\npeer 7000\n< R 1\npeer 7001\n< S 0\n> SA 0 ack 1\n< A 1 ack 1\nev ACCEPTED"),
+    );
+    run_on(
+        "our own do not count",
+        &|_| {},
+        "limit 1\nconnect\n> S 0\n< R 0\nport 80\npeer 7000\n< S 0\n> SA 0 ack 1",
+    );
+    run_on(
+        "with cookies, when the ACK comes",
+        &|s| s.tcp = |t: &mut stack::TcpConfig| t.cookies = stack::CookieUse::Always,
+        "limit 1\n< S 0\n> SA 0 ack 1\npeer 7001\n< S 0\n> SA 0 ack 1\n< A 1 ack 1\nev ACCEPTED\nshutdown\n> FA 1 ack 1
+         peer 7000\n< S 0\n> -\ncount drop.tcp.listener_full 1",
+    );
+}
+
+#[test]
 fn cells() {
     run_on(
         "an rx pool down to its reserve takes no data, and ACKs still",

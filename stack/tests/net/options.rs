@@ -142,3 +142,25 @@ fn duplicates_are_told() {
         "< A 1001:1501 ack 1\n> A 1 ack 1\n< A 2001:2501 ack 1\n> A 1 ack 1\n< A 1201:1301 ack 1\n> A 1 ack 1 sack 1201:1301 sack 1001:1501 sack 2001:2501
          < A 1401:1601 ack 1\n> A 1 ack 1 sack 1401:1501 sack 1001:1601 sack 2001:2501");
 }
+
+/// We close first; a record with the peer's number 2 and timestamp 500 is left.
+const TIME_WAIT: &str = "shutdown\n> FA 1 ack 1 ts 0 500\n< FA 1 ack 2 ts 500 0\n> A 2 ack 2 ts 0 500\nrelease\nev WRITABLE FIN CLOSED\n= TIME-WAIT\n+10\n";
+
+#[test]
+fn time_wait_is_reused_by_timestamps() {
+    let waiting = |name: &str, script: &str| opened(name, &format!("{TIME_WAIT}{script}"));
+    waiting("its ACK carries them", "< FA 1 ack 2 ts 501 0\n> A 2 ack 2 ts 10 500");
+    waiting(
+        "a later one opens anew, whatever its number",
+        "forget\n< S -99 sackok ts 501 0\n> SA 0 ack -98 ts 10 501\ncount tcp.time_wait_reused 1\n< A -98 ack 1 ts 501 10\n= ESTAB\nev ACCEPTED",
+    );
+    waiting(
+        "an earlier one does not, whatever its number",
+        "< S 9000 ts 499 0\n> A 2 ack 2 ts 10 500\n= TIME-WAIT",
+    );
+    waiting(
+        "the same one does by its number",
+        "< S 1 ts 500 0\n> A 2 ack 2\nforget\n< S 100 ts 500 0\n> SA 0 ack 101",
+    );
+    waiting("without one it is by number", "< S 1\n> A 2 ack 2\nforget\n< S 100\n> SA 0 ack 101 nots");
+}

@@ -323,7 +323,10 @@ impl App {
     fn write(&mut self, n: usize, id: FlowId, now: Time) {
         let c = &mut self.conns[n];
         let mut buf = [0u8; 2048];
-        while !c.is_shut && c.out.sent < c.plan.send && self.stack.tcp.queued_true(id) < self.budget {
+        while !c.is_shut
+            && c.out.sent < c.plan.send
+            && self.stack.tcp.queued_true(id) < self.budget.max(self.stack.tcp.flow(id).send_target())
+        {
             let want = (c.plan.send - c.out.sent).min(c.plan.chunk.min(buf.len()) as u64) as usize;
             let piece = want.min(if c.writer.room() == 0 { want } else { c.writer.room() });
             if !c.writer.reserve(piece, &self.payload) {

@@ -12,7 +12,7 @@
 //!  = CLOSED Reset                         over, for this reason
 //!  ev CONNECTED READABLE                  events since last asked
 //!  send 100 · shutdown · abort · orphan · release · read [N] · hold · consume N · keep · timer MS
-//!  connect [ERROR] · peer PORT · port PORT · forget · count NAME N · cells N
+//!  connect [ERROR] · peer PORT · port PORT · forget · count NAME N · cells N · limit N
 //! ```
 //!
 //! Nothing may come that no line expects. A script runs over IPv4 and over IPv6.
@@ -130,6 +130,7 @@ impl Script {
                 (self.iss, self.id, self.got, self.sent, self.ts_base) = (None, None, 1, 1, None);
             }
             "forget" => self.iss = None,
+            "limit" => self.host.tcp().limit_connections(0, number(w.next())?),
             "connect" => {
                 let to = (Ends::hosts(1, 2, self.v6).dst, self.peer).into();
                 let r = {
