@@ -9,6 +9,7 @@ mod kernel;
 mod layers;
 mod limits;
 mod options;
+mod pmtu;
 mod sending;
 mod states;
 mod steering;
