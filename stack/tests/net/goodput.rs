@@ -99,6 +99,7 @@ fn run(cell: &Cell, algorithm: Algorithm, seed: u64) -> Outcome {
         w.b.core.pipeline.conns.first().map_or(0, |c| c.out.got)
     };
     let trace = std::env::var_os("MILLRACE_GOODPUT_TRACE").is_some();
+    let trace_state = std::env::var("MILLRACE_GOODPUT_TRACE").is_ok_and(|v| v == "2");
     let mut next = Time(0);
     let limit = Time::from_ms(600_000);
     let over = w.run_until(limit, |w| {
@@ -118,6 +119,9 @@ fn run(cell: &Cell, algorithm: Algorithm, seed: u64) -> Outcome {
                     so_far,
                     f.recovery.phase,
                 );
+                if trace_state {
+                    println!("    {:?}", f.cc);
+                }
             }
         }
         got(w) >= cell.bytes
