@@ -104,7 +104,7 @@ fn run(cell: &Cell, algorithm: Algorithm, seed: u64) -> Outcome {
     let limit = Time::from_ms(600_000);
     let over = w.run_until(limit, |w| {
         if trace && w.now >= next {
-            next = w.now.plus_ns(cell.rtt_ms * 1_000_000);
+            next = w.now.plus_ns(cell.rtt_ms * 1_000_000 / 8);
             let (so_far, id) = (got(w), w.a.tcp().flows().next());
             if let Some(id) = id {
                 let f = w.a.tcp().flow(id);

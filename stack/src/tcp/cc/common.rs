@@ -47,8 +47,14 @@ pub(super) fn slow_start(w: &mut Window, a: &Ack, phase: Phase) -> u32 {
     counted.saturating_sub(room)
 }
 
+/// Segments up to which a window that doubles is not paced.
+const UNPACED_SEGMENTS: u32 = 64;
+
 /// Pacing of a sender that a window clocks: twice the window in a round trip while it doubles, else a fifth more than it,
 /// so that pacing never is what holds it back. As Linux does it (`tcp_pacing_ss_ratio`, `tcp_pacing_ca_ratio`).
+///
+/// A small window that doubles is clocked by its ACKs alone: spread over half a round trip, an object of a few windows
+/// would come half a round trip later, and a few dozen segments find room in any queue.
 pub(super) fn pace(w: &mut Window, a: &Ack, phase: Phase) {
     if a.srtt_us == 0 {
         return;
@@ -59,7 +65,12 @@ pub(super) fn pace(w: &mut Window, a: &Ack, phase: Phase) {
         _ => w.cwnd,
     };
     let window = u64::from(window.max(a.in_flight));
-    let per_round = if w.cwnd < w.ssthresh / 2 { 2_000_000 } else { 1_200_000 };
+    let doubles = w.cwnd < w.ssthresh / 2;
+    if doubles && phase == Phase::Open && w.cwnd < UNPACED_SEGMENTS * a.mss {
+        w.pacing_rate = 0;
+        return;
+    }
+    let per_round = if doubles { 2_000_000 } else { 1_200_000 };
     w.pacing_rate = (window * per_round / u64::from(a.srtt_us)).max(1);
 }
 

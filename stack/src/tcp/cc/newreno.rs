@@ -196,7 +196,11 @@ mod tests {
     fn paced_at_twice_the_window_in_slow_start_then_at_six_fifths() {
         let (mut c, mut w) = start();
         c.on_ack(&mut w, &ack(0, MSS));
-        assert_eq!(w.pacing_rate, 2 * 10 * u64::from(MSS) * 50, "20 ms");
+        assert_eq!(w.pacing_rate, 0, "a small window is clocked by its ACKs");
+        w.cwnd = 100 * MSS;
+        c.on_ack(&mut w, &ack(0, MSS));
+        assert_eq!(w.pacing_rate, 2 * 100 * u64::from(MSS) * 50, "20 ms");
+        w.cwnd = 10 * MSS;
         w.ssthresh = 12 * MSS;
         c.on_ack(&mut w, &ack(0, MSS));
         assert_eq!(w.pacing_rate, 12 * u64::from(MSS) * 50);
