@@ -57,6 +57,12 @@ struct Outcome {
     tail_drops: u64,
 }
 
+/// A receiver that hurries, as Linux does at the start of a connection.
+fn set(c: &mut TcpConfig, algorithm: Algorithm) {
+    c.congestion.algorithm = algorithm;
+    c.ack_delay_ns = 0;
+}
+
 fn host(n: u8, algorithm: Algorithm) -> Setup {
     let mut s = Setup::host(n);
     // No address resolution: an object's time begins with the SYN.
@@ -68,9 +74,9 @@ fn host(n: u8, algorithm: Algorithm) -> Setup {
     s.limits.segments = 16_384;
     s.limits.request_budget_bytes = 8 << 20;
     s.tcp = match algorithm {
-        Algorithm::Cubic => |c: &mut TcpConfig| c.congestion.algorithm = Algorithm::Cubic,
-        Algorithm::Bbr => |c: &mut TcpConfig| c.congestion.algorithm = Algorithm::Bbr,
-        Algorithm::Reno => |c: &mut TcpConfig| c.congestion.algorithm = Algorithm::Reno,
+        Algorithm::Cubic => |c: &mut TcpConfig| set(c, Algorithm::Cubic),
+        Algorithm::Bbr => |c: &mut TcpConfig| set(c, Algorithm::Bbr),
+        Algorithm::Reno => |c: &mut TcpConfig| set(c, Algorithm::Reno),
     };
     s
 }

@@ -47,8 +47,8 @@ pub(super) fn slow_start(w: &mut Window, a: &Ack, phase: Phase) -> u32 {
     counted.saturating_sub(room)
 }
 
-/// Segments up to which a window that doubles is not paced.
-const UNPACED_SEGMENTS: u32 = 64;
+/// Segments up to which a window that doubles is not paced, or only by its own size.
+pub(super) const UNPACED_SEGMENTS: u32 = 64;
 
 /// Pacing of a sender that a window clocks: twice the window in a round trip while it doubles, else a fifth more than it,
 /// so that pacing never is what holds it back. As Linux does it (`tcp_pacing_ss_ratio`, `tcp_pacing_ca_ratio`).

@@ -5,6 +5,10 @@
 //!       ▲                                                                 │                 │
 //!       └──────────── RTT below what it was at the change ◄───────────────┘         5 rounds: ssthresh = cwnd
 //! ```
+//!
+//! One thing is not as the RFC has it: it judges by the lowest RTT of the round so far. In the round in which the queue
+//! begins to grow its first ACKs have seen none, so the finding would come a round later, after the window has doubled once
+//! more. Here each eight samples of a round are judged for themselves, against the lowest of the last round.
 
 use super::Ack;
 
@@ -30,9 +34,11 @@ pub(super) struct HyStart {
     round_end: u32,
     last_round_min_us: u32,
     this_round_min_us: u32,
+    /// Lowest of the last samples, up to [`SAMPLES`].
+    group_min_us: u32,
     /// cssBaselineMinRtt; [`NONE`] outside of conservative slow start.
     css_baseline_us: u32,
-    /// Of this round, counted up to [`SAMPLES`].
+    /// In the group.
     samples: u8,
     css_rounds: u8,
     started: bool,
@@ -53,6 +59,7 @@ impl HyStart {
             round_end: 0,
             last_round_min_us: NONE,
             this_round_min_us: NONE,
+            group_min_us: NONE,
             css_baseline_us: NONE,
             samples: 0,
             css_rounds: 0,
@@ -73,10 +80,12 @@ impl HyStart {
         }
         if a.rtt_us > 0 {
             self.this_round_min_us = self.this_round_min_us.min(a.rtt_us);
-            self.samples = (self.samples + 1).min(SAMPLES);
-        }
-        if self.samples == SAMPLES {
-            self.judge();
+            self.group_min_us = self.group_min_us.min(a.rtt_us);
+            self.samples += 1;
+            if self.samples == SAMPLES {
+                self.judge();
+                (self.samples, self.group_min_us) = (0, NONE);
+            }
         }
         // Serial arithmetic: the end of the round is at or before SND.UNA.
         let ended = a.snd_una.wrapping_sub(self.round_end) as i32 >= 0;
@@ -89,14 +98,14 @@ impl HyStart {
     /// Enough samples: does a queue build, or was the last such finding a false one?
     fn judge(&mut self) {
         if self.conservative() {
-            if self.this_round_min_us < self.css_baseline_us {
+            if self.group_min_us < self.css_baseline_us {
                 self.css_baseline_us = NONE;
             }
         } else if self.last_round_min_us != NONE {
             let threshold =
                 (self.last_round_min_us / RTT_DIVISOR).clamp(RTT_THRESHOLD_MIN_US, RTT_THRESHOLD_MAX_US);
-            if self.this_round_min_us >= self.last_round_min_us.saturating_add(threshold) {
-                self.css_baseline_us = self.this_round_min_us;
+            if self.group_min_us >= self.last_round_min_us.saturating_add(threshold) {
+                self.css_baseline_us = self.group_min_us;
                 self.css_rounds = 0;
             }
         }
@@ -106,8 +115,7 @@ impl HyStart {
     fn next_round(&mut self, snd_nxt: u32) -> bool {
         self.round_end = snd_nxt;
         self.last_round_min_us = self.this_round_min_us;
-        self.this_round_min_us = NONE;
-        self.samples = 0;
+        (self.this_round_min_us, self.group_min_us, self.samples) = (NONE, NONE, 0);
         if self.conservative() {
             // A round that was partly conservative counts (RFC 9406 4.2).
             self.css_rounds += 1;
