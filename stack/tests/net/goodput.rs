@@ -34,12 +34,12 @@ const CELL: Cell =
 /// The share of the rate, per cent, that the median of the seeds reaches at least: CUBIC, BBR, Reno.
 const CELLS: [(Cell, [u64; 3]); 13] = [
     (Cell { name: "clean", ..CELL }, [72, 70, 70]),
-    (Cell { name: "clean-far", rtt_ms: 100, queue_ms: 100, ..CELL }, [29, 31, 28]),
+    (Cell { name: "clean-far", rtt_ms: 100, queue_ms: 100, ..CELL }, [33, 33, 25]),
     (Cell { name: "loss0.1", loss: 1_000, ..CELL }, [45, 68, 25]),
     (Cell { name: "loss1", loss: 10_000, ..CELL }, [5, 60, 4]),
     (Cell { name: "loss0.1-far", loss: 1_000, rtt_ms: 100, queue_ms: 100, ..CELL }, [14, 27, 7]),
     (Cell { name: "loss1-far", loss: 10_000, rtt_ms: 100, queue_ms: 100, ..CELL }, [1, 24, 1]),
-    (Cell { name: "tail-drop", queue_ms: 20, ..CELL }, [70, 66, 70]),
+    (Cell { name: "tail-drop", queue_ms: 20, ..CELL }, [72, 72, 70]),
     (Cell { name: "reorder1", reorder: 10_000, ..CELL }, [70, 70, 70]),
     (Cell { name: "duplicate1", duplicate: 10_000, ..CELL }, [68, 70, 68]),
     (Cell { name: "gigabit", mbit: 1000, rtt_ms: 1, queue_ms: 4, ..CELL }, [80, 80, 80]),

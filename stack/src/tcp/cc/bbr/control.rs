@@ -71,13 +71,14 @@ impl Bbr {
         cap.max(MIN_PIPE_SEGMENTS * mss)
     }
 
-    /// SetCwnd.
+    /// SetCwnd. The draft lets the window grow without a look at the model until the initial window has been delivered;
+    /// the model knows little more before the next few have.
     pub(super) fn set_cwnd(&self, w: &mut Window, a: &Ack) {
         let max_inflight = self.max_inflight(w, a.mss);
         let grown = w.cwnd.saturating_add(a.delivered).min(MAX_WINDOW);
         if self.full_bw_reached {
             w.cwnd = grown.min(max_inflight);
-        } else if w.cwnd < max_inflight || self.delivered < INITIAL_SEGMENTS * a.mss {
+        } else if w.cwnd < max_inflight || self.delivered < UNPACED_SEGMENTS * a.mss {
             w.cwnd = grown;
         }
         w.cwnd = w.cwnd.max(MIN_PIPE_SEGMENTS * a.mss);
