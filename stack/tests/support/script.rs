@@ -47,6 +47,8 @@ pub fn run_over(families: &[bool], name: &str, change: &dyn Fn(&mut Setup), scri
     for v6 in families.iter().copied() {
         let mut setup = Setup::host(1);
         setup.peer_mac = Some([2, 0, 0, 0, 0, 2]);
+        // The start of a connection has a script of its own.
+        setup.tcp = |t| t.quick_acks = 0;
         change(&mut setup);
         let (end, wire) = wire(64, 1600);
         let mut host = OwnHost::new(&setup, end);
