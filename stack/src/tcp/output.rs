@@ -312,7 +312,7 @@ impl Tcp {
         let stamp = t.rate.stamp(sent_us, in_flight, o.span());
         self.segments.set_resent(&mut t.out, s, stamp, sent_us);
         let ts = if t.flags.has(Flags::TIMESTAMPS) { t.ts_now(now) } else { 0 };
-        t.recovery.sent_again(ts);
+        t.recovery.sent_again(o.seq, ts);
         t.rate.resent += u64::from(o.span());
         t.tally.resent += 1;
         t.flags.clear(Flags::REXMIT_NOW);

@@ -4,6 +4,7 @@ mod support;
 
 mod cookies;
 mod flows;
+mod goodput;
 mod kernel;
 mod layers;
 mod limits;
