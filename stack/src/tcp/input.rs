@@ -271,6 +271,9 @@ impl Tcp {
         if self.table.flows[id].state == State::Closed {
             return Ok(());
         }
+        if self.table.flows[id].flags.has(Flags::ECN) {
+            self.take_marks(id, &p, seg, now);
+        }
         let t = &self.table.flows[id];
         if t.mss < t.mss_full {
             self.try_full_length(id, now);

@@ -22,6 +22,7 @@ mod ack;
 mod audit;
 pub mod cc;
 mod cookies;
+mod ecn;
 mod emit;
 mod info;
 mod input;

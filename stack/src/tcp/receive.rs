@@ -25,6 +25,9 @@ impl Tcp {
         if seg.len == 0 && !fin {
             return Ok(());
         }
+        if seg.has(bits::URG) {
+            self.counters.inc(Ctr::TcpUrgent);
+        }
         let t = &mut self.table.flows[id];
         if !t.state.can_receive() {
             // The peer has sent its FIN already: this is not new, whatever it says.

@@ -208,6 +208,12 @@ bitset! {
         TIMESTAMPS = 21;
         /// Both sides understand ECN (RFC 3168).
         ECN = 22;
+        /// A congestion mark has come: ACKs say so, until the peer says that it has heard.
+        ECN_ECHO = 23;
+        /// The next new data says that our window has come down.
+        CWR_NEXT = 24;
+        /// The segment that is being built is new data.
+        NEW_DATA = 25;
     }
 }
 
