@@ -177,6 +177,8 @@ pub struct Path {
     pub hop_limit: u8,
     /// IPv6 flow label: 20 bits that stay the same for a flow (RFC 6437), 0 for none.
     pub flow_label: u32,
+    /// ECN codepoint (RFC 3168 5).
+    pub ecn: u8,
 }
 
 /// Neither on the link nor behind a gateway.
@@ -255,7 +257,7 @@ impl Net {
         let id = self.ip_id;
         let Some(h) = p.push_front(20) else { return false };
         h[0] = 0x45;
-        h[1] = 0;
+        h[1] = path.ecn;
         h[2..4].copy_from_slice(&((len + 20) as u16).to_be_bytes());
         h[4..6].copy_from_slice(&id.to_be_bytes());
         h[6..8].copy_from_slice(&[0x40, 0]); // don't fragment
@@ -333,7 +335,9 @@ impl Net {
 
 fn push_ipv6(p: &mut Packet, path: &Path, len: usize) -> bool {
     let Some(h) = p.push_front(40) else { return false };
-    h[..4].copy_from_slice(&(0x6000_0000 | (path.flow_label & 0xf_ffff)).to_be_bytes());
+    h[..4].copy_from_slice(
+        &(0x6000_0000 | u32::from(path.ecn) << 20 | (path.flow_label & 0xf_ffff)).to_be_bytes(),
+    );
     h[4..6].copy_from_slice(&(len as u16).to_be_bytes());
     h[6] = path.protocol;
     h[7] = path.hop_limit;

@@ -33,6 +33,7 @@ impl Tcp {
     /// one segment overlap with those of the next.
     pub fn input(&mut self, net: &mut Net, burst: &mut dataplane::Burst, tx: &mut [TxQueue], now: Time) {
         let mut keys = Keys::new();
+        self.now_us = micros(now);
         self.ask_for(burst, &mut keys);
         for (p, (hash, tuple)) in burst.drain(..).zip(keys) {
             let c = match self.segment(net, p, tuple, hash, tx, now) {
@@ -225,7 +226,11 @@ impl Tcp {
     ) -> Verdict {
         let t = &self.table.flows[id];
         let mut seg = *seg;
-        if t.state == State::SynReceived && seg.has(bits::SYN) && seg.has(bits::ACK) && seg.seq == t.irs {
+        if t.state == State::SynReceived
+            && seg.has(bits::SYN)
+            && seg.has(bits::ACK)
+            && seg.seq + 1 == t.rcv_nxt
+        {
             // Simultaneous open (RFC 9293 3.5, figure 8): the SYN has been taken, the ACK is news.
             seg.bits &= !bits::SYN;
             seg.seq += 1;
@@ -266,11 +271,17 @@ impl Tcp {
         if self.table.flows[id].state == State::Closed {
             return Ok(());
         }
+        if self.table.flows[id].flags.has(Flags::ECN) {
+            self.take_marks(id, &p, seg, now);
+        }
         let t = &self.table.flows[id];
         if t.mss < t.mss_full {
             self.try_full_length(id, now);
         }
         self.take_timestamp(id, seg, options, now);
+        if seg.len > 0 {
+            self.table.flows[id].measure_receiving(seg, options, now);
+        }
         self.payload(id, p, seg, now)
     }
 
@@ -292,7 +303,7 @@ impl Tcp {
         if seg.has(bits::RST) {
             return Err(Ctr::DropTcpReset);
         }
-        if t.state == State::SynReceived && seg.has(bits::SYN) && first == t.irs {
+        if t.state == State::SynReceived && seg.has(bits::SYN) && first + 1 == t.rcv_nxt {
             // Our SYN-ACK was lost: the peer's SYN came again.
             t.flags.set(Flags::SYN_NOW);
             self.want_output(id);

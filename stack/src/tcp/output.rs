@@ -291,6 +291,7 @@ impl Tcp {
         }
         Tcp::arm_probe(t, now);
         self.counters.add(Ctr::TcpBytesOut, len.into());
+        self.table.flows[id].flags.set(Flags::NEW_DATA);
         self.send_data(id, net, tx, &out, p, now)
     }
 

@@ -587,6 +587,10 @@ impl Tcp {
             lose(&mut self.segments, &self.counters, t, s, now);
         }
         let t = &mut self.table.flows[id];
+        if self.segments[head].place == Place::Lost {
+            // A peer that is short of memory takes nothing else, and the window may let out no more than one.
+            self.segments.set_first_lost(&mut t.out, head);
+        }
         t.dup_acks = 0;
         t.probe_at = Time::NEVER;
         t.flags.clear(Flags::TAIL_PROBE_NOW);

@@ -3,6 +3,7 @@
 mod support;
 
 mod cookies;
+mod ecn;
 mod flows;
 mod goodput;
 mod kernel;
