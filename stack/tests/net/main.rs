@@ -2,6 +2,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod book;
 mod cookies;
 mod flows;
 mod kernel;
