@@ -157,6 +157,8 @@ impl Tcp {
         t.take_syn(seg, &SynOptions::read(p), self.config.window_scale, now);
         let asked = seg.bits & (bits::ECE | bits::CWR);
         // Agreed to; in a simultaneous open: asked for (RFC 3168 6.1.1).
+        self.use_known_mtu(id, now);
+        let t = &mut self.table.flows[id];
         let agreed = if acks {
             self.config.ecn == EcnUse::Always && asked == bits::ECE
         } else {
@@ -263,6 +265,10 @@ impl Tcp {
         }
         if self.table.flows[id].state == State::Closed {
             return Ok(());
+        }
+        let t = &self.table.flows[id];
+        if t.mss < t.mss_full {
+            self.try_full_length(id, now);
         }
         self.take_timestamp(id, seg, options, now);
         self.payload(id, p, seg, now)

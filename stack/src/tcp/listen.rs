@@ -127,6 +127,8 @@ impl Tcp {
         t.flags.set(Flags::HAS_MAC);
         t.flags.set(Flags::HALF_OPEN);
         t.take_syn(syn, options, scale, now);
+        self.use_known_mtu(id, now);
+        let t = &mut self.table.flows[id];
         t.start_sending(iss);
         t.last_heard = now;
         t.rexmit_at = now.plus_ns(t.rtt.rto_ns(0));

@@ -67,6 +67,7 @@ use crate::addr::{Addr, Tuple};
 use crate::net::Net;
 use crate::steer::{back, to_port};
 use cookies::Cookies;
+use pmtu::PathMtus;
 use scoreboard::Segments;
 use table::Table;
 pub use tcb::Flags;
@@ -225,6 +226,7 @@ pub struct Tcp {
     challenges: u32,
     totals: Totals,
     cookies: Cookies,
+    path_mtus: PathMtus,
 }
 
 /// A singly linked list through the control blocks.
@@ -242,6 +244,7 @@ impl Tcp {
             + Segments::cost(limits.segments as usize)
             + Wheel::<FlowId>::cost(limits.flows as usize)
             + TimeWait::cost(limits.time_wait as usize)
+            + PathMtus::cost()
     }
 
     /// Says what the engine's pools cost, and why.
@@ -277,6 +280,7 @@ impl Tcp {
         let cookies = Cookies::new(config.cookie_secrets, &config.keys, config.epoch_ms);
         Some(Tcp {
             cookies,
+            path_mtus: PathMtus::new(arena, [config.keys[2], config.keys[3]])?,
             table: Table::new(arena, limits.flows, [config.keys[0], config.keys[1]])?,
             records: Slab::new(arena, limits.send_records, SendRecord::default)?,
             segments: Segments::new(arena, limits.segments)?,

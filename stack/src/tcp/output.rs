@@ -179,7 +179,9 @@ impl Tcp {
                 self.send_new(id, net, tx, now)
             };
             if !sent {
-                turn = Turn::Full;
+                // No record for it: the ACK of those that it has itself, or their timeout, brings its next turn.
+                let waits = self.segments.is_full() && !self.table.flows[id].out.is_empty();
+                turn = if waits { Turn::Done } else { Turn::Full };
                 break;
             }
         }
@@ -194,7 +196,11 @@ impl Tcp {
         let t = &mut self.table.flows[id];
         let last = t.out.last();
         let new = t.has_unsent() && t.snd_wnd.saturating_sub(t.flight()) >= u32::from(t.mss);
-        let again = !new && last.is_some() && self.segments[last].place == Place::InFlight;
+        // One that is longer than the path takes by now is not probed with: it will time out, and be cut.
+        let again = !new
+            && last.is_some()
+            && self.segments[last].place == Place::InFlight
+            && self.segments[last].len <= t.mss;
         if new || again {
             if tx[t.port as usize].room() == 0 {
                 return false;
@@ -306,7 +312,7 @@ impl Tcp {
         let stamp = t.rate.stamp(sent_us, in_flight, o.span());
         self.segments.set_resent(&mut t.out, s, stamp, sent_us);
         let ts = if t.flags.has(Flags::TIMESTAMPS) { t.ts_now(now) } else { 0 };
-        t.recovery.sent_again(ts);
+        t.recovery.sent_again(o.seq, ts);
         t.rate.resent += u64::from(o.span());
         t.tally.resent += 1;
         t.flags.clear(Flags::REXMIT_NOW);

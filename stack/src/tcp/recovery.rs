@@ -58,6 +58,9 @@ pub enum ProbeTimer {
     Reordering,
 }
 
+/// Segments sent again in a recovery that are remembered.
+const RESENT_KNOWN: usize = 4;
+
 /// State of loss recovery.
 #[derive(Clone, Copy, Debug)]
 pub struct Recovery {
@@ -79,6 +82,8 @@ pub struct Recovery {
     resent: u16,
     /// of which the peer has had that many already.
     needless: u16,
+    /// Where these begin.
+    resent_at: [Seq; RESENT_KNOWN],
     /// SND.NXT when loss was found (RFC 6582).
     pub until: Seq,
     /// SND.UNA then: what is before it cannot speak of this recovery.
@@ -134,6 +139,7 @@ impl Default for Recovery {
             can_undo: false,
             resent: 0,
             needless: 0,
+            resent_at: [Seq(0); RESENT_KNOWN],
             until: Seq(0),
             since: Seq(0),
             first_resent_ts: 0,
@@ -256,12 +262,23 @@ impl Recovery {
         self.prr_out = self.prr_out.saturating_add(bytes);
     }
 
-    /// A segment has been sent again, with this TSval (0: none).
-    pub fn sent_again(&mut self, ts: u32) {
+    /// The segment at `seq` has been sent again, with this TSval (0: none).
+    pub fn sent_again(&mut self, seq: Seq, ts: u32) {
+        if let Some(place) = self.resent_at.get_mut(usize::from(self.resent)) {
+            *place = seq;
+        }
         self.resent = self.resent.saturating_add(1);
-        if self.first_resent_ts == 0 {
+        // Only the very first speaks for all: an ACK of the second is older than the third.
+        if self.resent == 1 {
             self.first_resent_ts = ts;
         }
+    }
+
+    /// Whether a D-SACK for what begins at `from` is of something that was sent again, and not of what the network has
+    /// doubled (RFC 3708 3). Where much was sent again, only timestamps can undo it.
+    fn was_sent_again(&self, from: Seq) -> bool {
+        let known = usize::from(self.resent);
+        known <= RESENT_KNOWN && self.resent_at[..known].contains(&from)
     }
 
     /// PRR with its slow-start bound (RFC 6937 3): what may go out after an ACK.
@@ -439,7 +456,7 @@ impl Tcp {
         self.counters.inc(Ctr::TcpDsackReceived);
         let t = &mut self.table.flows[id];
         let r = &mut t.recovery;
-        if r.can_undo && r.resent > 0 && from.ge(r.since) {
+        if r.can_undo && r.was_sent_again(from) {
             r.needless = r.needless.saturating_add(1);
         }
         r.duplicate_reported(t.snd_una, t.snd_nxt);

@@ -182,6 +182,11 @@ impl Segments {
         self.0.in_use()
     }
 
+    /// Whether none is left.
+    pub fn is_full(&self) -> bool {
+        self.0.in_use() == self.0.capacity()
+    }
+
     /// Asks the CPU to fetch a record.
     #[inline]
     pub fn prefetch(&self, id: SegId) {

@@ -364,6 +364,12 @@ pub struct Tcb {
     pub ts_recent_at: u32,
     /// The blocks that the next ACK carries.
     pub sack_out: SackOut,
+
+    // How long a segment the path takes.
+    /// `mss` as it would be if the path took anything.
+    pub mss_full: u16,
+    /// When that is tried again, in units of 2^30 ns.
+    pub path_full_at: u32,
     // What loss and its recovery touch, and each ACK: lines of their own.
     /// What has been delivered, for rate samples.
     pub rate: Delivered,
@@ -441,6 +447,8 @@ impl Default for Tcb {
             ts_recent: 0,
             ts_recent_at: 0,
             sack_out: SackOut::default(),
+            mss_full: 0,
+            path_full_at: 0,
             rate: Delivered::default(),
             recovery: Recovery::default(),
             cc: Cc::default(),

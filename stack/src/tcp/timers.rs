@@ -112,6 +112,9 @@ impl Tcp {
             t.flags.clear(Flags::TIMING);
             self.counters.inc(Ctr::TcpRto);
         } else if !t.out.is_empty() {
+            if t.backoff >= 2 {
+                self.mtu_suspect(id, now);
+            }
             self.retransmit_timeout(id, now);
         } else {
             t.rexmit_at = Time::NEVER;

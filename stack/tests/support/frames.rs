@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    EthernetFrame, EthernetProtocol, IpAddress, IpProtocol, IpRepr, Ipv4Packet, Ipv6Packet, TcpPacket,
+    EthernetFrame, EthernetProtocol, Icmpv4Packet, Icmpv6Packet, IpAddress, IpProtocol, IpRepr, Ipv4Packet,
+    Ipv6Packet, TcpPacket,
 };
 
 /// Where a frame comes from and goes to.
@@ -35,6 +36,26 @@ pub fn ip_frame(e: &Ends, protocol: IpProtocol, l4: &[u8]) -> Vec<u8> {
     let header = ip.len() - l4.len();
     ip[header..].copy_from_slice(l4);
     ethernet(e, if e.src.is_ipv6() { 0x86dd } else { 0x0800 }, &ip)
+}
+
+/// ICMP's "fragmentation needed" or ICMPv6's "packet too big", from a router, about a segment of host 1 to host 2.
+pub fn too_big(v6: bool, mtu: u16, src_port: u16, dst_port: u16, seq: u32) -> Vec<u8> {
+    let mut tcp = [0; 20];
+    tcp[..2].copy_from_slice(&src_port.to_be_bytes());
+    tcp[2..4].copy_from_slice(&dst_port.to_be_bytes());
+    tcp[4..8].copy_from_slice(&seq.to_be_bytes());
+    let quoted = ip_frame(&Ends::hosts(1, 2, v6), IpProtocol::Tcp, &tcp);
+    let e = Ends::hosts(2, 1, v6);
+    let mut icmp = if v6 { vec![2, 0, 0, 0, 0, 0] } else { vec![3, 4, 0, 0, 0, 0] };
+    icmp.extend(mtu.to_be_bytes());
+    icmp.extend(&quoted[14..]);
+    if v6 {
+        let (IpAddr::V6(src), IpAddr::V6(dst)) = (e.src, e.dst) else { unreachable!("IPv6") };
+        Icmpv6Packet::new_unchecked(&mut icmp[..]).fill_checksum(&src, &dst);
+        return ip_frame(&e, IpProtocol::Icmpv6, &icmp);
+    }
+    Icmpv4Packet::new_unchecked(&mut icmp[..]).fill_checksum();
+    ip_frame(&e, IpProtocol::Icmp, &icmp)
 }
 
 /// An Ethernet frame.

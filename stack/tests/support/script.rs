@@ -13,6 +13,7 @@
 //!  ev CONNECTED READABLE                  events since last asked
 //!  send 100 · shutdown · abort · orphan · release · read [N] · hold · consume N · keep · timer MS
 //!  connect [ERROR] · peer PORT · port PORT · forget · count NAME N · cells N · limit N
+//!  toobig MTU SEQ                         ICMP: our segment at SEQ was too long for a router
 //! ```
 //!
 //! Nothing may come that no line expects. A script runs over IPv4 and over IPv6.
@@ -38,7 +39,12 @@ pub fn run(name: &str, script: &str) {
 
 /// Runs a script on a host that `change` has set up.
 pub fn run_on(name: &str, change: &dyn Fn(&mut Setup), script: &str) {
-    for v6 in [false, true] {
+    run_over(&[false, true], name, change, script);
+}
+
+/// The same over IPv4 (`false`) or IPv6 alone.
+pub fn run_over(families: &[bool], name: &str, change: &dyn Fn(&mut Setup), script: &str) {
+    for v6 in families.iter().copied() {
         let mut setup = Setup::host(1);
         setup.peer_mac = Some([2, 0, 0, 0, 0, 2]);
         change(&mut setup);
@@ -130,6 +136,12 @@ impl Script {
                 (self.iss, self.id, self.got, self.sent, self.ts_base) = (None, None, 1, 1, None);
             }
             "forget" => self.iss = None,
+            "toobig" => {
+                let (mtu, seq) = (number(w.next())?, number::<i64>(w.next())?);
+                let seq = self.iss.unwrap_or(0).wrapping_add(seq as u32);
+                let frame = super::frames::too_big(self.v6, mtu, self.port, self.peer, seq);
+                assert!(self.wire.send(&frame));
+            }
             "limit" => self.host.tcp().limit_connections(0, number(w.next())?),
             "connect" => {
                 let to = (Ends::hosts(1, 2, self.v6).dst, self.peer).into();

@@ -162,6 +162,8 @@ pub struct Bbr {
     loss_round_start: bool,
     is_loss_in_round: bool,
     lost_since_ack: bool,
+    /// The undo state is of this episode of loss.
+    undo_saved: bool,
     full_bw_reached: bool,
     full_bw_now: bool,
     is_bw_probe_sample: bool,
@@ -239,6 +241,7 @@ impl Bbr {
             loss_round_start: false,
             is_loss_in_round: false,
             lost_since_ack: false,
+            undo_saved: false,
             full_bw_reached: false,
             full_bw_now: false,
             is_bw_probe_sample: false,
@@ -368,6 +371,7 @@ impl CongestionControl for Bbr {
 
     fn on_recovered(&mut self, w: &mut Window, _: Time, mss: u32) {
         self.phase = Phase::Open;
+        self.undo_saved = false;
         self.restore_cwnd(w);
         self.bound_cwnd_for_model(w, mss);
     }
