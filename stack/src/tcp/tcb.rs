@@ -223,7 +223,7 @@ pub struct SendRecord {
     pub next: RecordId,
 }
 
-/// The control block. At most 832 bytes: with its bucket, timer and what TLS will keep, an idle connection stays below
+/// The control block. At most 896 bytes: with its bucket, timer and what TLS will keep, an idle connection stays below
 /// 1 KiB.
 #[repr(C, align(64))]
 pub struct Tcb {
@@ -506,7 +506,7 @@ impl Tcb {
 }
 
 const _: () = {
-    assert!(size_of::<Tcb>() <= 832);
+    assert!(size_of::<Tcb>() <= 896);
     assert!(std::mem::offset_of!(Tcb, snd_una) == 64);
     assert!(size_of::<SendRecord>() <= 32);
 };
