@@ -11,6 +11,7 @@ mod layers;
 mod limits;
 mod options;
 mod pmtu;
+mod rack;
 mod sending;
 mod states;
 mod steering;
