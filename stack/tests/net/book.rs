@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use dataplane::Time;
 use dataplane::buf::CellWriter;
 use dataplane::port::mem::{WireEnd, wire};
+use dataplane::{Ctr, Time};
 use smoltcp::wire::{IpProtocol, TcpPacket};
 use stack::tcp::LISTENERS_MAX;
 use stack::{ConnectError, Events, FlowId, State};
@@ -206,6 +206,55 @@ fn a_closed_window_keeps_out_no_reset_and_no_ack() {
         b.ask(&[rst]);
         assert_eq!(b.host.tcp().state(id), State::Closed);
     }
+}
+
+/// RFC 6528: a clock of 4 µs, and a keyed function of the ends.
+#[test]
+fn initial_numbers_follow_a_clock_and_a_secret() {
+    let first = |key: u64, port: u16, wait_ms: u64| {
+        let mut b = Bench::new(false, |s| s.keys[2] ^= key);
+        b.now = b.now.plus_ns(wait_ms * 1_000_000);
+        let syn = Tcp { src_port: port, ..b.segment(SYN, 0, b"") };
+        b.ask(&[syn])[0].seq
+    };
+    let seq = first(0, 7000, 0);
+    assert_eq!(first(0, 7000, 0), seq, "by nothing else");
+    assert_eq!(first(0, 7000, 1000), seq.wrapping_add(250_000));
+    assert_ne!(first(1, 7000, 0), seq, "another secret");
+    assert_ne!(first(0, 7001, 0), seq, "another connection");
+}
+
+#[test]
+fn keep_alives_are_for_who_asks_and_one_may_be_lost() {
+    const OPEN: &str = "< S 0 mss 1000\n> SA 0 ack 1\n< A 1 ack 1\n";
+    run("three hours of silence", &format!("{OPEN}+10800000\n> -\n= ESTAB\ncount tcp.keep_alives 0"));
+    run(
+        "one without an answer",
+        &format!("{OPEN}keep\n+60001\n> A 0 ack 1\n+10001\n> A 0 ack 1\n< A 1 ack 1\n+59000\n> -\n= ESTAB"),
+    );
+}
+
+/// RFC 5961 7, and CVE-2016-5696: nobody can count out how many there may be.
+#[test]
+fn challenges_are_limited_by_a_number_that_changes() {
+    let mut b = Bench::new(false, |_| {});
+    let syn = b.segment(SYN, 0, b"");
+    b.open(&syn);
+    let mut limits = Vec::new();
+    let mut before = 0;
+    for second in 2..6 {
+        b.now = Time::from_ms(second * 1000);
+        for _ in 0..40 {
+            let resets: Vec<Tcp> = (0..40).map(|i| b.segment(RST, 2 + i, b"")).collect();
+            b.ask(&resets);
+        }
+        let (sent, held) = (b.host.get(Ctr::TcpChallengeAcks), b.host.get(Ctr::TcpChallengeLimited));
+        assert_eq!(sent + held, 1600 * (second - 1));
+        limits.push(sent - before);
+        before = sent;
+    }
+    assert!(limits.iter().all(|n| (500..1500).contains(n)), "{limits:?}");
+    assert!(limits.iter().any(|n| *n != limits[0]), "{limits:?}");
 }
 
 #[test]
