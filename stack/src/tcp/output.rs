@@ -456,9 +456,8 @@ impl Tcb {
     /// Takes what is sent off what pacing allows.
     #[inline]
     fn charge_pace(&mut self, bytes: u32, now: Time) {
-        let rate = self.window.pacing_rate;
-        if rate != 0 {
-            self.pace_next = self.pace_next.max(now).plus_ns(u64::from(bytes) * 1_000_000_000 / rate);
+        if let Some(ns) = (u64::from(bytes) * 1_000_000_000).checked_div(self.window.pacing_rate) {
+            self.pace_next = self.pace_next.max(now).plus_ns(ns);
         }
     }
 }

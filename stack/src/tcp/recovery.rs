@@ -59,7 +59,7 @@ pub enum ProbeTimer {
 }
 
 /// Segments sent again in a recovery that are remembered.
-const RESENT_KNOWN: usize = 4;
+const RESENT_KNOWN: usize = 2;
 
 /// State of loss recovery.
 #[derive(Clone, Copy, Debug)]
@@ -413,9 +413,11 @@ impl Tcp {
         let t = &mut self.table.flows[id];
         let r = &mut t.recovery;
         if r.can_undo && t.snd_una.gt(r.since) {
-            // Eifel (RFC 4015): what was sent first is acknowledged after it was sent again.
-            let late = r.first_resent_ts != 0
-                && o.timestamps.is_some_and(|ts| (ts.ecr.wrapping_sub(r.first_resent_ts) as i32) < 0);
+            // Eifel (RFC 4015): what was sent first is acknowledged after it was sent again. Only an ACK of the very
+            // segment tells: before it may lie what an earlier recovery had sent again.
+            let told = r.first_resent_ts != 0 && t.snd_una.gt(r.resent_at[0]);
+            let late =
+                told && o.timestamps.is_some_and(|ts| (ts.ecr.wrapping_sub(r.first_resent_ts) as i32) < 0);
             // RFC 3708: the peer had everything already that was sent again.
             let needless = r.resent > 0 && r.needless >= r.resent;
             if late || needless {
@@ -432,7 +434,7 @@ impl Tcp {
                 return;
             }
             // An ACK that tells it apart decides it; only D-SACKs can still come.
-            if o.timestamps.is_some() && r.first_resent_ts != 0 {
+            if o.timestamps.is_some() && told {
                 r.first_resent_ts = 0;
             }
         }

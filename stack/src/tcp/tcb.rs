@@ -476,10 +476,11 @@ impl Tcb {
         self.sack_out.forget_runs();
     }
 
-    /// What its owner should keep queued, bytes: two windows, the smaller of the path's and the peer's.
+    /// What its owner should keep queued, bytes: two windows, the smaller of the path's and the peer's; and what the peer
+    /// has already, beyond a hole: it stays in the queue, and must not take the place of what could be sent meanwhile.
     #[inline]
     pub fn send_target(&self) -> u32 {
-        self.window.cwnd.min(self.snd_wnd).saturating_mul(2)
+        self.window.cwnd.min(self.snd_wnd).saturating_mul(2).saturating_add(self.out.sacked())
     }
 
     /// Whether our FIN has been sent at least once.

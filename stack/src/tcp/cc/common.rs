@@ -63,10 +63,10 @@ pub(super) fn pace(w: &mut Window, a: &Ack, phase: Phase) {
     w.pacing_rate = (window * per_round / u64::from(a.srtt_us)).max(1);
 }
 
-/// What a reduction starts from: the window where it was in use, else what was out (RFC 7661 4.4.1; RFC 9438 4.6 wants a
-/// window that only grows when used, or the flight size).
+/// What a reduction starts from: the window where it was in use, else what was out, and half the window at least: a window
+/// grows only when it is used, so it was right once (RFC 9438 4.6), but it has not been tried since (RFC 7661 4.4.1).
 pub(super) fn reduction_base(w: &Window, c: &Congestion) -> u32 {
-    if c.in_flight < w.cwnd / 2 { c.in_flight } else { w.cwnd }
+    if c.in_flight < w.cwnd / 2 { w.cwnd / 2 } else { w.cwnd }
 }
 
 /// After a timeout one segment may be out (RFC 5681 3.1, the loss window).

@@ -141,7 +141,7 @@ mod tests {
             (Kind::Loss, 40, 40, 20, 40),
             (Kind::Ecn, 40, 38, 20, 40),
             (Kind::Loss, 3, 3, 2, 3),
-            (Kind::Loss, 40, 12, 6, 40),
+            (Kind::Loss, 40, 12, 10, 40),
             (Kind::Rto { first: true }, 40, 40, 20, 1),
         ];
         for (kind, cwnd, flight, ssthresh, after) in cases {

@@ -12,7 +12,8 @@ const QUANTUM_MAX: u64 = 64 * 1024;
 impl Bbr {
     /// InitPacingRate: the initial window in the first round trip.
     pub(super) fn init_pacing_rate(&self, w: &mut Window, a: &Ack) {
-        let rtt_us = if a.srtt_us > 0 { a.srtt_us } else { a.rtt_us };
+        // The handshake's RTT may have had the neighbour's resolution in it.
+        let rtt_us = if a.rtt_us > 0 { a.rtt_us } else { a.srtt_us };
         if w.pacing_rate == 0 && rtt_us > 0 {
             let nominal = u64::from(INITIAL_SEGMENTS * a.mss) * 1_000_000 / u64::from(rtt_us);
             w.pacing_rate = (nominal * State::Startup.pacing_gain() / 100).max(1);

@@ -126,8 +126,6 @@ pub struct Bbr {
     loss_round_delivered: u32,
     /// Samples of what was sent before this are limited by ProbeRTT, not by the path; see `self_limited`.
     limited_until: u32,
-    rounds: u32,
-    drain_start_round: u32,
 
     min_rtt_us: u32,
     min_rtt_ms: u32,
@@ -143,9 +141,12 @@ pub struct Bbr {
     probe_up_acked_per_inc: u32,
     bw_probe_up_acked: u32,
     cycle_ms: u32,
-    bw_probe_wait_ms: u32,
-    rounds_since_probe_up: u32,
     random: u32,
+    bw_probe_wait_ms: u16,
+    /// BBR.round_count modulo 2^8.
+    rounds: u8,
+    drain_start_round: u8,
+    rounds_since_probe_up: u8,
 
     state: State,
     undo_state: Option<State>,

@@ -318,7 +318,7 @@ fn numbers_at_the_edges_do_not_overflow() {
 
 #[test]
 fn size_is_small() {
-    assert!(size_of::<Bbr>() <= 216, "{}", size_of::<Bbr>());
+    assert!(size_of::<Bbr>() <= 176, "{}", size_of::<Bbr>());
 }
 
 #[test]

@@ -135,8 +135,8 @@ impl Flow {
             lost_before: self.lost,
             app_limited,
         });
-        if self.w.pacing_rate > 0 {
-            self.next_send = self.next_send.max(now.0) + u64::from(MSS) * 1_000_000_000 / self.w.pacing_rate;
+        if let Some(ns) = (u64::from(MSS) * 1_000_000_000).checked_div(self.w.pacing_rate) {
+            self.next_send = self.next_send.max(now.0) + ns;
         }
         self.out_max = self.out_max.max(self.in_flight);
         self.prr_out += u64::from(MSS);
