@@ -80,7 +80,7 @@ impl Bench {
 
     /// A handshake; gives the SYN-ACK, and the connection.
     fn open(&mut self, syn: &Tcp) -> (Tcp, FlowId) {
-        let syn_ack = self.ask(&[syn.clone()]).remove(0);
+        let syn_ack = self.ask(std::slice::from_ref(syn)).remove(0);
         self.iss = syn_ack.seq;
         let third = self.segment(ACK, 1, b"");
         assert!(self.ask(&[third]).is_empty());
