@@ -101,7 +101,7 @@ class Talker:
 
 def prompt():
     """What goes before ordinary work on a busy machine: senders and receiver alike."""
-    return ["nice", "-n", "-10"]
+    return ["nice", "-n", "-20"]
 
 
 class Rig:
