@@ -47,6 +47,9 @@ pub(super) fn slow_start(w: &mut Window, a: &Ack, phase: Phase) -> u32 {
     counted.saturating_sub(room)
 }
 
+/// Segments up to which a window that doubles, and is paced, is paced by its own size only.
+pub(super) const UNPACED_SEGMENTS: u32 = 64;
+
 /// Pacing of a sender that a window clocks: a fifth more than the window in a round trip, so that pacing never is what
 /// holds it back (Linux: `tcp_pacing_ca_ratio`). Not in the slow start of a connection: there ACKs clock it, an object that
 /// is done within it would come later by up to a round trip, and HyStart looks for the ACKs of a window that went out at once.
