@@ -464,7 +464,9 @@ impl Tcb {
     #[inline]
     fn charge_pace(&mut self, bytes: u32, now: Time) {
         if let Some(ns) = (u64::from(bytes) * 1_000_000_000).checked_div(self.window.pacing_rate) {
-            self.pace_next = self.pace_next.max(now).plus_ns(ns);
+            // A core that comes late makes up for it.
+            let earliest = Time(now.0.saturating_sub(LATE_NS_MAX));
+            self.pace_next = self.pace_next.max(earliest).plus_ns(ns);
         }
     }
 }

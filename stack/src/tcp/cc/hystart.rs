@@ -100,8 +100,12 @@ impl HyStart {
         }
         // Serial arithmetic: the end of the round is at or before SND.UNA.
         let ended = a.snd_una.wrapping_sub(self.round_end) as i32 >= 0;
-        if ended && self.next_round(a.snd_nxt) {
-            return Step::Exit;
+        if ended {
+            // A train is one round's; that of the next may follow without a gap.
+            self.board(a);
+            if self.next_round(a.snd_nxt) {
+                return Step::Exit;
+            }
         }
         Step::Grow(if self.conservative() { a.delivered / CSS_GROWTH_DIVISOR } else { a.delivered })
     }
@@ -120,7 +124,9 @@ impl HyStart {
         }
         self.train_us = now_us;
         let half = a.min_rtt_us / 2;
-        let long = a.min_rtt_us != NONE && now_us.wrapping_sub(self.train_began_us) > half;
+        // Where a round trip is no longer than a gap may be, everything is a train.
+        let told_apart = a.min_rtt_us != NONE && half > TRAIN_GAP_US;
+        let long = told_apart && now_us.wrapping_sub(self.train_began_us) > half;
         if long && self.this_round_min_us != NONE {
             self.train = true;
             if !self.conservative() {
