@@ -11,6 +11,7 @@ mod layers;
 mod limits;
 mod options;
 mod pmtu;
+mod receiving;
 mod sending;
 mod states;
 mod steering;
