@@ -6,6 +6,7 @@ use std::time::Duration;
 use hugepages::PagePolicy;
 use proptest::prelude::*;
 use stack::tcp::cc::Algorithm;
+use stack::{CookieUse, EcnUse};
 
 use super::*;
 
@@ -58,6 +59,10 @@ keep_alive = "90s"
 [limits]
 head_bytes_max = "8KiB"
 connections = 10_000
+
+[tcp]
+syn_cookies = "always"
+ecn = "never"
 
 [log]
 level = "debug"
@@ -136,6 +141,7 @@ fn every_key_reaches_the_config() {
     );
     assert_eq!(config.timeouts.header, Duration::from_secs(4));
     assert_eq!(config.limits, Limits { head_bytes_max: 8 << 10, connections_max: Some(10_000) });
+    assert_eq!(config.tcp, Tcp { syn_cookies: CookieUse::Always, ecn: EcnUse::Never });
     assert_eq!(config.log, Log { level: LogLevel::Debug, format: LogFormat::Json, ..Log::default() });
 }
 

@@ -297,8 +297,10 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
             ports.push(Box::new(tap.resting(EXCEPTION_REST_NS)));
         }
     }
-    let mut tcp =
-        Tcp::new(&limits, &mut arena, TcpConfig::new(keys, &limits), rx, counters.clone()).ok_or(small)?;
+    let mut tcp_config = TcpConfig::new(keys, &limits);
+    tcp_config.cookies = config.tcp.syn_cookies;
+    tcp_config.ecn = config.tcp.ecn;
+    let mut tcp = Tcp::new(&limits, &mut arena, tcp_config, rx, counters.clone()).ok_or(small)?;
     if let Some(kernel) = plan.kernel {
         net.ask_kernel_through(kernel.questions);
         tcp.connect_from(kernel.own_ports);

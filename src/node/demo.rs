@@ -14,7 +14,7 @@ use super::{Node, Reloader, Signals, failed, serve};
 use crate::cli::DemoArgs;
 use crate::config::{
     Cache, Cidr, Config, HostPattern, Limits, Listener, Log, LogFormat, LogLevel, Node as NodeConfig, Origin,
-    Port, PortKind, Resolver, Site, Split, Timeouts, Upstream,
+    Port, PortKind, Resolver, Site, Split, Tcp, Timeouts, Upstream,
 };
 use crate::demo::origin;
 use crate::{log, stats};
@@ -108,6 +108,7 @@ fn config(listen: &std::net::SocketAddr, origin: Origin) -> Config {
         cache: Cache::OFF,
         timeouts: Timeouts::default(),
         limits: Limits::default(),
+        tcp: Tcp::default(),
         log: Log::default(),
         resolver: Resolver::default(),
     }

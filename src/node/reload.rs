@@ -187,8 +187,19 @@ impl State {
 /// The keys that differ, of those that are fixed at the start. Every field of the config is named here, so that a new
 /// one has to be put on one side or the other.
 fn fixed_keys(old: &Config, new: &Config) -> Vec<String> {
-    let Config { node, ports, listeners, sites: _, upstreams: _, cache, timeouts: _, limits, log, resolver } =
-        new;
+    let Config {
+        node,
+        ports,
+        listeners,
+        sites: _,
+        upstreams: _,
+        cache,
+        timeouts: _,
+        limits,
+        tcp,
+        log,
+        resolver,
+    } = new;
     let config::Node { name, cores, memory_bytes, pages, eal_args, drain: _ } = node;
     let config::Limits { head_bytes_max: _, connections_max } = limits;
     let mut keys = Vec::new();
@@ -222,6 +233,8 @@ fn fixed_keys(old: &Config, new: &Config) -> Vec<String> {
     fixed(*memory_bytes == old.cache.memory_bytes, "cache.memory".to_owned());
     fixed(*object_bytes_max == old.cache.object_bytes_max, "cache.object_max".to_owned());
     fixed(*pinned_bytes_max == old.cache.pinned_bytes_max, "cache.pinned_max".to_owned());
+    fixed(tcp.syn_cookies == old.tcp.syn_cookies, "tcp.syn_cookies".to_owned());
+    fixed(tcp.ecn == old.tcp.ecn, "tcp.ecn".to_owned());
     fixed(*resolver == old.resolver, "resolver".to_owned());
     fixed(log.level == old.log.level, "log.level".to_owned());
     fixed(log.format == old.log.format, "log.format".to_owned());

@@ -8,12 +8,10 @@ use stack::tcp::cc::Algorithm;
 use super::congestion::{congestion, split};
 use super::ports::PortAt;
 use super::{At, Reader, texts};
+use crate::config::CONNECTIONS_MAX;
 use crate::config::model::*;
 use crate::config::names;
 use crate::config::reader::{Place, Table};
-
-/// As of `[limits] connections`.
-const CONNECTIONS_MAX: u64 = 1 << 24;
 
 /// A listener with the places that later checks point at.
 pub(super) struct ListenerAt {
@@ -41,7 +39,8 @@ impl Reader<'_, '_> {
         let proxy_protocol_from = self.proxy_protocol(table);
         let congestion = congestion(table).unwrap_or_default();
         let split = split(table, congestion);
-        let connections_max = table.get("connections_max").and_then(|v| v.integer(1..=CONNECTIONS_MAX));
+        let connections_max =
+            table.get("connections_max").and_then(|v| v.integer(1..=u64::from(CONNECTIONS_MAX)));
         table.finish();
         let addresses = address.map(|v| texts(&v.one_or_more(), names::address)).unwrap_or_default();
         let port =

@@ -74,6 +74,7 @@ pub fn config(
     }
     let timeouts = node::timeouts(&top.table("timeouts"));
     let limits = node::limits(&top.table("limits"));
+    let tcp = node::tcp(&top.table("tcp"));
     let resolver = node::resolver(&top.table("resolver"));
     top.later("route", "remove it: the gateway of the port is used");
     for (key, is_empty, mend) in [
@@ -115,6 +116,7 @@ pub fn config(
         cache,
         timeouts,
         limits,
+        tcp,
         log,
         resolver,
     })

@@ -1,9 +1,10 @@
-//! The tables of which there is one: `[node]`, `[timeouts]`, `[limits]`, `[log]`, `[resolver]`.
+//! The tables of which there is one: `[node]`, `[timeouts]`, `[limits]`, `[tcp]`, `[log]`, `[resolver]`.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use hugepages::PagePolicy;
+use stack::{CookieUse, EcnUse};
 
 use super::{HOUR, SECOND, eal, log_target, text, texts, time};
 use crate::config::machine::Machine;
@@ -85,6 +86,21 @@ pub(super) fn limits(table: &Table<'_, '_>) -> Limits {
         head_bytes_max: head.map_or(default.head_bytes_max, |n| n as u32),
         connections_max: connections.map(|n| n as u32),
     }
+}
+
+pub(super) fn tcp(table: &Table<'_, '_>) -> Tcp {
+    let cookies = [
+        ("under_pressure", CookieUse::UnderPressure),
+        ("always", CookieUse::Always),
+        ("never", CookieUse::Never),
+    ];
+    let ecn = [("when_asked", EcnUse::WhenAsked), ("always", EcnUse::Always), ("never", EcnUse::Never)];
+    let tcp = Tcp {
+        syn_cookies: table.get("syn_cookies").and_then(|v| v.choice(&cookies)).unwrap_or_default(),
+        ecn: table.get("ecn").and_then(|v| v.choice(&ecn)).unwrap_or_default(),
+    };
+    table.finish();
+    tcp
 }
 
 pub(super) fn log(table: &Table<'_, '_>) -> Log {

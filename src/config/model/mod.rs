@@ -11,6 +11,7 @@ use std::time::Duration;
 use dataplane::port::Checksums;
 use hugepages::PagePolicy;
 use stack::tcp::cc::Algorithm;
+use stack::{CookieUse, EcnUse};
 
 mod cache;
 mod site;
@@ -39,6 +40,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// Bounds of tables and buffers.
     pub limits: Limits,
+    /// What all connections have in common.
+    pub tcp: Tcp,
     /// What is logged and how.
     pub log: Log,
     /// How origins' names become addresses.
@@ -176,6 +179,15 @@ pub struct Limits {
     pub head_bytes_max: u32,
     /// Most connections at a time, over all cores; `None` means computed from the memory.
     pub connections_max: Option<u32>,
+}
+
+/// `[tcp]`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tcp {
+    /// When SYNs are answered by cookies.
+    pub syn_cookies: CookieUse,
+    /// When connections use ECN.
+    pub ecn: EcnUse,
 }
 
 /// `[log]`

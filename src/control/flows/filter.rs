@@ -130,6 +130,9 @@ fn split(text: &str) -> Option<(String, Option<u16>)> {
         Some(rest) => {
             let (address, rest) = rest.split_once(']')?;
             let (prefix, port) = rest.split_once(':').map_or((rest, None), |(p, n)| (p, Some(n)));
+            if !(prefix.is_empty() || prefix.starts_with('/')) {
+                return None;
+            }
             (format!("{address}{prefix}"), port)
         }
         // More colons than one are IPv6's own.

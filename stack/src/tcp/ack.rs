@@ -190,6 +190,11 @@ impl Tcp {
         if advanced {
             self.forward(id, now);
         } else {
+            // Behind a hole the peer takes data for a long time: more is wanted, though nothing is acknowledged.
+            let t = &self.table.flows[id];
+            if found.delivered > 0 && t.queue_end.since(t.snd_nxt.min(t.queue_end)) < t.window.cwnd / 2 {
+                self.raise(id, Events::WRITABLE);
+            }
             self.want_output(id);
         }
     }

@@ -127,6 +127,8 @@ impl Tcp {
         t.flags.set(Flags::HAS_MAC);
         t.flags.set(Flags::HALF_OPEN);
         t.take_syn(syn, options, scale, now);
+        self.use_known_mtu(id, now);
+        let t = &mut self.table.flows[id];
         t.start_sending(iss);
         t.last_heard = now;
         t.rexmit_at = now.plus_ns(t.rtt.rto_ns(0));
@@ -156,7 +158,6 @@ impl Tcp {
 impl super::Tcb {
     /// Takes what a SYN says.
     pub(super) fn take_syn(&mut self, seg: &Segment, o: &SynOptions, our_scale: u8, now: Time) {
-        self.irs = seg.seq;
         self.rcv_nxt = seg.seq + 1;
         // Our own SYN has announced a window already.
         let announced = if self.flags.has(Flags::ACTIVE) { self.rcv_wnd_max.min(0xffff) } else { 0 };

@@ -136,7 +136,7 @@ impl Tcp {
         }
         t.pace_at = Time::NEVER;
         let port = t.port as usize;
-        let mut limited = false;
+        let (mut limited, mut paced) = (false, false);
         let mut turn = Turn::Done;
         let mut budget = SEGMENTS_PER_PASS;
         loop {
@@ -169,7 +169,7 @@ impl Tcp {
                 break;
             }
             if !t.flags.has(Flags::REXMIT_NOW) && !t.may_send_now(now) {
-                limited = true;
+                (limited, paced) = (true, true);
                 break;
             }
             budget -= 1;
@@ -179,11 +179,17 @@ impl Tcp {
                 self.send_new(id, net, tx, now)
             };
             if !sent {
-                turn = Turn::Full;
+                // No record for it: the ACK of those that it has itself, or their timeout, brings its next turn.
+                let waits = self.segments.is_full() && !self.table.flows[id].out.is_empty();
+                turn = if waits { Turn::Done } else { Turn::Full };
                 break;
             }
         }
         let t = &mut self.table.flows[id];
+        if !paced && turn == Turn::Done {
+            // What pacing had allowed, and something else did not, is gone.
+            t.pace_next = t.pace_next.max(now);
+        }
         let (in_flight, una, nxt) = (t.pipe(), t.snd_una, t.snd_nxt);
         t.recovery.note_flight(in_flight, limited, una, nxt);
         turn
@@ -194,7 +200,11 @@ impl Tcp {
         let t = &mut self.table.flows[id];
         let last = t.out.last();
         let new = t.has_unsent() && t.snd_wnd.saturating_sub(t.flight()) >= u32::from(t.mss);
-        let again = !new && last.is_some() && self.segments[last].place == Place::InFlight;
+        // One that is longer than the path takes by now is not probed with: it will time out, and be cut.
+        let again = !new
+            && last.is_some()
+            && self.segments[last].place == Place::InFlight
+            && self.segments[last].len <= t.mss;
         if new || again {
             if tx[t.port as usize].room() == 0 {
                 return false;
@@ -281,6 +291,7 @@ impl Tcp {
         }
         Tcp::arm_probe(t, now);
         self.counters.add(Ctr::TcpBytesOut, len.into());
+        self.table.flows[id].flags.set(Flags::NEW_DATA);
         self.send_data(id, net, tx, &out, p, now)
     }
 
@@ -306,7 +317,7 @@ impl Tcp {
         let stamp = t.rate.stamp(sent_us, in_flight, o.span());
         self.segments.set_resent(&mut t.out, s, stamp, sent_us);
         let ts = if t.flags.has(Flags::TIMESTAMPS) { t.ts_now(now) } else { 0 };
-        t.recovery.sent_again(ts);
+        t.recovery.sent_again(o.seq, ts);
         t.rate.resent += u64::from(o.span());
         t.tally.resent += 1;
         t.flags.clear(Flags::REXMIT_NOW);
@@ -384,6 +395,8 @@ enum Allowed {
 
 /// The longest burst that pacing lets out, when that is not less than two segments.
 const BURST_NS: u64 = 1 << 20;
+/// How late a paced burst may be for the time to be made up for.
+const LATE_NS_MAX: u64 = 5_000_000;
 /// The largest.
 const BURST_BYTES_MAX: u64 = 64 << 10;
 
@@ -450,9 +463,10 @@ impl Tcb {
     /// Takes what is sent off what pacing allows.
     #[inline]
     fn charge_pace(&mut self, bytes: u32, now: Time) {
-        let rate = self.window.pacing_rate;
-        if rate != 0 {
-            self.pace_next = self.pace_next.max(now).plus_ns(u64::from(bytes) * 1_000_000_000 / rate);
+        if let Some(ns) = (u64::from(bytes) * 1_000_000_000).checked_div(self.window.pacing_rate) {
+            // A core that comes late makes up for it.
+            let earliest = Time(now.0.saturating_sub(LATE_NS_MAX));
+            self.pace_next = self.pace_next.max(earliest).plus_ns(ns);
         }
     }
 }

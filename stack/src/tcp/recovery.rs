@@ -58,6 +58,9 @@ pub enum ProbeTimer {
     Reordering,
 }
 
+/// Segments sent again in a recovery that are remembered.
+const RESENT_KNOWN: usize = 2;
+
 /// State of loss recovery.
 #[derive(Clone, Copy, Debug)]
 pub struct Recovery {
@@ -79,6 +82,8 @@ pub struct Recovery {
     resent: u16,
     /// of which the peer has had that many already.
     needless: u16,
+    /// Where these begin.
+    resent_at: [Seq; RESENT_KNOWN],
     /// SND.NXT when loss was found (RFC 6582).
     pub until: Seq,
     /// SND.UNA then: what is before it cannot speak of this recovery.
@@ -91,6 +96,8 @@ pub struct Recovery {
     prr_delivered: u32,
     /// PRR: bytes sent since.
     prr_out: u32,
+    /// PRR: bytes that may be sent, and have not been.
+    prr_due: u32,
     /// PRR: bytes that were out then (RecoverFS).
     prr_base: u32,
     /// SND.NXT behind the tail loss probe.
@@ -134,12 +141,14 @@ impl Default for Recovery {
             can_undo: false,
             resent: 0,
             needless: 0,
+            resent_at: [Seq(0); RESENT_KNOWN],
             until: Seq(0),
             since: Seq(0),
             first_resent_ts: 0,
             prior: Window::default(),
             prr_delivered: 0,
             prr_out: 0,
+            prr_due: 0,
             prr_base: 0,
             probe_end: Seq(0),
             rack_sent_us: 0,
@@ -254,17 +263,30 @@ impl Recovery {
     #[inline]
     pub fn sent(&mut self, bytes: u32) {
         self.prr_out = self.prr_out.saturating_add(bytes);
+        self.prr_due = self.prr_due.saturating_sub(bytes);
     }
 
-    /// A segment has been sent again, with this TSval (0: none).
-    pub fn sent_again(&mut self, ts: u32) {
+    /// The segment at `seq` has been sent again, with this TSval (0: none).
+    pub fn sent_again(&mut self, seq: Seq, ts: u32) {
+        if let Some(place) = self.resent_at.get_mut(usize::from(self.resent)) {
+            *place = seq;
+        }
         self.resent = self.resent.saturating_add(1);
-        if self.first_resent_ts == 0 {
+        // Only the very first speaks for all: an ACK of the second is older than the third.
+        if self.resent == 1 {
             self.first_resent_ts = ts;
         }
     }
 
-    /// PRR with its slow-start bound (RFC 6937 3): what may go out after an ACK.
+    /// Whether a D-SACK for what begins at `from` is of something that was sent again, and not of what the network has
+    /// doubled (RFC 3708 3). Where much was sent again, only timestamps can undo it.
+    fn was_sent_again(&self, from: Seq) -> bool {
+        let known = usize::from(self.resent);
+        known <= RESENT_KNOWN && self.resent_at[..known].contains(&from)
+    }
+
+    /// PRR with its slow-start bound (RFC 6937 3): the window after an ACK. What one ACK of a burst allows is not taken
+    /// back by the next: it is due until it is sent.
     pub fn prr(
         &mut self,
         delivered: u32,
@@ -275,17 +297,19 @@ impl Recovery {
         mss: u32,
     ) -> u32 {
         self.prr_delivered = self.prr_delivered.saturating_add(delivered);
-        let send = if in_flight > ssthresh {
+        let (out, pipe) = (self.prr_out.saturating_add(self.prr_due), in_flight.saturating_add(self.prr_due));
+        let send = if pipe > ssthresh {
             let due = u64::from(self.prr_delivered) * u64::from(ssthresh);
-            (due.div_ceil(self.prr_base.max(1).into()) as u32).saturating_sub(self.prr_out)
+            (due.div_ceil(self.prr_base.max(1).into()) as u32).saturating_sub(out)
         } else {
             // Slow start only while the recovery goes well (RFC 6937 bis: the bound is chosen by that).
             let grow = if advanced && lost == 0 { mss } else { 0 };
-            let room = self.prr_delivered.saturating_sub(self.prr_out).max(delivered) + grow;
-            room.min(ssthresh - in_flight)
+            let room = self.prr_delivered.saturating_sub(out).max(delivered) + grow;
+            room.min(ssthresh - pipe)
         };
         // The first goes out at once.
-        in_flight + send.max(if self.prr_out == 0 { mss } else { 0 })
+        self.prr_due = (self.prr_due + send).max(if self.prr_out == 0 { mss } else { 0 });
+        in_flight + self.prr_due
     }
 }
 
@@ -373,7 +397,7 @@ impl Tcp {
             mss: t.mss.into(),
         };
         t.cc.on_congestion(&mut t.window, &c);
-        (r.prr_delivered, r.prr_out) = (0, 0);
+        (r.prr_delivered, r.prr_out, r.prr_due) = (0, 0, 0);
         r.prr_base = t.snd_nxt.since(t.snd_una).saturating_sub(t.out.sacked());
         match kind {
             Kind::Loss => {
@@ -396,12 +420,16 @@ impl Tcp {
         let t = &mut self.table.flows[id];
         let r = &mut t.recovery;
         if r.can_undo && t.snd_una.gt(r.since) {
-            // Eifel (RFC 4015): what was sent first is acknowledged after it was sent again.
-            let late = r.first_resent_ts != 0
-                && o.timestamps.is_some_and(|ts| (ts.ecr.wrapping_sub(r.first_resent_ts) as i32) < 0);
+            // Eifel (RFC 4015): what was sent first is acknowledged after it was sent again. Only an ACK of the very
+            // segment tells: before it may lie what an earlier recovery had sent again.
+            let told = r.first_resent_ts != 0 && t.snd_una.gt(r.resent_at[0]);
+            let late =
+                told && o.timestamps.is_some_and(|ts| (ts.ecr.wrapping_sub(r.first_resent_ts) as i32) < 0);
             // RFC 3708: the peer had everything already that was sent again.
             let needless = r.resent > 0 && r.needless >= r.resent;
-            if late || needless {
+            // All that was thought lost came before any of it was sent again.
+            let early = r.phase == Phase::Recovery && r.resent == 0 && t.out.next_lost().is_none();
+            if late || needless || early {
                 t.tally.undone = t.tally.undone.saturating_add(1);
                 self.counters.inc(Ctr::TcpUndo);
                 r.can_undo = false;
@@ -415,7 +443,7 @@ impl Tcp {
                 return;
             }
             // An ACK that tells it apart decides it; only D-SACKs can still come.
-            if o.timestamps.is_some() && r.first_resent_ts != 0 {
+            if o.timestamps.is_some() && told {
                 r.first_resent_ts = 0;
             }
         }
@@ -439,7 +467,7 @@ impl Tcp {
         self.counters.inc(Ctr::TcpDsackReceived);
         let t = &mut self.table.flows[id];
         let r = &mut t.recovery;
-        if r.can_undo && r.resent > 0 && from.ge(r.since) {
+        if r.can_undo && r.was_sent_again(from) {
             r.needless = r.needless.saturating_add(1);
         }
         r.duplicate_reported(t.snd_una, t.snd_nxt);
@@ -559,6 +587,10 @@ impl Tcp {
             lose(&mut self.segments, &self.counters, t, s, now);
         }
         let t = &mut self.table.flows[id];
+        if self.segments[head].place == Place::Lost {
+            // A peer that is short of memory takes nothing else, and the window may let out no more than one.
+            self.segments.set_first_lost(&mut t.out, head);
+        }
         t.dup_acks = 0;
         t.probe_at = Time::NEVER;
         t.flags.clear(Flags::TAIL_PROBE_NOW);

@@ -182,6 +182,11 @@ impl Segments {
         self.0.in_use()
     }
 
+    /// Whether none is left.
+    pub fn is_full(&self) -> bool {
+        self.0.in_use() == self.0.capacity()
+    }
+
     /// Asks the CPU to fetch a record.
     #[inline]
     pub fn prefetch(&self, id: SegId) {
@@ -300,6 +305,15 @@ impl Segments {
         let first = b.lost.first;
         let before = first.is_some() && self.0[id].seq.lt(self.0[first].seq);
         self.enqueue(&mut b.lost, id, before);
+    }
+
+    /// It, which is lost, is sent again before the others.
+    pub fn set_first_lost(&mut self, b: &mut Scoreboard, id: SegId) {
+        debug_assert_eq!(self.0[id].place, Place::Lost);
+        if b.lost.first != id {
+            self.leave(b, id);
+            self.enqueue(&mut b.lost, id, true);
+        }
     }
 
     /// It has been sent again.

@@ -2,12 +2,17 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod book;
 mod cookies;
+mod ecn;
 mod flows;
+mod goodput;
 mod kernel;
 mod layers;
 mod limits;
 mod options;
+mod pmtu;
+mod rack;
 mod sending;
 mod states;
 mod steering;

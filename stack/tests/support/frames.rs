@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    EthernetFrame, EthernetProtocol, IpAddress, IpProtocol, IpRepr, Ipv4Packet, Ipv6Packet, TcpPacket,
+    EthernetFrame, EthernetProtocol, Icmpv4Packet, Icmpv6Packet, IpAddress, IpProtocol, IpRepr, Ipv4Packet,
+    Ipv6Packet, TcpPacket,
 };
 
 /// Where a frame comes from and goes to.
@@ -37,6 +38,26 @@ pub fn ip_frame(e: &Ends, protocol: IpProtocol, l4: &[u8]) -> Vec<u8> {
     ethernet(e, if e.src.is_ipv6() { 0x86dd } else { 0x0800 }, &ip)
 }
 
+/// ICMP's "fragmentation needed" or ICMPv6's "packet too big", from a router, about a segment of host 1 to host 2.
+pub fn too_big(v6: bool, mtu: u16, src_port: u16, dst_port: u16, seq: u32) -> Vec<u8> {
+    let mut tcp = [0; 20];
+    tcp[..2].copy_from_slice(&src_port.to_be_bytes());
+    tcp[2..4].copy_from_slice(&dst_port.to_be_bytes());
+    tcp[4..8].copy_from_slice(&seq.to_be_bytes());
+    let quoted = ip_frame(&Ends::hosts(1, 2, v6), IpProtocol::Tcp, &tcp);
+    let e = Ends::hosts(2, 1, v6);
+    let mut icmp = if v6 { vec![2, 0, 0, 0, 0, 0] } else { vec![3, 4, 0, 0, 0, 0] };
+    icmp.extend(mtu.to_be_bytes());
+    icmp.extend(&quoted[14..]);
+    if v6 {
+        let (IpAddr::V6(src), IpAddr::V6(dst)) = (e.src, e.dst) else { unreachable!("IPv6") };
+        Icmpv6Packet::new_unchecked(&mut icmp[..]).fill_checksum(&src, &dst);
+        return ip_frame(&e, IpProtocol::Icmpv6, &icmp);
+    }
+    Icmpv4Packet::new_unchecked(&mut icmp[..]).fill_checksum();
+    ip_frame(&e, IpProtocol::Icmp, &icmp)
+}
+
 /// An Ethernet frame.
 pub fn ethernet(e: &Ends, ethertype: u16, payload: &[u8]) -> Vec<u8> {
     [&e.dst_mac[..], &e.src_mac, &ethertype.to_be_bytes(), payload].concat()
@@ -60,6 +81,8 @@ pub struct Tcp {
     pub ts: Option<(u32, u32)>,
     /// SACK blocks.
     pub sack: Vec<(u32, u32)>,
+    /// The IP header's ECN codepoint.
+    pub ecn: u8,
     pub payload: Vec<u8>,
 }
 
@@ -99,7 +122,14 @@ impl Tcp {
         b.extend(o);
         b.extend(&self.payload);
         TcpPacket::new_unchecked(&mut b[..]).fill_checksum(&e.src.into(), &e.dst.into());
-        ip_frame(e, IpProtocol::Tcp, &b)
+        let mut frame = ip_frame(e, IpProtocol::Tcp, &b);
+        if e.src.is_ipv6() {
+            frame[15] |= self.ecn << 4;
+        } else {
+            frame[15] |= self.ecn;
+            Ipv4Packet::new_unchecked(&mut frame[14..]).fill_checksum();
+        }
+        frame
     }
 
     /// Takes a frame apart, with all checksums verified by smoltcp; `None` when it is not TCP.
@@ -129,7 +159,9 @@ impl Tcp {
         };
         let t = TcpPacket::new_checked(l4).expect("TCP");
         assert!(t.verify_checksum(&src, &dst), "TCP checksum");
-        let mut found = Tcp::default();
+        let second = eth.payload()[1];
+        let ecn = if matches!(src, IpAddress::Ipv6(_)) { second >> 4 & 3 } else { second & 3 };
+        let mut found = Tcp { ecn, ..Tcp::default() };
         let mut rest = t.options();
         let word = |b: &[u8]| u32::from_be_bytes(b.try_into().expect("four bytes"));
         loop {

@@ -35,6 +35,8 @@ pub struct App {
     payload: Pool,
     wake: Time,
     budget: u32,
+    /// The engine's invariants are looked at after each pass.
+    pub audited: bool,
 }
 
 /// What can be chosen about a host.
@@ -142,6 +144,7 @@ impl OwnHost {
             payload: payload.clone(),
             wake: Time::NEVER,
             budget: 128 << 10,
+            audited: true,
         };
         let port = |end, number| -> Box<dyn Port> {
             Box::new(MemPort::new(end, rx.clone(), setup.mac, setup.mtu, number))
@@ -359,7 +362,7 @@ impl Pipeline for App {
         self.run(now);
         let ran = ran | self.stack.output(tx, now);
         // Flows are few here, except where a test fills the table.
-        if self.stack.tcp.in_use().0 <= 64 {
+        if self.audited && self.stack.tcp.in_use().0 <= 64 {
             self.stack.tcp.audit().expect("an invariant of the engine");
         }
         ran

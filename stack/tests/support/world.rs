@@ -36,6 +36,18 @@ pub fn pair_with(a: &Setup, b: &Setup, faults: Faults, seed: u64) -> World<OwnHo
     }
 }
 
+/// Two of our hosts on a link whose directions differ.
+pub fn pair_on(a: &Setup, b: &Setup, there: Faults, back: Faults, seed: u64) -> World<OwnHost> {
+    let (host_a, left) = wire(FRAMES, FRAME_BYTES);
+    let (host_b, right) = wire(FRAMES, FRAME_BYTES);
+    World {
+        a: OwnHost::new(a, host_a),
+        b: OwnHost::new(b, host_b),
+        link: Link::asymmetric(left, right, there, back, seed),
+        now: Time(0),
+    }
+}
+
 /// Our host and smoltcp's.
 pub fn with_peer(a: &Setup, faults: Faults, seed: u64) -> World<PeerHost> {
     let (host_a, left) = wire(FRAMES, FRAME_BYTES);

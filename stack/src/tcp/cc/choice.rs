@@ -48,7 +48,7 @@ pub enum Cc {
 }
 
 /// It lies in every control block.
-const _: () = assert!(size_of::<Cc>() <= 224);
+const _: () = assert!(size_of::<Cc>() <= 176);
 
 impl Default for Cc {
     fn default() -> Cc {

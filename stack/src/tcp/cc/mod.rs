@@ -20,6 +20,8 @@ mod cubic;
 mod hystart;
 mod newreno;
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod test_support;
 
 use dataplane::Time;

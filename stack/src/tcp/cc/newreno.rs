@@ -141,7 +141,7 @@ mod tests {
             (Kind::Loss, 40, 40, 20, 40),
             (Kind::Ecn, 40, 38, 20, 40),
             (Kind::Loss, 3, 3, 2, 3),
-            (Kind::Loss, 40, 12, 6, 40),
+            (Kind::Loss, 40, 12, 10, 40),
             (Kind::Rto { first: true }, 40, 40, 20, 1),
         ];
         for (kind, cwnd, flight, ssthresh, after) in cases {
@@ -193,12 +193,15 @@ mod tests {
     }
 
     #[test]
-    fn paced_at_twice_the_window_in_slow_start_then_at_six_fifths() {
+    fn paced_at_six_fifths_of_the_window_once_slow_start_has_ended() {
         let (mut c, mut w) = start();
         c.on_ack(&mut w, &ack(0, MSS));
-        assert_eq!(w.pacing_rate, 2 * 10 * u64::from(MSS) * 50, "20 ms");
+        assert_eq!(w.pacing_rate, 0, "the first slow start is clocked by its ACKs");
         w.ssthresh = 12 * MSS;
         c.on_ack(&mut w, &ack(0, MSS));
-        assert_eq!(w.pacing_rate, 12 * u64::from(MSS) * 50);
+        assert_eq!(w.pacing_rate, 12 * u64::from(MSS) * 50, "20 ms");
+        w.ssthresh = 40 * MSS;
+        c.on_ack(&mut w, &ack(0, MSS));
+        assert_eq!(w.pacing_rate, 2 * 10 * u64::from(MSS) * 50, "a later one");
     }
 }

@@ -8,12 +8,12 @@ use super::{AckPhase, Bbr, HEADROOM_PERCENT, INFINITY, MIN_PIPE_SEGMENTS, Sample
 /// BBRStartupFullLossCnt.
 const STARTUP_LOSS_EVENTS: u8 = 6;
 /// T_bbr: 2 s, and up to another.
-const PROBE_WAIT_MS: u32 = 2_000;
+const PROBE_WAIT_MS: u16 = 2_000;
 const PROBE_WAIT_RANDOM_MS: u32 = 1_000;
 /// T_reno_bound, rounds.
 const RENO_ROUNDS_MAX: u32 = 63;
 /// Drain is over after so many rounds.
-const DRAIN_ROUNDS: u32 = 3;
+const DRAIN_ROUNDS: u8 = 3;
 
 // Startup and Drain.
 impl Bbr {
@@ -98,8 +98,8 @@ impl Bbr {
     pub(super) fn start_down(&mut self, now_ms: u32) {
         self.reset_congestion_signals();
         self.probe_up_acked_per_inc = INFINITY;
-        self.rounds_since_probe_up = self.random_below(2);
-        self.bw_probe_wait_ms = PROBE_WAIT_MS + self.random_below(PROBE_WAIT_RANDOM_MS);
+        self.rounds_since_probe_up = self.random_below(2) as u8;
+        self.bw_probe_wait_ms = PROBE_WAIT_MS + self.random_below(PROBE_WAIT_RANDOM_MS) as u16;
         self.cycle_ms = now_ms;
         self.ack_phase = AckPhase::Stopping;
         self.start_round();
@@ -165,8 +165,8 @@ impl Bbr {
     /// IsTimeToProbeBW, IsRenoCoexistenceProbeTime.
     fn probe_if_time(&mut self, w: &Window, a: &Ack) -> bool {
         let reno_rounds = (self.target_inflight(w) / a.mss.max(1)).min(RENO_ROUNDS_MAX);
-        let time = later(ms(a.now), self.cycle_ms, self.bw_probe_wait_ms)
-            || self.rounds_since_probe_up >= reno_rounds;
+        let time = later(ms(a.now), self.cycle_ms, self.bw_probe_wait_ms.into())
+            || u32::from(self.rounds_since_probe_up) >= reno_rounds;
         if time {
             self.start_refill();
         }

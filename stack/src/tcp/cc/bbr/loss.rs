@@ -138,9 +138,13 @@ impl Bbr {
         self.inflight_shortterm = INFINITY;
     }
 
-    /// SaveStateUponLoss.
+    /// SaveStateUponLoss, once in an episode: what a loss has changed already is not what to come back to.
     pub(super) fn save_upon_loss(&mut self, w: &Window) {
         self.save_cwnd(w);
+        if self.undo_saved {
+            return;
+        }
+        self.undo_saved = true;
         self.undo_state = None;
         self.undo_bw_shortterm = self.bw_shortterm;
         self.undo_inflight_shortterm = self.inflight_shortterm;
@@ -150,6 +154,7 @@ impl Bbr {
     /// HandleSpuriousLossDetection.
     pub(super) fn handle_spurious_loss(&mut self, w: &mut Window) {
         self.restore_cwnd(w);
+        self.undo_saved = false;
         self.is_loss_in_round = false;
         self.reset_full_bw();
         self.bw_shortterm = self.bw_shortterm.max(self.undo_bw_shortterm);

@@ -126,8 +126,6 @@ pub struct Bbr {
     loss_round_delivered: u32,
     /// Samples of what was sent before this are limited by ProbeRTT, not by the path; see `self_limited`.
     limited_until: u32,
-    rounds: u32,
-    drain_start_round: u32,
 
     min_rtt_us: u32,
     min_rtt_ms: u32,
@@ -143,9 +141,12 @@ pub struct Bbr {
     probe_up_acked_per_inc: u32,
     bw_probe_up_acked: u32,
     cycle_ms: u32,
-    bw_probe_wait_ms: u32,
-    rounds_since_probe_up: u32,
     random: u32,
+    bw_probe_wait_ms: u16,
+    /// BBR.round_count modulo 2^8.
+    rounds: u8,
+    drain_start_round: u8,
+    rounds_since_probe_up: u8,
 
     state: State,
     undo_state: Option<State>,
@@ -162,6 +163,8 @@ pub struct Bbr {
     loss_round_start: bool,
     is_loss_in_round: bool,
     lost_since_ack: bool,
+    /// The undo state is of this episode of loss.
+    undo_saved: bool,
     full_bw_reached: bool,
     full_bw_now: bool,
     is_bw_probe_sample: bool,
@@ -239,6 +242,7 @@ impl Bbr {
             loss_round_start: false,
             is_loss_in_round: false,
             lost_since_ack: false,
+            undo_saved: false,
             full_bw_reached: false,
             full_bw_now: false,
             is_bw_probe_sample: false,
@@ -368,6 +372,7 @@ impl CongestionControl for Bbr {
 
     fn on_recovered(&mut self, w: &mut Window, _: Time, mss: u32) {
         self.phase = Phase::Open;
+        self.undo_saved = false;
         self.restore_cwnd(w);
         self.bound_cwnd_for_model(w, mss);
     }
