@@ -142,6 +142,9 @@ impl Tcp {
         loop {
             let t = &mut self.table.flows[id];
             let lost = t.out.next_lost();
+            if lost.is_none() {
+                t.flags.clear(Flags::REXMIT_NOW); // It has come after all.
+            }
             if lost.is_none() && !t.has_unsent() {
                 // All of it is out: what the path could carry more, the owner does not have.
                 if t.pipe() < t.window.cwnd {
