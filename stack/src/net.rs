@@ -92,6 +92,19 @@ impl Iface {
             || self.ranges.iter().any(|(first, last)| !first.is_v4() && solicits(first, last, g))
     }
 
+    /// Whether nobody in particular is meant: a group, or all hosts of a network of ours.
+    pub fn is_for_many(&self, dst: &Addr) -> bool {
+        let all_of = |(own, prefix): &(Addr, u8)| {
+            let hosts = 32u32.saturating_sub((*prefix).into());
+            // In a /31 (RFC 3021) and a /32 every address is a host's.
+            hosts > 1 && own.is_v4() && own.matches(dst, *prefix) && {
+                let low = u32::from_be_bytes([dst.0[12], dst.0[13], dst.0[14], dst.0[15]]);
+                low.trailing_ones() >= hosts
+            }
+        };
+        dst.is_group() || self.addresses.iter().any(all_of)
+    }
+
     /// Our address to send from to `dst`: one of the family, on the same link where there is one.
     pub fn source_for(&self, dst: &Addr) -> Option<Addr> {
         let on_link = self.addresses.iter().find(|(a, p)| a.matches(dst, *p));

@@ -6,7 +6,7 @@
 //! ```
 
 use arrayvec::ArrayVec;
-use dataplane::{Ctr, L4, Packet, Time, TxQueue};
+use dataplane::{Ctr, L4, Packet, Time, TxQueue, sip};
 
 use super::emit::Reply;
 use super::options::{Options, SynOptions};
@@ -19,7 +19,7 @@ use crate::addr::Tuple;
 use crate::net::Net;
 use crate::parse::{addresses, source_mac};
 
-/// Challenge ACKs in a second, at most (RFC 5961 7).
+/// Challenge ACKs in a second (RFC 5961 7): from half of this on, and up to half as many again.
 const CHALLENGES_PER_SECOND: u32 = 1000;
 
 /// `Ok`: the segment's consumer took it. `Err`: the reason that it was dropped.
@@ -352,7 +352,11 @@ impl Tcp {
             (self.challenge_second, self.challenges) = (second, 0);
         }
         self.challenges += 1;
-        if self.challenges > CHALLENGES_PER_SECOND {
+        // Another number in each second: one that is known could be counted out by somebody who wants to learn whether
+        // other connections are challenged (CVE-2016-5696).
+        let [.., a, b] = self.config.keys;
+        let more = sip::words([a, b], [second, 5]) % u64::from(CHALLENGES_PER_SECOND);
+        if self.challenges > CHALLENGES_PER_SECOND / 2 + more as u32 {
             self.counters.inc(Ctr::TcpChallengeLimited);
             return;
         }

@@ -356,6 +356,10 @@ impl Tcp {
     ) -> Result<FlowId, ConnectError> {
         let dst = Addr::from(remote.ip());
         let (port, own) = net.route(&dst).ok_or(ConnectError::NoRoute)?;
+        // RFC 9293 3.9.2.3 (MUST-46).
+        if net.ifaces[usize::from(port)].is_for_many(&dst) {
+            return Err(ConnectError::NoRoute);
+        }
         let src = source.unwrap_or(own);
         debug_assert!(net.ifaces[usize::from(port)].owns(&src), "{src:?} is not ours");
         let (tuple, hash) = self.pick_port(net, port, src, dst, remote.port()).ok_or(ConnectError::NoPort)?;

@@ -2,6 +2,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod book;
 mod cookies;
 mod ecn;
 mod flows;
@@ -11,6 +12,7 @@ mod layers;
 mod limits;
 mod options;
 mod pmtu;
+mod rack;
 mod receiving;
 mod sending;
 mod states;

@@ -267,7 +267,7 @@ impl CongestionControl for Cubic {
         undo(w, prior);
         self.curve = self.saved;
         self.plateau = false;
-        self.hystart = HyStart::new();
+        // Slow start goes on as it was: carefully, when a queue had been found.
         self.phase = Phase::Open;
     }
 }

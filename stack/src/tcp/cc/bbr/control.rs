@@ -1,6 +1,6 @@
 //! Updating Control Parameters: pacing rate, send quantum, congestion window.
 
-use super::super::common::{MAX_WINDOW, Phase};
+use super::super::common::{MAX_WINDOW, Phase, UNPACED_SEGMENTS};
 use super::super::{Ack, INITIAL_SEGMENTS, Window};
 use super::{Bbr, INFINITY, MIN_PIPE_SEGMENTS, State};
 
@@ -10,13 +10,14 @@ const PACED_PERCENT: u64 = 99;
 const QUANTUM_MAX: u64 = 64 * 1024;
 
 impl Bbr {
-    /// InitPacingRate: the initial window in the first round trip.
+    /// InitPacingRate: the window in a round trip, as it is before there is a rate to go by. The draft does so with the
+    /// initial window only; the next few are as much of a guess, and their ACKs come a round trip late.
     pub(super) fn init_pacing_rate(&self, w: &mut Window, a: &Ack) {
         // The handshake's RTT may have had the neighbour's resolution in it.
         let rtt_us = if a.rtt_us > 0 { a.rtt_us } else { a.srtt_us };
-        if w.pacing_rate == 0 && rtt_us > 0 {
-            let nominal = u64::from(INITIAL_SEGMENTS * a.mss) * 1_000_000 / u64::from(rtt_us);
-            w.pacing_rate = (nominal * State::Startup.pacing_gain() / 100).max(1);
+        if rtt_us > 0 && !self.full_bw_reached && w.cwnd < UNPACED_SEGMENTS * a.mss {
+            let nominal = u64::from(w.cwnd) * 1_000_000 / u64::from(rtt_us);
+            w.pacing_rate = w.pacing_rate.max(nominal * State::Startup.pacing_gain() / 100).max(1);
         }
     }
 
@@ -70,13 +71,14 @@ impl Bbr {
         cap.max(MIN_PIPE_SEGMENTS * mss)
     }
 
-    /// SetCwnd.
+    /// SetCwnd. The draft lets the window grow without a look at the model until the initial window has been delivered;
+    /// the model knows little more before the next few have.
     pub(super) fn set_cwnd(&self, w: &mut Window, a: &Ack) {
         let max_inflight = self.max_inflight(w, a.mss);
         let grown = w.cwnd.saturating_add(a.delivered).min(MAX_WINDOW);
         if self.full_bw_reached {
             w.cwnd = grown.min(max_inflight);
-        } else if w.cwnd < max_inflight || self.delivered < INITIAL_SEGMENTS * a.mss {
+        } else if w.cwnd < max_inflight || self.delivered < UNPACED_SEGMENTS * a.mss {
             w.cwnd = grown;
         }
         w.cwnd = w.cwnd.max(MIN_PIPE_SEGMENTS * a.mss);
