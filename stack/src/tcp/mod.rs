@@ -850,6 +850,7 @@ impl Tcp {
         let c = &self.counters;
         c.set(Ctr::TcpFlows, self.table.flows.in_use().into());
         c.set(Ctr::TcpHalfOpen, self.half_open.into());
+        self.set_cookies_gauge();
         c.set(Ctr::TcpInTimeWait, self.time_wait.live().into());
         c.set(Ctr::PoolRxFree, self.rx_pool.free_count().into());
     }
