@@ -6,7 +6,8 @@
 //!       └──────────── RTT below what it was at the change ◄───────────────┘         5 rounds: ssthresh = cwnd
 //! ```
 //!
-//! One thing is not as the RFC has it: it judges by the lowest RTT of the round so far. In the round in which the queue
+//! Two things are not as the RFC has them. A queue of 4 ms is none on a path of 20 ms, but four BDP on one of 1 ms: there the
+//! threshold is the path's RTT. And the RFC judges by the lowest RTT of the round so far. In the round in which the queue
 //! begins to grow its first ACKs have seen none, so the finding would come a round later, after the window has doubled once
 //! more. Here each eight samples of a round are judged for themselves, against the lowest of the last round.
 
@@ -14,6 +15,8 @@ use super::Ack;
 
 /// MIN_RTT_THRESH.
 const RTT_THRESHOLD_MIN_US: u32 = 4_000;
+/// On a path shorter than MIN_RTT_THRESH its own RTT is threshold enough, down to this.
+const RTT_THRESHOLD_LEAST_US: u32 = 500;
 /// MAX_RTT_THRESH.
 const RTT_THRESHOLD_MAX_US: u32 = 16_000;
 /// MIN_RTT_DIVISOR.
@@ -102,9 +105,10 @@ impl HyStart {
                 self.css_baseline_us = NONE;
             }
         } else if self.last_round_min_us != NONE {
-            let threshold =
-                (self.last_round_min_us / RTT_DIVISOR).clamp(RTT_THRESHOLD_MIN_US, RTT_THRESHOLD_MAX_US);
-            if self.group_min_us >= self.last_round_min_us.saturating_add(threshold) {
+            let last = self.last_round_min_us;
+            let least = last.clamp(RTT_THRESHOLD_LEAST_US, RTT_THRESHOLD_MIN_US);
+            let threshold = (last / RTT_DIVISOR).clamp(least, RTT_THRESHOLD_MAX_US);
+            if self.group_min_us >= last.saturating_add(threshold) {
                 self.css_baseline_us = self.group_min_us;
                 self.css_rounds = 0;
             }
@@ -186,8 +190,12 @@ mod tests {
     #[test]
     fn thresholds_are_bounded_and_few_samples_say_nothing() {
         for (before, after, found) in [
-            (1_000, 4_999, false),
-            (1_000, 5_000, true),
+            (100, 599, false),
+            (100, 600, true),
+            (1_000, 1_999, false),
+            (1_000, 2_000, true),
+            (10_000, 13_999, false),
+            (10_000, 14_000, true),
             (80_000, 89_999, false),
             (80_000, 90_000, true),
             (400_000, 415_999, false),
