@@ -108,6 +108,7 @@ struct CheckArgs {
 #[command(after_help = "Examples:\n  \
     millrace stats                   all sections of the one node that runs here, once\n  \
     millrace stats --watch           the screen that changes each second\n  \
+    millrace stats tcp               what connections have done, by listener and congestion control\n  \
     millrace stats --node edge-1 --json\n\n\
     Exit codes: 3 no such node is running, 2 several are and --node was not given.")]
 pub struct StatsArgs {

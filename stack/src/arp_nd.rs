@@ -169,6 +169,7 @@ impl Net {
             protocol: protocol::ICMP6,
             hop_limit: 255,
             flow_label: 0,
+            ecn: 0,
         };
         self.send(p, &path, tx, now);
     }

@@ -121,8 +121,16 @@ impl Net {
         let _ = out.attach(body);
         self.counters.inc(Ctr::IcmpEchoReplies);
         let protocol = if dst.is_v4() { protocol::ICMP } else { protocol::ICMP6 };
-        let path =
-            Path { port: m.port, src: dst, dst: src, mac: Some(mac), protocol, hop_limit: 64, flow_label: 0 };
+        let path = Path {
+            port: m.port,
+            src: dst,
+            dst: src,
+            mac: Some(mac),
+            protocol,
+            hop_limit: 64,
+            flow_label: 0,
+            ecn: 0,
+        };
         self.send(out, &path, tx, now);
         Ok(Taken::Done)
     }
@@ -177,7 +185,8 @@ impl Net {
         self.counters.inc(Ctr::IcmpErrorsSent);
         let protocol = if v6 { protocol::ICMP6 } else { protocol::ICMP };
         let mac = Some(source_mac(p));
-        let path = Path { port: m.port, src: dst, dst: src, mac, protocol, hop_limit: 64, flow_label: 0 };
+        let path =
+            Path { port: m.port, src: dst, dst: src, mac, protocol, hop_limit: 64, flow_label: 0, ecn: 0 };
         self.send(out, &path, tx, now);
     }
 }

@@ -92,6 +92,19 @@ impl Iface {
             || self.ranges.iter().any(|(first, last)| !first.is_v4() && solicits(first, last, g))
     }
 
+    /// Whether nobody in particular is meant: a group, or all hosts of a network of ours.
+    pub fn is_for_many(&self, dst: &Addr) -> bool {
+        let all_of = |(own, prefix): &(Addr, u8)| {
+            let hosts = 32u32.saturating_sub((*prefix).into());
+            // In a /31 (RFC 3021) and a /32 every address is a host's.
+            hosts > 1 && own.is_v4() && own.matches(dst, *prefix) && {
+                let low = u32::from_be_bytes([dst.0[12], dst.0[13], dst.0[14], dst.0[15]]);
+                low.trailing_ones() >= hosts
+            }
+        };
+        dst.is_group() || self.addresses.iter().any(all_of)
+    }
+
     /// Our address to send from to `dst`: one of the family, on the same link where there is one.
     pub fn source_for(&self, dst: &Addr) -> Option<Addr> {
         let on_link = self.addresses.iter().find(|(a, p)| a.matches(dst, *p));
@@ -177,6 +190,8 @@ pub struct Path {
     pub hop_limit: u8,
     /// IPv6 flow label: 20 bits that stay the same for a flow (RFC 6437), 0 for none.
     pub flow_label: u32,
+    /// ECN codepoint (RFC 3168 5).
+    pub ecn: u8,
 }
 
 /// Neither on the link nor behind a gateway.
@@ -255,7 +270,7 @@ impl Net {
         let id = self.ip_id;
         let Some(h) = p.push_front(20) else { return false };
         h[0] = 0x45;
-        h[1] = 0;
+        h[1] = path.ecn;
         h[2..4].copy_from_slice(&((len + 20) as u16).to_be_bytes());
         h[4..6].copy_from_slice(&id.to_be_bytes());
         h[6..8].copy_from_slice(&[0x40, 0]); // don't fragment
@@ -333,7 +348,9 @@ impl Net {
 
 fn push_ipv6(p: &mut Packet, path: &Path, len: usize) -> bool {
     let Some(h) = p.push_front(40) else { return false };
-    h[..4].copy_from_slice(&(0x6000_0000 | (path.flow_label & 0xf_ffff)).to_be_bytes());
+    h[..4].copy_from_slice(
+        &(0x6000_0000 | u32::from(path.ecn) << 20 | (path.flow_label & 0xf_ffff)).to_be_bytes(),
+    );
     h[4..6].copy_from_slice(&(len as u16).to_be_bytes());
     h[6] = path.protocol;
     h[7] = path.hop_limit;

@@ -258,6 +258,14 @@ pub fn addresses(p: &Packet) -> (Addr, Addr) {
     }
 }
 
+/// The ECN codepoint of a parsed IP packet (RFC 3168 5).
+#[inline]
+pub fn ecn(p: &Packet) -> u8 {
+    let l3 = p.meta().l3 as usize;
+    let second = p.head()[l3 + 1];
+    if p.meta().flags.has(RxFlags::IPV6) { second >> 4 & 3 } else { second & 3 }
+}
+
 /// The source MAC of a frame.
 #[inline]
 pub fn source_mac(p: &Packet) -> [u8; 6] {

@@ -186,6 +186,9 @@ counters! {
     TcpCookiesAccepted "tcp.cookies_accepted" Events "Connections that a cookie brought about";
     TcpCookiesRefused "tcp.cookies_refused" Events "ACKs without a connection, while cookies are out, whose number is none of them";
     TcpCookiesActive "tcp.cookies_active" Gauge "Cores that answer SYNs by cookies, as too many handshakes are under way";
+    TcpCeReceived "tcp.ce_received" Packets "Segments that a router has marked for congestion (RFC 3168)";
+    TcpEceReceived "tcp.ece_received" Packets "ACKs that echo such a mark of ours";
+    TcpUrgent "tcp.urgent" Packets "Segments with urgent data, which is delivered in line";
     TcpMtuLearnt "tcp.mtu_learnt" Events "Connections that ICMP told of a narrower path (packet too big)";
     TcpMtuSuspects "tcp.mtu_suspects" Events "Times that segments were made shorter, as longer ones time out and no ICMP comes";
     TcpReneged "tcp.reneged" Events "Times that out-of-order data was let go, as the rx pool was low";

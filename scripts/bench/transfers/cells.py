@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 MB = 1_000_000
-OBJECTS = {"100kb": 100_000, "5mb": 5 * MB, "300mb": 300 * MB}
+OBJECTS = {"100kb": 100_000, "5mb": 5 * MB, "150mb": 150 * MB}
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,8 @@ def estimate_s(cells, senders, seeds):
 # --- fairness -----------------------------------------------------------------------------------------------
 
 PATHS = [
-    Cell("100mbit-20ms-queue40ms", OBJECTS["300mb"], "100mbit", 20, 40),
-    Cell("100mbit-50ms-queue40ms", OBJECTS["300mb"], "100mbit", 50, 40),
+    Cell("100mbit-20ms-queue40ms", OBJECTS["150mb"], "100mbit", 20, 40),
+    Cell("100mbit-50ms-queue40ms", OBJECTS["150mb"], "100mbit", 50, 40),
 ]
 
 

@@ -141,7 +141,7 @@ def fetch(order):
     try:
         sock.connect((order["address"], order["port"]))
         out["connected"] = time.monotonic() - start
-        path = f"GET /{size} HTTP/1.1\r\nHost: {order.get('host', 'bench')}\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n"
+        path = f"GET /{size} HTTP/1.1\r\nHost: {order['host']}\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n"
         sock.sendall(path.encode())
         head = b""
         while b"\r\n\r\n" not in head:

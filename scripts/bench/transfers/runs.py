@@ -7,7 +7,7 @@ import time
 
 from .cells import OBJECTS, PATHS, SENDER, estimate_s, order
 from .figures import steady_mbit
-from .rig import EDGE, LINUX, RigError
+from .rig import EDGE, HOST, LINUX, RigError
 
 # Of one transfer. A row that took longer is an error, and is told.
 TIMEOUT_S = 60
@@ -81,7 +81,7 @@ def transfer(rig, cell, sender, seed, attempt, capture=None):
             )
             time.sleep(0.5)
         rig.fetcher.order(
-            id=f"{cell.name} {sender.name} {seed}", address=address, port=port, size=cell.size, timeout=TIMEOUT_S,
+            id=f"{cell.name} {sender.name} {seed}", address=address, port=port, host=HOST, size=cell.size, timeout=TIMEOUT_S,
             linger=2e-3 * cell.rtt_ms + 0.3,
         )
         got = rig.fetcher.await_event("fetched", 2 * TIMEOUT_S)
@@ -168,7 +168,7 @@ def share(rig, rows, pairs, seeds, seconds, say):
 
 def flows(rig, path, pair, seed, seconds):
     """Two flows from `pair` share the bottleneck of `path` for so long; gives their row."""
-    size = OBJECTS["300mb"]
+    size = OBJECTS["150mb"]
     before = rig.counters()
     with rig.link(path.words, seed) as link:
         # In the bottleneck's queue like the data, both ways.
@@ -181,7 +181,7 @@ def flows(rig, path, pair, seed, seconds):
             for n, sender in enumerate(pair):
                 address, port = endpoint(sender)
                 rig.fetcher.order(
-                    id=n, beside=True, address=address, port=port, size=size, timeout=TIMEOUT_S, seconds=seconds - n * 0.1,
+                    id=n, beside=True, address=address, port=port, host=HOST, size=size, timeout=TIMEOUT_S, seconds=seconds - n * 0.1,
                     every=0.1,
                 )
                 time.sleep(0.1)

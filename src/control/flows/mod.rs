@@ -208,7 +208,7 @@ fn phase(flow: &FlowInfo) -> &'static str {
 
 /// What both sides have agreed on.
 fn options(flow: &FlowInfo) -> Vec<&'static str> {
-    let all = [("ts", flow.options.0), ("sack", flow.options.1), ("wscale", flow.scaled)];
+    let all = [("ts", flow.timestamps), ("sack", flow.sack), ("ecn", flow.ecn), ("wscale", flow.scaled)];
     all.into_iter().filter_map(|(name, on)| on.then_some(name)).collect()
 }
 

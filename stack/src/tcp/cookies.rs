@@ -211,6 +211,7 @@ impl Tcp {
             protocol: protocol::TCP,
             hop_limit: super::emit::HOP_LIMIT,
             flow_label: hash as u32,
+            ecn: 0,
         };
         self.cookies.last_sent = Some(now);
         self.counters.inc(Ctr::TcpCookiesSent);

@@ -3,6 +3,7 @@
 
 use dataplane::{Ctr, Packet, Time, TxQueue};
 
+use super::ecn::ECT0;
 use super::options::{OPTIONS_MAX, Options, SynOptions, Timestamps};
 use super::rate::micros;
 use super::segment::{self, Header, Segment, bits};
@@ -136,6 +137,16 @@ impl Tcp {
         } else if flags & bits::SYN != 0 {
             window = self.config.first_window();
         }
+        let (mut flags, mut ecn) = (flags, 0);
+        if t.flags.has(Flags::ECN) && flags & (bits::SYN | bits::RST) == 0 {
+            flags |= if t.flags.has(Flags::ECN_ECHO) { bits::ECE } else { 0 };
+            if t.flags.has(Flags::NEW_DATA) {
+                ecn = ECT0;
+                flags |= if t.flags.has(Flags::CWR_NEXT) { bits::CWR } else { 0 };
+                t.flags.clear(Flags::CWR_NEXT);
+            }
+        }
+        t.flags.clear(Flags::NEW_DATA);
         let h = Header {
             src_port: t.tuple.local_port,
             dst_port: t.tuple.remote_port,
@@ -161,6 +172,7 @@ impl Tcp {
             protocol: protocol::TCP,
             hop_limit: HOP_LIMIT,
             flow_label: t.hash,
+            ecn,
         };
         t.tally.segments_out += 1;
         self.counters.inc(Ctr::TcpSegmentsOut);
@@ -210,6 +222,7 @@ impl Tcp {
             protocol: protocol::TCP,
             hop_limit: HOP_LIMIT,
             flow_label: 0,
+            ecn: 0,
         };
         self.counters.inc(Ctr::TcpSegmentsOut);
         net.send(p, &path, tx, now);

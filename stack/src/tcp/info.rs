@@ -67,8 +67,12 @@ pub struct FlowInfo {
     pub pacing_rate: u64,
     /// What loss recovery is doing.
     pub phase: Phase,
-    /// Both sides send timestamps, understand SACK.
-    pub options: (bool, bool),
+    /// Both sides send timestamps,
+    pub timestamps: bool,
+    /// understand SACK,
+    pub sack: bool,
+    /// and congestion marks.
+    pub ecn: bool,
     /// The peer's window, bytes.
     pub snd_wnd: u32,
     /// Our window, bytes.
@@ -126,7 +130,9 @@ impl FlowInfo {
             min_rtt_us: Some(t.recovery.min_rtt_us).filter(|n| *n != u32::MAX).unwrap_or(0),
             pacing_rate: t.window.pacing_rate,
             phase: t.recovery.phase,
-            options: (t.flags.has(Flags::TIMESTAMPS), t.flags.has(Flags::SACK_OK)),
+            timestamps: t.flags.has(Flags::TIMESTAMPS),
+            sack: t.flags.has(Flags::SACK_OK),
+            ecn: t.flags.has(Flags::ECN),
             snd_wnd: t.snd_wnd,
             rcv_wnd: t.rcv_adv.since(t.rcv_nxt),
             in_flight: t.out.in_flight(),

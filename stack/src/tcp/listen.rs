@@ -158,7 +158,6 @@ impl Tcp {
 impl super::Tcb {
     /// Takes what a SYN says.
     pub(super) fn take_syn(&mut self, seg: &Segment, o: &SynOptions, our_scale: u8, now: Time) {
-        self.irs = seg.seq;
         self.rcv_nxt = seg.seq + 1;
         // Our own SYN has announced a window already.
         let announced = if self.flags.has(Flags::ACTIVE) { self.rcv_wnd_max.min(0xffff) } else { 0 };

@@ -22,6 +22,7 @@ mod ack;
 mod audit;
 pub mod cc;
 mod cookies;
+mod ecn;
 mod emit;
 mod info;
 mod input;
@@ -45,6 +46,7 @@ mod timestamps;
 mod totals;
 mod tuning;
 mod wheel;
+mod window;
 
 use std::net::SocketAddr;
 
@@ -90,10 +92,15 @@ pub struct TcpConfig {
     pub keys: [u64; 4],
     /// Memory that one connection may hold on the receive side, by true size.
     pub receive_budget_bytes: u32,
+    /// Payload that one connection may hold on the receive side when its owner takes it fast, where the receive pool is
+    /// large enough.
+    pub receive_max_bytes: u32,
     /// Silence before a keep-alive probe, where the owner asked for them.
     pub keep_alive_ns: u64,
     /// Delay of an ACK that nothing hurries (RFC 9293 3.8.6.3: below 0.5 s).
     pub ack_delay_ns: u64,
+    /// Full segments that are acknowledged one by one at the start of a connection, as the peer's slow start lives on ACKs.
+    pub quick_acks: u8,
     /// Congestion control of connections that nothing else was said of.
     pub congestion: Congestion,
     /// Our window scale (RFC 7323); with 7, windows of up to 8 MiB.
@@ -134,8 +141,10 @@ impl TcpConfig {
         TcpConfig {
             keys,
             receive_budget_bytes: limits.request_budget_bytes,
+            receive_max_bytes: 6 << 20,
             keep_alive_ns: 60_000_000_000,
             ack_delay_ns: 40_000_000,
+            quick_acks: 16,
             congestion: Congestion::default(),
             window_scale: 7,
             mss_max: u16::MAX,
@@ -144,11 +153,6 @@ impl TcpConfig {
             epoch_ms: 0,
             ecn: EcnUse::default(),
         }
-    }
-
-    /// The window of a SYN, which is not scaled.
-    fn first_window(&self) -> u16 {
-        (self.receive_budget_bytes / WINDOW_SHARE).min(0xffff) as u16
     }
 }
 
@@ -227,6 +231,10 @@ pub struct Tcp {
     totals: Totals,
     cookies: Cookies,
     path_mtus: PathMtus,
+    /// The most payload that a connection may hold.
+    window_max: u32,
+    /// The time of this pass.
+    now_us: u32,
 }
 
 /// A singly linked list through the control blocks.
@@ -273,13 +281,17 @@ impl Tcp {
     pub fn new(
         limits: &Limits,
         arena: &mut Arena,
-        config: TcpConfig,
+        mut config: TcpConfig,
         rx_pool: Pool,
         counters: Counters,
     ) -> Option<Tcp> {
+        let window_max = config.window_max(rx_pool.capacity());
+        config.window_scale = config.scale_for(window_max);
         let cookies = Cookies::new(config.cookie_secrets, &config.keys, config.epoch_ms);
         Some(Tcp {
             cookies,
+            window_max,
+            now_us: 0,
             path_mtus: PathMtus::new(arena, [config.keys[2], config.keys[3]])?,
             table: Table::new(arena, limits.flows, [config.keys[0], config.keys[1]])?,
             records: Slab::new(arena, limits.send_records, SendRecord::default)?,
@@ -344,6 +356,10 @@ impl Tcp {
     ) -> Result<FlowId, ConnectError> {
         let dst = Addr::from(remote.ip());
         let (port, own) = net.route(&dst).ok_or(ConnectError::NoRoute)?;
+        // RFC 9293 3.9.2.3 (MUST-46).
+        if net.ifaces[usize::from(port)].is_for_many(&dst) {
+            return Err(ConnectError::NoRoute);
+        }
         let src = source.unwrap_or(own);
         debug_assert!(net.ifaces[usize::from(port)].owns(&src), "{src:?} is not ours");
         let (tuple, hash) = self.pick_port(net, port, src, dst, remote.port()).ok_or(ConnectError::NoPort)?;
@@ -475,6 +491,7 @@ impl Tcp {
             vlan: iface.vlan,
             mss: (iface.mtu - headers).min(self.config.mss_max),
             rcv_mss: 536,
+            quick_acks: self.config.quick_acks,
             ts_offset,
             rcv_wnd_max: self.config.receive_budget_bytes / WINDOW_SHARE,
             cc: Cc::new(self.config.congestion.choose((hash >> 32) as u32), hash as u32),
@@ -528,22 +545,6 @@ impl Tcp {
     pub fn at_end(&self, id: FlowId) -> bool {
         let t = &self.table.flows[id];
         t.flags.has(Flags::FIN_TAKEN) && t.rx.is_empty()
-    }
-
-    /// `bytes` that were read have left the owner's hands: the window may open by them.
-    pub fn consume(&mut self, id: FlowId, bytes: u32) {
-        let room = self.window_limit();
-        let t = &mut self.table.flows[id];
-        debug_assert!(bytes <= t.rcv_held, "consumed {bytes} of {}", t.rcv_held);
-        t.rcv_held = t.rcv_held.saturating_sub(bytes);
-        // RFC 9293 3.8.6.2.2: no announcement of small openings; and none to a peer that has room enough:
-        // data that goes its way, or the next ACK, will carry it.
-        let (limit, left) = (t.rcv_wnd_max.min(room), t.rcv_adv.since(t.rcv_nxt));
-        let (opens, two) = (t.window(room) - left, 2 * u32::from(t.rcv_mss));
-        if t.state.can_receive() && left < (limit / 4).max(two) && opens >= two.min(limit / 2) {
-            t.flags.set(Flags::ACK_NOW);
-            self.want_output(id);
-        }
     }
 
     /// Bytes read and not yet consumed, or not yet read.
@@ -842,22 +843,6 @@ impl Tcp {
         let at = self.table.flows[id].deadline();
         if at != Time::NEVER {
             self.wheel.arm(id, at);
-        }
-    }
-
-    /// The most that any connection may announce, by how much of the receive pool is free: an empty pool
-    /// helps nobody, so windows shrink (by not opening) long before it is.
-    fn window_limit(&self) -> u32 {
-        let (free, all) = (self.rx_pool.free_count(), self.rx_pool.capacity());
-        if free > all / 2 {
-            u32::MAX
-        } else if free <= 2 * self.rx_reserve {
-            // Only what comes in order is still taken, a segment at a time: no more may be out.
-            2 << 10
-        } else if free > all / 4 {
-            32 << 10
-        } else {
-            8 << 10
         }
     }
 

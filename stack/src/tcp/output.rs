@@ -136,7 +136,7 @@ impl Tcp {
         }
         t.pace_at = Time::NEVER;
         let port = t.port as usize;
-        let mut limited = false;
+        let (mut limited, mut paced) = (false, false);
         let mut turn = Turn::Done;
         let mut budget = SEGMENTS_PER_PASS;
         loop {
@@ -169,7 +169,7 @@ impl Tcp {
                 break;
             }
             if !t.flags.has(Flags::REXMIT_NOW) && !t.may_send_now(now) {
-                limited = true;
+                (limited, paced) = (true, true);
                 break;
             }
             budget -= 1;
@@ -186,6 +186,10 @@ impl Tcp {
             }
         }
         let t = &mut self.table.flows[id];
+        if !paced && turn == Turn::Done {
+            // What pacing had allowed, and something else did not, is gone.
+            t.pace_next = t.pace_next.max(now);
+        }
         let (in_flight, una, nxt) = (t.pipe(), t.snd_una, t.snd_nxt);
         t.recovery.note_flight(in_flight, limited, una, nxt);
         turn
@@ -287,6 +291,7 @@ impl Tcp {
         }
         Tcp::arm_probe(t, now);
         self.counters.add(Ctr::TcpBytesOut, len.into());
+        self.table.flows[id].flags.set(Flags::NEW_DATA);
         self.send_data(id, net, tx, &out, p, now)
     }
 
@@ -390,6 +395,8 @@ enum Allowed {
 
 /// The longest burst that pacing lets out, when that is not less than two segments.
 const BURST_NS: u64 = 1 << 20;
+/// How late a paced burst may be for the time to be made up for.
+const LATE_NS_MAX: u64 = 5_000_000;
 /// The largest.
 const BURST_BYTES_MAX: u64 = 64 << 10;
 
@@ -457,7 +464,9 @@ impl Tcb {
     #[inline]
     fn charge_pace(&mut self, bytes: u32, now: Time) {
         if let Some(ns) = (u64::from(bytes) * 1_000_000_000).checked_div(self.window.pacing_rate) {
-            self.pace_next = self.pace_next.max(now).plus_ns(ns);
+            // A core that comes late makes up for it.
+            let earliest = Time(now.0.saturating_sub(LATE_NS_MAX));
+            self.pace_next = self.pace_next.max(earliest).plus_ns(ns);
         }
     }
 }

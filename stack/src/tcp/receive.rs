@@ -6,7 +6,7 @@ use dataplane::{Counters, Ctr, Packet, Time};
 use super::input::Verdict;
 use super::segment::{Segment, bits};
 use super::tcb::{Events, Flags, FlowId, State};
-use super::{Seq, Tcp};
+use super::{Seq, Tcp, WINDOW_SHARE};
 
 /// Payloads below this are copied out of their cell when they must wait (DESIGN.md D11).
 const COMPACT_BELOW: usize = 256;
@@ -24,6 +24,9 @@ impl Tcp {
         let fin = seg.has(bits::FIN);
         if seg.len == 0 && !fin {
             return Ok(());
+        }
+        if seg.has(bits::URG) {
+            self.counters.inc(Ctr::TcpUrgent);
         }
         let t = &mut self.table.flows[id];
         if !t.state.can_receive() {
@@ -81,7 +84,7 @@ impl Tcp {
         if self.table.flows[id].state == State::Closed {
             return verdict;
         }
-        self.schedule_ack(id, now);
+        self.schedule_ack(id, seg, now);
         verdict
     }
 
@@ -105,7 +108,7 @@ impl Tcp {
 
     pub(super) fn in_order(&mut self, id: FlowId, p: Packet, skip: u32, len: u32) -> Verdict {
         let t = &mut self.table.flows[id];
-        let budget = self.config.receive_budget_bytes;
+        let budget = WINDOW_SHARE * t.rcv_wnd_max;
         if !t.ooo.is_empty() {
             t.flags.set(Flags::ACK_NOW); // RFC 5681 4.2: at once when a gap is filled.
             self.want_output(id);
@@ -143,7 +146,7 @@ impl Tcp {
         let t = &mut self.table.flows[id];
         t.acks_owed = t.acks_owed.saturating_add(1);
         let held_to = t.ooo.back().map_or(t.rcv_nxt, |(tag, n)| Seq(tag) + n as u32);
-        if t.ooo.true_bytes() > self.config.receive_budget_bytes {
+        if t.ooo.true_bytes() > WINDOW_SHARE * t.rcv_wnd_max {
             return Err(Ctr::DropTcpRxLow);
         }
         // Small pieces in a row share a cell.
@@ -219,7 +222,7 @@ impl Tcp {
     }
 
     /// Decides when what was received is acknowledged (RFC 5681 4.2, RFC 9293 3.8.6.3).
-    pub(super) fn schedule_ack(&mut self, id: FlowId, now: Time) {
+    pub(super) fn schedule_ack(&mut self, id: FlowId, seg: &Segment, now: Time) {
         let delay = self.config.ack_delay_ns;
         let t = &mut self.table.flows[id];
         let gap = !t.ooo.is_empty() || t.acks_owed > 0;
@@ -227,7 +230,11 @@ impl Tcp {
         let much = t.rcv_nxt.since(t.rcv_acked) >= 2 * u32::from(t.rcv_mss);
         // A second *full-sized* segment is acknowledged at once (RFC 5681 4.2); a response that comes as a small
         // head and a small body is not two of them, and the next request carries its ACK.
-        if gap || much || t.unacked_segments >= SMALL_SEGMENTS || t.flags.has(Flags::FIN_TAKEN) {
+        // At the start of a connection each one is, as the peer's slow start lives on ACKs: each that is as long as those
+        // that we may send, so that a request, which is answered anyway, costs none.
+        let quick = t.quick_acks > 0 && seg.len >= t.mss_full.into();
+        t.quick_acks -= u8::from(quick);
+        if gap || much || quick || t.unacked_segments >= SMALL_SEGMENTS || t.flags.has(Flags::FIN_TAKEN) {
             t.flags.set(Flags::ACK_NOW);
             self.want_output(id);
         } else if t.ack_at == Time::NEVER {

@@ -96,6 +96,8 @@ pub struct Recovery {
     prr_delivered: u32,
     /// PRR: bytes sent since.
     prr_out: u32,
+    /// PRR: bytes that may be sent, and have not been.
+    prr_due: u32,
     /// PRR: bytes that were out then (RecoverFS).
     prr_base: u32,
     /// SND.NXT behind the tail loss probe.
@@ -146,6 +148,7 @@ impl Default for Recovery {
             prior: Window::default(),
             prr_delivered: 0,
             prr_out: 0,
+            prr_due: 0,
             prr_base: 0,
             probe_end: Seq(0),
             rack_sent_us: 0,
@@ -260,6 +263,7 @@ impl Recovery {
     #[inline]
     pub fn sent(&mut self, bytes: u32) {
         self.prr_out = self.prr_out.saturating_add(bytes);
+        self.prr_due = self.prr_due.saturating_sub(bytes);
     }
 
     /// The segment at `seq` has been sent again, with this TSval (0: none).
@@ -281,7 +285,8 @@ impl Recovery {
         known <= RESENT_KNOWN && self.resent_at[..known].contains(&from)
     }
 
-    /// PRR with its slow-start bound (RFC 6937 3): what may go out after an ACK.
+    /// PRR with its slow-start bound (RFC 6937 3): the window after an ACK. What one ACK of a burst allows is not taken
+    /// back by the next: it is due until it is sent.
     pub fn prr(
         &mut self,
         delivered: u32,
@@ -292,17 +297,19 @@ impl Recovery {
         mss: u32,
     ) -> u32 {
         self.prr_delivered = self.prr_delivered.saturating_add(delivered);
-        let send = if in_flight > ssthresh {
+        let (out, pipe) = (self.prr_out.saturating_add(self.prr_due), in_flight.saturating_add(self.prr_due));
+        let send = if pipe > ssthresh {
             let due = u64::from(self.prr_delivered) * u64::from(ssthresh);
-            (due.div_ceil(self.prr_base.max(1).into()) as u32).saturating_sub(self.prr_out)
+            (due.div_ceil(self.prr_base.max(1).into()) as u32).saturating_sub(out)
         } else {
             // Slow start only while the recovery goes well (RFC 6937 bis: the bound is chosen by that).
             let grow = if advanced && lost == 0 { mss } else { 0 };
-            let room = self.prr_delivered.saturating_sub(self.prr_out).max(delivered) + grow;
-            room.min(ssthresh - in_flight)
+            let room = self.prr_delivered.saturating_sub(out).max(delivered) + grow;
+            room.min(ssthresh - pipe)
         };
         // The first goes out at once.
-        in_flight + send.max(if self.prr_out == 0 { mss } else { 0 })
+        self.prr_due = (self.prr_due + send).max(if self.prr_out == 0 { mss } else { 0 });
+        in_flight + self.prr_due
     }
 }
 
@@ -390,7 +397,7 @@ impl Tcp {
             mss: t.mss.into(),
         };
         t.cc.on_congestion(&mut t.window, &c);
-        (r.prr_delivered, r.prr_out) = (0, 0);
+        (r.prr_delivered, r.prr_out, r.prr_due) = (0, 0, 0);
         r.prr_base = t.snd_nxt.since(t.snd_una).saturating_sub(t.out.sacked());
         match kind {
             Kind::Loss => {
@@ -420,7 +427,9 @@ impl Tcp {
                 told && o.timestamps.is_some_and(|ts| (ts.ecr.wrapping_sub(r.first_resent_ts) as i32) < 0);
             // RFC 3708: the peer had everything already that was sent again.
             let needless = r.resent > 0 && r.needless >= r.resent;
-            if late || needless {
+            // All that was thought lost came before any of it was sent again.
+            let early = r.phase == Phase::Recovery && r.resent == 0 && t.out.next_lost().is_none();
+            if late || needless || early {
                 t.tally.undone = t.tally.undone.saturating_add(1);
                 self.counters.inc(Ctr::TcpUndo);
                 r.can_undo = false;
@@ -578,6 +587,10 @@ impl Tcp {
             lose(&mut self.segments, &self.counters, t, s, now);
         }
         let t = &mut self.table.flows[id];
+        if self.segments[head].place == Place::Lost {
+            // A peer that is short of memory takes nothing else, and the window may let out no more than one.
+            self.segments.set_first_lost(&mut t.out, head);
+        }
         t.dup_acks = 0;
         t.probe_at = Time::NEVER;
         t.flags.clear(Flags::TAIL_PROBE_NOW);

@@ -12,11 +12,13 @@ use super::seq::Seq;
 /// The blocks that the next ACK carries.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SackOut {
+    /// Runs; where there is a duplicate, it is in the last place.
     blocks: [(Seq, Seq); SACK_BLOCKS_MAX],
     len: u8,
     has_duplicate: bool,
-    duplicate: (Seq, Seq),
 }
+
+const LAST: usize = SACK_BLOCKS_MAX - 1;
 
 impl SackOut {
     /// Whether there is nothing to tell.
@@ -43,7 +45,7 @@ impl SackOut {
                 !touches
             });
         }
-        let n = usize::from(self.len).min(SACK_BLOCKS_MAX - 1);
+        let n = usize::from(self.len).min(LAST - usize::from(self.has_duplicate));
         self.blocks.copy_within(0..n, 1);
         self.blocks[0] = run;
         self.len = n as u8 + 1;
@@ -56,10 +58,11 @@ impl SackOut {
             return;
         }
         // Of several in one pass the first is told, as far as it goes on.
-        if self.has_duplicate && self.duplicate.1 == from {
-            self.duplicate.1 = to;
+        if self.has_duplicate && self.blocks[LAST].1 == from {
+            self.blocks[LAST].1 = to;
         } else if !self.has_duplicate {
-            (self.duplicate, self.has_duplicate) = ((from, to), true);
+            self.len = self.len.min(LAST as u8);
+            (self.blocks[LAST], self.has_duplicate) = ((from, to), true);
         }
         if let Some(at) = self.runs().iter().position(|b| b.0.le(from) && b.1.gt(from)) {
             self.blocks[..=at].rotate_right(1);
@@ -83,7 +86,7 @@ impl SackOut {
     pub fn take(&mut self) -> SackBlocks {
         let mut out = SackBlocks::default();
         if std::mem::take(&mut self.has_duplicate) {
-            out.push(self.duplicate.0, self.duplicate.1);
+            out.push(self.blocks[LAST].0, self.blocks[LAST].1);
         }
         for b in self.runs() {
             out.push(b.0, b.1);

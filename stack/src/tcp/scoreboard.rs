@@ -307,6 +307,15 @@ impl Segments {
         self.enqueue(&mut b.lost, id, before);
     }
 
+    /// It, which is lost, is sent again before the others.
+    pub fn set_first_lost(&mut self, b: &mut Scoreboard, id: SegId) {
+        debug_assert_eq!(self.0[id].place, Place::Lost);
+        if b.lost.first != id {
+            self.leave(b, id);
+            self.enqueue(&mut b.lost, id, true);
+        }
+    }
+
     /// It has been sent again.
     pub fn set_resent(&mut self, b: &mut Scoreboard, id: SegId, stamp: Stamp, sent_us: u32) {
         self.leave(b, id);

@@ -21,6 +21,9 @@ pub mod bits {
     pub const PSH: u8 = 8;
     /// The acknowledgment field is significant.
     pub const ACK: u8 = 16;
+    /// The urgent pointer is significant. What it points at is delivered like all other data, in its place in the stream
+    /// (SO_OOBINLINE elsewhere): no owner of ours gives it a meaning, and RFC 6093 asks new ones not to.
+    pub const URG: u8 = 32;
     /// Congestion was met on the way (RFC 3168).
     pub const ECE: u8 = 64;
     /// The congestion window has been reduced for it.

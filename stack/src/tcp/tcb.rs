@@ -13,6 +13,7 @@ use super::sack_out::SackOut;
 use super::scoreboard::Scoreboard;
 use super::seq::Seq;
 use super::totals::Tally;
+use super::window::Sizing;
 use crate::addr::Tuple;
 
 typed_index! {
@@ -207,6 +208,12 @@ bitset! {
         TIMESTAMPS = 21;
         /// Both sides understand ECN (RFC 3168).
         ECN = 22;
+        /// A congestion mark has come: ACKs say so, until the peer says that it has heard.
+        ECN_ECHO = 23;
+        /// The next new data says that our window has come down.
+        CWR_NEXT = 24;
+        /// The segment that is being built is new data.
+        NEW_DATA = 25;
     }
 }
 
@@ -278,8 +285,6 @@ pub struct Tcb {
     pub rcv_held: u32,
     /// The most bytes that we hold for the owner.
     pub rcv_wnd_max: u32,
-    /// IRS.
-    pub irs: Seq,
     /// Largest payload that we send.
     pub mss: u16,
     /// Largest payload seen from the peer.
@@ -314,12 +319,12 @@ pub struct Tcb {
     pub out: Scoreboard,
 
     // Line 3: receiving.
+    /// Where the peer's FIN stands, when it came early.
+    pub fin_seq: Seq,
     /// In order, for the owner to read.
     pub rx: CellQueue,
     /// Out of order, tagged with sequence numbers.
     pub ooo: CellQueue,
-    /// Where the peer's FIN stands, when it came early.
-    pub fin_seq: Seq,
     /// Bytes thrown away since the owner left.
     pub discarded: u32,
     /// SND.UNA when an orphan's progress was last looked at.
@@ -368,8 +373,14 @@ pub struct Tcb {
     // How long a segment the path takes.
     /// `mss` as it would be if the path took anything.
     pub mss_full: u16,
+    /// Full segments that are still acknowledged one by one.
+    pub quick_acks: u8,
     /// When that is tried again, in units of 2^30 ns.
     pub path_full_at: u32,
+
+    // The receive window.
+    /// How it grows.
+    pub sizing: Sizing,
     // What loss and its recovery touch, and each ACK: lines of their own.
     /// What has been delivered, for rate samples.
     pub rate: Delivered,
@@ -408,7 +419,6 @@ impl Default for Tcb {
             rcv_acked: Seq(0),
             rcv_held: 0,
             rcv_wnd_max: 0,
-            irs: Seq(0),
             mss: 0,
             rcv_mss: 0,
             acks_owed: 0,
@@ -449,6 +459,8 @@ impl Default for Tcb {
             sack_out: SackOut::default(),
             mss_full: 0,
             path_full_at: 0,
+            sizing: Sizing::default(),
+            quick_acks: 0,
             rate: Delivered::default(),
             recovery: Recovery::default(),
             cc: Cc::default(),
@@ -495,15 +507,6 @@ impl Tcb {
         let sending = self.rexmit_at.min(self.probe_at).min(self.pace_at);
         sending.min(self.ack_at).min(self.user_at).min(self.idle_at)
     }
-
-    /// The window to announce: no more than the field can say at the connection's scale, never less than what
-    /// was announced before (RFC 9293 3.8.6.2.2).
-    #[inline]
-    pub fn window(&self, room: u32) -> u32 {
-        let fresh = self.rcv_wnd_max.min(room).saturating_sub(self.rcv_held);
-        // No more than the field can say: what the peer cannot read is not an opening.
-        fresh.min(0xffff << self.rcv_wscale).max(self.rcv_adv.since(self.rcv_nxt))
-    }
 }
 
 const _: () = {
@@ -511,20 +514,3 @@ const _: () = {
     assert!(std::mem::offset_of!(Tcb, snd_una) == 64);
     assert!(size_of::<SendRecord>() <= 32);
 };
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_window_without_scaling_does_not_open_for_ever() {
-        // A peer that does not scale: of 128 KiB it can be told 64. What it cannot be told must not look like
-        // an opening that is worth an ACK of its own, or every request costs one.
-        let mut t = Tcb { rcv_wnd_max: 128 << 10, ..Tcb::default() };
-        assert_eq!(t.window(u32::MAX), 0xffff);
-        t.rcv_adv = t.rcv_nxt + 0xffff;
-        assert_eq!(t.window(u32::MAX) - t.rcv_adv.since(t.rcv_nxt), 0);
-        t.rcv_wscale = 7;
-        assert_eq!(t.window(u32::MAX), 128 << 10);
-    }
-}

@@ -27,6 +27,7 @@ pub const PERSIST_BACKOFF_MAX: u8 = 6;
 impl Tcp {
     /// Runs what is due. Gives whether anything was.
     pub fn timers(&mut self, now: Time) -> bool {
+        self.now_us = super::rate::micros(now);
         let mut due: [FlowId; EXPIRIES_PER_PASS] = [FlowId::NONE; EXPIRIES_PER_PASS];
         let mut n = 0;
         let more = self.wheel.expire(now, EXPIRIES_PER_PASS, |_, id| {

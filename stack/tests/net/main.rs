@@ -2,7 +2,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod book;
 mod cookies;
+mod ecn;
 mod flows;
 mod goodput;
 mod kernel;
@@ -10,6 +12,7 @@ mod layers;
 mod limits;
 mod options;
 mod pmtu;
+mod rack;
 mod sending;
 mod states;
 mod steering;

@@ -81,6 +81,8 @@ pub struct Tcp {
     pub ts: Option<(u32, u32)>,
     /// SACK blocks.
     pub sack: Vec<(u32, u32)>,
+    /// The IP header's ECN codepoint.
+    pub ecn: u8,
     pub payload: Vec<u8>,
 }
 
@@ -120,7 +122,14 @@ impl Tcp {
         b.extend(o);
         b.extend(&self.payload);
         TcpPacket::new_unchecked(&mut b[..]).fill_checksum(&e.src.into(), &e.dst.into());
-        ip_frame(e, IpProtocol::Tcp, &b)
+        let mut frame = ip_frame(e, IpProtocol::Tcp, &b);
+        if e.src.is_ipv6() {
+            frame[15] |= self.ecn << 4;
+        } else {
+            frame[15] |= self.ecn;
+            Ipv4Packet::new_unchecked(&mut frame[14..]).fill_checksum();
+        }
+        frame
     }
 
     /// Takes a frame apart, with all checksums verified by smoltcp; `None` when it is not TCP.
@@ -150,7 +159,9 @@ impl Tcp {
         };
         let t = TcpPacket::new_checked(l4).expect("TCP");
         assert!(t.verify_checksum(&src, &dst), "TCP checksum");
-        let mut found = Tcp::default();
+        let second = eth.payload()[1];
+        let ecn = if matches!(src, IpAddress::Ipv6(_)) { second >> 4 & 3 } else { second & 3 };
+        let mut found = Tcp { ecn, ..Tcp::default() };
         let mut rest = t.options();
         let word = |b: &[u8]| u32::from_be_bytes(b.try_into().expect("four bytes"));
         loop {

@@ -3,6 +3,7 @@
 //! ```text
 //!  < SA 0 ack 1 win 1000 mss 1000 ws 7    the peer sends; sequence numbers are relative to each side's ISN
 //!  < A 1:11 ack 1                         ten bytes of data
+//!  < AU 1:11 ack 1 ce                     urgent; marked by a router. `> … ect`: sent as able to be (`notect`: not)
 //!  < S 0 sackok ts 500 0                  with SACK permitted, and timestamps: our own are ms since the script began
 //!  > A 1 ack 11 sack 20:30 sack 40:50     SACK blocks: these, in this order (`sack -`: none); `ts * 500`: any value
 //!  > A 1 ack 11 [win 500]                 exactly this comes next (PSH is not compared)
@@ -47,6 +48,8 @@ pub fn run_over(families: &[bool], name: &str, change: &dyn Fn(&mut Setup), scri
     for v6 in families.iter().copied() {
         let mut setup = Setup::host(1);
         setup.peer_mac = Some([2, 0, 0, 0, 0, 2]);
+        // The start of a connection has a script of its own.
+        setup.tcp = |t| t.quick_acks = 0;
         change(&mut setup);
         let (end, wire) = wire(64, 1600);
         let mut host = OwnHost::new(&setup, end);
@@ -94,7 +97,8 @@ struct Script {
     ts_base: Option<u32>,
 }
 
-const BITS: [(char, u8); 7] = [('F', 1), ('S', 2), ('R', 4), ('P', 8), ('A', 16), ('E', 64), ('W', 128)];
+const BITS: [(char, u8); 8] =
+    [('F', 1), ('S', 2), ('R', 4), ('P', 8), ('A', 16), ('U', 32), ('E', 64), ('W', 128)];
 
 fn number<T: std::str::FromStr>(s: Option<&str>) -> Result<T, String> {
     s.and_then(|s| s.parse().ok()).ok_or_else(|| format!("a number is missing: {s:?}"))
@@ -290,6 +294,9 @@ impl Script {
         while let Some(word) = w.next() {
             match word {
                 "sackok" => s.sack_ok = true,
+                "ect" => s.ecn = 2,
+                "ce" => s.ecn = 3,
+                "notect" => s.ecn = 0,
                 "ts" => {
                     let val = stamp(!from_peer, w.next())?;
                     s.ts = Some((val, stamp(from_peer, w.next())?));
@@ -368,6 +375,7 @@ impl Script {
             && (!given("win") || got.window == want.window)
             && (!given("mss") || got.mss == want.mss)
             && (!given("ws") || got.scale == want.scale)
+            && (!(given("ect") || given("notect")) || got.ecn == want.ecn)
             && (!given("sack") || got.sack == want.sack)
             && (!(given("ts") || given("nots")) || got.ts == want.ts)
             && (got.bits & 2 == 0 || !given("sackok") || got.sack_ok);

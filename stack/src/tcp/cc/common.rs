@@ -1,6 +1,6 @@
 //! What the loss-based algorithms share: slow start, pacing, idle, what a reduction starts from.
 
-use super::{Ack, Congestion, INITIAL_SEGMENTS, Sent, Window};
+use super::{Ack, Congestion, INITIAL_SEGMENTS, NO_THRESHOLD, Sent, Window};
 
 /// No window is larger: the largest that window scaling can offer (RFC 7323 2.3).
 pub(super) const MAX_WINDOW: u32 = 1 << 30;
@@ -47,16 +47,15 @@ pub(super) fn slow_start(w: &mut Window, a: &Ack, phase: Phase) -> u32 {
     counted.saturating_sub(room)
 }
 
-/// Segments up to which a window that doubles is not paced, or only by its own size.
+/// Segments up to which a window that doubles, and is paced, is paced by its own size only.
 pub(super) const UNPACED_SEGMENTS: u32 = 64;
 
-/// Pacing of a sender that a window clocks: twice the window in a round trip while it doubles, else a fifth more than it,
-/// so that pacing never is what holds it back. As Linux does it (`tcp_pacing_ss_ratio`, `tcp_pacing_ca_ratio`).
-///
-/// A small window that doubles is clocked by its ACKs alone: spread over half a round trip, an object of a few windows
-/// would come half a round trip later, and a few dozen segments find room in any queue.
+/// Pacing of a sender that a window clocks: a fifth more than the window in a round trip, so that pacing never is what
+/// holds it back (Linux: `tcp_pacing_ca_ratio`). Not in the slow start of a connection: there ACKs clock it, an object that
+/// is done within it would come later by up to a round trip, and HyStart looks for the ACKs of a window that went out at once.
 pub(super) fn pace(w: &mut Window, a: &Ack, phase: Phase) {
-    if a.srtt_us == 0 {
+    if a.srtt_us == 0 || w.ssthresh == NO_THRESHOLD {
+        w.pacing_rate = 0;
         return;
     }
     let window = match phase {
@@ -65,12 +64,7 @@ pub(super) fn pace(w: &mut Window, a: &Ack, phase: Phase) {
         _ => w.cwnd,
     };
     let window = u64::from(window.max(a.in_flight));
-    let doubles = w.cwnd < w.ssthresh / 2;
-    if doubles && phase == Phase::Open && w.cwnd < UNPACED_SEGMENTS * a.mss {
-        w.pacing_rate = 0;
-        return;
-    }
-    let per_round = if doubles { 2_000_000 } else { 1_200_000 };
+    let per_round = if w.cwnd < w.ssthresh / 2 { 2_000_000 } else { 1_200_000 };
     w.pacing_rate = (window * per_round / u64::from(a.srtt_us)).max(1);
 }
 

@@ -2,14 +2,18 @@
 //!
 //! ```text
 //!   slow start ──RTT of this round ≥ last round's + 1/8 (4..16 ms)──► conservative slow start (a quarter of the growth)
-//!       ▲                                                                 │                 │
-//!       └──────────── RTT below what it was at the change ◄───────────────┘         5 rounds: ssthresh = cwnd
+//!       ▲        or a train of ACKs as long as half the RTT               │                 │
+//!       └──────────── RTT below what it was at the change ◄───────────────┘    5 rounds, or both: ssthresh = cwnd
 //! ```
 //!
-//! Two things are not as the RFC has them. A queue of 4 ms is none on a path of 20 ms, but four BDP on one of 1 ms: there the
-//! threshold is the path's RTT. And the RFC judges by the lowest RTT of the round so far. In the round in which the queue
-//! begins to grow its first ACKs have seen none, so the finding would come a round later, after the window has doubled once
-//! more. Here each eight samples of a round are judged for themselves, against the lowest of the last round.
+//! The train of ACKs is the other half of HyStart (Ha and Rhee, 2011), which RFC 9406 leaves out: a window that goes out in
+//! one lot meets an empty queue with its first segments, so that the round's first RTTs tell nothing, and the next, twice as
+//! large, is out before the later ones do. ACKs that come without a gap for half a round trip mean that the window fills
+//! half the path, and the next one all of it. Where they were spread by something else, conservative slow start goes on.
+//!
+//! Two more things are not as the RFC has them. It judges by the lowest RTT of a round so far, which is that of its first
+//! ACKs; here each eight samples are judged for themselves. And 4 ms are four BDP on a path of 1 ms: on a path that short
+//! the threshold is its RTT.
 
 use super::Ack;
 
@@ -27,6 +31,8 @@ const SAMPLES: u8 = 8;
 const CSS_GROWTH_DIVISOR: u32 = 4;
 /// CSS_ROUNDS.
 const CSS_ROUNDS: u8 = 5;
+/// ACKs with no longer gap between them are a train (HyStart: ACK spacing).
+const TRAIN_GAP_US: u32 = 2_000;
 /// No RTT yet.
 const NONE: u32 = u32::MAX;
 
@@ -39,12 +45,17 @@ pub(super) struct HyStart {
     this_round_min_us: u32,
     /// Lowest of the last samples, up to [`SAMPLES`].
     group_min_us: u32,
+    /// When the first and the last ACK of a train came, µs modulo 2^32.
+    train_began_us: u32,
+    train_us: u32,
     /// cssBaselineMinRtt; [`NONE`] outside of conservative slow start.
     css_baseline_us: u32,
     /// In the group.
     samples: u8,
     css_rounds: u8,
     started: bool,
+    /// Conservative because of a train of ACKs, or a train has come since.
+    train: bool,
 }
 
 /// What an ACK in slow start comes to.
@@ -56,6 +67,12 @@ pub(super) enum Step {
     Exit,
 }
 
+/// RttThresh: how much more than `rtt_us` is a queue.
+fn threshold(rtt_us: u32) -> u32 {
+    (rtt_us / RTT_DIVISOR)
+        .clamp(rtt_us.clamp(RTT_THRESHOLD_LEAST_US, RTT_THRESHOLD_MIN_US), RTT_THRESHOLD_MAX_US)
+}
+
 impl HyStart {
     pub(super) const fn new() -> HyStart {
         HyStart {
@@ -63,10 +80,13 @@ impl HyStart {
             last_round_min_us: NONE,
             this_round_min_us: NONE,
             group_min_us: NONE,
+            train_began_us: 0,
+            train_us: 0,
             css_baseline_us: NONE,
             samples: 0,
             css_rounds: 0,
             started: false,
+            train: false,
         }
     }
 
@@ -80,6 +100,7 @@ impl HyStart {
         if !self.started {
             self.started = true;
             self.round_end = a.snd_nxt;
+            self.board(a);
         }
         if a.rtt_us > 0 {
             self.this_round_min_us = self.this_round_min_us.min(a.rtt_us);
@@ -90,28 +111,67 @@ impl HyStart {
                 (self.samples, self.group_min_us) = (0, NONE);
             }
         }
-        // Serial arithmetic: the end of the round is at or before SND.UNA.
-        let ended = a.snd_una.wrapping_sub(self.round_end) as i32 >= 0;
-        if ended && self.next_round(a.snd_nxt) {
+        self.follow_train(a);
+        if self.both_agree(a) {
             return Step::Exit;
         }
+        // Serial arithmetic: the end of the round is at or before SND.UNA.
+        let ended = a.snd_una.wrapping_sub(self.round_end) as i32 >= 0;
+        if ended {
+            // A train is one round's; that of the next may follow without a gap.
+            self.board(a);
+            if self.next_round(a.snd_nxt) {
+                return Step::Exit;
+            }
+        }
         Step::Grow(if self.conservative() { a.delivered / CSS_GROWTH_DIVISOR } else { a.delivered })
+    }
+
+    /// The first ACK of a train.
+    fn board(&mut self, a: &Ack) {
+        let now_us = (a.now.0 / 1000) as u32;
+        (self.train_began_us, self.train_us) = (now_us, now_us);
+    }
+
+    /// ACKs without a gap for half a round trip: the path is about to be full.
+    fn follow_train(&mut self, a: &Ack) {
+        let now_us = (a.now.0 / 1000) as u32;
+        if now_us.wrapping_sub(self.train_us) > TRAIN_GAP_US {
+            return self.board(a); // The last ACK of a window may have been delayed: the train begins here.
+        }
+        self.train_us = now_us;
+        let half = a.min_rtt_us / 2;
+        // Where a round trip is no longer than a gap may be, everything is a train.
+        let told_apart = a.min_rtt_us != NONE && half > TRAIN_GAP_US;
+        let long = told_apart && now_us.wrapping_sub(self.train_began_us) > half;
+        if long && self.this_round_min_us != NONE {
+            self.train = true;
+            if !self.conservative() {
+                self.css_baseline_us = self.this_round_min_us;
+                self.css_rounds = 0;
+            }
+        }
+    }
+
+    /// A train, and at its end a queue: the path is full, and there is nothing to be careful about any more.
+    fn both_agree(&self, a: &Ack) -> bool {
+        if !self.train || a.rtt_us == 0 {
+            return false;
+        }
+        a.rtt_us >= a.min_rtt_us.saturating_add(threshold(a.min_rtt_us))
     }
 
     /// Enough samples: does a queue build, or was the last such finding a false one?
     fn judge(&mut self) {
         if self.conservative() {
             if self.group_min_us < self.css_baseline_us {
-                self.css_baseline_us = NONE;
+                (self.css_baseline_us, self.train) = (NONE, false);
             }
-        } else if self.last_round_min_us != NONE {
-            let last = self.last_round_min_us;
-            let least = last.clamp(RTT_THRESHOLD_LEAST_US, RTT_THRESHOLD_MIN_US);
-            let threshold = (last / RTT_DIVISOR).clamp(least, RTT_THRESHOLD_MAX_US);
-            if self.group_min_us >= last.saturating_add(threshold) {
-                self.css_baseline_us = self.group_min_us;
-                self.css_rounds = 0;
-            }
+        } else if self.last_round_min_us != NONE
+            && self.group_min_us >= self.last_round_min_us.saturating_add(threshold(self.last_round_min_us))
+        {
+            self.css_baseline_us = self.group_min_us;
+            self.css_rounds = 0;
         }
     }
 

@@ -193,16 +193,15 @@ mod tests {
     }
 
     #[test]
-    fn paced_at_twice_the_window_in_slow_start_then_at_six_fifths() {
+    fn paced_at_six_fifths_of_the_window_once_slow_start_has_ended() {
         let (mut c, mut w) = start();
         c.on_ack(&mut w, &ack(0, MSS));
-        assert_eq!(w.pacing_rate, 0, "a small window is clocked by its ACKs");
-        w.cwnd = 100 * MSS;
-        c.on_ack(&mut w, &ack(0, MSS));
-        assert_eq!(w.pacing_rate, 2 * 100 * u64::from(MSS) * 50, "20 ms");
-        w.cwnd = 10 * MSS;
+        assert_eq!(w.pacing_rate, 0, "the first slow start is clocked by its ACKs");
         w.ssthresh = 12 * MSS;
         c.on_ack(&mut w, &ack(0, MSS));
-        assert_eq!(w.pacing_rate, 12 * u64::from(MSS) * 50);
+        assert_eq!(w.pacing_rate, 12 * u64::from(MSS) * 50, "20 ms");
+        w.ssthresh = 40 * MSS;
+        c.on_ack(&mut w, &ack(0, MSS));
+        assert_eq!(w.pacing_rate, 2 * 10 * u64::from(MSS) * 50, "a later one");
     }
 }

@@ -1,0 +1,51 @@
+//! Explicit congestion notification (RFC 3168): marks that came are echoed until the peer says that it has heard; echoes
+//! that came bring our window down, once in a round trip.
+//!
+//! ECT(0) is set on new data alone: not on SYNs, empty segments, retransmissions and window probes (6.1.1 to 6.1.6).
+
+use dataplane::{Ctr, Packet, Time};
+
+use super::Tcp;
+use super::cc::Kind;
+use super::recovery::Phase;
+use super::segment::{Segment, bits};
+use super::tcb::{Flags, FlowId};
+use crate::parse::ecn;
+
+/// Codepoint: the sender understands ECN.
+pub(super) const ECT0: u8 = 2;
+/// Codepoint: a router has met congestion.
+const CE: u8 = 3;
+
+impl Tcp {
+    /// What an acceptable segment of a connection with ECN says of congestion.
+    pub(super) fn take_marks(&mut self, id: FlowId, p: &Packet, seg: &Segment, now: Time) {
+        let t = &mut self.table.flows[id];
+        if seg.has(bits::CWR) {
+            t.flags.clear(Flags::ECN_ECHO);
+        }
+        if ecn(p) == CE {
+            self.counters.inc(Ctr::TcpCeReceived);
+            if !t.flags.has(Flags::ECN_ECHO) {
+                t.flags.set(Flags::ECN_ECHO);
+                t.flags.set(Flags::ACK_NOW); // The sooner it is heard, the less is lost.
+                self.want_output(id);
+            }
+        }
+        let t = &mut self.table.flows[id];
+        if seg.has(bits::ECE) && !seg.has(bits::SYN) {
+            self.counters.inc(Ctr::TcpEceReceived);
+            match t.recovery.phase {
+                Phase::Open if !t.out.is_empty() => {
+                    t.flags.set(Flags::CWR_NEXT);
+                    self.enter(id, Kind::Ecn, 0, now);
+                }
+                Phase::Open => t.flags.set(Flags::CWR_NEXT),
+                // It came down for a loss; that is said too.
+                Phase::Recovery | Phase::Loss => t.flags.set(Flags::CWR_NEXT),
+                // Once in a round trip.
+                Phase::Reduced => {}
+            }
+        }
+    }
+}
