@@ -11,9 +11,8 @@
 //! large, is out before the later ones do. ACKs that come without a gap for half a round trip mean that the window fills
 //! half the path, and the next one all of it. Where they were spread by something else, conservative slow start goes on.
 //!
-//! Two more things are not as the RFC has them. It judges by the lowest RTT of a round so far, which is that of its first
-//! ACKs; here each eight samples are judged for themselves. And 4 ms are four BDP on a path of 1 ms: on a path that short
-//! the threshold is its RTT.
+//! A path that is too short for trains (4 ms) has its own RTT as the threshold, as 4 ms may be all of its queue, and each
+//! eight samples are judged for themselves there, not the lowest RTT of the round, which is that of its first ACKs.
 
 use super::Ack;
 
@@ -108,7 +107,12 @@ impl HyStart {
             self.samples += 1;
             if self.samples == SAMPLES {
                 self.judge();
-                (self.samples, self.group_min_us) = (0, NONE);
+                // A train is what tells early on a longer path.
+                if a.min_rtt_us / 2 <= TRAIN_GAP_US {
+                    (self.samples, self.group_min_us) = (0, NONE);
+                } else {
+                    self.samples -= 1;
+                }
             }
         }
         self.follow_train(a);
