@@ -77,6 +77,8 @@ pub struct World<'i, 'd> {
     last: (u16, u16, u32, u32),
     is_v6: bool,
     has_timestamps: bool,
+    /// ECN of the packets that come.
+    tos: u8,
 }
 
 impl<'i, 'd> World<'i, 'd> {
@@ -125,6 +127,7 @@ impl<'i, 'd> World<'i, 'd> {
             last: (7000, 80, 0, 0),
             is_v6: false,
             has_timestamps: false,
+            tos: 0,
         }
     }
 
@@ -141,7 +144,8 @@ impl<'i, 'd> World<'i, 'd> {
         if self.has_timestamps {
             o.extend([1, 1, 8, 10, 0, 0, 0, 100, 0, 0, 0, 0]);
         }
-        self.tcp(0, 0, 2, 60_000, 0, &o);
+        // And with ECN.
+        self.tcp(0, 0, if first & 4 != 0 { 2 | 0xc0 } else { 2 }, 60_000, 0, &o);
         self.pass();
         self.segment_at(16 | 0xc0, 0, 0x80, 0);
         self.pass();
@@ -220,7 +224,11 @@ impl<'i, 'd> World<'i, 'd> {
         self.last = (ports.0, ports.1, seq, acked);
         let window = [0, 1, 500, 0xffff][usize::from(bits >> 6)];
         let options = self.options(at, ack);
-        self.tcp(seq, acked, bits & 0x1f, window, usize::from(len) * 11, &options);
+        // Echoes of congestion and answers to them, and marks of our own way.
+        let ecn = if at & 0x70 == 0x30 { 0xc0 & (ack << 5) } else { 0 };
+        self.tos = if at & 0x90 == 0x90 { 3 } else { 2 };
+        self.tcp(seq, acked, bits & 0x1f | ecn, window, usize::from(len) * 11, &options);
+        self.tos = 0;
     }
 
     /// Timestamps where they were agreed, mostly such as follow what was sent before; SACK blocks on some ACKs.
@@ -268,7 +276,18 @@ impl<'i, 'd> World<'i, 'd> {
         t[16..18].copy_from_slice(&s.finish().to_be_bytes());
         let mut f = [&OUR_MAC[..], &PEER_MAC].concat();
         if self.is_v6 {
-            f.extend([0x86, 0xdd, 0x60, 0, 0, 0, (t.len() >> 8) as u8, t.len() as u8, protocol::TCP, 64]);
+            f.extend([
+                0x86,
+                0xdd,
+                0x60,
+                self.tos << 4,
+                0,
+                0,
+                (t.len() >> 8) as u8,
+                t.len() as u8,
+                protocol::TCP,
+                64,
+            ]);
             f.extend([src, dst].concat());
         } else {
             let total = 20 + t.len();
@@ -276,7 +295,7 @@ impl<'i, 'd> World<'i, 'd> {
                 8,
                 0,
                 0x45,
-                0,
+                self.tos,
                 (total >> 8) as u8,
                 total as u8,
                 0,

@@ -18,8 +18,8 @@ pub(super) const ECT0: u8 = 2;
 const CE: u8 = 3;
 
 impl Tcp {
-    /// What an acceptable segment of a connection with ECN says of congestion.
-    pub(super) fn take_marks(&mut self, id: FlowId, p: &Packet, seg: &Segment, now: Time) {
+    /// What an acceptable segment of a connection with ECN says of congestion on its own way.
+    pub(super) fn take_marks(&mut self, id: FlowId, p: &Packet, seg: &Segment) {
         let t = &mut self.table.flows[id];
         if seg.has(bits::CWR) {
             t.flags.clear(Flags::ECN_ECHO);
@@ -32,20 +32,27 @@ impl Tcp {
                 self.want_output(id);
             }
         }
+    }
+
+    /// An echo of a mark of ours. Before its ACK is looked into: what was out when it came is what the path carried, and
+    /// what it acknowledges does not open the window any more.
+    pub(super) fn take_echo(&mut self, id: FlowId, seg: &Segment, now: Time) {
         let t = &mut self.table.flows[id];
-        if seg.has(bits::ECE) && !seg.has(bits::SYN) {
-            self.counters.inc(Ctr::TcpEceReceived);
-            match t.recovery.phase {
-                Phase::Open if !t.out.is_empty() => {
-                    t.flags.set(Flags::CWR_NEXT);
+        if !seg.has(bits::ECE) || seg.has(bits::SYN) || seg.ack.lt(t.snd_una) || seg.ack.gt(t.snd_nxt) {
+            return;
+        }
+        self.counters.inc(Ctr::TcpEceReceived);
+        match t.recovery.phase {
+            Phase::Open => {
+                t.flags.set(Flags::CWR_NEXT);
+                if !t.out.is_empty() {
                     self.enter(id, Kind::Ecn, 0, now);
                 }
-                Phase::Open => t.flags.set(Flags::CWR_NEXT),
-                // It came down for a loss; that is said too.
-                Phase::Recovery | Phase::Loss => t.flags.set(Flags::CWR_NEXT),
-                // Once in a round trip.
-                Phase::Reduced => {}
             }
+            // It came down for a loss; that is said too.
+            Phase::Recovery | Phase::Loss => t.flags.set(Flags::CWR_NEXT),
+            // Once in a round trip.
+            Phase::Reduced => {}
         }
     }
 }

@@ -266,13 +266,16 @@ impl Tcp {
             // What was queued while the handshake ran can go.
             self.want_output(id);
         } else {
+            if seg.has(bits::ECE) && self.table.flows[id].flags.has(Flags::ECN) {
+                self.take_echo(id, seg, now);
+            }
             self.acknowledge(id, seg, options, now)?;
         }
         if self.table.flows[id].state == State::Closed {
             return Ok(());
         }
         if self.table.flows[id].flags.has(Flags::ECN) {
-            self.take_marks(id, &p, seg, now);
+            self.take_marks(id, &p, seg);
         }
         let t = &self.table.flows[id];
         if t.mss < t.mss_full {

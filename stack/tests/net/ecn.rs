@@ -36,7 +36,7 @@ fn agreeing() {
     run_on(
         "a cookie remembers it",
         &|s| s.tcp = |t: &mut TcpConfig| t.cookies = stack::CookieUse::Always,
-        "+100\n< SEW 0 win 60000 mss 1460 ts 9 0\n> SAE 0 ack 1 ts * 9\n= -\n< A 1 ack 1 ts 9 0\nev ACCEPTED\nsend 10\n> A 1:11 ack 1 ect",
+        "+100\n< SEW 0 win 60000 mss 1460 ts 9 0\n> SAE 0 ack 1 ts * 9\n= -\n< A 1 ack 1 ts 9 100\nev ACCEPTED\nsend 10\n> A 1:11 ack 1 ect",
     );
 }
 
@@ -52,6 +52,5 @@ fn an_echo_brings_the_window_down_once() {
     opened("and is answered by CWR on the next new data; what is sent again is not marked as able",
         "send 20000\n> A 1:1001 ack 1 ect\n> A 1001:2001 ack 1 ect\n> A 2001:3001 ack 1\n> A 3001:4001 ack 1\n> A 4001:5001 ack 1
          > A 5001:6001 ack 1\n> A 6001:7001 ack 1\n> A 7001:8001 ack 1\n> A 8001:9001 ack 1\n> A 9001:10001 ack 1
-         < AE 1 ack 10001\n> AW 10001:11001 ack 1 ect\n> A 11001:12001 ack 1\n> A 12001:13001 ack 1\n> A 13001:14001 ack 1
-         > A 14001:15001 ack 1\n> A 15001:16001 ack 1\n> A 16001:17001 ack 1");
+         < AE 1 ack 10001\n> AW 10001:11001 ack 1 ect\n> A 11001:12001 ack 1 ect\n> A 12001:13001 ack 1 ect\n> A 13001:14001 ack 1\n> A 14001:15001 ack 1\n> A 15001:16001 ack 1\n> A 16001:17001 ack 1\n> -");
 }

@@ -13,6 +13,7 @@ mod limits;
 mod options;
 mod pmtu;
 mod rack;
+mod receiving;
 mod sending;
 mod states;
 mod steering;

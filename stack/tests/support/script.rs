@@ -3,6 +3,7 @@
 //! ```text
 //!  < SA 0 ack 1 win 1000 mss 1000 ws 7    the peer sends; sequence numbers are relative to each side's ISN
 //!  < A 1:11 ack 1                         ten bytes of data
+//!  <+ A 1:11 ack 1                        the same, in one burst with what comes next
 //!  < AU 1:11 ack 1 ce                     urgent; marked by a router. `> … ect`: sent as able to be (`notect`: not)
 //!  < S 0 sackok ts 500 0                  with SACK permitted, and timestamps: our own are ms since the script began
 //!  > A 1 ack 11 sack 20:30 sack 40:50     SACK blocks: these, in this order (`sack -`: none); `ts * 500`: any value
@@ -112,10 +113,12 @@ impl Script {
             self.quiet()?;
         }
         match verb {
-            "<" => {
+            "<" | "<+" => {
                 let seg = self.segment(&mut w, true)?;
                 assert!(self.wire.send(&seg.frame(&Ends::hosts(2, 1, self.v6))));
-                self.work();
+                if verb == "<" {
+                    self.work();
+                }
                 Ok(())
             }
             ">" => self.expect(&mut w),
