@@ -20,6 +20,10 @@ use super::{Seq, Tcp};
 /// Third duplicate ACK: loss (RFC 5681 3.2).
 const DUP_ACKS: u8 = 3;
 
+/// Segments, SACKed already, that one ACK's blocks may lead past: a peer that tells old news in ever new blocks must not
+/// cost more than one that tells news.
+const PASSES_MAX: u32 = 512;
+
 /// What one ACK has delivered.
 #[derive(Default)]
 struct Found {
@@ -243,6 +247,7 @@ impl Tcp {
             t.sacked = Default::default();
         }
         let mut known = t.sacked;
+        let mut passes = PASSES_MAX;
         for (i, &(from, to)) in o.sack.iter().enumerate() {
             let (mut from, mut to) = (from.max(t.snd_una), to);
             if from.ge(to) || to.gt(t.snd_nxt) {
@@ -273,6 +278,12 @@ impl Tcp {
                     if out.place != Place::Sacked {
                         found.take(t, &out, now_us);
                         self.segments.set_sacked(&mut t.out, s);
+                    } else if passes == 0 {
+                        self.counters.inc(Ctr::TcpSackSkipped);
+                        whole.1 = out.seq.max(from);
+                        break;
+                    } else {
+                        passes -= 1;
                     }
                     s = out.next();
                 }
