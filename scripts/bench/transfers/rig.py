@@ -65,6 +65,11 @@ class Talker:
         self.process = subprocess.Popen(
             words, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True
         )
+        try:
+            # The kernel shares CPUs between sessions first, where it groups by them; what is nice counts only within one.
+            pathlib.Path(f"/proc/{self.process.pid}/autogroup").write_text("-20")
+        except OSError:
+            pass
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self):

@@ -142,6 +142,9 @@ impl Tcp {
         loop {
             let t = &mut self.table.flows[id];
             let lost = t.out.next_lost();
+            if lost.is_none() {
+                t.flags.clear(Flags::REXMIT_NOW); // It has come after all.
+            }
             if lost.is_none() && !t.has_unsent() {
                 // All of it is out: what the path could carry more, the owner does not have.
                 if t.pipe() < t.window.cwnd {
@@ -251,6 +254,9 @@ impl Tcp {
         }
         let span = len + u32::from(fin);
         let in_flight = t.out.in_flight();
+        if t.out.is_empty() {
+            t.recovery.begin_flight();
+        }
         if in_flight == 0 {
             let sent = Sent {
                 now,

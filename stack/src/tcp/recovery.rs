@@ -259,6 +259,12 @@ impl Recovery {
         self.limited |= limited;
     }
 
+    /// Nothing is out: what RACK knows is of segments that are all delivered, and its clock may have wrapped since.
+    #[inline]
+    pub fn begin_flight(&mut self) {
+        self.rack_rtt_us = 0;
+    }
+
     /// Bytes have been sent.
     #[inline]
     pub fn sent(&mut self, bytes: u32) {
