@@ -10,8 +10,9 @@ use dataplane::{Ctr, Time};
 use super::cc::{Ack, Congestion, Kind};
 use super::input::Verdict;
 use super::options::Options;
+use super::rack::lose;
 use super::rate::{Sampler, micros};
-use super::recovery::{Phase, lose};
+use super::recovery::Phase;
 use super::scoreboard::{Out, Place};
 use super::segment::{Segment, bits};
 use super::tcb::{CloseReason, Events, Flags, FlowId, State, Tcb};
@@ -47,7 +48,7 @@ impl Found {
             self.last_rtt_us = if self.last_rtt_us == 0 { rtt } else { self.last_rtt_us.min(rtt) };
             self.rtt_us = self.rtt_us.max(rtt);
         }
-        t.recovery.delivered(o, now_us);
+        t.recovery.rack.delivered(o, now_us);
     }
 }
 
@@ -140,7 +141,7 @@ impl Tcp {
         let t = &mut self.table.flows[id];
         if found.rtt_us != 0 {
             t.rtt.sample(found.rtt_us);
-            t.recovery.take_min_rtt(found.last_rtt_us, now_us);
+            t.recovery.rack.take_min_rtt(found.last_rtt_us, now_us);
         }
         // What is lost.
         let mut loss = false;
@@ -164,7 +165,7 @@ impl Tcp {
         }
         // Congestion control.
         let t = &mut self.table.flows[id];
-        let min_rtt_us = t.recovery.min_rtt_us;
+        let min_rtt_us = t.recovery.rack.min_rtt_us;
         let in_recovery = t.recovery.phase != Phase::Open;
         let a = Ack {
             now,

@@ -33,6 +33,7 @@ pub mod options;
 mod output;
 mod owner;
 mod pmtu;
+mod rack;
 mod rate;
 mod receive;
 mod recovery;

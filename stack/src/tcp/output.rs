@@ -255,7 +255,7 @@ impl Tcp {
         let span = len + u32::from(fin);
         let in_flight = t.out.in_flight();
         if t.out.is_empty() {
-            t.recovery.begin_flight();
+            t.recovery.rack.begin_flight();
         }
         if in_flight == 0 {
             let sent = Sent {
