@@ -148,6 +148,18 @@ impl Tcp {
         self.cookies.active
     }
 
+    /// The same, for the gauge: when no SYN comes, nothing else looks.
+    pub(super) fn set_cookies_gauge(&self) {
+        let on = match self.config.cookies {
+            CookieUse::Never => false,
+            CookieUse::Always => true,
+            CookieUse::UnderPressure => {
+                self.cookies.active && self.half_open > 0 && self.half_open >= self.half_open_max / 2
+            }
+        };
+        self.counters.set(Ctr::TcpCookiesActive, on.into());
+    }
+
     /// Takes other secrets for cookies: those of the second are still taken.
     pub fn set_cookie_secrets(&mut self, secrets: CookieSecrets) {
         self.cookies.secrets = secrets;

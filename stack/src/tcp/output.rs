@@ -145,6 +145,9 @@ impl Tcp {
         loop {
             let t = &mut self.table.flows[id];
             let lost = t.out.next_lost();
+            if lost.is_none() {
+                t.flags.clear(Flags::REXMIT_NOW); // It has come after all.
+            }
             if lost.is_none() && !t.has_unsent() {
                 // All of it is out: what the path could carry more, the owner does not have.
                 if t.pipe() < t.window.cwnd {
@@ -207,7 +210,9 @@ impl Tcp {
     fn send_tail_probe(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
         let t = &mut self.table.flows[id];
         let last = t.out.last();
-        let new = t.has_unsent() && t.snd_wnd.saturating_sub(t.flight()) >= u32::from(t.mss);
+        let new = t.has_unsent()
+            && t.snd_wnd.saturating_sub(t.flight()) >= u32::from(t.mss)
+            && !self.segments.is_full();
         // One that is longer than the path takes by now is not probed with: it will time out, and be cut.
         let again = !new
             && last.is_some()
@@ -264,6 +269,9 @@ impl Tcp {
         }
         let span = len + u32::from(fin);
         let in_flight = t.out.in_flight();
+        if t.out.is_empty() {
+            t.recovery.rack.begin_flight();
+        }
         if in_flight == 0 {
             let sent = Sent {
                 now,

@@ -2,7 +2,8 @@
 //! time, by seed, for each congestion control.
 //!
 //! `MILLRACE_SIM_SEEDS=25 cargo test -p stack --test net goodput -- --nocapture` prints the table of many seeds;
-//! `MILLRACE_GOODPUT` holds words, and only cells and algorithms with one of them in their line are run.
+//! `MILLRACE_GOODPUT` holds words, and only cells and algorithms with all of them in their line are run;
+//! `MILLRACE_GOODPUT_TRACE=1` prints the sender's state eight times in a round trip, `=2` its algorithm's too.
 
 use std::net::SocketAddr;
 

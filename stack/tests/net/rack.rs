@@ -137,3 +137,14 @@ fn a_timeout_goes_on_from_what_is_not_sacked() {
         ),
     );
 }
+
+#[test]
+fn what_is_known_of_the_path_does_not_outlive_the_clock() {
+    // The clock of segments wraps after 71 minutes: half of that later, what was sent now looks older than what was
+    // delivered last, and late.
+    opened(
+        "an hour of silence",
+        "send 100\n> A 1:101 ack 1\n+20\n< A 1 ack 101 win 60000\n+2400000\nsend 300\n> A 101:201 ack 1\n> A 201:301 ack 1\n> A 301:401 ack 1
+         +30\n< A 1 ack 201 win 60000\n+5\n> -\n< A 1 ack 401 win 60000\ncount tcp.lost 0",
+    );
+}

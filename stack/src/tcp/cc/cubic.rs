@@ -166,8 +166,10 @@ impl Cubic {
             let t_ms = (now_ms.wrapping_sub(self.curve.epoch_ms) as i32).max(0) as u32;
             self.target = self.curve.window(t_ms.saturating_add(a.srtt_us / 1000), a.mss);
         }
-        // 4.4, 4.5: towards W(t + RTT), by half a window in a round trip at most.
-        let target = self.target.clamp(w.cwnd, w.cwnd.saturating_add(w.cwnd / 2));
+        // 4.4, 4.5: towards W(t + RTT), by half a window in a round trip at most. Before the first loss nothing is known of
+        // the plateau that slow start was taken to have found: a twentieth of the window in a round trip, as Linux does.
+        let least = if self.curve.cwnd_prior == 0 { w.cwnd + w.cwnd / 20 } else { w.cwnd };
+        let target = self.target.clamp(least, w.cwnd.saturating_add(w.cwnd / 2));
         let (cwnd, mss) = (u64::from(w.cwnd), u64::from(a.mss));
         self.credit += u64::from(target - w.cwnd) * u64::from(bytes);
         if self.credit >= cwnd * mss {

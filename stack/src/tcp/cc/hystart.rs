@@ -10,11 +10,16 @@
 //! one lot meets an empty queue with its first segments, so that the round's first RTTs tell nothing, and the next, twice as
 //! large, is out before the later ones do. ACKs that come without a gap for half a round trip mean that the window fills
 //! half the path, and the next one all of it. Where they were spread by something else, conservative slow start goes on.
+//!
+//! A path that is too short for trains (4 ms) has its own RTT as the threshold, as 4 ms may be all of its queue, and each
+//! eight samples are judged for themselves there, not the lowest RTT of the round, which is that of its first ACKs.
 
 use super::Ack;
 
 /// MIN_RTT_THRESH.
 const RTT_THRESHOLD_MIN_US: u32 = 4_000;
+/// On a path shorter than MIN_RTT_THRESH its own RTT is threshold enough, down to this.
+const RTT_THRESHOLD_LEAST_US: u32 = 500;
 /// MAX_RTT_THRESH.
 const RTT_THRESHOLD_MAX_US: u32 = 16_000;
 /// MIN_RTT_DIVISOR.
@@ -37,12 +42,14 @@ pub(super) struct HyStart {
     round_end: u32,
     last_round_min_us: u32,
     this_round_min_us: u32,
+    /// Lowest of the last samples, up to [`SAMPLES`].
+    group_min_us: u32,
     /// When the first and the last ACK of a train came, µs modulo 2^32.
     train_began_us: u32,
     train_us: u32,
     /// cssBaselineMinRtt; [`NONE`] outside of conservative slow start.
     css_baseline_us: u32,
-    /// Of this round, counted up to [`SAMPLES`].
+    /// In the group.
     samples: u8,
     css_rounds: u8,
     started: bool,
@@ -59,12 +66,19 @@ pub(super) enum Step {
     Exit,
 }
 
+/// RttThresh: how much more than `rtt_us` is a queue.
+fn threshold(rtt_us: u32) -> u32 {
+    (rtt_us / RTT_DIVISOR)
+        .clamp(rtt_us.clamp(RTT_THRESHOLD_LEAST_US, RTT_THRESHOLD_MIN_US), RTT_THRESHOLD_MAX_US)
+}
+
 impl HyStart {
     pub(super) const fn new() -> HyStart {
         HyStart {
             round_end: 0,
             last_round_min_us: NONE,
             this_round_min_us: NONE,
+            group_min_us: NONE,
             train_began_us: 0,
             train_us: 0,
             css_baseline_us: NONE,
@@ -89,10 +103,17 @@ impl HyStart {
         }
         if a.rtt_us > 0 {
             self.this_round_min_us = self.this_round_min_us.min(a.rtt_us);
-            self.samples = (self.samples + 1).min(SAMPLES);
-        }
-        if self.samples == SAMPLES {
-            self.judge();
+            self.group_min_us = self.group_min_us.min(a.rtt_us);
+            self.samples += 1;
+            if self.samples == SAMPLES {
+                self.judge();
+                // A train is what tells early on a longer path.
+                if a.min_rtt_us / 2 <= TRAIN_GAP_US {
+                    (self.samples, self.group_min_us) = (0, NONE);
+                } else {
+                    self.samples -= 1;
+                }
+            }
         }
         self.follow_train(a);
         if self.both_agree(a) {
@@ -141,23 +162,20 @@ impl HyStart {
         if !self.train || a.rtt_us == 0 {
             return false;
         }
-        let threshold = (a.min_rtt_us / RTT_DIVISOR).clamp(RTT_THRESHOLD_MIN_US, RTT_THRESHOLD_MAX_US);
-        a.rtt_us >= a.min_rtt_us.saturating_add(threshold)
+        a.rtt_us >= a.min_rtt_us.saturating_add(threshold(a.min_rtt_us))
     }
 
     /// Enough samples: does a queue build, or was the last such finding a false one?
     fn judge(&mut self) {
         if self.conservative() {
-            if self.this_round_min_us < self.css_baseline_us {
+            if self.group_min_us < self.css_baseline_us {
                 (self.css_baseline_us, self.train) = (NONE, false);
             }
-        } else if self.last_round_min_us != NONE {
-            let threshold =
-                (self.last_round_min_us / RTT_DIVISOR).clamp(RTT_THRESHOLD_MIN_US, RTT_THRESHOLD_MAX_US);
-            if self.this_round_min_us >= self.last_round_min_us.saturating_add(threshold) {
-                self.css_baseline_us = self.this_round_min_us;
-                self.css_rounds = 0;
-            }
+        } else if self.last_round_min_us != NONE
+            && self.group_min_us >= self.last_round_min_us.saturating_add(threshold(self.last_round_min_us))
+        {
+            self.css_baseline_us = self.group_min_us;
+            self.css_rounds = 0;
         }
     }
 
@@ -165,8 +183,7 @@ impl HyStart {
     fn next_round(&mut self, snd_nxt: u32) -> bool {
         self.round_end = snd_nxt;
         self.last_round_min_us = self.this_round_min_us;
-        self.this_round_min_us = NONE;
-        self.samples = 0;
+        (self.this_round_min_us, self.group_min_us, self.samples) = (NONE, NONE, 0);
         if self.conservative() {
             // A round that was partly conservative counts (RFC 9406 4.2).
             self.css_rounds += 1;
@@ -237,8 +254,12 @@ mod tests {
     #[test]
     fn thresholds_are_bounded_and_few_samples_say_nothing() {
         for (before, after, found) in [
-            (1_000, 4_999, false),
-            (1_000, 5_000, true),
+            (100, 599, false),
+            (100, 600, true),
+            (1_000, 1_999, false),
+            (1_000, 2_000, true),
+            (10_000, 13_999, false),
+            (10_000, 14_000, true),
             (80_000, 89_999, false),
             (80_000, 90_000, true),
             (400_000, 415_999, false),

@@ -28,7 +28,7 @@ fn a_clean_path_is_filled() {
 /// HyStart++ leaves slow start when the queue grows: a deep queue loses far less than when slow start runs into its end.
 #[test]
 fn slow_start_ends_before_a_deep_queue_overflows() {
-    let deep = Path::new(100, 20, 1500);
+    let deep = Path::new(100, 20, 800);
     let mut s = one(deep, Algorithm::Cubic, 1);
     s.run(1500);
     let f = &s.flows[0];
