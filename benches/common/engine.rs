@@ -26,6 +26,8 @@ const MSS: [u8; 4] = [2, 4, 5, 0xb4];
 pub const REQUEST: &[u8] =
     b"GET /object?id=1 HTTP/1.1\r\nHost: example.com\r\nUser-Agent: load\r\nAccept: */*\r\n\r\n";
 pub const ANSWER_BYTES: usize = 1024;
+/// What a download has queued.
+const BULK_BYTES: u32 = 16 << 10;
 
 /// Limits for `flows` connections.
 pub fn limits(flows: u32) -> Limits {
@@ -57,6 +59,7 @@ pub struct Engine {
     now: Time,
     offload: bool,
     closes: bool,
+    bulk: bool,
     pub segment: Arc<Segment>,
 }
 
@@ -105,6 +108,7 @@ impl Engine {
             now: Time(1_000_000),
             offload,
             closes: false,
+            bulk: false,
             segment,
         }
     }
@@ -171,6 +175,25 @@ impl Engine {
         self.closes = true;
     }
 
+    /// From now on each connection downloads without end.
+    pub fn download(&mut self) {
+        self.bulk = true;
+    }
+
+    /// An ACK of each connection that something was sent to, for all of it.
+    pub fn ack_all(&mut self) {
+        for i in 0..self.peers.len().min(BURST_MAX) {
+            self.receive(i, 16, &[]);
+        }
+    }
+
+    /// How many segments were sent.
+    pub fn take_segments(&mut self) -> usize {
+        let n = self.tx[0].len();
+        self.take_sent();
+        n
+    }
+
     pub fn open_all(&mut self) {
         for from in (0..self.peers.len()).step_by(BURST_MAX) {
             let some = from..(from + BURST_MAX).min(self.peers.len());
@@ -230,6 +253,12 @@ impl Engine {
 
     #[inline]
     fn owner(&mut self, id: FlowId) {
+        if self.bulk {
+            // A download: so much is queued that the window is what bounds it.
+            while self.stack.tcp.queued_true(id) < BULK_BYTES
+                && self.stack.tcp.send(id, self.answer.clone()).is_ok()
+            {}
+        }
         while let Some(request) = self.stack.tcp.read(id) {
             self.stack.tcp.consume(id, request.len() as u32);
             let _ = self.stack.tcp.send(id, self.answer.clone());
