@@ -142,6 +142,15 @@ check_loom() {
     scripts/checks/loom.sh
 }
 
+# Instructions of fixed work against those kept in benches/baseline.txt: more than 2 % above them is a failure.
+check_counts() {
+    if ! have valgrind; then
+        echo "counts valgrind is not installed" >>"$MILLRACE_TEST_SKIPS"
+        return 0
+    fi
+    scripts/bench/callgrind.sh --check
+}
+
 check_asan() {
     if ! echo 'fn main() {}' | RUSTC_BOOTSTRAP=1 rustc -Zsanitizer=address -o "$logs/asan-probe" - ||
         ! "$logs/asan-probe"; then
@@ -193,6 +202,7 @@ else
 fi
 
 $quick || RUSTDOCFLAGS="-D warnings" step doc cargo doc "${all[@]}" --no-deps
+$quick || step counts check_counts
 $quick || step loom check_loom
 $quick || step asan check_asan
 finish

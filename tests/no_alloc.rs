@@ -2,6 +2,9 @@
 //! while the data core's loop runs over steady-state traffic.
 #![allow(unsafe_code)] // Interposing the C allocator.
 
+#[path = "../benches/common/engine.rs"]
+#[allow(dead_code)] // The benches use the rest of it.
+mod engine;
 #[path = "support/loaded.rs"]
 mod loaded;
 mod support;
@@ -11,9 +14,11 @@ use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 
 use dataplane::Ctr;
+use dataplane::rng::Rng;
 use l7::phases::LogFormat;
 use millrace::node::{CoreOrder, FlowPage};
 use stack::State;
+use stack::tcp::CookieUse;
 use support::{Rig, Shared, Who};
 
 thread_local! {
@@ -144,6 +149,33 @@ fn proxied_requests_on_pooled_origin_connections() {
     assert!(s.get(Ctr::OriginReused) >= 100_000, "{}", s.get(Ctr::OriginReused));
     assert_eq!(s.get(Ctr::Http2xx), s.get(Ctr::HttpRequests));
     assert_eq!((s.rx_imbalance(), s.tx_imbalance()), (0, 0));
+}
+
+/// With cookies, while open connections go on: nothing is allocated, and nothing of what we keep grows.
+#[test]
+fn a_flood_of_syns() {
+    let mut e = engine::Engine::with(engine::limits(1024), 64, true, CookieUse::Always);
+    e.open_all();
+    let mut rng = Rng::new(3);
+    let mut before = ((0, 0), 0);
+    for turn in 0..2_000 {
+        for _ in 0..60 {
+            e.strange_syn(&mut rng);
+        }
+        e.fill_some(4);
+        ARMED.set(true);
+        e.pass();
+        ARMED.set(false);
+        assert_eq!(e.take_sent(), 4, "every request is answered beside the flood");
+        // Each connection has had an answer, which holds a record until the next request.
+        if turn == 100 {
+            COUNT.set(0);
+            before = (e.stack.tcp.in_use(), e.rx_free());
+        }
+    }
+    assert_eq!(COUNT.get(), 0, "allocations");
+    assert_eq!((e.stack.tcp.in_use(), e.rx_free()), before, "flows, records, cells");
+    assert!(e.segment.read().get(Ctr::TcpCookiesSent) >= 60 * 2_000);
 }
 
 /// Hits; responses that may not be stored, each fetched and handed over; and ones that are

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Instructions per request (bulk: per segment sent; syn: per SYN answered by a cookie), counted by callgrind over fixed
-# work: figures that repeat on any machine, where
-# nanoseconds do not. Prints them beside those kept in benches/baseline.txt.
+# Instructions per request (of bulk: per segment sent; of syn: per SYN that a cookie answers), counted by callgrind over
+# fixed work: figures that repeat on any machine, where nanoseconds do not. Prints them beside those kept in
+# benches/baseline.txt.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 . scripts/bench/build.sh
