@@ -143,7 +143,7 @@ pub fn flood(flows: u32, offload: bool, rate: f64, requests: usize, hz: f64) -> 
         // An honest client is somewhere in the handshake, in a pass out of four.
         turns += 1;
         let i = honest + tried as usize % more;
-        if turns % 4 == 0 {
+        if turns.is_multiple_of(4) {
             match step {
                 0 => e.syn(i),
                 1 => e.segment(i, 16, &[]),
@@ -155,7 +155,7 @@ pub fn flood(flows: u32, offload: bool, rate: f64, requests: usize, hz: f64) -> 
         e.fill_some(n);
         cycles += clock.pass(&mut e);
         let got = e.take_sent();
-        if turns % 4 == 0 {
+        if turns.is_multiple_of(4) {
             answered += (got - n) as u64;
             step = (step + 1) % 4;
             tried += u64::from(step == 0);

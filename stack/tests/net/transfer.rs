@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use dataplane::pcapng::PcapWriter;
 use dataplane::port::link::Faults;
 use dataplane::rng::Rng;
 use dataplane::{Ctr, Time};
@@ -161,6 +162,9 @@ fn with_smoltcp_over_bad_links() {
         let mut rng = Rng::new(seed ^ 0x5EED);
         let mut w = with_peer(&Setup::host(1), bad_link(&mut rng), seed);
         w.stalls = stalls(seed);
+        if let Some(path) = std::env::var_os("MILLRACE_SIM_PCAP") {
+            w.link.capture(PcapWriter::create(path.as_ref(), &["to-smoltcp", "to-us"]).expect("a file"));
+        }
         let v6 = rng.chance(500_000);
         for n in 0..rng.range(1, 4) {
             let port = 80 + n as u16;
