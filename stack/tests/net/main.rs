@@ -3,6 +3,7 @@
 mod support;
 
 mod book;
+mod bulk;
 mod cookies;
 mod ecn;
 mod flows;
