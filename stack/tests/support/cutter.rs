@@ -56,7 +56,10 @@ pub fn cut(frame: &[u8], mss: usize, out: &mut VecDeque<Vec<u8>>) {
         s
     };
     assert_eq!(word(l4 + 16), !pseudo(frame.len() - l4).finish(), "the pseudo-header's sum");
-    let pieces: Vec<&[u8]> = frame[headers..].chunks(mss).collect();
+    let mut pieces: Vec<&[u8]> = frame[headers..].chunks(mss).collect();
+    if pieces.is_empty() {
+        pieces.push(&[]);
+    }
     assert_eq!(frame[l4 + 13] & CWR, 0, "this port cannot cut one with CWR");
     for (i, piece) in pieces.iter().enumerate() {
         let mut f = [&frame[..headers], piece].concat();
@@ -98,6 +101,8 @@ impl Port for Cutter {
             let (mss, blank) =
                 (usize::from(p.meta().tso_mss), p.meta().flags.has(RxFlags::L4_CHECKSUM_BLANK));
             assert!(frame.len() <= TSO_BYTES_MAX as usize && (mss == 0 || blank));
+            self.taken += 1;
+            self.bytes += frame.len() as u64;
             match (mss, blank) {
                 (0, false) => self.pending.push_back(frame),
                 (0, true) => cut(&frame, 1460, &mut self.pending),
@@ -106,8 +111,6 @@ impl Port for Cutter {
                     assert!(self.pending.len() > 1, "one segment needs no cutting");
                 }
             }
-            self.taken += 1;
-            self.bytes += frame.len() as u64;
             n += 1;
             self.flush();
         }

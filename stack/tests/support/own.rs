@@ -101,6 +101,8 @@ pub struct OwnHost {
     pub rx: Pool,
     pub headers: Pool,
     pub payload: Pool,
+    /// Its port cuts frames: more of them reach the wire than it takes.
+    pub cuts: bool,
 }
 
 impl OwnHost {
@@ -160,7 +162,7 @@ impl OwnHost {
         let mut ports = vec![port(end, 0)];
         ports.extend(kernel.map(|end| port(end, 1)));
         let core = Core::new(ports, app, counters, setup.tx_bound);
-        OwnHost { core, segment, rx, headers, payload }
+        OwnHost { core, segment, rx, headers, payload, cuts: setup.cuts }
     }
 
     pub fn stack(&mut self) -> &mut Stack {
