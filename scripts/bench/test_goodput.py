@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import random
 import statistics
 import struct
 import sys
@@ -41,15 +42,13 @@ class Figures(unittest.TestCase):
         self.assertIsNone(figures.interval([]))
 
     def test_the_interval_covers_what_it_is_of(self):
-        # Of 200 samples of 25 values around 1, about 190 intervals should hold the true median.
-        import random
-
+        # Of 80 samples of 25 values around 1, about 76 intervals should hold the true median.
         rng = random.Random(7)
         held = 0
-        for _ in range(200):
-            low, high = figures.interval([rng.gauss(1, 0.3) for _ in range(25)], resamples=300)
+        for _ in range(80):
+            low, high = figures.interval([rng.gauss(1, 0.3) for _ in range(25)], resamples=200)
             held += low <= 1 <= high
-        self.assertTrue(180 <= held <= 199, held)
+        self.assertTrue(70 <= held <= 79, held)
 
     def test_the_verdict_is_the_goals(self):
         rows = [row("linux-cubic", n, 10) for n in range(25)] + [row("ours-cubic", n, 10 + n % 3) for n in range(25)]

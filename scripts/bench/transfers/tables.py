@@ -226,6 +226,17 @@ def rig_text(folder):
     return text
 
 
+KEPT = ("cell", "sender", "seed", "attempt", "error", "seconds", "connected", "first_byte", "goodput_mbit", "retransmits", "void", "void_reasons", "load")
+
+
+def kept(row):
+    """What of a row goes into the tree: without what the kernel and the node tell of each connection."""
+    out = {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items() if k in KEPT}
+    if "down" in row:
+        out["down"] = {k: row["down"][k] for k in ("offered", "lost", "queue_full", "delivered", "late_p99_us")}
+    return out
+
+
 def report(folder, docs):
     print("\n".join(text(folder, docs)))
 
@@ -243,9 +254,10 @@ def text(folder, docs):
         name = f"{today}-goodput"
         beside = docs / name
         beside.mkdir(parents=True, exist_ok=True)
-        for file in ("rows.jsonl", "fairness.jsonl"):
-            if (folder / file).exists():
-                shutil.copy(folder / file, beside / file)
+        if rows:
+            (beside / "rows.jsonl").write_text("".join(json.dumps(kept(r)) + "\n" for r in rows))
+        if fair:
+            shutil.copy(folder / "fairness.jsonl", beside / "fairness.jsonl")
         lines += ["## Raw rows", "", f"Every transfer is a line in [{name}/rows.jsonl]({name}/rows.jsonl)" + (
             f", every shared run one in [{name}/fairness.jsonl]({name}/fairness.jsonl)" if fair else "") + ", the void ones too.", ""]
         (docs / f"{name}.md").write_text("\n".join(lines).rstrip() + "\n")

@@ -10,8 +10,9 @@ use dataplane::{Ctr, Time};
 use super::cc::{Ack, Congestion, Kind};
 use super::input::Verdict;
 use super::options::Options;
+use super::rack::lose;
 use super::rate::{Sampler, micros};
-use super::recovery::{Phase, lose};
+use super::recovery::Phase;
 use super::scoreboard::{Out, Place};
 use super::segment::{Segment, bits};
 use super::tcb::{CloseReason, Events, Flags, FlowId, State, Tcb};
@@ -19,6 +20,10 @@ use super::{Seq, Tcp};
 
 /// Third duplicate ACK: loss (RFC 5681 3.2).
 const DUP_ACKS: u8 = 3;
+
+/// Segments, SACKed already, that one ACK's blocks may lead past: a peer that tells old news in ever new blocks must not
+/// cost more than one that tells news.
+const PASSES_MAX: u32 = 512;
 
 /// What one ACK has delivered.
 #[derive(Default)]
@@ -43,7 +48,7 @@ impl Found {
             self.last_rtt_us = if self.last_rtt_us == 0 { rtt } else { self.last_rtt_us.min(rtt) };
             self.rtt_us = self.rtt_us.max(rtt);
         }
-        t.recovery.delivered(o, now_us);
+        t.recovery.rack.delivered(o, now_us);
     }
 }
 
@@ -136,7 +141,7 @@ impl Tcp {
         let t = &mut self.table.flows[id];
         if found.rtt_us != 0 {
             t.rtt.sample(found.rtt_us);
-            t.recovery.take_min_rtt(found.last_rtt_us, now_us);
+            t.recovery.rack.take_min_rtt(found.last_rtt_us, now_us);
         }
         // What is lost.
         let mut loss = false;
@@ -160,7 +165,7 @@ impl Tcp {
         }
         // Congestion control.
         let t = &mut self.table.flows[id];
-        let min_rtt_us = t.recovery.min_rtt_us;
+        let min_rtt_us = t.recovery.rack.min_rtt_us;
         let in_recovery = t.recovery.phase != Phase::Open;
         let a = Ack {
             now,
@@ -243,6 +248,7 @@ impl Tcp {
             t.sacked = Default::default();
         }
         let mut known = t.sacked;
+        let mut passes = PASSES_MAX;
         for (i, &(from, to)) in o.sack.iter().enumerate() {
             let (mut from, mut to) = (from.max(t.snd_una), to);
             if from.ge(to) || to.gt(t.snd_nxt) {
@@ -273,6 +279,12 @@ impl Tcp {
                     if out.place != Place::Sacked {
                         found.take(t, &out, now_us);
                         self.segments.set_sacked(&mut t.out, s);
+                    } else if passes == 0 {
+                        self.counters.inc(Ctr::TcpSackSkipped);
+                        whole.1 = out.seq.max(from);
+                        break;
+                    } else {
+                        passes -= 1;
                     }
                     s = out.next();
                 }

@@ -127,7 +127,7 @@ impl FlowInfo {
             rto_us: t.rtt.rto_ns(t.backoff) / 1000,
             cwnd: t.window.cwnd,
             ssthresh: t.window.ssthresh,
-            min_rtt_us: Some(t.recovery.min_rtt_us).filter(|n| *n != u32::MAX).unwrap_or(0),
+            min_rtt_us: Some(t.recovery.rack.min_rtt_us).filter(|n| *n != u32::MAX).unwrap_or(0),
             pacing_rate: t.window.pacing_rate,
             phase: t.recovery.phase,
             timestamps: t.flags.has(Flags::TIMESTAMPS),

@@ -203,7 +203,7 @@ impl Tcp {
             let now_us = micros(now);
             let us = now_us.wrapping_sub(t.rate.first_sent_us).max(1);
             t.rtt.sample(us);
-            t.recovery.take_min_rtt(us, now_us);
+            t.recovery.rack.take_min_rtt(us, now_us);
         }
         t.backoff = 0;
         t.rexmit_at = Time::NEVER;

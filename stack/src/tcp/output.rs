@@ -211,7 +211,9 @@ impl Tcp {
     fn send_tail_probe(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
         let t = &mut self.table.flows[id];
         let last = t.out.last();
-        let new = t.has_unsent() && t.snd_wnd.saturating_sub(t.flight()) >= u32::from(t.mss);
+        let new = t.has_unsent()
+            && t.snd_wnd.saturating_sub(t.flight()) >= u32::from(t.mss)
+            && !self.segments.is_full();
         // One that is longer than the path takes by now is not probed with: it will time out, and be cut.
         let again = !new
             && last.is_some()
@@ -270,7 +272,7 @@ impl Tcp {
         let t = &mut self.table.flows[id];
         let (span, in_flight) = (next.span(), t.out.in_flight());
         if t.out.is_empty() {
-            t.recovery.begin_flight();
+            t.recovery.rack.begin_flight();
         }
         if in_flight == 0 {
             let sent = Sent {

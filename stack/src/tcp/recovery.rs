@@ -1,4 +1,4 @@
-//! Loss recovery: RACK-TLP (RFC 8985), PRR (RFC 6937), timeouts (RFC 6298), undo (RFC 4015, 3708).
+//! Loss recovery: its phases, PRR (RFC 6937), timeouts (RFC 6298), undo (RFC 4015, 3708). What is lost, `rack` finds.
 //!
 //! ```text
 //!            lost (RACK, three duplicate ACKs)          RTO
@@ -9,28 +9,16 @@
 //!    ◄──────────── undo: the losses were none ──────────────────────┘
 //! ```
 
-use dataplane::{Counters, Ctr, Time};
+use dataplane::{Ctr, Time};
 
 use super::Tcp;
-use super::cc::{Congestion, Kind, Lost, Window};
+use super::cc::{Congestion, Kind, Window};
 use super::options::Options;
+use super::rack::{Rack, lose};
 use super::rate::micros;
-use super::scoreboard::{Out, Place, Segments};
+use super::scoreboard::Place;
 use super::seq::Seq;
-use super::tcb::{Flags, FlowId, SegId, Tcb};
-
-/// Segments SACKed (or duplicate ACKs) that say "lost" before reordering has been seen (RFC 5681, RFC 8985 6.2).
-const DUP_THRESH: u8 = 3;
-/// The peer may delay the ACK of a single segment by this much (RFC 8985 7.2: worst-case delayed ACK).
-const DELAYED_ACK_MAX_US: u32 = 200_000;
-/// A tail is not probed before this: below, the delay is the machine's.
-const PROBE_MIN_US: u32 = 2_000;
-/// Recoveries that a wider reordering window outlives (RFC 8985 6.2, step 4).
-const REORDER_PERSIST: u8 = 16;
-/// Factors of the reordering window, in quarters of the lowest RTT.
-const REORDER_STEPS_MAX: u8 = 200;
-/// How long the lowest RTT counts.
-const MIN_RTT_SPAN_US: u32 = 300_000_000;
+use super::tcb::{Flags, FlowId, Tcb};
 
 /// Where a connection stands with its losses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,17 +35,6 @@ pub enum Phase {
     Loss,
 }
 
-/// What `Tcb::probe_at` is for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u8)]
-pub enum ProbeTimer {
-    /// A tail loss probe.
-    #[default]
-    Tail,
-    /// A segment that is late, but perhaps only reordered.
-    Reordering,
-}
-
 /// Segments sent again in a recovery that are remembered.
 const RESENT_KNOWN: usize = 2;
 
@@ -66,16 +43,8 @@ const RESENT_KNOWN: usize = 2;
 pub struct Recovery {
     /// Where we stand.
     pub phase: Phase,
-    /// What `Tcb::probe_at` is for.
-    pub timer: ProbeTimer,
-    /// Quarters of the lowest RTT that a segment may be late.
-    reorder_quarters: u8,
-    /// Recoveries until that falls back to one.
-    reorder_persist: u8,
-    /// Segments have overtaken each other on this path.
-    reordering_seen: bool,
-    /// A tail loss probe is out, up to `probe_end`; it was new data, or a segment sent again.
-    probe: Option<ProbeKind>,
+    /// What is known of times and order on this path.
+    pub rack: Rack,
     /// The last congestion can still turn out to be none.
     can_undo: bool,
     /// ... because of that many segments that were sent again since,
@@ -100,21 +69,6 @@ pub struct Recovery {
     prr_due: u32,
     /// PRR: bytes that were out then (RecoverFS).
     prr_base: u32,
-    /// SND.NXT behind the tail loss probe.
-    probe_end: Seq,
-    /// RACK: when the segment was sent that was sent last of all that were delivered, µs.
-    rack_sent_us: u32,
-    /// RACK: its end.
-    rack_end: Seq,
-    /// RACK: its RTT, µs; 0: none yet.
-    rack_rtt_us: u32,
-    /// The highest end of what was delivered.
-    fack: Seq,
-    /// A D-SACK has widened the reordering window in this round, which ends here.
-    dsack_round: Seq,
-    /// Lowest RTT of the last minutes, µs.
-    pub min_rtt_us: u32,
-    min_rtt_at_us: u32,
     /// Most sequence numbers in flight in this round.
     pub flight_max: u32,
     /// The round that `flight_max` is of ends here.
@@ -123,21 +77,11 @@ pub struct Recovery {
     limited: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ProbeKind {
-    New,
-    Again,
-}
-
 impl Default for Recovery {
     fn default() -> Recovery {
         Recovery {
             phase: Phase::Open,
-            timer: ProbeTimer::Tail,
-            reorder_quarters: 1,
-            reorder_persist: 0,
-            reordering_seen: false,
-            probe: None,
+            rack: Rack::default(),
             can_undo: false,
             resent: 0,
             needless: 0,
@@ -150,14 +94,6 @@ impl Default for Recovery {
             prr_out: 0,
             prr_due: 0,
             prr_base: 0,
-            probe_end: Seq(0),
-            rack_sent_us: 0,
-            rack_end: Seq(0),
-            rack_rtt_us: 0,
-            fack: Seq(0),
-            dsack_round: Seq(0),
-            min_rtt_us: u32::MAX,
-            min_rtt_at_us: 0,
             flight_max: 0,
             round_end: Seq(0),
             limited: false,
@@ -165,25 +101,11 @@ impl Default for Recovery {
     }
 }
 
-/// `a` was sent after `b` (RFC 8985 5.3): by time, then by sequence.
-#[inline]
-fn sent_after(a_us: u32, a_end: Seq, b_us: u32, b_end: Seq) -> bool {
-    a_us != b_us && (a_us.wrapping_sub(b_us) as i32) > 0 || a_us == b_us && a_end.gt(b_end)
-}
-
 impl Recovery {
     /// At the start of a connection.
     pub fn start(&mut self, iss: Seq) {
-        *self = Recovery {
-            until: iss,
-            since: iss,
-            rack_end: iss,
-            fack: iss,
-            dsack_round: iss,
-            ..Recovery::default()
-        };
+        *self = Recovery { until: iss, since: iss, rack: Rack::new(iss), ..Recovery::default() };
         self.round_end = iss;
-        self.probe_end = iss;
     }
 
     /// Whether PRR or the like decides how much goes out.
@@ -196,52 +118,6 @@ impl Recovery {
     #[inline]
     pub fn needs_a_look(&self) -> bool {
         self.can_undo && self.resent > 0 && self.needless >= self.resent
-    }
-
-    /// A segment has been delivered (RFC 8985 6.2, steps 1 to 3).
-    #[inline]
-    pub fn delivered(&mut self, o: &Out, now_us: u32) {
-        let rtt = now_us.wrapping_sub(o.sent_us);
-        if o.resent > 0 && self.min_rtt_us != u32::MAX && rtt < self.min_rtt_us {
-            return; // The ACK is of the first one.
-        }
-        if o.end().lt(self.fack) {
-            self.reordering_seen |= o.resent == 0;
-        } else {
-            self.fack = o.end();
-        }
-        if self.rack_rtt_us == 0 || sent_after(o.sent_us, o.end(), self.rack_sent_us, self.rack_end) {
-            (self.rack_sent_us, self.rack_end, self.rack_rtt_us) = (o.sent_us, o.end(), rtt.max(1));
-        }
-    }
-
-    /// Takes an RTT for the lowest.
-    #[inline]
-    pub fn take_min_rtt(&mut self, us: u32, now_us: u32) {
-        if us <= self.min_rtt_us || now_us.wrapping_sub(self.min_rtt_at_us) > MIN_RTT_SPAN_US {
-            (self.min_rtt_us, self.min_rtt_at_us) = (us, now_us);
-        }
-    }
-
-    /// How late a segment may be, µs (RFC 8985 6.2, step 4).
-    fn reorder_window_us(&self, t: &Tcb) -> u32 {
-        if !self.reordering_seen
-            && (matches!(self.phase, Phase::Recovery | Phase::Loss)
-                || t.out.sacked_segments >= DUP_THRESH.into())
-        {
-            return 0;
-        }
-        let quarter = if self.min_rtt_us == u32::MAX { 0 } else { self.min_rtt_us / 4 };
-        (quarter.saturating_mul(self.reorder_quarters.into())).min(t.rtt.srtt_us)
-    }
-
-    /// A D-SACK: what was sent again had been received (RFC 8985 6.2: the window grows, once a round).
-    fn duplicate_reported(&mut self, snd_una: Seq, snd_nxt: Seq) {
-        if snd_una.ge(self.dsack_round) {
-            self.dsack_round = snd_nxt;
-            self.reorder_quarters = (self.reorder_quarters + 1).min(REORDER_STEPS_MAX);
-            self.reorder_persist = REORDER_PERSIST;
-        }
     }
 
     /// Whether the window, or pacing, held the sender back: in this round, or by what was in flight at most.
@@ -257,12 +133,6 @@ impl Recovery {
         }
         self.flight_max = self.flight_max.max(in_flight);
         self.limited |= limited;
-    }
-
-    /// Nothing is out: what RACK knows is of segments that are all delivered, and its clock may have wrapped since.
-    #[inline]
-    pub fn begin_flight(&mut self) {
-        self.rack_rtt_us = 0;
     }
 
     /// Bytes have been sent.
@@ -319,59 +189,7 @@ impl Recovery {
     }
 }
 
-/// One segment is lost.
-pub(super) fn lose(segments: &mut Segments, counters: &Counters, t: &mut Tcb, s: SegId, now: Time) {
-    segments.set_lost(&mut t.out, s);
-    let o = &segments[s];
-    t.rate.lost = t.rate.lost.wrapping_add(o.span());
-    let l = Lost {
-        now,
-        bytes: o.span(),
-        tx_in_flight: o.stamp.in_flight,
-        lost_since: t.rate.lost.wrapping_sub(o.stamp.lost),
-        prior_delivered: o.stamp.delivered,
-        app_limited: o.app_limited,
-        mss: t.mss.into(),
-    };
-    t.cc.on_lost(&mut t.window, &l);
-    counters.inc(Ctr::TcpSegmentsLost);
-}
-
 impl Tcp {
-    /// Finds what is lost by time (RFC 8985 6.2, step 5). Gives whether anything is.
-    pub(super) fn detect_losses(&mut self, id: FlowId, now: Time) -> bool {
-        let t = &mut self.table.flows[id];
-        let now_us = micros(now);
-        if t.recovery.timer == ProbeTimer::Reordering {
-            t.probe_at = Time::NEVER;
-            t.recovery.timer = ProbeTimer::Tail;
-        }
-        if t.recovery.rack_rtt_us == 0 {
-            return false;
-        }
-        let late = t.recovery.rack_rtt_us.saturating_add(t.recovery.reorder_window_us(t));
-        let mut any = false;
-        // In the order of sending: the first that is not late ends it. Each turn takes a segment out of flight.
-        loop {
-            let s = t.out.oldest();
-            if s.is_none() {
-                return any;
-            }
-            let o = &self.segments[s];
-            if !sent_after(t.recovery.rack_sent_us, t.recovery.rack_end, o.sent_us, o.end()) {
-                return any;
-            }
-            let for_us = now_us.wrapping_sub(o.sent_us);
-            if for_us < late {
-                t.recovery.timer = ProbeTimer::Reordering;
-                t.probe_at = now.plus_ns(u64::from(late - for_us) * 1000);
-                return any;
-            }
-            lose(&mut self.segments, &self.counters, t, s, now);
-            any = true;
-        }
-    }
-
     /// Loss or a mark was found: the window comes down, at most once in a round trip.
     pub(super) fn enter(&mut self, id: FlowId, kind: Kind, lost: u32, now: Time) {
         let t = &mut self.table.flows[id];
@@ -394,7 +212,7 @@ impl Tcp {
         let r = &mut t.recovery;
         r.phase = new_phase;
         r.until = t.snd_nxt;
-        r.probe = None;
+        r.rack.probe = None;
         let c = Congestion {
             now,
             kind,
@@ -440,7 +258,7 @@ impl Tcp {
                 self.counters.inc(Ctr::TcpUndo);
                 r.can_undo = false;
                 // Out of order, it seems, by more than the window.
-                r.reordering_seen = true;
+                r.rack.reordering_seen = true;
                 let prior = r.prior;
                 r.phase = Phase::Open;
                 t.flags.clear(Flags::REXMIT_NOW);
@@ -459,12 +277,7 @@ impl Tcp {
             }
             r.phase = Phase::Open;
             t.cc.on_recovered(&mut t.window, now, t.mss.into());
-            if r.reorder_persist > 0 {
-                r.reorder_persist -= 1;
-                if r.reorder_persist == 0 {
-                    r.reorder_quarters = 1;
-                }
-            }
+            r.rack.recovered();
         }
     }
 
@@ -476,89 +289,7 @@ impl Tcp {
         if r.can_undo && r.was_sent_again(from) {
             r.needless = r.needless.saturating_add(1);
         }
-        r.duplicate_reported(t.snd_una, t.snd_nxt);
-        if r.probe == Some(ProbeKind::Again) && from.lt(r.probe_end) {
-            r.probe = None; // The tail had arrived: nothing was lost.
-        }
-    }
-
-    /// What an ACK says about a tail loss probe (RFC 8985 7.4.2). Gives whether the probe has repaired a loss.
-    pub(super) fn probe_answered(
-        &mut self,
-        id: FlowId,
-        ack: Seq,
-        without_sack: bool,
-        duplicate: bool,
-    ) -> bool {
-        let t = &mut self.table.flows[id];
-        let r = &mut t.recovery;
-        let Some(kind) = r.probe else { return false };
-        if ack.lt(r.probe_end) {
-            return false;
-        }
-        if kind == ProbeKind::New {
-            r.probe = None;
-        } else if ack.gt(r.probe_end) {
-            r.probe = None;
-            return true;
-        } else if duplicate && without_sack {
-            r.probe = None; // Both have arrived.
-        }
-        false
-    }
-
-    /// Sets the timer of a tail loss probe (RFC 8985 7.2), where one is due before the retransmission timer.
-    pub(super) fn arm_probe(t: &mut Tcb, now: Time) {
-        let r = &mut t.recovery;
-        if r.timer == ProbeTimer::Reordering && t.probe_at != Time::NEVER {
-            return;
-        }
-        t.probe_at = Time::NEVER;
-        if r.phase != Phase::Open
-            || r.probe.is_some()
-            || !t.flags.has(Flags::SACK_OK)
-            || t.out.is_empty()
-            || t.rtt.srtt_us == 0
-        {
-            return;
-        }
-        let mut us = 2 * t.rtt.srtt_us + PROBE_MIN_US;
-        if t.out.first() == t.out.last() {
-            us += DELAYED_ACK_MAX_US;
-        }
-        let at = now.plus_ns(u64::from(us) * 1000);
-        if at < t.rexmit_at {
-            t.probe_at = at;
-        }
-    }
-
-    /// `probe_at` has come.
-    pub(super) fn probe_due(&mut self, id: FlowId, now: Time) {
-        let t = &mut self.table.flows[id];
-        t.probe_at = Time::NEVER;
-        if t.recovery.timer == ProbeTimer::Reordering {
-            let before = t.rate.lost;
-            if self.detect_losses(id, now) {
-                let t = &self.table.flows[id];
-                if !matches!(t.recovery.phase, Phase::Recovery | Phase::Loss) {
-                    let lost = t.rate.lost.wrapping_sub(before);
-                    self.enter(id, Kind::Loss, lost, now);
-                }
-                self.want_output(id);
-            }
-            return;
-        }
-        if t.recovery.phase == Phase::Open && !t.out.is_empty() {
-            t.flags.set(Flags::TAIL_PROBE_NOW);
-            self.want_output(id);
-        }
-    }
-
-    /// A tail loss probe has been sent.
-    pub(super) fn probe_sent(t: &mut Tcb, new: bool) {
-        let r = &mut t.recovery;
-        r.probe = Some(if new { ProbeKind::New } else { ProbeKind::Again });
-        r.probe_end = t.snd_nxt;
+        r.rack.duplicate_reported(from, t.snd_una, t.snd_nxt);
     }
 
     /// The retransmission timer has run out on data (RFC 6298 5.4 to 5.6, RFC 8985 6.3).
@@ -584,7 +315,7 @@ impl Tcp {
             lose(&mut self.segments, &self.counters, t, head, now);
         }
         let (now_us, sack) = (micros(now), t.flags.has(Flags::SACK_OK));
-        let late = t.recovery.rack_rtt_us.saturating_add(t.recovery.reorder_window_us(t));
+        let late = t.late_us();
         loop {
             let s = t.out.oldest();
             if s.is_none() || (sack && now_us.wrapping_sub(self.segments[s].sent_us) < late) {

@@ -38,6 +38,8 @@ pub struct Out {
     pub app_limited: bool,
     /// When it was sent last, µs.
     pub sent_us: u32,
+    /// Which of the connection's sendings that was, modulo 2^32.
+    pub sent_no: u32,
     /// The piece of the send queue that holds its first byte.
     pub piece: RecordId,
     /// What was delivered when it was sent last.
@@ -100,6 +102,8 @@ pub struct Scoreboard {
     in_flight: u32,
     /// Sequence numbers SACKed.
     sacked: u32,
+    /// Segments that were sent, once or again, modulo 2^32.
+    sendings: u32,
     /// Segments SACKed.
     pub sacked_segments: u16,
 }
@@ -213,7 +217,8 @@ impl Segments {
     #[inline]
     pub fn push(&mut self, b: &mut Scoreboard, id: SegId, out: Out) {
         let last = b.order.last;
-        self.0[id] = Out { next: SegId::NONE, prev: last, ..out };
+        b.sendings = b.sendings.wrapping_add(1);
+        self.0[id] = Out { next: SegId::NONE, prev: last, sent_no: b.sendings, ..out };
         if last.is_some() {
             self.0[last].next = id;
         } else {
@@ -327,7 +332,8 @@ impl Segments {
         let o = &mut self.0[id];
         o.place = Place::InFlight;
         o.resent = o.resent.saturating_add(1);
-        (o.stamp, o.sent_us) = (stamp, sent_us);
+        b.sendings = b.sendings.wrapping_add(1);
+        (o.stamp, o.sent_us, o.sent_no) = (stamp, sent_us, b.sendings);
         b.in_flight += o.span();
         self.enqueue(&mut b.flight, id, false);
     }

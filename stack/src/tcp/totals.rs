@@ -201,7 +201,7 @@ fn sum_of(t: &Tcb, open: bool, now: Time) -> Class {
         busy_us: n.busy_us(!t.out.is_empty(), now),
         srtt_sum_us: srtt.into(),
         srtt_flows: (srtt > 0).into(),
-        min_rtt_us: Some(t.recovery.min_rtt_us).filter(|n| *n != u32::MAX).unwrap_or(0).into(),
+        min_rtt_us: Some(t.recovery.rack.min_rtt_us).filter(|n| *n != u32::MAX).unwrap_or(0).into(),
     }
 }
 
