@@ -209,6 +209,13 @@ fn header_bytes(has_headers: bool) -> usize {
     if has_headers { vnet::BYTES } else { 0 }
 }
 
+impl Drop for TapPort {
+    fn drop(&mut self) {
+        // The device may outlive us, and the next to open it may know nothing of unfinished checksums.
+        let _ = set_offloads(&self.file, Offloads::default());
+    }
+}
+
 /// Tells the kernel what it may leave out of what it gives us. Always: it remembers what the last process said.
 fn set_offloads(file: &File, offloads: Offloads) -> io::Result<()> {
     let check = |result: libc::c_int| if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
