@@ -78,7 +78,7 @@ impl Tcp {
             }
             let rec = &self.records[r];
             let Some(slice) = &rec.slice else { break };
-            len += slice.len() as u32 - (seq + len).since(rec.seq);
+            len += (slice.len() as u32).saturating_sub((seq + len).since(rec.seq));
             r = rec.next;
         }
         len.min(want)
