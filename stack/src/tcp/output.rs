@@ -138,6 +138,7 @@ impl Tcp {
         }
         t.pace_at = Time::NEVER;
         let port = t.port as usize;
+        let cuts = net.ifaces[port].tso_bytes_max > 0;
         let (mut limited, mut paced) = (false, false);
         let mut turn = Turn::Done;
         let mut budget = SEGMENTS_PER_PASS;
@@ -177,7 +178,7 @@ impl Tcp {
                 (limited, paced) = (true, true);
                 break;
             }
-            if lost.is_none() {
+            if cuts && lost.is_none() {
                 let n = self.send_bulk(id, net, tx, budget, now);
                 if n > 0 {
                     budget -= n;

@@ -16,6 +16,7 @@ const HEADERS_MAX: u32 = 18 + 40 + 60;
 impl Tcp {
     /// Sends the next segments of new data, at most `most`, as one frame that the port cuts. Gives how many they are. 0: none
     /// is sent, as there are fewer than two, or there is something special about the next: that is for `send_new`.
+    #[inline(never)] // Most ports cut nothing.
     pub(super) fn send_bulk(
         &mut self,
         id: FlowId,
