@@ -1,7 +1,8 @@
 //! Fixed work, to be counted in instructions: `scripts/bench/callgrind.sh` runs this under callgrind, which
 //! collects only inside of functions whose name begins with `measured_`.
 //!
-//! `counted NAME REQUESTS` with NAME one of tcp, stub, cached, proxied, head.
+//! `counted NAME REQUESTS` with NAME one of tcp, bulk, syn, stub, cached, proxied, head. REQUESTS are segments sent of
+//! bulk, and SYNs answered by cookies of syn.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -10,9 +11,11 @@ mod common;
 
 use std::hint::black_box;
 
-use common::engine::{Engine, REQUEST};
+use common::engine::{Engine, REQUEST, limits};
 use dataplane::BURST_MAX;
+use dataplane::rng::Rng;
 use l7::http1::{HeadScan, HeaderSlots, HttpLimits, Parsed, parse_request};
+use stack::tcp::CookieUse;
 use support::{Rig, Who};
 
 const CONNECTIONS: usize = 256;
@@ -23,11 +26,13 @@ fn main() {
     let requests: usize = requests.parse().expect("a number of requests");
     match name.as_str() {
         "tcp" => tcp(requests),
+        "bulk" => bulk(requests),
+        "syn" => syn(requests),
         "stub" => node(Who::Stub(1024), 1, requests),
         "cached" => node(Who::Cached, 1, requests),
         "proxied" => node(Who::Proxy, 2, requests),
         "head" => head(requests),
-        _ => panic!("{name} is not one of tcp, stub, cached, proxied, head"),
+        _ => panic!("{name} is not one of tcp, bulk, syn, stub, cached, proxied, head"),
     }
 }
 
@@ -46,6 +51,43 @@ fn tcp(requests: usize) {
     };
     run(CONNECTIONS * 4, false);
     run(requests, true);
+}
+
+/// Downloads of 32 connections, an ACK for each of them after a pass.
+fn bulk(segments: usize) {
+    let mut e = Engine::new(32, true);
+    e.download();
+    // The first request begins it.
+    e.fill();
+    let mut left = segments as i64 * 2;
+    let mut measured = 0;
+    while measured < segments {
+        if left > segments as i64 {
+            e.pass();
+            left -= e.take_segments() as i64;
+        } else {
+            measured_engine(&mut e);
+            measured += e.take_segments();
+        }
+        e.ack_all();
+    }
+}
+
+/// SYNs that cookies answer.
+fn syn(syns: usize) {
+    let mut e = Engine::with(limits(1024), 64, true, CookieUse::Always);
+    let mut rng = Rng::new(1);
+    for turn in 0..syns / BURST_MAX + 8 {
+        for _ in 0..BURST_MAX {
+            e.strange_syn(&mut rng);
+        }
+        if turn < 8 {
+            e.pass();
+        } else {
+            measured_engine(&mut e);
+        }
+        assert_eq!(e.take_segments(), BURST_MAX);
+    }
 }
 
 #[inline(never)]

@@ -1,4 +1,5 @@
-//! The TCP engine alone: nanoseconds per request, and bytes per idle connection.
+//! The TCP engine alone: nanoseconds per request, bytes per idle connection, connections that come and go, and what a flood
+//! of SYNs leaves.
 //!
 //! A request is one segment in (81 bytes of payload, which acknowledges the answer before it), an event, an
 //! owner that reads, consumes and queues 1 KiB (a view of one retained cell), and one segment out. The clock
@@ -9,6 +10,7 @@
 
 mod common;
 
+use common::crowds::{Opened, flood, open_and_close};
 use common::engine::{Engine, limits};
 use common::{Args, Rounds, STRETCH, machine, median, resident_bytes, table, thousands};
 use dataplane::{Clock, Stage};
@@ -51,12 +53,112 @@ fn main() {
             round(r, args.requests, hz);
         }
     }
+    let opened = args.wants("connections").then(|| [true, false].map(|o| open_and_close(o, hz)));
+    let floods = if args.wants("flood") { floods(&args, hz) } else { vec![] };
     if args.json {
-        print_json(&rows, &idle, hz);
+        print_json(&rows, &idle, &opened, &floods, hz);
     } else {
         print_text(&rows, &idle, hz);
+        print_crowds(&opened, &floods);
     }
     assert!(idle.computed <= IDLE_BYTES_MAX, "an idle connection costs {} bytes", idle.computed);
+}
+
+/// SYNs in a second of the core's time, in a flood.
+const FLOOD: f64 = 2e6;
+
+/// A core with a flood, beside the same without, in rounds.
+struct FloodRow {
+    flows: u32,
+    offload: bool,
+    alone: Rounds,
+    flooded: Rounds,
+    kept: Rounds,
+    syns: Rounds,
+    grown: f64,
+    tried: u64,
+    answered: u64,
+}
+
+fn floods(args: &Args, hz: f64) -> Vec<FloodRow> {
+    let mut rows = Vec::new();
+    for flows in [64, 1_000, 10_000] {
+        for offload in [true, false] {
+            let mut r = FloodRow {
+                flows,
+                offload,
+                alone: Rounds::default(),
+                flooded: Rounds::default(),
+                kept: Rounds::default(),
+                syns: Rounds::default(),
+                grown: 0.0,
+                tried: 0,
+                answered: 0,
+            };
+            for _ in 0..args.rounds {
+                let alone = flood(flows, offload, 0.0, args.requests, hz);
+                let with = flood(flows, offload, FLOOD, args.requests, hz);
+                r.alone.0.push(alone.goodput);
+                r.flooded.0.push(with.goodput);
+                r.kept.0.push(with.goodput / alone.goodput * 100.0);
+                r.syns.0.push(with.syns / 1e6);
+                r.grown = r.grown.max(with.grown);
+                r.tried += with.tried;
+                r.answered += with.answered;
+            }
+            rows.push(r);
+        }
+    }
+    rows
+}
+
+fn print_crowds(opened: &Option<[Opened; 2]>, floods: &[FloodRow]) {
+    if let Some(all) = opened {
+        println!("\nhandshake, one request, close by the server; 120 s of virtual time, TIME-WAIT in it");
+        for (o, offload) in all.iter().zip([true, false]) {
+            println!(
+                "{:<12} {:.0} ns ({} connections a second), mean {:.0} ns; {} connections, {} records recycled",
+                word(offload),
+                o.ns,
+                thousands(1e9 / o.ns),
+                o.mean_ns,
+                thousands(o.connections as f64),
+                o.recycled,
+            );
+        }
+    }
+    if floods.is_empty() {
+        return;
+    }
+    let cells = |r: &FloodRow| {
+        vec![
+            thousands(r.flows.into()),
+            word(r.offload).to_owned(),
+            format!("{:.0}", r.alone.median()),
+            format!("{:.0}", r.flooded.median()),
+            format!("{:.1} %", r.kept.median()),
+            format!("{:.1} .. {:.1}", r.kept.min(), r.kept.max()),
+            format!("{:.2}", r.syns.median()),
+            format!("{} of {}", r.answered, r.tried),
+            format!("{:.0}", r.grown),
+        ]
+    };
+    let head = [
+        "flows",
+        "checksums",
+        "alone",
+        "flooded",
+        "kept",
+        "min .. max",
+        "Mpps of SYNs",
+        "new answered",
+        "grown",
+    ];
+    table(
+        "MB of answers per second of the core, alone and beside a flood of SYNs",
+        &head,
+        &floods.iter().map(cells).collect::<Vec<_>>(),
+    );
 }
 
 /// One burst of requests; gives cycles per request, and requests.
@@ -167,7 +269,28 @@ fn print_text(rows: &[Row], idle: &Idle, hz: f64) {
     );
 }
 
-fn print_json(rows: &[Row], idle: &Idle, hz: f64) {
+fn print_json(rows: &[Row], idle: &Idle, opened: &Option<[Opened; 2]>, floods: &[FloodRow], hz: f64) {
+    let connections = |o: &Opened| {
+        serde_json::json!({
+            "ns": o.ns,
+            "mean_ns": o.mean_ns,
+            "connections": o.connections,
+            "time_wait_recycled": o.recycled,
+        })
+    };
+    let flooded = |r: &FloodRow| {
+        serde_json::json!({
+            "flows": r.flows,
+            "checksum_offload": r.offload,
+            "alone_mb": r.alone.json(),
+            "flooded_mb": r.flooded.json(),
+            "kept_percent": r.kept.json(),
+            "syn_mpps": r.syns.json(),
+            "new_tried": r.tried,
+            "new_answered": r.answered,
+            "grown_bytes": r.grown,
+        })
+    };
     let row = |r: &Row| {
         serde_json::json!({
             "flows": r.flows,
@@ -184,6 +307,8 @@ fn print_json(rows: &[Row], idle: &Idle, hz: f64) {
         "rows": rows.iter().map(row).collect::<Vec<_>>(),
         "idle_bytes_computed": idle.computed,
         "idle_bytes_resident": idle.resident,
+        "connections": opened.as_ref().map(|o| o.iter().map(connections).collect::<Vec<_>>()),
+        "flood": floods.iter().map(flooded).collect::<Vec<_>>(),
     });
     println!("{all:#}");
 }

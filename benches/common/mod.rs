@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // Each bench uses its part of it.
 
+pub mod crowds;
 pub mod engine;
 
 use std::collections::HashMap;

@@ -2,9 +2,12 @@
 //! only: it allocates and panics as it likes.
 
 mod opinion;
+mod peer;
 #[cfg(test)]
 mod tests;
 mod world;
+
+use std::sync::atomic::AtomicU64;
 
 use dataplane::{L4, Pool};
 use hugepages::PagePolicy;
@@ -14,6 +17,9 @@ use crate::parse;
 
 const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+/// Frames that worlds have been given in all, by this process.
+pub static SEGMENTS: AtomicU64 = AtomicU64::new(0);
 
 /// An interface with 10.0.0.1 and fd00::1.
 fn iface() -> Iface {

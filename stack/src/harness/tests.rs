@@ -1,10 +1,28 @@
 //! The fuzz targets' bodies on input that is drawn by seed, and on damaged frames.
 
+use std::sync::atomic::Ordering;
+
 use dataplane::rng::Rng;
 
 /// How many inputs: enough to notice, or what MILLRACE_FUZZ_RUNS says.
 fn runs(default: u64) -> u64 {
     std::env::var("MILLRACE_FUZZ_RUNS").ok().and_then(|v| v.parse().ok()).unwrap_or(default)
+}
+
+/// The first seed, so that runs by hand need not begin with the same ones.
+fn first() -> u64 {
+    std::env::var("MILLRACE_FUZZ_FROM").ok().and_then(|v| v.parse().ok()).unwrap_or(0)
+}
+
+/// Says which seed it was, when one fails.
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("seed {}: MILLRACE_FUZZ_FROM={} MILLRACE_FUZZ_RUNS=1", self.0, self.0);
+        }
+    }
 }
 
 fn bytes(rng: &mut Rng, n: usize) -> Vec<u8> {
@@ -73,44 +91,78 @@ fn damaged_frames_never_panic_and_what_is_taken_is_sound() {
 
 #[test]
 fn any_sequence_of_segments_keeps_every_invariant() {
-    for seed in 0..runs(200) {
+    for seed in first()..first() + runs(200) {
+        let _seed = Seed(seed);
         let mut rng = Rng::new(seed);
         let n = rng.range(50, 3000) as usize;
         super::frames(&bytes(&mut rng, n));
     }
 }
 
-/// Random bits are mostly nonsense: here nearly all segments are plain data and ACKs, and some end something.
+/// Steps of which nearly all segments are plain data and ACKs, and some end something.
+fn sensible(rng: &mut Rng, steps: u64) -> Vec<u8> {
+    let mut input = vec![rng.next_u64() as u8, rng.next_u64() as u8];
+    // Some live long, in some nearly every step ends something.
+    let ends_ppm = [0, 2_000, 100_000][rng.below(3) as usize];
+    for _ in 0..steps {
+        match rng.below(16) {
+            0..=7 => {
+                let bits = match rng.below(1_000_000) < 2 * ends_ppm {
+                    true => 16 + rng.range(1, 8) as u8,
+                    false => 16,
+                } | [0, 0xc0, 0xc0, rng.next_u64() as u8 & 0xc0][rng.below(4) as usize];
+                let at = [0, 0, 0x400 + rng.below(900), 0x400 - rng.below(300), 0x8000 | rng.below(2000)]
+                    [rng.below(5) as usize] as u16;
+                let ack = [0, 0x80, 0x40 + rng.below(60), 0x80 | (0x40 - rng.below(60))]
+                    [rng.below(4) as usize] as u8;
+                let len = [0, 0, 1, rng.below(20), rng.below(120)][rng.below(5) as usize];
+                input.extend([len as u8, bits]);
+                input.extend(at.to_be_bytes());
+                input.push(ack);
+            }
+            8 => match rng.below(8) {
+                0 => input.extend([140, rng.below(60) as u8, rng.below(100) as u8]),
+                1 => input.extend([140, 1, rng.below(250) as u8]),
+                _ => input.extend([150 + rng.below(10) as u8, rng.below(120) as u8, rng.next_u64() as u8]),
+            },
+            9..=12 => {
+                let what =
+                    if rng.below(1_000_000) < ends_ppm { 160 + rng.below(38) } else { 160 + rng.below(29) };
+                input.extend([what as u8, rng.next_u64() as u8, rng.next_u64() as u8, rng.next_u64() as u8]);
+            }
+            13 => match rng.below(12) {
+                0 => input.push(200),
+                1 => input.extend([205, rng.next_u64() as u8, rng.next_u64() as u8, rng.next_u64() as u8, 0]),
+                2 => input.extend([120 + rng.below(10) as u8, rng.next_u64() as u8, 0, rng.next_u64() as u8]),
+                3 => input.extend([220, if rng.chance(700_000) { 0 } else { rng.next_u64() as u8 }]),
+                _ => input.extend([225, rng.next_u64() as u8]),
+            },
+            _ => input.push(if rng.chance(300_000) { 210 } else { 255 }),
+        }
+    }
+    input
+}
+
+/// `MILLRACE_FUZZ_RUNS=100000 cargo test --release -p stack --lib sensible_sequences -- --nocapture`, with overflow
+/// checks on, is how the long runs are made.
 #[test]
 fn sensible_sequences_keep_every_invariant() {
-    for seed in 0..runs(300) {
+    let began = super::SEGMENTS.load(Ordering::Relaxed);
+    let all = runs(300);
+    for seed in first()..first() + all {
+        let _seed = Seed(seed);
         let mut rng = Rng::new(seed ^ 0xABCD);
-        let mut input = vec![seed as u8];
-        for _ in 0..rng.range(20, 400) {
-            match rng.below(12) {
-                0..=5 => {
-                    let bits = match rng.below(100) {
-                        0..4 => 17,
-                        4..8 => 18,
-                        _ => 16,
-                    } | (rng.next_u64() as u8 & 0xc0);
-                    let at = [0, 0, 0x400 + rng.below(900), 0x400 - rng.below(300), 0x8000 | rng.below(2000)]
-                        [rng.below(5) as usize] as u16;
-                    let ack = [0, 0x80, 0x40 + rng.below(60), 0x80 | (0x40 - rng.below(60))]
-                        [rng.below(4) as usize] as u8;
-                    let len = [0, 0, 1, rng.below(20), rng.below(120)][rng.below(5) as usize];
-                    input.extend([len as u8, bits]);
-                    input.extend(at.to_be_bytes());
-                    input.push(ack);
-                }
-                6 => input.extend([145, rng.below(60) as u8, rng.below(100) as u8]),
-                7..=10 => {
-                    let what = if rng.chance(100_000) { 160 + rng.below(38) } else { 160 + rng.below(29) };
-                    input.extend([what as u8, 0, rng.next_u64() as u8, rng.next_u64() as u8]);
-                }
-                _ => input.push(if rng.chance(50_000) { 200 } else { rng.range(210, 255) as u8 }),
-            }
-        }
+        // By hand they are longer: making a world costs as much as a hundred steps.
+        let steps = if all > 1000 { rng.range(20, 10_000) } else { rng.range(20, 600) };
+        let input = sensible(&mut rng, steps);
         super::frames(&input);
+        if (seed + 1 - first()).is_multiple_of(2000) {
+            println!(
+                "{} seeds, {} frames",
+                seed + 1 - first(),
+                super::SEGMENTS.load(Ordering::Relaxed) - began
+            );
+        }
     }
+    println!("{} frames in", super::SEGMENTS.load(Ordering::Relaxed) - began);
 }

@@ -1,14 +1,16 @@
 //! A stack under the core loop whose wire, clock and owner are all driven by the input.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use dataplane::buf::CellWriter;
 use dataplane::core_loop::{Core, Pipeline};
 use dataplane::counters::Segment;
 use dataplane::port::mem::{MemPort, WireEnd, wire};
-use dataplane::{Burst, Pool, Time, TxQueue};
+use dataplane::{Burst, Ctr, Pool, Time, TxQueue};
 use hugepages::{Arena, Limits, PagePolicy};
 
+use super::peer::{self, SynAck};
 use super::{OUR_MAC, PEER_MAC, iface, opinion};
 use crate::checksum::{Sum, checksum};
 use crate::neigh::Neighbours;
@@ -16,23 +18,26 @@ use crate::parse::protocol;
 use crate::tcp::{Flags, State, Tcb};
 use crate::{Events, FlowId, Net, Stack, Tcp, TcpConfig, Udp};
 
+/// Steps that one input makes at most.
+const STEPS_MAX: u32 = 20_000;
+
 /// Bytes that decide; zero when they have run out.
 pub struct Input<'a>(pub &'a [u8]);
 
 impl Input<'_> {
-    fn byte(&mut self) -> u8 {
+    pub(super) fn byte(&mut self) -> u8 {
         let Some((b, rest)) = self.0.split_first() else { return 0 };
         self.0 = rest;
         *b
     }
 
-    fn word(&mut self) -> u16 {
+    pub(super) fn word(&mut self) -> u16 {
         u16::from_be_bytes([self.byte(), self.byte()])
     }
 }
 
-struct App {
-    stack: Stack,
+pub(super) struct App {
+    pub(super) stack: Stack,
     /// Connections whose owner is still there.
     owned: Vec<(FlowId, u32)>,
 }
@@ -67,22 +72,34 @@ impl Pipeline for App {
 }
 
 pub struct World<'i, 'd> {
-    input: &'i mut Input<'d>,
-    core: Core<App>,
-    wire: WireEnd,
+    pub(super) input: &'i mut Input<'d>,
+    pub(super) core: Core<App>,
+    pub(super) wire: WireEnd,
     segment: Arc<Segment>,
     pools: [Pool; 3],
-    now: Time,
+    pub(super) now: Time,
     /// Where segments are aimed when the connection is gone: ports and numbers of the last one.
-    last: (u16, u16, u32, u32),
-    is_v6: bool,
-    has_timestamps: bool,
+    pub(super) last: (u16, u16, u32, u32),
+    pub(super) is_v6: bool,
+    /// What the SYNs ask for.
+    asks: Asks,
+    /// The last SYN-ACK that we have sent.
+    pub(super) syn_ack: Option<SynAck>,
     /// ECN of the packets that come.
     tos: u8,
 }
 
+/// What the peer's SYNs ask for.
+#[derive(Clone, Copy)]
+struct Asks {
+    timestamps: bool,
+    ecn: bool,
+    sack: bool,
+}
+
 impl<'i, 'd> World<'i, 'd> {
     pub fn new(input: &'i mut Input<'d>) -> World<'i, 'd> {
+        let (first, second) = (input.byte(), input.byte());
         let l = Limits {
             rx_cells: 48,
             rx_reserve: 8,
@@ -106,7 +123,8 @@ impl<'i, 'd> World<'i, 'd> {
         let mut arena = Arena::reserve(Tcp::cost(&l), PagePolicy::NormalOnly).expect("memory");
         let neighbours = Neighbours::new(l.neighbours as usize);
         let net = Net::new(vec![iface()], neighbours, pools[1].clone(), c.clone());
-        let config = TcpConfig::new([1, 2, 3, 4], &l);
+        let mut config = TcpConfig::new([1, 2, 3, 4], &l);
+        peer::configure(&mut config, second);
         let mut tcp =
             Tcp::new(&l, &mut arena, config, pools[0].clone(), c.clone()).expect("the arena's size");
         tcp.listen(None, 80);
@@ -125,32 +143,25 @@ impl<'i, 'd> World<'i, 'd> {
             pools,
             now,
             last: (7000, 80, 0, 0),
-            is_v6: false,
-            has_timestamps: false,
+            is_v6: first & 1 != 0,
+            asks: Asks { timestamps: first & 2 != 0, ecn: first & 4 != 0, sack: first & 8 == 0 },
+            syn_ack: None,
             tos: 0,
         }
     }
 
     pub fn run(mut self) {
-        let first = self.input.byte();
-        (self.is_v6, self.has_timestamps) = (first & 1 != 0, first & 2 != 0);
         let mac = PEER_MAC;
         for addr in [[10, 0, 0, 2].into(), std::net::IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 2])] {
             self.core.pipeline.stack.net.neighbours.learn(0, &addr.into(), mac, true, self.now);
         }
-        // A connection to begin with: SYN (with window scaling), and the ACK of its answer.
-        // With SACK, and with timestamps or without, by the input.
-        let mut o = vec![2, 4, 3, 0xe8, 1, 3, 3, 7, 1, 1, 4, 2];
-        if self.has_timestamps {
-            o.extend([1, 1, 8, 10, 0, 0, 0, 100, 0, 0, 0, 0]);
-        }
-        // And with ECN.
-        self.tcp(0, 0, if first & 4 != 0 { 2 | 0xc0 } else { 2 }, 60_000, 0, &o);
+        // A connection to begin with, by a cookie where all are.
+        self.syn(0);
         self.pass();
-        self.segment_at(16 | 0xc0, 0, 0x80, 0);
+        self.answer_syn_ack(0);
         self.pass();
         let mut steps = 0;
-        while !self.input.0.is_empty() && steps < 2000 {
+        while !self.input.0.is_empty() && steps < STEPS_MAX {
             steps += 1;
             self.step();
         }
@@ -168,7 +179,7 @@ impl<'i, 'd> World<'i, 'd> {
                 // A SYN from another port, or another connection's segment.
                 self.last.0 = 7000 + u16::from(self.input.byte() & 3);
                 let seq = self.input.word();
-                self.tcp(seq.into(), 0, 2, 1000, 0, &[]);
+                if op & 1 == 0 { self.tcp(seq.into(), 0, 2, 1000, 0, &[]) } else { self.syn(seq.into()) }
             }
             130..=139 => {
                 let n = usize::from(self.input.word() % 1600).min(self.input.0.len());
@@ -180,19 +191,33 @@ impl<'i, 'd> World<'i, 'd> {
                 }
                 self.wire.send(&raw);
             }
-            140..=159 => {
+            140..=149 => {
                 let ms = u64::from(self.input.byte()) * u64::from(self.input.byte());
-                self.time(ms);
+                self.time(ms * 1_000_000);
+            }
+            // As finely as pacing, delayed ACKs, RACK and tail probes are timed.
+            150..=159 => {
+                let word = u64::from(self.input.word());
+                self.time(word * if op & 1 == 0 { 1_000 } else { 20_000 });
             }
             160..=199 => self.owner(op - 160),
-            200..=209 => {
+            205..=209 => self.too_big(),
+            220..=224 => {
+                let damage = self.input.byte();
+                self.answer_syn_ack(damage);
+            }
+            225..=229 => {
+                let at = self.input.byte();
+                self.good_ack(usize::from(at));
+            }
+            200..=204 => {
                 let to = if self.is_v6 { "[fd00::2]:443" } else { "10.0.0.2:443" };
                 let stack = &mut self.core.pipeline.stack;
                 if let Ok(id) = stack.tcp.connect(&stack.net, to.parse().expect("an address"), self.now) {
                     self.core.pipeline.owned.push((id, 0));
                 }
             }
-            210..=229 => drop(self.core.pass(self.now)), // Without anybody at the wire's other end.
+            210..=219 => drop(self.core.pass(self.now)), // Without anybody at the wire's other end.
             _ => self.pass(),
         }
         self.check();
@@ -200,9 +225,12 @@ impl<'i, 'd> World<'i, 'd> {
 
     /// The connection that segments are aimed at, by the input.
     fn flow(&self) -> Option<&Tcb> {
+        self.flow_at(usize::from(self.input.0.first().copied().unwrap_or(0)))
+    }
+
+    pub(super) fn flow_at(&self, at: usize) -> Option<&Tcb> {
         let tcp = &self.core.pipeline.stack.tcp;
-        let n = tcp.flows().count();
-        let at = usize::from(self.input.0.first().copied().unwrap_or(0)) % n.max(1);
+        let at = at % tcp.flows().count().max(1);
         tcp.flows().nth(at).map(|id| tcp.flow(id))
     }
 
@@ -222,7 +250,8 @@ impl<'i, 'd> World<'i, 'd> {
         let acked =
             acked.wrapping_add((i32::from(ack & 0x7f) - 0x40) as u32 & if ack & 0x7f == 0 { 0 } else { !0 });
         self.last = (ports.0, ports.1, seq, acked);
-        let window = [0, 1, 500, 0xffff][usize::from(bits >> 6)];
+        // Windows that open, close, and shrink.
+        let window = [0, 1, 500 | (at << 6 & 0x3000), 0xffff][usize::from(bits >> 6)];
         let options = self.options(at, ack);
         // Echoes of congestion and answers to them, and marks of our own way.
         let ecn = if at & 0x70 == 0x30 { 0xc0 & (ack << 5) } else { 0 };
@@ -243,20 +272,43 @@ impl<'i, 'd> World<'i, 'd> {
         }
         let out = t.snd_nxt.since(t.snd_una);
         if ack & 1 != 0 && out > 0 {
-            // Of what is out, and now and then beyond it.
+            // Of what is out, and now and then beyond it; in some, blocks of any kind.
             let n = usize::from(ack >> 1 & 3);
             o.extend([1, 1, 5, 2 + 8 * n as u8]);
             for i in 0..n as u32 {
                 let from = u32::from(at).wrapping_mul(i + 1) % (out + 3);
                 let from = t.snd_una.0.wrapping_add(from).wrapping_sub(u32::from(ack & 0x40 != 0));
+                let to = from.wrapping_add(1 + u32::from(at >> 3) % out);
+                let (from, to) = match at & 0x1f {
+                    3 => (from.wrapping_sub(out), to.wrapping_sub(out)),
+                    5 => (to, from),
+                    7 => (from, from),
+                    11 => (from.wrapping_add(out), to.wrapping_add(out)),
+                    13 => (from, from.wrapping_add(1 << 31)),
+                    17 => (t.snd_una.0.wrapping_sub(u32::from(at)), t.snd_una.0.wrapping_add(i)),
+                    19 => (from.wrapping_mul(0x9E37_79B9), to.wrapping_mul(0x85EB_CA6B)),
+                    _ => (from, to),
+                };
                 o.extend(from.to_be_bytes());
-                o.extend(from.wrapping_add(1 + u32::from(at >> 3) % out).to_be_bytes());
+                o.extend(to.to_be_bytes());
             }
         }
         o
     }
 
-    fn tcp(&mut self, seq: u32, ack: u32, bits: u8, window: u16, len: usize, options: &[u8]) {
+    /// A SYN with window scaling, and with SACK, timestamps and ECN or without, by the input.
+    fn syn(&mut self, seq: u32) {
+        let mut o = vec![2, 4, 3, 0xe8, 1, 3, 3, 7];
+        if self.asks.sack {
+            o.extend([1, 1, 4, 2]);
+        }
+        if self.asks.timestamps {
+            o.extend([1, 1, 8, 10, 0, 0, 0, 100, 0, 0, 0, 0]);
+        }
+        self.tcp(seq, 0, if self.asks.ecn { 2 | 0xc0 } else { 2 }, 60_000, 0, &o);
+    }
+
+    pub(super) fn tcp(&mut self, seq: u32, ack: u32, bits: u8, window: u16, len: usize, options: &[u8]) {
         let mut t = [&self.last.0.to_be_bytes()[..], &self.last.1.to_be_bytes(), &seq.to_be_bytes()].concat();
         t.extend(ack.to_be_bytes());
         t.extend([(((20 + options.len()) / 4) << 4) as u8, bits]);
@@ -373,8 +425,8 @@ impl<'i, 'd> World<'i, 'd> {
         self.core.pipeline.stack.tcp.audit().expect("after the owner");
     }
 
-    fn time(&mut self, ms: u64) {
-        let end = self.now.plus_ns(ms * 1_000_000);
+    pub(super) fn time(&mut self, ns: u64) {
+        let end = self.now.plus_ns(ns);
         while let Some(t) = self.core.pipeline.next_deadline().filter(|t| *t <= end) {
             self.now = t.max(self.now.plus_ns(1));
             self.pass();
@@ -383,12 +435,14 @@ impl<'i, 'd> World<'i, 'd> {
         self.pass();
     }
 
-    fn pass(&mut self) {
+    pub(super) fn pass(&mut self) {
         let mut turns = 0;
         while self.core.pass(self.now) {
             turns += 1;
-            assert!(turns < 1000, "no end of work");
-            while self.wire.recv_with(opinion::is_sound).is_some() {}
+            assert!(turns < 1000, "no end of work: {:?}", self.describe());
+            while let Some(seen) = self.wire.recv_with(|f| (opinion::is_sound(f), SynAck::read(f)).1) {
+                self.syn_ack = seen.or(self.syn_ack);
+            }
         }
     }
 
@@ -399,18 +453,19 @@ impl<'i, 'd> World<'i, 'd> {
 
     /// Everything is ended; nothing may be left.
     fn end(&mut self) {
-        self.pass();
+        self.heal();
         let left: Vec<FlowId> = self.core.pipeline.owned.drain(..).map(|o| o.0).collect();
         for id in left {
             self.core.pipeline.stack.tcp.abort(id);
         }
         // What has no owner (orphans, handshakes) comes to its end by itself.
-        self.time(400_000);
+        self.time(400_000_000_000);
         self.check();
         while self.core.pipeline.stack.udp.take().is_some() {}
         assert_eq!(self.core.pipeline.stack.tcp.in_use(), (0, 0), "flows and records left");
         for p in &self.pools {
             assert_eq!(p.free_count(), p.capacity(), "cells left");
         }
+        super::SEGMENTS.fetch_add(self.segment.read().get(Ctr::RxPackets), Ordering::Relaxed);
     }
 }

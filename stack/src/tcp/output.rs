@@ -15,6 +15,9 @@ use crate::net::Net;
 /// Segments that one connection may send in one pass, so that one download does not delay the rest.
 const SEGMENTS_PER_PASS: u32 = 64;
 
+/// When a connection that has no record for its first segment looks again.
+const NO_RECORD_NS: u64 = 1_000_000;
+
 /// How a connection's turn at sending ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Turn {
@@ -192,9 +195,14 @@ impl Tcp {
                 self.send_new(id, net, tx, now)
             };
             if !sent {
-                // No record for it: the ACK of those that it has itself, or their timeout, brings its next turn.
-                let waits = self.segments.is_full() && !self.table.flows[id].out.is_empty();
-                turn = if waits { Turn::Done } else { Turn::Full };
+                // No record for it: the ACK of those that it has itself, or their timeout, brings its next turn. One that
+                // has none looks again soon, instead of in every pass: others may hold all for as long as they like.
+                turn = if self.segments.is_full() { Turn::Done } else { Turn::Full };
+                let t = &mut self.table.flows[id];
+                if turn == Turn::Done && t.out.is_empty() {
+                    t.pace_at = now.plus_ns(NO_RECORD_NS);
+                    paced = true;
+                }
                 break;
             }
         }
@@ -227,7 +235,14 @@ impl Tcp {
             let sent =
                 if new { self.send_new(id, net, tx, now) } else { self.send_again(id, last, net, tx, now) };
             if !sent {
-                return false;
+                if !self.segments.is_full() {
+                    return false;
+                }
+                // No record for a probe: the timeout does without.
+                let t = &mut self.table.flows[id];
+                t.flags.clear(Flags::TAIL_PROBE_NOW);
+                t.probe_at = Time::NEVER;
+                return true;
             }
             self.counters.inc(Ctr::TcpTailProbes);
             let t = &mut self.table.flows[id];
@@ -431,7 +446,7 @@ fn burst_ns(rate: u64, mss: u16) -> u64 {
 impl Tcb {
     /// Whether data or FIN has not been sent.
     #[inline]
-    pub(super) fn has_unsent(&self) -> bool {
+    pub(crate) fn has_unsent(&self) -> bool {
         self.snd_nxt.lt(self.queue_end)
             || (self.flags.has(Flags::FIN_QUEUED) && self.snd_nxt == self.queue_end)
     }

@@ -81,7 +81,7 @@ impl Tcb {
 
     /// Our timestamp clock: milliseconds, from an offset of the connection's own.
     #[inline]
-    pub(super) fn ts_now(&self, now: Time) -> u32 {
+    pub(crate) fn ts_now(&self, now: Time) -> u32 {
         clock_ms(now).wrapping_add(self.ts_offset)
     }
 

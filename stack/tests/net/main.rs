@@ -2,6 +2,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod attack;
 mod book;
 mod bulk;
 mod cookies;

@@ -7,7 +7,7 @@ use dataplane::rng::Rng;
 use dataplane::{Ctr, Time};
 
 use crate::support::own::Setup;
-use crate::support::{Finish, Host, Plan, Reading, pair, seeds, with_peer};
+use crate::support::{Finish, Host, Plan, Reading, Stalls, pair, seeds, with_peer};
 
 fn to(v6: bool, port: u16) -> SocketAddr {
     let ip = if v6 { "fd00::2" } else { "10.0.0.2" };
@@ -124,12 +124,18 @@ fn plans(rng: &mut Rng, n: u64) -> (Plan, Plan) {
     (a, b)
 }
 
+/// In every third seed both hosts stall, for up to 2 s.
+fn stalls(seed: u64) -> Stalls {
+    if seed % 3 == 1 { Stalls::drawn(seed, 300, 2_000_000_000) } else { Stalls::none() }
+}
+
 #[test]
 fn own_to_own_over_bad_links() {
     let (mut rto, mut fast, mut ooo, mut zero) = (0, 0, 0, 0);
     for seed in seeds(200) {
         let mut rng = Rng::new(seed);
         let mut w = pair(bad_link(&mut rng), seed);
+        w.stalls = stalls(seed);
         let v6 = rng.chance(500_000);
         for n in 0..rng.range(1, 8) {
             let (here, there) = plans(&mut rng, n);
@@ -154,6 +160,7 @@ fn with_smoltcp_over_bad_links() {
     for seed in seeds(200) {
         let mut rng = Rng::new(seed ^ 0x5EED);
         let mut w = with_peer(&Setup::host(1), bad_link(&mut rng), seed);
+        w.stalls = stalls(seed);
         let v6 = rng.chance(500_000);
         for n in 0..rng.range(1, 4) {
             let port = 80 + n as u16;
@@ -169,6 +176,104 @@ fn with_smoltcp_over_bad_links() {
         let r = w.finish(Time::from_ms(1_200_000));
         assert!(r.is_ok(), "seed {seed} at {}: {r:?}", w.now);
     }
+}
+
+/// Timeouts of data until the last of 12, with an RTO that stalls have made long; keep-alive is sooner.
+const GIVES_UP_NS: u64 = 20 * 60_000_000_000;
+
+#[test]
+fn no_connection_outlives_its_timers_when_the_path_has_died() {
+    let (mut timed_out, mut latest) = (0, 0);
+    for seed in seeds(60) {
+        let mut rng = Rng::new(seed ^ 0xDEAD);
+        let faults = bad_link(&mut rng);
+        let mut w = pair(faults.clone(), seed);
+        w.stalls = stalls(seed);
+        for n in 0..rng.range(1, 8) {
+            let (mut here, mut there) = plans(&mut rng, n);
+            for p in [&mut here, &mut there] {
+                if rng.chance(300_000) {
+                    p.finish = Finish::Orphan;
+                }
+            }
+            w.b.listen(80 + n as u16, there);
+            w.a.connect(to(false, 80 + n as u16), here, w.now).unwrap();
+        }
+        let cut = Time(rng.below(400_000_000));
+        w.run_to(cut);
+        w.link.set_faults(Faults { loss_ppm: 1_000_000, ..faults });
+        let now = w.now;
+        for h in [&mut w.a, &mut w.b] {
+            // Owners who wait for a peer want to know whether it is there.
+            let all: Vec<_> = h.tcp().flows().collect();
+            all.into_iter().for_each(|id| h.tcp().set_keep_alive(id, now));
+        }
+        let limit = w.now.plus_ns(GIVES_UP_NS);
+        assert!(
+            w.run_until(limit, |w| w.a.tcp().in_use() == (0, 0) && w.b.tcp().in_use() == (0, 0)),
+            "seed {seed}: {:?} {:?}",
+            w.a.results(),
+            w.b.results()
+        );
+        latest = latest.max(w.now.since_ns(cut));
+        let end = w.now.plus_ns(3_000_000_000);
+        w.run_to(end);
+        for h in [&mut w.a, &mut w.b] {
+            timed_out += h.get(Ctr::TcpTimeouts);
+            h.laws().and_then(|()| h.leaks()).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        }
+    }
+    println!("{timed_out} timed out, the last after {} s", latest / 1_000_000_000);
+    assert!(timed_out > 0);
+}
+
+/// A day in which connections come and go, and one that stays; the clocks of 32 bits wrap in it: microseconds 20 times.
+#[test]
+fn a_day_leaves_nothing_behind() {
+    const HOUR: u64 = 3_600_000_000_000;
+    let faults = Faults { delay_ns: 5_000_000, loss_ppm: 2_000, reorder_ppm: 2_000, ..Faults::default() };
+    let mut w = pair(Faults { reorder_ns: 3_000_000, ..faults }, 24);
+    let mut rng = Rng::new(24);
+    // The one that stays says something every seven minutes.
+    let (here, there) = Plan::both(1_000, 3_000, 3_000);
+    w.b.listen(1000, there.ending(Finish::Never));
+    w.a.connect(to(false, 1000), here.ending(Finish::Never), w.now).unwrap();
+    w.run_to(Time::from_ms(10_000));
+    let base = (w.a.tcp().in_use(), w.b.tcp().in_use());
+    assert_eq!(base, ((1, 0), (1, 0)));
+    let (mut opened, mut port) = (0, 1);
+    let begin = w.now;
+    while w.now.since_ns(begin) < 24 * HOUR {
+        for n in 0..rng.below(3) {
+            let (here, there) = plans(&mut rng, n);
+            w.b.listen(2000 + port, there);
+            w.a.connect(to(n == 0, 2000 + port), here, w.now).unwrap();
+            (port, opened) = (port + 1, opened + 1);
+        }
+        let later = w.now.plus_ns(7 * 60_000_000_000);
+        w.run_to(later);
+        for h in [&mut w.a, &mut w.b] {
+            let app = &mut h.core.pipeline;
+            app.conns[0].plan.send += 3_000;
+            app.conns[0].plan.expect += 3_000;
+            app.wake = w.now;
+        }
+        let soon = w.now.plus_ns(120_000_000_000);
+        w.run_to(soon);
+        assert_eq!((w.a.tcp().in_use(), w.b.tcp().in_use()), base, "at {}", w.now);
+        for h in [&w.a, &w.b] {
+            for p in [&h.rx, &h.headers] {
+                assert_eq!(p.free_count(), p.capacity(), "at {}", w.now);
+            }
+        }
+    }
+    for h in [&mut w.a, &mut w.b] {
+        h.core.pipeline.conns[0].plan.finish = Finish::AfterSending;
+        h.core.pipeline.wake = w.now;
+    }
+    let limit = w.now.plus_ns(600_000_000_000);
+    w.finish(limit).and_then(|()| w.check_b()).unwrap();
+    println!("{opened} connections beside the one that stayed, until {}", w.now);
 }
 
 /// Mbit/s of payload from our host, over 100 Mbit/s and 20 ms with 1 % loss.

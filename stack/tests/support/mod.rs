@@ -18,7 +18,7 @@ pub mod world;
 
 use dataplane::Time;
 
-pub use world::{pair, pair_on, pair_with, with_peer};
+pub use world::{Stalls, pair, pair_on, pair_with, with_peer};
 
 /// Byte `i` of the stream `seed`.
 #[inline]

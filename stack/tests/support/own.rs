@@ -34,7 +34,8 @@ pub struct App {
     pub events: Vec<(FlowId, Events)>,
     listening: Vec<Plan>,
     payload: Pool,
-    wake: Time,
+    /// When connections are looked after, whatever happens to them.
+    pub wake: Time,
     budget: u32,
     /// The engine's invariants are looked at after each pass.
     pub audited: bool,

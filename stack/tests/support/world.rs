@@ -3,6 +3,7 @@
 use dataplane::Time;
 use dataplane::port::link::{Faults, Link};
 use dataplane::port::mem::wire;
+use dataplane::rng::Rng;
 
 use super::Host;
 use super::own::{OwnHost, Setup};
@@ -17,6 +18,39 @@ pub struct World<B> {
     pub b: B,
     pub link: Link,
     pub now: Time,
+    /// Hosts that do nothing for a while now and then, as a core that was taken away does.
+    pub stalls: Stalls,
+}
+
+/// When hosts stall.
+pub struct Stalls {
+    rng: Rng,
+    /// How often a step ends in one; 0: never.
+    ppm: u64,
+    /// The longest.
+    max_ns: u64,
+    /// Until when each host does.
+    until: [Time; 2],
+}
+
+impl Stalls {
+    /// Never.
+    pub fn none() -> Stalls {
+        Stalls::drawn(0, 0, 0)
+    }
+
+    /// After a step out of so many million, for up to so long, by seed.
+    pub fn drawn(seed: u64, ppm: u64, max_ns: u64) -> Stalls {
+        Stalls { rng: Rng::new(seed ^ 0x57A1), ppm, max_ns, until: [Time(0); 2] }
+    }
+
+    fn draw(&mut self, now: Time) {
+        for until in &mut self.until {
+            if self.ppm > 0 && *until <= now && self.rng.chance(self.ppm as u32) {
+                *until = now.plus_ns(self.rng.below(self.max_ns));
+            }
+        }
+    }
 }
 
 /// Two of our hosts.
@@ -33,6 +67,7 @@ pub fn pair_with(a: &Setup, b: &Setup, faults: Faults, seed: u64) -> World<OwnHo
         b: OwnHost::new(b, host_b),
         link: Link::new(left, right, faults, seed),
         now: Time(0),
+        stalls: Stalls::none(),
     }
 }
 
@@ -45,6 +80,7 @@ pub fn pair_on(a: &Setup, b: &Setup, there: Faults, back: Faults, seed: u64) -> 
         b: OwnHost::new(b, host_b),
         link: Link::asymmetric(left, right, there, back, seed),
         now: Time(0),
+        stalls: Stalls::none(),
     }
 }
 
@@ -57,6 +93,7 @@ pub fn with_peer(a: &Setup, faults: Faults, seed: u64) -> World<PeerHost> {
         b: PeerHost::new(&Setup::host(2), host_b, seed),
         link: Link::new(left, right, faults, seed),
         now: Time(0),
+        stalls: Stalls::none(),
     }
 }
 
@@ -65,9 +102,12 @@ impl<B: Host> World<B> {
     /// something. Gives `false` when there is none.
     pub fn step(&mut self) -> bool {
         let mut turns = 0;
+        self.stalls.draw(self.now);
+        let until = self.stalls.until;
+        let [a, b] = until.map(|t| t <= self.now);
         loop {
             self.link.step(self.now);
-            let busy = self.a.pass(self.now) | self.b.pass(self.now);
+            let busy = (a && self.a.pass(self.now)) | (b && self.b.pass(self.now));
             if !busy {
                 break;
             }
@@ -75,7 +115,12 @@ impl<B: Host> World<B> {
             assert!(turns < 100_000, "no end of work at {}", self.now);
         }
         self.link.step(self.now);
-        let next = [self.link.next_due(), self.a.next_deadline(self.now), self.b.next_deadline(self.now)];
+        let (of_a, of_b) = (self.a.next_deadline(self.now), self.b.next_deadline(self.now));
+        let next = [
+            self.link.next_due(),
+            if a { of_a } else { Some(until[0]) },
+            if b { of_b } else { Some(until[1]) },
+        ];
         match next.into_iter().flatten().min() {
             Some(t) => {
                 self.now = t.max(self.now.plus_ns(1));
@@ -114,7 +159,8 @@ impl<B: Host> World<B> {
         if !self.run_until(limit, |w| w.a.is_done() && w.b.is_done()) {
             return Err(format!("not over by {}: {:?} {:?}", self.now, self.a.results(), self.b.results()));
         }
-        // What is still on its way arrives.
+        // What is still on its way arrives, at hosts that are there.
+        self.stalls = Stalls::none();
         let end = self.now.plus_ns(1_000_000_000);
         self.run_to(end);
         self.step();
