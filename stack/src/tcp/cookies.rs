@@ -127,6 +127,11 @@ fn mac(secret: &[u64; 2], t: &Tuple, irs: Seq, slot: u64, index: u32) -> u32 {
     let (l, r) = (&t.local.0, &t.remote.0);
     let ports = u64::from(t.local_port) | u64::from(t.remote_port) << 16 | u64::from(irs.0) << 32;
     let what = slot << 3 | u64::from(index);
+    // The message's length is in the top byte of the last word, so that none of IPv4 is one of IPv6.
+    if t.local.is_v4() && t.remote.is_v4() {
+        let (l, r) = (half(l, 8) >> 32, half(r, 8) & 0xffff_ffff_0000_0000);
+        return (sip::words(*secret, [l | r, ports, what & !(0xff << 56) | 24 << 56]) >> 37) as u32;
+    }
     (sip::words(*secret, [half(l, 0), half(l, 8), half(r, 0), half(r, 8), ports, what]) >> 37) as u32
 }
 

@@ -31,7 +31,6 @@ impl Tcp {
             self.rearm(id);
             return verdict;
         }
-        let mut iss = self.isn(hash, now);
         let waiting = self.time_wait.find(hash);
         if let Some(w) = waiting {
             let opens = seg.has(bits::SYN) && !seg.has(bits::ACK | bits::RST);
@@ -42,8 +41,6 @@ impl Tcp {
                 }
                 return Err(Ctr::DropTcpTimeWait);
             }
-            // The peer has begun a new connection. Ours must be beyond the old one's numbers too, which may have outrun the clock (RFC 1122 4.2.2.13).
-            iss = iss.max(w.snd_nxt + 65_537);
         }
         let opens = seg.has(bits::SYN) && !seg.has(bits::ACK);
         let listener = self.listener_for(&tuple.local, tuple.local_port);
@@ -81,6 +78,11 @@ impl Tcp {
         if self.half_open >= self.half_open_max {
             self.refused(listener);
             return Err(Ctr::DropTcpHalfOpenFull);
+        }
+        let mut iss = self.isn(hash, now);
+        if let Some(w) = waiting {
+            // The peer has begun a new connection. Ours must be beyond the old one's numbers too, which may have outrun the clock (RFC 1122 4.2.2.13).
+            iss = iss.max(w.snd_nxt + 65_537);
         }
         let id = self.begin(net, &p, seg, &SynOptions::read(&p), (tuple, hash), listener, iss, now)?;
         if waiting.is_some() {

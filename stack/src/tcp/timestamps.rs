@@ -1,6 +1,6 @@
 //! Timestamps in and out (RFC 7323): the clock that we send, TS.Recent, and PAWS.
 
-use dataplane::{Ctr, Time, sip};
+use dataplane::{Ctr, Time};
 
 use super::Tcp;
 use super::input::Verdict;
@@ -15,7 +15,8 @@ impl Tcp {
     /// What a connection's timestamps are ahead of the clock: keyed, so that they tell nobody how long we have been up
     /// (RFC 7323 7.1), and by the tuple alone, so that they go on from one connection to the next (RFC 6191).
     pub(super) fn ts_offset(&self, hash: u64) -> u32 {
-        sip::words([self.config.keys[2], self.config.keys[3]], [hash, 2]) as u32
+        // The half of the tuple's keyed hash that nothing else tells of: the other is the IPv6 flow label's.
+        (hash >> 32) as u32
     }
 
     /// PAWS (RFC 7323 5.3, R1): a segment that is older than what has been taken.

@@ -195,6 +195,9 @@ fn no_connection_outlives_its_timers_when_the_path_has_died() {
                 if rng.chance(300_000) {
                     p.finish = Finish::Orphan;
                 }
+                if matches!(p.reading, Reading::Rate(_)) {
+                    p.reading = Reading::Eager; // Its owner would look after it in every millisecond.
+                }
             }
             w.b.listen(80 + n as u16, there);
             w.a.connect(to(false, 80 + n as u16), here, w.now).unwrap();
@@ -241,14 +244,17 @@ fn a_day_leaves_nothing_behind() {
     w.run_to(Time::from_ms(10_000));
     let base = (w.a.tcp().in_use(), w.b.tcp().in_use());
     assert_eq!(base, ((1, 0), (1, 0)));
-    let (mut opened, mut port) = (0, 1);
+    let pairs: Vec<(Plan, Plan)> = (0..24).map(|n| plans(&mut rng, n)).collect();
+    for (port, (_, there)) in (2000..).zip(&pairs) {
+        w.b.listen(port, there.clone());
+    }
+    let mut opened = 0;
     let begin = w.now;
     while w.now.since_ns(begin) < 24 * HOUR {
         for n in 0..rng.below(3) {
-            let (here, there) = plans(&mut rng, n);
-            w.b.listen(2000 + port, there);
-            w.a.connect(to(n == 0, 2000 + port), here, w.now).unwrap();
-            (port, opened) = (port + 1, opened + 1);
+            let which = rng.below(pairs.len() as u64) as usize;
+            w.a.connect(to(n == 0, 2000 + which as u16), pairs[which].0.clone(), w.now).unwrap();
+            opened += 1;
         }
         let later = w.now.plus_ns(7 * 60_000_000_000);
         w.run_to(later);
