@@ -10,8 +10,8 @@ use dataplane::lines::LineWriter;
 use dataplane::mail::Post;
 use dataplane::port::mem::{MemPort, WireEnd};
 use dataplane::port::pcap::Tee;
-use dataplane::port::tap::TapPort;
-use dataplane::port::{Mac, Port};
+use dataplane::port::tap::{Offloads, TapPort};
+use dataplane::port::{Checksums, Mac, Port, Segmentation};
 use dataplane::{Bells, Counters, Pool};
 use hugepages::{Arena, Footprint, Limits, PagePolicy, Region};
 use l7::cache::policy::hash::HashKeys;
@@ -24,7 +24,7 @@ use super::dpdk;
 use super::orders::Orders;
 use super::pipeline::{NodePipeline, tune};
 use crate::access_log::RING_BYTES;
-use crate::config::{Config, PortKind};
+use crate::config::{self, Config, PortKind};
 
 /// Packets that may wait for a port.
 const TX_BOUND: usize = 1024;
@@ -234,7 +234,8 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
         let (port, peer_mac): (Box<dyn Port>, _) = match &p.kind {
             PortKind::Tap { device } => {
                 let mac = p.mac.unwrap_or_else(|| own_mac(device));
-                let tap = TapPort::open(device, mac, p.mtu, rx.clone(), number, cores(&config))
+                let (cores, offloads) = (cores(&config), tap_offloads(p));
+                let tap = TapPort::open(device, mac, p.mtu, rx.clone(), number, cores, offloads)
                     .map_err(|e| e.to_string())?;
                 (Box::new(tap), None)
             }
@@ -260,6 +261,7 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
         }
         iface.peer_mac = peer_mac;
         iface.tx_checksum_offload = facts.tx_checksum_offload;
+        iface.tso_bytes_max = facts.tso_bytes_max;
         iface.rss = facts.rss.clone();
         iface.vlan = p.vlan.unwrap_or(dataplane::buf::NO_VLAN);
         for a in &p.addresses {
@@ -291,7 +293,9 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
             let number = net.share(n as u8).ok_or("too many ports with host_if; 8 fit")?;
             let (mac, mtu) = (reports[n].facts.mac, reports[n].facts.mtu);
             // Its far end, the kernel's, is to have this MAC: `host_if` sees to that.
-            let tap = TapPort::open(name, mac, mtu, rx.clone(), number, cores(&config))
+            // Its frames come from a wire, or go to one: they are finished.
+            let offloads = Offloads::default();
+            let tap = TapPort::open(name, mac, mtu, rx.clone(), number, cores(&config), offloads)
                 .map_err(|e| format!("port \"{}\", host_if: {e}", p.name))?;
             debug_assert_eq!(usize::from(number), ports.len());
             ports.push(Box::new(tap.resting(EXCEPTION_REST_NS)));
@@ -339,6 +343,21 @@ fn host_device(cores: usize) -> String {
 }
 
 /// Each core writes a file of its own: the first one that of the config, the others one beside it with their number.
+/// What the kernel does for a TAP. A recording shows what a wire would carry, unless `device` says otherwise; and a port that
+/// is shared with the kernel gives it received frames back, whose checksums have to be whole for that.
+fn tap_offloads(p: &config::Port) -> Offloads {
+    let tx_checksums = match p.checksums {
+        Checksums::Auto => p.pcap.is_none(),
+        Checksums::Device => true,
+        Checksums::Software => false,
+    };
+    Offloads {
+        rx_checksums: tx_checksums && p.host_if.is_none(),
+        tx_checksums,
+        segmentation: tx_checksums && p.pcap.is_none() && p.segmentation == Segmentation::Auto,
+    }
+}
+
 fn record(port: Box<dyn Port>, pcap: Option<&Path>, core: usize) -> Result<Box<dyn Port>, String> {
     match pcap {
         None => Ok(port),

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dataplane::counters::Segment;
-use dataplane::port::Checksums;
+use dataplane::port::{Checksums, Segmentation};
 use hugepages::PagePolicy;
 use stack::tcp::cc::Algorithm;
 
@@ -94,6 +94,7 @@ fn config(listen: &std::net::SocketAddr, origin: Origin) -> Config {
             pcap: None,
             host_if: None,
             checksums: Checksums::Auto,
+            segmentation: Segmentation::Auto,
         }],
         listeners: vec![Listener {
             addresses: vec![listen.ip()],

@@ -215,7 +215,8 @@ fn fixed_keys(old: &Config, new: &Config) -> Vec<String> {
     fixed(*eal_args == old.node.eal_args, "node.eal_args".to_owned());
     fixed(ports.len() == old.ports.len(), "port".to_owned());
     for (i, (new, old)) in ports.iter().zip(&old.ports).enumerate() {
-        let Port { name, kind, addresses, gateways, vlan, mtu, mac, pcap, host_if, checksums } = new;
+        let Port { name, kind, addresses, gateways, vlan, mtu, mac, pcap, host_if, checksums, segmentation } =
+            new;
         fixed(*name == old.name, format!("port[{i}].name"));
         fixed(*kind == old.kind, format!("port[{i}].kind or port[{i}].device"));
         fixed(*addresses == old.addresses, format!("port[{i}].addresses"));
@@ -226,6 +227,7 @@ fn fixed_keys(old: &Config, new: &Config) -> Vec<String> {
         fixed(*pcap == old.pcap, format!("port[{i}].pcap"));
         fixed(*host_if == old.host_if, format!("port[{i}].host_if"));
         fixed(*checksums == old.checksums, format!("port[{i}].checksums"));
+        fixed(*segmentation == old.segmentation, format!("port[{i}].segmentation"));
     }
     fixed(listeners.iter().map(fixed_part).eq(old.listeners.iter().map(fixed_part)), "listener".to_owned());
     fixed(*connections_max == old.limits.connections_max, "limits.connections".to_owned());

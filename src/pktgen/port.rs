@@ -6,7 +6,7 @@ use std::sync::mpsc::Sender;
 
 use dataplane::Pool;
 use dataplane::counters::Counters;
-use dataplane::port::tap::TapPort;
+use dataplane::port::tap::{Offloads, TapPort};
 use dataplane::port::{LinkFacts, Mac, Port};
 use hugepages::PagePolicy;
 use stack::neigh::Neighbours;
@@ -32,7 +32,9 @@ pub fn open(text: &str, mac: Option<Mac>, mtu: u16, number: u8) -> Result<Box<dy
             let cell = (u32::from(mtu) + 18 + dataplane::buf::HEADROOM as u32).max(2048);
             let pool = Pool::reserve("rx", RX_CELLS, cell, PagePolicy::Best).map_err(|e| e.to_string())?;
             let mac = mac.unwrap_or(fallback);
-            Ok(Box::new(TapPort::open(device, mac, mtu, pool, number, 1).map_err(|e| e.to_string())?))
+            // Its frames are templates with their checksums, and what it sees is to be what a wire would carry.
+            let tap = TapPort::open(device, mac, mtu, pool, number, 1, Offloads::default());
+            Ok(Box::new(tap.map_err(|e| e.to_string())?))
         }
         "dpdk" => dpdk(device, mac, fallback, mtu, number),
         _ => Err(wrong()),

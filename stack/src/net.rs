@@ -40,6 +40,8 @@ pub struct Iface {
     pub peer_mac: Option<Mac>,
     /// The port fills in L4 checksums, or its other side needs none.
     pub tx_checksum_offload: bool,
+    /// The longest frame that the port takes to cut it into segments; 0: none.
+    pub tso_bytes_max: u32,
     /// How its device spreads TCP over the cores, where that can be predicted.
     pub rss: Option<Arc<Rss>>,
     /// The kernel has the addresses too (see `kernel`).
@@ -58,6 +60,7 @@ impl Iface {
             gateway: [None, None],
             peer_mac: None,
             tx_checksum_offload: false,
+            tso_bytes_max: 0,
             rss: None,
             kernel: None,
         };

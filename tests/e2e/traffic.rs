@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::lab::{Checks, EDGE_V4, EDGE_V6, Lab, NGINX, PATIENCE, config, load_seconds, read_all, text};
+use crate::lab::{
+    Checks, EDGE_V4, EDGE_V6, Lab, NGINX, PATIENCE, config, count, load_seconds, read_all, text,
+};
 
 const SHORT_CONNECTIONS: usize = 10_000;
 
@@ -82,6 +84,16 @@ fn traffic() {
         });
     }
 
+    c.check("several segments leave as one frame, and no checksum is wrong", || {
+        let stats = edge.stats();
+        let (segments, frames) = (count(&stats, "tcp.segments_out"), count(&stats, "tx.sent"));
+        assert!(frames < segments, "{segments} segments, {frames} frames");
+        for namespace in [lab.client(), lab.origin()] {
+            let wrong =
+                lab.sh_in(&namespace, 20, "awk '/^Tcp:/ {wrong = $NF} END {print wrong}' /proc/net/snmp");
+            assert_eq!(text(&wrong).trim(), "0", "{namespace}: InCsumErrors");
+        }
+    });
     c.check("our frames, and no socket of the kernel's", || {
         let mac = edge.stats()["node"]["ports"][0]["mac"].as_str().expect("a MAC").to_owned();
         let mut dump = Command::new("timeout")

@@ -72,6 +72,9 @@ pub struct Meta {
     pub payload_len: u16,
     /// VLAN id, or [`NO_VLAN`].
     pub vlan: u16,
+    /// To be sent, and longer than a frame may be: bytes of TCP payload that each of the segments is to have into which the
+    /// port cuts it, the last one perhaps less. 0: it is a frame as it is.
+    pub tso_mss: u16,
     /// The core's number of the port that it came from, or goes to.
     pub port: u8,
     /// Cores that have looked at the frame before this one, and passed it on.

@@ -225,6 +225,7 @@ impl MemPort {
             mode: "1 queue, copy, checksums in software".to_owned(),
             rx_checksum_offload: false,
             tx_checksum_offload: false,
+            tso_bytes_max: 0,
             rss: None,
         };
         MemPort { end, pool, facts, stats: PortStats::default(), number }

@@ -55,6 +55,9 @@ pub struct LinkFacts {
     pub rx_checksum_offload: bool,
     /// The other side does not look at checksums, or fills them in.
     pub tx_checksum_offload: bool,
+    /// The longest frame that the port takes to cut it into segments ([`crate::buf::Meta::tso_mss`]), from its Ethernet header
+    /// to its end. 0: it cuts none. Only with `tx_checksum_offload`: each segment gets a checksum of its own.
+    pub tso_bytes_max: u32,
     /// How the device spreads TCP over its queues, where that can be predicted.
     pub rss: Option<Arc<Rss>>,
 }
@@ -78,6 +81,16 @@ pub enum Checksums {
     /// The device, both ways; one that cannot is refused.
     Device,
     /// We do, both ways.
+    Software,
+}
+
+/// Who cuts what one connection sends at once into segments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Segmentation {
+    /// The device, where it can and fills in their checksums.
+    #[default]
+    Auto,
+    /// We do: each frame leaves as it will be on the wire.
     Software,
 }
 

@@ -129,6 +129,7 @@ impl Replay {
             mode: format!("replay of {} frames, sends nowhere", frames.len()),
             rx_checksum_offload: false,
             tx_checksum_offload: true,
+            tso_bytes_max: 0,
             rss: None,
         };
         Ok(Replay { frames, next: 0, pool, facts, stats: PortStats::default(), number })

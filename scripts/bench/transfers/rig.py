@@ -258,6 +258,8 @@ drain = "1s"
 name = "lan"
 kind = "tap"
 device = "mr0"
+checksums = "software"
+segmentation = "software"
 addresses = ["{EDGE}/24"]
 mac = "{MAC[EDGE]}"
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use dataplane::port::Checksums;
+use dataplane::port::{Checksums, Segmentation};
 
 use super::{At, Reader, path, text, texts};
 use crate::config::MTU;
@@ -47,14 +47,29 @@ impl Reader<'_, '_> {
                 [("auto", Checksums::Auto), ("device", Checksums::Device), ("software", Checksums::Software)];
             v.choice(&choices)
         });
+        let segmentation_value = table.get("segmentation");
+        let segmentation = segmentation_value
+            .as_ref()
+            .and_then(|v| v.choice(&[("auto", Segmentation::Auto), ("software", Segmentation::Software)]));
         table.later("members", "remove it: one device per port");
         table.later("bond", "remove it: one device per port");
         table.later("origin_source", "remove it: the addresses of the port are used");
         table.finish();
 
-        if let (Some(Kind::Tap | Kind::Host), Some(value), Some(_)) = (kind, &checksums_value, checksums) {
+        if let (Some(Kind::Host), Some(value), Some(_)) = (kind, &checksums_value, checksums) {
             let cause =
-                "\"checksums\" is for ports of kind \"dpdk\": others have no device that computes them";
+                "\"checksums\" means nothing for kind = \"host\": the kernel's sockets need none from us";
+            value.error(cause, "remove it");
+        }
+        let is_shared = kind == Some(Kind::Tap) && host_if_value.is_some();
+        if let (true, Some(value), Some(Checksums::Device)) = (is_shared, &checksums_value, checksums) {
+            let cause = "with \"host_if\", what is received from a TAP needs whole checksums: the kernel gets some of it back";
+            value.error(cause, "remove it: \"auto\" leaves those of what is sent to the device");
+        }
+        if let (Some(Kind::Dpdk | Kind::Host), Some(value), Some(_)) =
+            (kind, &segmentation_value, segmentation)
+        {
+            let cause = "\"segmentation\" is for ports of kind \"tap\": no other leaves it to its device";
             value.error(cause, "remove it");
         }
         if kind == Some(Kind::Host) {
@@ -96,6 +111,7 @@ impl Reader<'_, '_> {
                 pcap,
                 host_if,
                 checksums: checksums.unwrap_or_default(),
+                segmentation: segmentation.unwrap_or_default(),
             },
             name: place(&name_value),
             device: if device_value.is_some() { place(&device_value) } else { place(&kind_value) },

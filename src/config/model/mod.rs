@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dataplane::port::Checksums;
+use dataplane::port::{Checksums, Segmentation};
 use hugepages::PagePolicy;
 use stack::tcp::cc::Algorithm;
 use stack::{CookieUse, EcnUse};
@@ -86,8 +86,10 @@ pub struct Port {
     pub pcap: Option<PathBuf>,
     /// The TAP interface by which the kernel has the port's addresses too. Not for `host`.
     pub host_if: Option<String>,
-    /// Who computes checksums; for `dpdk`.
+    /// Who computes checksums; for `dpdk` and `tap`.
     pub checksums: Checksums,
+    /// Who cuts what is sent into segments; for `tap`.
+    pub segmentation: Segmentation,
 }
 
 /// What carries a port's packets.

@@ -1,5 +1,7 @@
 //! Segments out: what was lost, then new data, as far as both windows and pacing let it.
 
+mod bulk;
+
 use dataplane::{Ctr, Packet, Time, TxQueue};
 
 use super::cc::Sent;
@@ -139,6 +141,7 @@ impl Tcp {
         }
         t.pace_at = Time::NEVER;
         let port = t.port as usize;
+        let cuts = net.ifaces[port].tso_bytes_max > 0;
         let (mut limited, mut paced) = (false, false);
         let mut turn = Turn::Done;
         let mut budget = SEGMENTS_PER_PASS;
@@ -177,6 +180,13 @@ impl Tcp {
             if !t.flags.has(Flags::REXMIT_NOW) && !t.may_send_now(now) {
                 (limited, paced) = (true, true);
                 break;
+            }
+            if cuts && lost.is_none() {
+                let n = self.send_bulk(id, net, tx, budget, now);
+                if n > 0 {
+                    budget -= n;
+                    continue;
+                }
             }
             budget -= 1;
             let sent = if lost.is_some() {
@@ -267,8 +277,16 @@ impl Tcp {
             self.segments.give_back(s);
             return false;
         }
-        let span = len + u32::from(fin);
-        let in_flight = t.out.in_flight();
+        t.send_cursor = cursor;
+        let out =
+            self.record_new(id, s, Out { seq, len: len as u16, fin, piece: from, ..Out::default() }, now);
+        self.send_data(id, net, tx, &out, p, now)
+    }
+
+    /// Records the next segment of new data as out, before it is sent. Gives the whole record.
+    fn record_new(&mut self, id: FlowId, s: SegId, next: Out, now: Time) -> Out {
+        let t = &mut self.table.flows[id];
+        let (span, in_flight) = (next.span(), t.out.in_flight());
         if t.out.is_empty() {
             t.recovery.rack.begin_flight();
         }
@@ -286,22 +304,17 @@ impl Tcp {
         }
         let sent_us = micros(now);
         let out = Out {
-            seq,
-            len: len as u16,
-            fin,
             app_limited: t.rate.is_app_limited(),
             sent_us,
-            piece: from,
             stamp: t.rate.stamp(sent_us, in_flight, span),
-            ..Out::default()
+            ..next
         };
         if t.out.is_empty() {
             t.tally.begins(sent_us);
         }
         self.segments.push(&mut t.out, s, out);
-        t.snd_nxt = seq + span;
-        t.send_cursor = cursor;
-        if fin {
+        t.snd_nxt = out.seq + span;
+        if out.fin {
             t.state = match t.state {
                 State::Established => State::FinWait1,
                 State::CloseWait => State::LastAck,
@@ -313,9 +326,9 @@ impl Tcp {
             t.rexmit_at = now.plus_ns(t.rtt.rto_ns(t.backoff));
         }
         Tcp::arm_probe(t, now);
-        self.counters.add(Ctr::TcpBytesOut, len.into());
-        self.table.flows[id].flags.set(Flags::NEW_DATA);
-        self.send_data(id, net, tx, &out, p, now)
+        t.flags.set(Flags::NEW_DATA);
+        self.counters.add(Ctr::TcpBytesOut, out.len.into());
+        out
     }
 
     /// Sends a segment again. Gives whether it was built.
@@ -423,6 +436,13 @@ const LATE_NS_MAX: u64 = 5_000_000;
 /// The largest.
 const BURST_BYTES_MAX: u64 = 64 << 10;
 
+/// How far ahead of its pace a connection may be.
+#[inline]
+fn burst_ns(rate: u64, mss: u16) -> u64 {
+    let two = 2 * u64::from(mss) * 1_000_000_000 / rate;
+    BURST_NS.min(BURST_BYTES_MAX * 1_000_000_000 / rate).max(two)
+}
+
 impl Tcb {
     /// Whether data or FIN has not been sent.
     #[inline]
@@ -474,8 +494,7 @@ impl Tcb {
         if rate == 0 || self.pace_next <= now {
             return true;
         }
-        let two = 2 * u64::from(self.mss) * 1_000_000_000 / rate;
-        let ahead = BURST_NS.min(BURST_BYTES_MAX * 1_000_000_000 / rate).max(two);
+        let ahead = burst_ns(rate, self.mss);
         if self.pace_next <= now.plus_ns(ahead) {
             return true;
         }

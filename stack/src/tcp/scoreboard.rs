@@ -191,6 +191,11 @@ impl Segments {
         self.0.in_use() == self.0.capacity()
     }
 
+    /// Records that are not in use.
+    pub fn free(&self) -> u32 {
+        self.0.capacity() - self.0.in_use()
+    }
+
     /// Asks the CPU to fetch a record.
     #[inline]
     pub fn prefetch(&self, id: SegId) {

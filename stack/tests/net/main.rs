@@ -4,6 +4,7 @@ mod support;
 
 mod attack;
 mod book;
+mod bulk;
 mod cookies;
 mod ecn;
 mod flows;

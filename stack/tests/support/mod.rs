@@ -9,6 +9,7 @@
 //! Streams are numbers, not memory: byte `i` of a stream is a function of the stream's seed.
 #![allow(dead_code, unused_imports)] // Each test binary uses a part of it.
 
+pub mod cutter;
 pub mod frames;
 pub mod own;
 pub mod peer;

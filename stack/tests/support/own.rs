@@ -12,6 +12,7 @@ use hugepages::{Arena, Limits, PagePolicy};
 use stack::neigh::Neighbours;
 use stack::{ConnectError, Events, FlowId, Iface, Net, Stack, Tcp, TcpConfig, Udp};
 
+use super::cutter::{Cutter, TSO_BYTES_MAX};
 use super::{Finish, Host, Outcome, Plan, Reading, byte_at};
 
 /// One side of a connection.
@@ -55,6 +56,8 @@ pub struct Setup {
     pub tcp: fn(&mut TcpConfig),
     /// Everybody is reached at this station: no address resolution.
     pub peer_mac: Option<[u8; 6]>,
+    /// Its port cuts long frames into segments, and fills in checksums.
+    pub cuts: bool,
 }
 
 impl Setup {
@@ -88,6 +91,7 @@ impl Setup {
             tx_bound: 512,
             tcp: |_| {},
             peer_mac: None,
+            cuts: false,
         }
     }
 }
@@ -98,6 +102,8 @@ pub struct OwnHost {
     pub rx: Pool,
     pub headers: Pool,
     pub payload: Pool,
+    /// Its port cuts frames: more of them reach the wire than it takes.
+    pub cuts: bool,
 }
 
 impl OwnHost {
@@ -125,6 +131,9 @@ impl OwnHost {
             iface.gateway[usize::from(g.is_ipv6())] = Some(g.into());
         }
         iface.peer_mac = setup.peer_mac;
+        if setup.cuts {
+            (iface.tx_checksum_offload, iface.tso_bytes_max) = (true, TSO_BYTES_MAX);
+        }
         iface.vlan = setup.vlan.unwrap_or(iface.vlan);
         let mut net =
             Net::new(vec![iface], Neighbours::new(l.neighbours as usize), headers.clone(), counters.clone());
@@ -148,12 +157,13 @@ impl OwnHost {
             audited: true,
         };
         let port = |end, number| -> Box<dyn Port> {
-            Box::new(MemPort::new(end, rx.clone(), setup.mac, setup.mtu, number))
+            let port = MemPort::new(end, rx.clone(), setup.mac, setup.mtu, number);
+            if setup.cuts { Box::new(Cutter::new(port)) } else { Box::new(port) }
         };
         let mut ports = vec![port(end, 0)];
         ports.extend(kernel.map(|end| port(end, 1)));
         let core = Core::new(ports, app, counters, setup.tx_bound);
-        OwnHost { core, segment, rx, headers, payload }
+        OwnHost { core, segment, rx, headers, payload, cuts: setup.cuts }
     }
 
     pub fn stack(&mut self) -> &mut Stack {

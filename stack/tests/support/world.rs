@@ -195,8 +195,9 @@ fn check(h: &mut OwnHost, sent: u64, delivered: u64) -> Result<(), String> {
     use dataplane::Ctr;
     h.laws()?;
     let s = h.counts();
-    if (s.get(Ctr::RxPackets), s.get(Ctr::TxSent)) != (delivered, sent) {
-        let (rx, tx) = (s.get(Ctr::RxPackets), s.get(Ctr::TxSent));
+    let (rx, tx) = (s.get(Ctr::RxPackets), s.get(Ctr::TxSent));
+    // A port that cuts takes one frame for several.
+    if rx != delivered || tx > sent || (tx < sent && !h.cuts) {
         return Err(format!("rx {rx} of {delivered} delivered, tx {tx} of {sent} taken"));
     }
     h.leaks()

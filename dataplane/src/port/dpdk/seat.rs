@@ -212,6 +212,7 @@ impl Shared {
             ),
             rx_checksum_offload: false,
             tx_checksum_offload: abilities.tx_checksums(),
+            tso_bytes_max: 0,
             rss,
         }
     }
