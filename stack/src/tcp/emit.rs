@@ -126,8 +126,7 @@ impl Tcp {
         if flags & bits::ACK != 0 {
             let is_syn = flags & bits::SYN != 0;
             let scale = if is_syn { 0 } else { t.rcv_wscale };
-            // Rounded down to the scale's unit, so that what we announce is what the peer reads.
-            let w = (t.window(room) >> scale).min(0xffff);
+            let w = t.window_field(room, scale);
             window = w as u16;
             t.rcv_adv = t.rcv_adv.max(t.rcv_nxt + (w << scale));
             t.rcv_acked = t.rcv_nxt;

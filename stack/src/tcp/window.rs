@@ -143,6 +143,17 @@ impl Tcb {
         fresh.min(0xffff << self.rcv_wscale).max(announced)
     }
 
+    /// The window as the field says it at this scale. Rounded down to the scale's unit, so that what we announce is what
+    /// the peer reads; up, where the right edge would move left (SHLD-14), as it need not lie at a whole unit. A peer that
+    /// sends less than a unit at a time would so be given a little more each time: not once it has had a unit too much.
+    #[inline]
+    pub fn window_field(&self, room: u32, scale: u8) -> u32 {
+        let down = self.window(room) >> scale;
+        let shrinks = down << scale < self.rcv_adv.since(self.rcv_nxt);
+        let may = self.rcv_held < self.rcv_wnd_max.saturating_add(1 << scale);
+        (down + u32::from(shrinks && may)).min(0xffff)
+    }
+
     /// Measures the round-trip time by data that came (without timestamps, what sending has found is good enough).
     #[inline]
     pub(super) fn measure_receiving(&mut self, seg: &Segment, o: &Options, now: Time) {
@@ -164,6 +175,22 @@ impl Tcb {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_edge_between_two_units_is_kept() {
+        let mut t = Tcb { rcv_wnd_max: 1000, rcv_wscale: 7, rcv_mss: 100, ..Tcb::default() };
+        t.rcv_adv = t.rcv_nxt + 1000;
+        (t.rcv_nxt, t.rcv_held) = (t.rcv_nxt + 990, 990);
+        assert_eq!(t.window_field(u32::MAX, 7), 1, "ten bytes are promised: 128 are said");
+        // Little pieces come, and nothing is consumed.
+        for n in 0..100u32 {
+            let w = t.window_field(u32::MAX, 7) << 7;
+            t.rcv_adv = t.rcv_adv.max(t.rcv_nxt + w);
+            let piece = t.rcv_adv.since(t.rcv_nxt).min(100);
+            (t.rcv_nxt, t.rcv_held) = (t.rcv_nxt + piece, t.rcv_held + piece);
+            assert!(t.rcv_held <= 1000 + 2 * 128, "{} after {n}", t.rcv_held);
+        }
+    }
 
     #[test]
     fn a_window_without_scaling_does_not_open_for_ever() {
