@@ -216,7 +216,7 @@ fn idle_bytes() -> Idle {
     const MORE: u32 = 1 << 17;
     let (some, many) = (limits(1 << 10), limits((1 << 10) + MORE));
     // Records are what bytes under way take, and not a share of an idle connection.
-    let many = hugepages::Limits { send_records: some.send_records, ..many };
+    let many = hugepages::Limits { send_records: some.send_records, segments: some.segments, ..many };
     let grown = (Tcp::cost(&many) - Tcp::cost(&some)) as f64 / f64::from(MORE);
     let pool = dataplane::Pool::reserve("rx", 64, 2048, PagePolicy::NormalOnly).unwrap();
     let segment = dataplane::counters::Segment::in_memory(1);

@@ -35,6 +35,8 @@ pub fn limits(flows: u32) -> Limits {
     l.flows = flows;
     l.half_open = 4096;
     l.send_records = flows * 2 + 4096;
+    // Each connection has an answer out until its next request.
+    l.segments = flows * 2 + 4096;
     l.time_wait = 1024;
     l
 }
