@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The owner's side is shaped for zero copy, and never shows a ring buffer: received payload comes as the
-//! [`Slice`] that it arrived in; data to send is a queue of slices that are kept until acknowledged. The
+//! [`Slice`](dataplane::Slice) that it arrived in; data to send is a queue of slices that are kept until acknowledged. The
 //! window opens only by [`Tcp::consume`], which an owner calls when the bytes have left its own hands.
 //!
 //! Events are flags on a connection that waits in a list, so that they coalesce and need no bound of their

@@ -38,7 +38,7 @@ pub enum ConnectError {
 }
 
 impl Tcp {
-    /// Opens a connection to `remote`. [`Events::CONNECTED`] or [`Events::CLOSED`] follows.
+    /// Opens a connection to `remote`. [`Events::CONNECTED`](super::Events::CONNECTED) or [`Events::CLOSED`](super::Events::CLOSED) follows.
     ///
     /// # Errors
     /// When there is no way, no control block or no port left for it.
