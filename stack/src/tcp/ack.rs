@@ -74,7 +74,7 @@ impl Tcp {
             }
         } else if !o.sack.is_empty() && t.flags.has(Flags::SACK_OK) {
             // Nothing is out: only a D-SACK can still say something.
-            self.duplicates(id, seg.ack, o, now);
+            self.duplicates(id, seg.ack, o);
         }
         let t = &mut self.table.flows[id];
         if t.state == State::Closed {
@@ -130,7 +130,7 @@ impl Tcp {
         }
         let sack = t.flags.has(Flags::SACK_OK);
         if sack && !o.sack.is_empty() {
-            self.duplicates(id, ack, o, now);
+            self.duplicates(id, ack, o);
             self.take_blocks(id, o, &mut found, now_us);
         } else if duplicate && !sack {
             t.dup_acks = t.dup_acks.saturating_add(1);
@@ -295,7 +295,7 @@ impl Tcp {
     }
 
     /// A first block that lies below the ACK, or within the second, tells of a duplicate (RFC 2883 4).
-    fn duplicates(&mut self, id: FlowId, ack: Seq, o: &Options, _now: Time) {
+    fn duplicates(&mut self, id: FlowId, ack: Seq, o: &Options) {
         let (from, to) = o.sack[0];
         let inside = |b: &(Seq, Seq)| from.ge(b.0) && to.le(b.1);
         if from.lt(to) && (to.le(ack) || o.sack.get(1).is_some_and(inside)) {

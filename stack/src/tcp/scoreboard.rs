@@ -260,7 +260,8 @@ impl Segments {
         *b = Scoreboard::default();
     }
 
-    /// Cuts the front of the first segment off: it has been acknowledged in part. `piece` holds what is left.
+    /// Cuts the front of the first segment off: it has been acknowledged in part. Which piece holds what is left is for the
+    /// caller to say.
     pub fn trim(&mut self, b: &mut Scoreboard, to: Seq) {
         let o = &mut self.0[b.order.first];
         let n = to.since(o.seq);
