@@ -14,6 +14,7 @@ use dataplane::rng::Rng;
 use dataplane::{Bells, Ctr, Pool, Time};
 use hugepages::{Arena, Limits, PagePolicy};
 use l7::http1::HttpLimits;
+use l7::tls::{Handshakes, RecordCells, Tls};
 use l7::proxy::{
     Cells, ClientTimeouts, HEAD_CELL_BYTES, Origin, OriginTimeouts, Program, Proxy, ProxyConfig,
 };
@@ -418,6 +419,8 @@ fn edge_core(
         request_budget_bytes: l.request_budget_bytes,
         unix_ns_at_start: 1_700_000_000_000_000_000,
         proxy_headers_from: Vec::new(),
+        tls_listeners: Vec::new(),
+        front: None,
         tunings: Vec::new(),
         log: None,
     };
@@ -427,11 +430,13 @@ fn edge_core(
     }
     let cells = Cells { payload: payload.clone(), heads: heads.clone() };
     let proxy = Proxy::new(Program::new(config), &l, &mut arena, cells, None, c.clone()).unwrap();
+    let record_cells = RecordCells { payload: payload.clone(), records: heads.clone() };
+    let tls = Tls::new(&l, &mut arena, Handshakes::new(0, c.clone()), record_cells, c.clone()).unwrap();
     let orders = Arc::new(Orders::default());
     let mut stack = Stack::new(net, tcp, Udp::new(4), c.clone());
     if let Some(s) = steering {
         stack.steer(s);
     }
-    let pipeline = NodePipeline::new(stack, proxy, Arc::clone(&orders), c.clone());
+    let pipeline = NodePipeline::new(stack, tls, proxy, Arc::clone(&orders), c.clone());
     (Core::new(ports, pipeline, c, 1024), orders, vec![rx, headers, payload, heads])
 }
