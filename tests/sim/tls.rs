@@ -4,8 +4,9 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 use dataplane::Time;
+use l7::tls::front::{self, ClientAuth, Entry, Front, FrontSpec};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore};
 
 use super::http::{Intent, Session};
 
@@ -34,11 +35,23 @@ impl Identity {
         Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
     }
 
-    /// What a server needs that presents it.
-    pub fn server_config(&self) -> Arc<ServerConfig> {
+    /// An edge that presents it to whoever comes.
+    pub fn front(&self) -> Arc<Front> {
+        let provider = front::provider();
         let chain = vec![self.certificate.clone()];
-        let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, self.key.clone_key());
-        Arc::new(config.expect("the key is the certificate's"))
+        let certified = front::certified(chain, self.key.clone_key(), None, &provider).expect("the key is the certificate's");
+        let entry = Entry {
+            names: vec!["*".to_owned()],
+            certificates: vec![certified],
+            client_auth: ClientAuth::None,
+            alpn: vec![b"http/1.1".to_vec()],
+            tls12: true,
+            early_data_bytes: 0,
+            early_data_sessions: 0,
+        };
+        let time = Arc::new(rustls::time_provider::DefaultTimeProvider);
+        let spec = FrontSpec { entries: vec![entry], challenges: Vec::new(), provider, time, tickets: None };
+        Arc::new(Front::new(spec).expect("a good entry"))
     }
 }
 
