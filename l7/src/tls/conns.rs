@@ -15,15 +15,17 @@ use std::sync::Arc;
 
 use dataplane::{CellWriter, Counters, Ctr, Pool, Slice, Time};
 use hugepages::{Arena, Footprint, Limits, Slab, typed_index};
+use rustls::ClientConfig;
+use rustls::client::ClientConnectionData;
+use rustls::kernel::KernelConnection;
+use rustls::pki_types::ServerName;
 use stack::tcp::cc::Algorithm;
 use stack::{CloseReason, ConnectError, Events, FlowId, Net, State, Tcp};
 
 use super::front::Front;
-use super::handshake::Established;
+use super::handshake::{Established, Failure};
 use super::handshakes::{HandshakeId, Handshakes, Outcome};
-use super::keys::Version;
-use super::origin::OriginTls;
-use super::record::{Alert, ContentType, Received, SessionId, Sessions, Side};
+use super::record::{self, Alert, ContentType, OVERHEAD_MAX, Received, SessionId, Sessions, Side, tickets};
 
 typed_index! {
     /// A connection with TLS.
@@ -32,8 +34,8 @@ typed_index! {
 
 /// The longest plaintext of a record (RFC 8446, 5.1).
 pub const RECORD_PLAIN_MAX: usize = 1 << 14;
-/// The longest record: TLS 1.2's bound of what a record grows by, and its header.
-pub const RECORD_BYTES_MAX: u32 = 5 + (1 << 14) + 2048;
+/// The longest record, header and all.
+pub const RECORD_BYTES_MAX: u32 = record::RECORD_MAX as u32;
 /// Plaintext that goes out in records of one segment each, before they grow: a client can use the first ones before a
 /// whole window has come.
 const SMALL_RECORDS_BYTES: u32 = 16 << 10;
@@ -67,8 +69,6 @@ struct Secured {
     has_closed: bool,
     /// We have said so.
     said_close: bool,
-    /// The version is TLS 1.2: what sealing adds depends on it.
-    version12: bool,
     /// The front's entry whose certificate was presented.
     entry: u16,
     /// Plaintext sent since it stood still; while it shakes hands: bytes received and not consumed.
@@ -77,6 +77,10 @@ struct Secured {
     rest: Option<Slice>,
     /// Plaintext that the owner has not read yet.
     plain: Option<Slice>,
+    /// Of an origin's connection: what takes the tickets that it sends.
+    kernel: Option<Box<KernelConnection<ClientConnectionData>>>,
+    /// Why there was no handshake.
+    failure: Option<Box<Failure>>,
 }
 
 /// Where records are kept.
@@ -211,6 +215,16 @@ impl Conns<'_> {
         self.tcp.layer(flow) != 0
     }
 
+    /// Why the handshake of a connection that is closed has failed, if it has.
+    pub fn failure(&self, flow: FlowId) -> Option<&Failure> {
+        self.tls.secured[self.secured(flow)?].failure.as_deref()
+    }
+
+    /// Whether its handshake is under way.
+    pub fn is_shaking(&self, flow: FlowId) -> bool {
+        self.secured(flow).is_some_and(|c| matches!(self.tls.secured[c].phase, Phase::Shakes(_)))
+    }
+
     /// The entry of the front whose certificate its client was shown.
     pub fn entry(&self, flow: FlowId) -> Option<u16> {
         self.secured(flow).map(|c| self.tls.secured[c].entry)
@@ -234,8 +248,14 @@ impl Conns<'_> {
 
     /// A connection that we have just begun to open is to begin with our ClientHello. Its owner hears of it as connected
     /// when the handshake is done.
-    pub fn start_client(&mut self, flow: FlowId, origin: &Arc<OriginTls>, now: Time) -> bool {
-        match self.tls.handshakes.start_client(flow, origin, now) {
+    pub fn start_client(
+        &mut self,
+        flow: FlowId,
+        config: &Arc<ClientConfig>,
+        name: &ServerName<'static>,
+        now: Time,
+    ) -> bool {
+        match self.tls.handshakes.start_client(flow, config, name, now) {
             Some(h) => self.secure(flow, h, true),
             None => false,
         }
@@ -277,25 +297,29 @@ impl Conns<'_> {
                         self.break_now(flow);
                     }
                 }
-                Outcome::Established(e) => self.established(flow, e),
-                Outcome::Failed => self.break_now(flow),
+                Outcome::Established(e, entry) => self.established(flow, *e, entry),
+                Outcome::Failed(failure) => {
+                    if let Some(c) = self.secured(flow) {
+                        self.tls.secured[c].failure = Some(failure);
+                    }
+                    self.break_now(flow);
+                }
             }
         }
         any
     }
 
-    fn established(&mut self, flow: FlowId, e: Established) {
+    fn established(&mut self, flow: FlowId, e: Established, entry: u16) {
         let Some(c) = self.secured(flow) else { return };
         let side = if self.tls.secured[c].is_client { Side::Client } else { Side::Server };
         let Some(session) = self.tls.sessions.open(&e.keys, side) else {
-            self.tls.counters.inc(Ctr::TlsNoSession);
             return self.break_now(flow);
         };
         let s = &mut self.tls.secured[c];
         s.phase = Phase::Open(session);
         s.is_new = true;
-        s.version12 = e.keys.version == Version::Tls12;
-        s.entry = e.entry;
+        s.entry = entry;
+        s.kernel = e.kernel.map(Box::new);
         let fed = std::mem::take(&mut s.sent);
         self.tcp.consume(flow, fed.saturating_sub(e.unread.len() as u32));
         let s = &mut self.tls.secured[c];
@@ -406,7 +430,7 @@ impl Conns<'_> {
         let n = rest.len().min(5);
         head[..n].copy_from_slice(&rest[..n]);
         let n = n + self.tcp.peek(flow, &mut head[n..]);
-        Sessions::header(&head[..n])
+        self.tls.sessions.header(&head[..n])
     }
 
     /// Whether a whole record is there, or something that will never be one.
@@ -415,7 +439,7 @@ impl Conns<'_> {
             Err(_) => true,
             Ok(None) => false,
             Ok(Some(n)) => {
-                let rest = self.tls.secured[c].rest.as_ref().map_or(0, Slice::len);
+                let rest = self.tls.secured[c].rest.as_ref().map_or(0, |s| s.len());
                 rest >= n || rest + self.tcp.unread(flow, n - rest) >= n
             }
         }
@@ -455,12 +479,15 @@ impl Conns<'_> {
                     self.tls.secured[c].plain = Some(record);
                 }
                 Ok(Received::Nothing) => {}
-                Ok(Received::KeyUpdate { asked }) => {
-                    if asked && !self.update(flow, c) {
-                        return self.fail(flow, c, Alert::INTERNAL_ERROR);
+                // One that asks for ours is remembered: it goes out before our next data.
+                Ok(Received::KeyUpdate { .. }) => {}
+                Ok(Received::Tickets(range)) => {
+                    let kernel = &mut self.tls.secured[c].kernel;
+                    for body in tickets(&record[range]) {
+                        // One that cannot be read is of no use, and does no harm.
+                        let _ = kernel.as_mut().map(|k| k.handle_new_session_ticket(body));
                     }
                 }
-                Ok(Received::Ticket(range)) => self.tls.handshakes.ticket(flow, &record[range]),
                 Ok(Received::CloseNotify) => self.tls.secured[c].has_closed = true,
                 Ok(Received::Fatal(_)) => return self.break_now(flow),
                 Err(alert) => return self.fail(flow, c, alert),
@@ -511,9 +538,8 @@ impl Conns<'_> {
     fn fail(&mut self, flow: FlowId, c: SecuredId, alert: Alert) {
         self.drop_pending(flow);
         if let Phase::Open(session) = self.tls.secured[c].phase {
-            self.ship(flow, session, ContentType::Alert, &alert.message());
+            self.ship_alert(flow, session, alert);
         }
-        self.tls.counters.inc(Ctr::TlsAlertsSent);
         self.break_now(flow);
     }
 
@@ -556,7 +582,7 @@ impl Conns<'_> {
             None => held,
             Some(c) => {
                 let s = &self.tls.secured[c];
-                let here = [&s.rest, &s.plain].iter().map(|s| s.as_ref().map_or(0, Slice::len)).sum::<usize>();
+                let here = [&s.rest, &s.plain].iter().map(|s| s.as_ref().map_or(0, |s| s.len())).sum::<usize>();
                 held.saturating_sub((here + self.tcp.unread(flow, usize::MAX)) as u32)
             }
         }
@@ -601,9 +627,9 @@ impl Conns<'_> {
         if s.sent >= SMALL_RECORDS_BYTES {
             return RECORD_PLAIN_MAX;
         }
-        let version = if s.version12 { Version::Tls12 } else { Version::Tls13 };
+        let Phase::Open(session) = s.phase else { return RECORD_PLAIN_MAX };
         let mss = usize::from(self.tcp.flow(flow).mss);
-        mss.saturating_sub(Sessions::sealed_bytes(version, 0)).clamp(256, RECORD_PLAIN_MAX)
+        mss.saturating_sub(self.tls.sessions.sealed_bytes(session, 0)).clamp(256, RECORD_PLAIN_MAX)
     }
 
     /// Seals what has been gathered. `false`: there was no room, and it is lost: the connection cannot go on.
@@ -657,12 +683,23 @@ impl Conns<'_> {
     /// Seals one record and queues it.
     fn ship(&mut self, flow: FlowId, session: SessionId, kind: ContentType, plain: &[u8]) -> bool {
         let tls = &mut *self.tls;
-        let need = Sessions::sealed_bytes(Version::Tls12, plain.len()).max(Sessions::sealed_bytes(Version::Tls13, plain.len()));
-        let Some(mut w) = tls.cells.writer(need) else {
+        let Some(mut w) = tls.cells.writer(tls.sessions.sealed_bytes(session, plain.len())) else {
             tls.counters.inc(Ctr::TlsNoCell);
             return false;
         };
         w.fill(|room| tls.sessions.seal(session, kind, plain, room).unwrap_or(0));
+        let record = w.take();
+        w.release();
+        record.is_some_and(|r| self.tcp.send(flow, r).is_ok())
+    }
+
+    fn ship_alert(&mut self, flow: FlowId, session: SessionId, alert: Alert) -> bool {
+        let tls = &mut *self.tls;
+        let Some(mut w) = tls.cells.writer(2 + OVERHEAD_MAX) else {
+            tls.counters.inc(Ctr::TlsNoCell);
+            return false;
+        };
+        w.fill(|room| tls.sessions.alert(session, alert, room).unwrap_or(0));
         let record = w.take();
         w.release();
         record.is_some_and(|r| self.tcp.send(flow, r).is_ok())
@@ -676,7 +713,7 @@ impl Conns<'_> {
         if let Phase::Open(session) = self.tls.secured[c].phase
             && !std::mem::replace(&mut self.tls.secured[c].said_close, true)
         {
-            self.ship(flow, session, ContentType::Alert, &Alert::CLOSE_NOTIFY.message());
+            self.ship_alert(flow, session, Alert::CLOSE_NOTIFY);
         }
     }
 

@@ -415,7 +415,7 @@ fn keys(
         _ => return Err(Failure::internal("an AEAD that is not ours")),
     };
     let half = |side: &(u64, ConnectionTrafficSecrets), secret: Option<[u8; SECRET_BYTES]>| match version {
-        Version::Tls13 => secret.map(|secret| Half { secret, seq: side.0 }),
+        Version::Tls13 => secret.and_then(|secret| Half::new(&secret, side.0)),
         Version::Tls12 => write_key(&side.1, side.0),
     };
     match (half(&extracted.rx, theirs), half(&extracted.tx, ours)) {
@@ -426,18 +426,17 @@ fn keys(
 
 /// TLS 1.2: the key, and of the nonce what never changes.
 fn write_key(secrets: &ConnectionTrafficSecrets, seq: u64) -> Option<Half> {
-    let (key, iv, fixed) = match secrets {
-        ConnectionTrafficSecrets::Aes128Gcm { key, iv } | ConnectionTrafficSecrets::Aes256Gcm { key, iv } => {
-            (key, iv, 4)
-        }
-        ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (key, iv, 12),
+    let (key, iv) = match secrets {
+        ConnectionTrafficSecrets::Aes128Gcm { key, iv }
+        | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
+        | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (key, iv),
         _ => return None,
     };
     let mut secret = [0; SECRET_BYTES];
     let (of_key, rest) = secret.split_at_mut_checked(key.as_ref().len())?;
     of_key.copy_from_slice(key.as_ref());
-    rest.get_mut(..fixed)?.copy_from_slice(iv.as_ref().get(..fixed)?);
-    Some(Half { secret, seq })
+    rest.get_mut(..iv.as_ref().len())?.copy_from_slice(iv.as_ref());
+    Half::new(&secret, seq)
 }
 
 impl Failure {
