@@ -66,6 +66,8 @@ pub fn compile(
         origin_keep_alive_ns: ORIGIN_KEEP_ALIVE_NS,
         request_budget_bytes: limits.request_budget_bytes,
         unix_ns_at_start,
+        tls_listeners: Vec::new(),
+        front: None,
         tunings: tunings(config),
         proxy_headers_from: config.listeners.iter().flat_map(proxy_headers_from).collect(),
         log: log_to(&config.log.access)?,

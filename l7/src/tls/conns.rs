@@ -60,8 +60,7 @@ enum Phase {
 #[derive(Default)]
 struct Secured {
     phase: Phase,
-    flow: FlowId,
-    /// What has been agreed on.
+    /// We have opened it.
     is_client: bool,
     /// The owner has not heard yet that it is open.
     is_new: bool,
@@ -267,7 +266,7 @@ impl Conns<'_> {
             self.tls.handshakes.cancel(h);
             return false;
         };
-        self.tls.secured[c] = Secured { phase: Phase::Shakes(h), flow, is_client, ..Secured::default() };
+        self.tls.secured[c] = Secured { phase: Phase::Shakes(h), is_client, ..Secured::default() };
         self.tcp.set_layer(flow, layer_of(c));
         true
     }
