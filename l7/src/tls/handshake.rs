@@ -214,12 +214,14 @@ impl Handshake {
         Err(Failure::internal("a handshake that does not come to an end"))
     }
 
-    /// What rustls still has to say after an error: its alert.
+    /// What rustls still has to say after an error: its alert. It may hold places in what it was shown, so it is shown
+    /// that again.
     fn last_words(&mut self, out: &mut Vec<u8>) {
         for _ in 0..STEPS_MAX {
+            let shown = self.input.get_mut(..self.shown).unwrap_or_default();
             let step = match &mut self.side {
-                Side::Server(server) => step(server.process_tls_records(&mut []).state, out),
-                Side::Client(client) => step(client.process_tls_records(&mut []).state, out),
+                Side::Server(server) => step(server.process_tls_records(shown).state, out),
+                Side::Client(client) => step(client.process_tls_records(shown).state, out),
                 Side::Over => return,
             };
             if !matches!(step, Step::Again) {
