@@ -24,8 +24,8 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, InsufficientSizeError, UnbufferedStatus};
 use rustls::{
-    AlertDescription, ClientConfig, CommonState, ConnectionTrafficSecrets, Error, ExtractedSecrets, HandshakeKind, KeyLog, NamedGroup,
-    ProtocolVersion, ServerConfig,
+    AlertDescription, ClientConfig, CommonState, ConnectionTrafficSecrets, Error, ExtractedSecrets,
+    HandshakeKind, KeyLog, NamedGroup, ProtocolVersion, ServerConfig,
 };
 
 use super::keys::{Half, Keys, SECRET_BYTES, Suite, Version};
@@ -214,12 +214,14 @@ impl Handshake {
         Err(Failure::internal("a handshake that does not come to an end"))
     }
 
-    /// What rustls still has to say after an error: its alert.
+    /// What rustls still has to say after an error: its alert. It may hold places in what it was shown, so it is shown
+    /// that again.
     fn last_words(&mut self, out: &mut Vec<u8>) {
         for _ in 0..STEPS_MAX {
+            let shown = self.input.get_mut(..self.shown).unwrap_or_default();
             let step = match &mut self.side {
-                Side::Server(server) => step(server.process_tls_records(&mut []).state, out),
-                Side::Client(client) => step(client.process_tls_records(&mut []).state, out),
+                Side::Server(server) => step(server.process_tls_records(shown).state, out),
+                Side::Client(client) => step(client.process_tls_records(shown).state, out),
                 Side::Over => return,
             };
             if !matches!(step, Step::Again) {
@@ -231,11 +233,7 @@ impl Handshake {
     fn next_record(&self) -> Record {
         let rest = self.input.get(self.shown..).unwrap_or_default();
         let Some((&[kind, major, _, high, low], body)) = rest.split_first_chunk::<HEADER_BYTES>() else {
-            // What cannot be a record is known by its first bytes: a request in plain text waits for no header.
-            return match rest {
-                [kind, ..] if !matches!(kind, 20..=23) => Record::Not,
-                _ => Record::Missing(HEADER_BYTES - rest.len()),
-            };
+            return Record::Missing(HEADER_BYTES - rest.len());
         };
         let bytes = usize::from(u16::from_be_bytes([high, low]));
         if !matches!(kind, 20..=23) || major != 3 || bytes > BODY_BYTES_MAX {
