@@ -14,3 +14,4 @@
 //! comes and kept in a pool for the connections that were last used.
 
 pub mod keys;
+pub mod origin;
