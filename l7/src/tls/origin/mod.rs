@@ -29,6 +29,7 @@ use rustls::{ClientConfig, RootCertStore, version};
 use self::kept::Kept;
 pub use self::kept::TICKETS_MAX;
 pub use self::reason::{Reason, Refusal};
+use super::handshake;
 use super::keys::Version;
 
 /// Why there can be no TLS to an origin with what is configured.
@@ -274,8 +275,7 @@ pub fn client_config(spec: &Spec) -> Result<ClientConfig, TlsError> {
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.resumption = Resumption::disabled();
-    // The records are ours.
-    config.enable_secret_extraction = true;
+    handshake::ask(&mut config);
     Ok(config)
 }
 
