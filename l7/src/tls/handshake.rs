@@ -24,8 +24,8 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, InsufficientSizeError, UnbufferedStatus};
 use rustls::{
-    AlertDescription, ClientConfig, CommonState, ConnectionTrafficSecrets, Error, ExtractedSecrets, HandshakeKind, KeyLog, NamedGroup,
-    ProtocolVersion, ServerConfig,
+    AlertDescription, ClientConfig, CommonState, ConnectionTrafficSecrets, Error, ExtractedSecrets,
+    HandshakeKind, KeyLog, NamedGroup, ProtocolVersion, ServerConfig,
 };
 
 use super::keys::{Half, Keys, SECRET_BYTES, Suite, Version};

@@ -181,11 +181,20 @@ fn failures_are_told_by_kind_and_answered_by_an_alert() {
         Arc::new(config)
     };
     // Nothing of TLS.
-    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0x80, 0x2e, 1, 3, 1], &[22, 3, 1, 0xff, 0xff], &[21, 3, 3, 0, 2, 1, 0]] {
+    for garbage in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        &[0x80, 0x2e, 1, 3, 1],
+        &[22, 3, 1, 0xff, 0xff],
+        &[21, 3, 3, 0, 2, 1, 0],
+    ] {
         let mut out = Vec::new();
         let failure = Handshake::server(config(&authority)).unwrap().advance(garbage, &mut out).unwrap_err();
         let is_alert = garbage[0] == 21;
-        assert_eq!(failure.kind, if is_alert { FailureKind::Alert } else { FailureKind::Protocol }, "{failure}");
+        assert_eq!(
+            failure.kind,
+            if is_alert { FailureKind::Alert } else { FailureKind::Protocol },
+            "{failure}"
+        );
         assert!(is_alert || out.starts_with(&[21, 3]), "an alert: {out:?}");
         assert!(!failure.to_string().is_empty());
     }

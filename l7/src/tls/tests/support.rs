@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256,
+    PKCS_RSA_SHA256,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::sign::CertifiedKey;
@@ -37,7 +38,11 @@ impl Authority {
         Arc::new(roots)
     }
 
-    pub fn issue(&self, names: &[&str], key_type: KeyType) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    pub fn issue(
+        &self,
+        names: &[&str],
+        key_type: KeyType,
+    ) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         let key = KeyPair::generate_for(match key_type {
             KeyType::Ecdsa => &PKCS_ECDSA_P256_SHA256,
             KeyType::Rsa => &PKCS_RSA_SHA256,
@@ -123,7 +128,10 @@ pub fn flush<D: rustls::SideData>(from: &mut rustls::ConnectionCommon<D>) -> Vec
 }
 
 /// Gives a stock connection what came for it.
-pub fn feed<D: rustls::SideData>(to: &mut rustls::ConnectionCommon<D>, mut bytes: &[u8]) -> Result<(), rustls::Error> {
+pub fn feed<D: rustls::SideData>(
+    to: &mut rustls::ConnectionCommon<D>,
+    mut bytes: &[u8],
+) -> Result<(), rustls::Error> {
     while !bytes.is_empty() {
         to.read_tls(&mut bytes).unwrap();
         to.process_new_packets()?;
