@@ -13,5 +13,11 @@
 //! record numbers are its whole state, and the contexts of the AEAD, which are larger, are made from them when a record
 //! comes and kept in a pool for the connections that were last used.
 
+pub mod front;
+pub mod handshake;
+pub mod hello;
 pub mod keys;
+
+#[cfg(test)]
+mod tests;
 pub mod record;

@@ -1,0 +1,5 @@
+//! Against stock rustls on the other side.
+
+mod front;
+mod handshake;
+pub(super) mod support;
