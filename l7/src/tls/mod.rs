@@ -21,3 +21,4 @@ pub mod origin;
 
 #[cfg(test)]
 mod tests;
+pub mod record;

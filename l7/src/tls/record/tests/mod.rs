@@ -1,0 +1,3 @@
+//! The record layer against itself, RFC 8448, and rustls.
+
+mod basics;
