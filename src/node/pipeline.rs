@@ -32,8 +32,23 @@ pub struct NodePipeline {
 
 impl NodePipeline {
     /// Puts the parts together.
-    pub fn new(stack: Stack, tls: Tls, proxy: Proxy, orders: Arc<Orders>, counters: Counters) -> NodePipeline {
-        NodePipeline { stack, tls, proxy, orders, counters, announces: true, draining: false, drain_look: Time(0) }
+    pub fn new(
+        stack: Stack,
+        tls: Tls,
+        proxy: Proxy,
+        orders: Arc<Orders>,
+        counters: Counters,
+    ) -> NodePipeline {
+        NodePipeline {
+            stack,
+            tls,
+            proxy,
+            orders,
+            counters,
+            announces: true,
+            draining: false,
+            drain_look: Time(0),
+        }
     }
 
     /// The pipeline of a core that leaves the announcing of our addresses to another.

@@ -39,7 +39,8 @@ impl Identity {
     pub fn front(&self) -> Arc<Front> {
         let provider = front::provider();
         let chain = vec![self.certificate.clone()];
-        let certified = front::certified(chain, self.key.clone_key(), None, &provider).expect("the key is the certificate's");
+        let certified = front::certified(chain, self.key.clone_key(), None, &provider)
+            .expect("the key is the certificate's");
         let entry = Entry {
             names: vec!["*".to_owned()],
             certificates: vec![certified],
@@ -112,7 +113,10 @@ impl Session for OverTls {
         if self.out.len() < max && !self.tls.is_handshaking() && self.failed.is_none() {
             let plain = self.inner.output(max);
             self.tls.writer().write_all(&plain).expect("no bound is set");
-            if plain.is_empty() && self.inner.intent() == Intent::Fin && !std::mem::replace(&mut self.said_close, true) {
+            if plain.is_empty()
+                && self.inner.intent() == Intent::Fin
+                && !std::mem::replace(&mut self.said_close, true)
+            {
                 self.tls.send_close_notify();
             }
         }

@@ -450,7 +450,8 @@ fn edge_core(
     let proxy = Proxy::new(Program::new(config), &l, &mut arena, cells, None, c.clone()).unwrap();
     let records = pool("record", l.record_cells.max(1), RECORD_BYTES_MAX);
     let record_cells = RecordCells { payload: payload.clone(), records: records.clone() };
-    let tls = Tls::new(&l, &mut arena, Handshakes::new(l.tls_handshakes, c.clone()), record_cells, c.clone()).unwrap();
+    let tls = Tls::new(&l, &mut arena, Handshakes::new(l.tls_handshakes, c.clone()), record_cells, c.clone())
+        .unwrap();
     let orders = Arc::new(Orders::default());
     let mut stack = Stack::new(net, tcp, Udp::new(4), c.clone());
     if let Some(s) = steering {

@@ -26,11 +26,11 @@ use l7::cache::policy::rules::CacheRules;
 use l7::cache::store::{Handle, Store, StoreConfig};
 use l7::http1::HttpLimits;
 use l7::phases::LogFormat;
-use l7::tls::{Handshakes, RecordCells, Tls};
 use l7::proxy::{
     Answer, Cells, ClientTimeouts, HEAD_CELL_BYTES, LogTo, Origin, OriginTimeouts, Program, Proxy,
     ProxyConfig,
 };
+use l7::tls::{Handshakes, RecordCells, Tls};
 use millrace::node::{CoreOrder, Desk, NodePipeline, Orders};
 use peers::end::{ACK, FIN, SYN, Segment as Seg, write};
 use stack::neigh::Neighbours;
@@ -257,7 +257,8 @@ pub fn core_over(
     iface.tx_checksum_offload = !shared.has_checksums;
     let headers = pool("header", limits.header_cells, 256);
     let net = Net::new(vec![iface], Neighbours::new(64), headers, c.clone());
-    let mut arena = Arena::reserve(Tcp::cost(&limits) + Tls::cost(&limits) + Proxy::cost(&limits), pages).unwrap();
+    let mut arena =
+        Arena::reserve(Tcp::cost(&limits) + Tls::cost(&limits) + Proxy::cost(&limits), pages).unwrap();
     let tcp_config = TcpConfig::new([1, 2, 3, 4], &limits);
     let mut tcp = Tcp::new(&limits, &mut arena, tcp_config, rx, c.clone()).unwrap();
     tcp.listen(None, NODE_PORT).unwrap();

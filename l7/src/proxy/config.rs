@@ -12,6 +12,7 @@ use crate::cache::policy::rules::CacheRules;
 use crate::http1::{self, HttpLimits, RequestHead};
 use crate::phases::{self, ErrorPages, Phase};
 use crate::tls::Front;
+use crate::tls::origin::OriginTls;
 use crate::upstream::{CheckSettings, Method, SetSettings, SharedHealth, hash_key};
 
 /// Timeouts of client connections, nanoseconds.
@@ -56,6 +57,8 @@ pub struct Origin {
     pub authority: Vec<u8>,
     /// Its share of the requests; not 0.
     pub weight: u16,
+    /// How TLS is spoken with it; `None`: it is not.
+    pub tls: Option<Arc<OriginTls>>,
 }
 
 impl Origin {
@@ -66,6 +69,7 @@ impl Origin {
             port: address.port(),
             authority: authority.to_vec(),
             weight: 1,
+            tls: None,
         }
     }
 }
@@ -130,7 +134,7 @@ impl Upstream {
 
     /// Whether both are the same, wherever their names lead at the moment.
     pub fn is_same(&self, other: &Upstream) -> bool {
-        let known = |o: &Origin| (o.authority.clone(), o.port, o.weight);
+        let known = |o: &Origin| (o.authority.clone(), o.port, o.weight, o.tls.clone());
         self.settings == other.settings
             && self.proxy_protocol == other.proxy_protocol
             && self.key == other.key

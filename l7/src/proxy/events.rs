@@ -202,6 +202,9 @@ impl Proxy {
 
     /// The connection to the origin is over, and nothing of it is left to read.
     fn origin_gone(&mut self, io: &mut Io<'_>, x: ExchangeId) {
+        let origin = self.exchanges[x].origin;
+        // One that does not like our certificate says so after the handshake (TLS 1.3).
+        self.has_refused(io, x, origin);
         let e = &self.exchanges[x];
         let reason = io.tcp.close_reason(e.origin);
         if e.tunnel {

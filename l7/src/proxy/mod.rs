@@ -37,6 +37,7 @@ mod race;
 mod reads;
 mod request;
 mod respond;
+mod secure;
 mod side;
 mod slices;
 mod upstream;

@@ -183,7 +183,7 @@ impl Proxy {
 
     /// Begins a new connection to an origin with a PROXY header, where the upstream wants one. `false`: there was
     /// no cell or record for it.
-    pub(super) fn announce(&mut self, io: &mut Io<'_>, x: ExchangeId) -> bool {
+    pub(super) fn announce(&mut self, io: &mut Io<'_>, x: ExchangeId, flow: FlowId) -> bool {
         let Some(version) = self.announces_to_origin(x) else { return true };
         // A fetch speaks for the client whose request began it; one behind a client's back for nobody.
         let who = match &self.exchanges[x].side {
@@ -199,7 +199,7 @@ impl Proxy {
         } else {
             ProxyHeader::Local
         };
-        self.send_header(io, self.exchanges[x].origin, version, &header)
+        self.send_header(io, flow, version, &header)
     }
 
     /// Sends a PROXY header as the first thing on a connection of ours.

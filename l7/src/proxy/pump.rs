@@ -9,9 +9,8 @@ use super::respond::{CACHE_STATUS_BYTES, count_status};
 use super::side::{Outcome, Side};
 use super::{Io, Proxy, settle};
 use crate::http1::{
-    BodyLength, ClientEof, ClientState, Discarded, HeadScan, Parsed, ResponseHead, ServerEof,
-    ServerState, SliceSink, ToClient, outgoing_body, parse_request, write_interim_to_client,
-    write_response_to_client,
+    BodyLength, ClientEof, ClientState, Discarded, HeadScan, Parsed, ResponseHead, ServerEof, ServerState,
+    SliceSink, ToClient, outgoing_body, parse_request, write_interim_to_client, write_response_to_client,
 };
 use crate::phases::{CleanPath, EditList, RequestView, ResponseView};
 

@@ -18,8 +18,8 @@ use crate::cache::policy::blob::Blob;
 use crate::cache::policy::validate::write_fetch_head;
 use crate::cache::store::{Fill, ObjectId};
 use crate::http1::{
-    BodyLength, ErrorContext, HeaderSlots, Method, Parsed, RequestHead, ServerState, SliceSink,
-    ToOrigin, Upgrade, Version, write_request_to_origin,
+    BodyLength, ErrorContext, HeaderSlots, Method, Parsed, RequestHead, ServerState, SliceSink, ToOrigin,
+    Upgrade, Version, write_request_to_origin,
 };
 use crate::phases::{self, CleanPath, EditList, HeadEdit, Phase, RequestView, write_answer};
 

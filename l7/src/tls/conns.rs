@@ -558,7 +558,8 @@ impl Conns<'_> {
             None => self.tcp.is_readable(flow),
             Some(c) => {
                 let s = &self.tls.secured[c];
-                s.plain.is_some() || matches!(s.phase, Phase::Open(_)) && !s.has_closed && self.has_record(flow, c)
+                s.plain.is_some()
+                    || matches!(s.phase, Phase::Open(_)) && !s.has_closed && self.has_record(flow, c)
             }
         }
     }
@@ -581,7 +582,8 @@ impl Conns<'_> {
             None => held,
             Some(c) => {
                 let s = &self.tls.secured[c];
-                let here = [&s.rest, &s.plain].iter().map(|s| s.as_ref().map_or(0, |s| s.len())).sum::<usize>();
+                let here =
+                    [&s.rest, &s.plain].iter().map(|s| s.as_ref().map_or(0, |s| s.len())).sum::<usize>();
                 held.saturating_sub((here + self.tcp.unread(flow, usize::MAX)) as u32)
             }
         }
@@ -798,7 +800,12 @@ impl Conns<'_> {
     ///
     /// # Errors
     /// As there.
-    pub fn connect(&mut self, net: &Net, to: std::net::SocketAddr, now: Time) -> Result<FlowId, ConnectError> {
+    pub fn connect(
+        &mut self,
+        net: &Net,
+        to: std::net::SocketAddr,
+        now: Time,
+    ) -> Result<FlowId, ConnectError> {
         self.tcp.connect(net, to, now)
     }
 

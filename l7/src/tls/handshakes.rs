@@ -174,7 +174,12 @@ impl Handshakes {
 }
 
 impl Under {
-    fn go(&mut self, front: Option<&Arc<Front>>, out: &mut Vec<u8>, steps: &mut u32) -> Result<Progress, Failure> {
+    fn go(
+        &mut self,
+        front: Option<&Arc<Front>>,
+        out: &mut Vec<u8>,
+        steps: &mut u32,
+    ) -> Result<Progress, Failure> {
         if self.input.len() > INPUT_BYTES_MAX {
             return Err(failure(AlertDescription::DecodeError, out));
         }
@@ -191,9 +196,8 @@ impl Under {
                 let front = front.ok_or_else(|| failure(AlertDescription::InternalError, out))?;
                 let choice = front.choose(&hello).map_err(|alert| failure(alert, out))?;
                 self.entry = choice.entry;
-                let handshake = Handshake::server(choice.config).map_err(|error| {
-                    Failure { kind: FailureKind::Internal, error }
-                })?;
+                let handshake = Handshake::server(choice.config)
+                    .map_err(|error| Failure { kind: FailureKind::Internal, error })?;
                 self.handshake.insert(handshake)
             }
         };

@@ -19,6 +19,7 @@ pub mod handshake;
 pub mod handshakes;
 pub mod hello;
 pub mod keys;
+pub mod origin;
 pub mod record;
 
 #[cfg(test)]

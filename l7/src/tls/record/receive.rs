@@ -33,7 +33,8 @@ pub enum Received {
         /// Whether it wants ours changed too.
         asked: bool,
     },
-    /// On the client's side: where in the record whole NewSessionTicket messages are, for [`tickets`].
+    /// On the client's side: where in the record whole NewSessionTicket messages are, for [`tickets`]. A KeyUpdate may have
+    /// come with them: [`Sessions::update_due`] remembers.
     Tickets(Range<usize>),
     /// The peer's end in good order: what it sent before is all there is.
     CloseNotify,
@@ -127,13 +128,17 @@ impl Sessions {
                 return Err(alert.into());
             }
             ContentType::Handshake => {
-                let received = messages(session, body, range.start)?;
-                if let Received::KeyUpdate { .. } = received {
+                let Messages { tickets, update } = messages(session, body, range.start)?;
+                if update.is_some() {
                     self.contexts.forget(session, Way::Rx);
                     self.counters.inc(Ctr::TlsKeyUpdatesReceived);
                 }
                 quiet(session)?;
-                return Ok(received);
+                return Ok(match (tickets, update) {
+                    (Some(range), _) => Received::Tickets(range),
+                    (None, Some(asked)) => Received::KeyUpdate { asked },
+                    (None, None) => Received::Nothing,
+                });
             }
             // RFC 8446, 5: after the peer's Finished, which is before our time, it is as unexpected as any.
             ContentType::ChangeCipherSpec => return Err(Alert::UNEXPECTED_MESSAGE.into()),
@@ -234,13 +239,21 @@ fn alert(session: &mut Session, body: &[u8]) -> Result<Received, Alert> {
     Ok(Received::Fatal(alert))
 }
 
+/// What a record's handshake messages were.
+struct Messages {
+    /// Where in the record whole tickets are.
+    tickets: Option<Range<usize>>,
+    /// A KeyUpdate, and whether it asks for ours.
+    update: Option<bool>,
+}
+
 /// Handshake messages of TLS 1.3, after the handshake: KeyUpdate, and tickets on the client's side (RFC 8446, 4.6). They
 /// may share a record, and one may span several (5.1): of a ticket that does, the bytes are let go. `at` is where in the
-/// record `rest` begins.
-fn messages(session: &mut Session, body: &[u8], at: usize) -> Result<Received, Alert> {
+/// record `body` begins.
+fn messages(session: &mut Session, body: &[u8], at: usize) -> Result<Messages, Alert> {
     let mut rest = body;
-    let mut whole: Option<Range<usize>> = None;
-    loop {
+    let mut found = Messages { tickets: None, update: None };
+    while !rest.is_empty() {
         let skipped = rest.len().min(session.skip as usize);
         session.skip -= skipped as u32;
         rest = &rest[skipped..];
@@ -273,14 +286,15 @@ fn messages(session: &mut Session, body: &[u8], at: usize) -> Result<Received, A
                 if asked {
                     session.flags |= UPDATE_OWED;
                 }
-                return Ok(Received::KeyUpdate { asked });
+                found.update = Some(asked);
+                rest = &[];
             }
             (NEW_SESSION_TICKET, Side::Client) if length <= TICKET_MAX => {
                 session.partial_bytes = 0;
                 if fresh && rest.len() >= length {
                     rest = &rest[length..];
                     let end = message_at + MESSAGE_HEAD + length;
-                    whole = Some(whole.map_or(message_at, |w| w.start)..end);
+                    found.tickets = Some(found.tickets.map_or(message_at, |t| t.start)..end);
                 } else {
                     session.skip = length as u32;
                 }
@@ -288,11 +302,8 @@ fn messages(session: &mut Session, body: &[u8], at: usize) -> Result<Received, A
             (NEW_SESSION_TICKET, Side::Client) => return Err(Alert::DECODE_ERROR),
             _ => return Err(Alert::UNEXPECTED_MESSAGE),
         }
-        if rest.is_empty() {
-            break;
-        }
     }
-    Ok(whole.map_or(Received::Nothing, Received::Tickets))
+    Ok(found)
 }
 
 fn message_bytes(head: &[u8; MESSAGE_HEAD]) -> usize {
