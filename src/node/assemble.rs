@@ -324,8 +324,8 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
         tcp.connect_from(kernel.own_ports);
     }
     for l in &config.listeners {
-        for a in &l.addresses {
-            tcp.listen(Some((*a).into()), l.http).ok_or("too many listeners; 64 fit")?;
+        for (at, _) in l.sockets() {
+            tcp.listen(Some(at.ip().into()), at.port()).ok_or("too many listeners; 64 fit")?;
         }
     }
     tune(&mut tcp, &plan.program);
@@ -417,7 +417,7 @@ pub fn kernel_listeners(config: &Config) -> Vec<SocketAddr> {
     let on_host = |ip: &IpAddr| host.iter().any(|p| p.addresses.iter().any(|a| a.contains(*ip)));
     let mut all = Vec::new();
     for l in &config.listeners {
-        all.extend(l.addresses.iter().filter(|a| on_host(a)).map(|a| SocketAddr::new(*a, l.http)));
+        all.extend(l.sockets().map(|(at, _)| at).filter(|at| on_host(&at.ip())));
     }
     all
 }
