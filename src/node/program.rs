@@ -118,6 +118,7 @@ fn upstream(u: &config::Upstream, known: &dyn Fn(&str) -> Vec<IpAddr>) -> Upstre
         port: o.port,
         authority: o.authority.clone().into_bytes(),
         weight: o.weight,
+        tls: None,
     };
     let mut up = Upstream::new(u.origins.iter().map(origin).collect());
     let (method, key) = match &u.balance {
