@@ -242,6 +242,8 @@ impl Conns<'_> {
         if let Some(first) = first {
             self.feed(flow, h, first);
         }
+        // The hello may have come with what completed the connection: there will be no other event for it.
+        self.feed_all(flow, h);
         true
     }
 
@@ -269,6 +271,15 @@ impl Conns<'_> {
         self.tls.secured[c] = Secured { phase: Phase::Shakes(h), is_client, ..Secured::default() };
         self.tcp.set_layer(flow, layer_of(c));
         true
+    }
+
+    fn feed_all(&mut self, flow: FlowId, h: HandshakeId) {
+        while let Some(bytes) = self.tcp.read(flow) {
+            self.feed(flow, h, bytes);
+        }
+        if self.tcp.has_ended(flow) {
+            self.tls.handshakes.ended(h);
+        }
     }
 
     fn feed(&mut self, flow: FlowId, h: HandshakeId, bytes: Slice) {
@@ -372,14 +383,10 @@ impl Conns<'_> {
         let closed = events.has(Events::CLOSED);
         match self.tls.secured[c].phase {
             Phase::Shakes(h) => {
-                while let Some(bytes) = self.tcp.read(flow) {
-                    self.feed(flow, h, bytes);
-                }
+                self.feed_all(flow, h);
                 if closed {
                     self.close_session(c);
                     self.tls.secured[c].phase = Phase::Broken;
-                } else if self.tcp.has_ended(flow) {
-                    self.tls.handshakes.ended(h);
                 }
                 events.clear(Events::READABLE);
                 events.clear(Events::WRITABLE);
@@ -652,6 +659,9 @@ impl Conns<'_> {
     /// Seals and sends what waits for more.
     fn flush(&mut self) {
         let flow = self.tls.builder.flow;
+        if flow.is_none() {
+            return;
+        }
         if !self.seal_pending() {
             self.break_now(flow);
         }
