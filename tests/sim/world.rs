@@ -251,7 +251,7 @@ impl World {
             if self.now > PATIENCE {
                 return Err(format!("{} connections are not over at {}", self.open(), self.now));
             }
-            if !self.step() {
+            if !self.step() && self.open() > 0 {
                 return Err(format!(
                     "nothing moves any more at {}, {} connections open",
                     self.now,
@@ -381,7 +381,8 @@ fn client(frame: &[u8]) -> Option<usize> {
         _ => return None,
     };
     let ports = frame.get(l4..l4 + 4)?;
-    (ports[2..] == HTTP.to_be_bytes()).then(|| usize::from(ports[0]) * 31 + usize::from(ports[1]))
+    let to_edge = [HTTP, HTTPS].iter().any(|p| ports[2..] == p.to_be_bytes());
+    to_edge.then(|| usize::from(ports[0]) * 31 + usize::from(ports[1]))
 }
 
 type EdgeCore = (Core<NodePipeline>, Arc<Orders>, Vec<Pool>);
