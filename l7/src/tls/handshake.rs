@@ -88,6 +88,10 @@ pub struct Established {
     pub peer: Vec<CertificateDer<'static>>,
     /// Plaintext that came with the client's first flight: anyone may have sent it again (RFC 8446, 8).
     pub early: Vec<u8>,
+    /// On the server's side, the entry of the front; [`Handshakes`](super::handshakes::Handshakes) knows it.
+    pub entry: u16,
+    /// On the server's side, the name that the client has asked for; likewise.
+    pub server_name: Option<Box<str>>,
     /// On the client's side in TLS 1.3, what takes the tickets that come later.
     pub kernel: Option<KernelConnection<ClientConnectionData>>,
 }
@@ -306,6 +310,8 @@ impl Handshake {
             group,
             peer,
             early: std::mem::take(&mut self.early),
+            entry: 0,
+            server_name: None,
             kernel,
         })
     }
@@ -485,6 +491,11 @@ impl Failure {
             _ => FailureKind::Protocol,
         };
         Failure { kind, error }
+    }
+
+    /// We have answered by `alert`, and rustls was not asked.
+    pub(super) fn refused(kind: FailureKind, alert: AlertDescription) -> Failure {
+        Failure { kind, error: Error::General(format!("refused: {alert:?}")) }
     }
 
     fn internal(why: &str) -> Failure {

@@ -15,8 +15,13 @@
 
 pub mod front;
 pub mod handshake;
+pub mod handshakes;
 pub mod hello;
 pub mod keys;
+pub mod offload;
+mod queue;
+mod slow;
+mod sources;
 
 #[cfg(test)]
 mod tests;
