@@ -16,6 +16,7 @@ use l7::proxy::{
     Answer, ClientTimeouts, HealthChecks, KeyOf, LogTo, Network, Origin, OriginTimeouts, Program,
     ProxyConfig, ProxyVersion, Route, Site, Upstream,
 };
+use l7::tls::Front;
 use l7::upstream::{ADDRESSES_MAX, CheckSettings, Method, OutlierSettings, SetSettings};
 
 use stack::tcp::{Congestion, Tuning};
@@ -73,7 +74,7 @@ pub fn compile(
         request_budget_bytes: limits.request_budget_bytes,
         unix_ns_at_start,
         tls_listeners: Vec::new(),
-        front: None,
+        front: Front::none(),
         tunings: tunings(config),
         proxy_headers_from: config.listeners.iter().flat_map(proxy_headers_from).collect(),
         log: log_to(&config.log.access)?,

@@ -17,7 +17,7 @@ use l7::http1::HttpLimits;
 use l7::proxy::{
     Cells, ClientTimeouts, HEAD_CELL_BYTES, Origin, OriginTimeouts, Program, Proxy, ProxyConfig,
 };
-use l7::tls::{Handshakes, RECORD_BYTES_MAX, RecordCells, Tls};
+use l7::tls::{Front, HandshakeLimits, Handshakes, RECORD_BYTES_MAX, RecordCells, Tls};
 use millrace::node::{NodePipeline, Orders};
 use stack::neigh::Neighbours;
 use stack::{Net, Stack, Steering, Tcp, TcpConfig, Udp};
@@ -439,7 +439,7 @@ fn edge_core(
         unix_ns_at_start: 1_700_000_000_000_000_000,
         proxy_headers_from: Vec::new(),
         tls_listeners: vec![false, identity.is_some()],
-        front: identity.map(Identity::front),
+        front: identity.map_or_else(Front::none, Identity::front),
         tunings: Vec::new(),
         log: None,
     };
@@ -451,8 +451,14 @@ fn edge_core(
     let proxy = Proxy::new(Program::new(config), &l, &mut arena, cells, None, c.clone()).unwrap();
     let records = pool("record", l.record_cells.max(1), RECORD_BYTES_MAX);
     let record_cells = RecordCells { payload: payload.clone(), records: records.clone() };
-    let tls = Tls::new(&l, &mut arena, Handshakes::new(l.tls_handshakes, c.clone()), record_cells, c.clone())
-        .unwrap();
+    let tls = Tls::new(
+        &l,
+        &mut arena,
+        Handshakes::new(HandshakeLimits::new(l.tls_handshakes, (1, 2)), None, c.clone()),
+        record_cells,
+        c.clone(),
+    )
+    .unwrap();
     let orders = Arc::new(Orders::default());
     let mut stack = Stack::new(net, tcp, Udp::new(4), c.clone());
     if let Some(s) = steering {

@@ -241,7 +241,7 @@ pub struct ProxyConfig {
     /// By listener of TCP: whether its connections begin with TLS.
     pub tls_listeners: Vec<bool>,
     /// What their clients are shown.
-    pub front: Option<Arc<Front>>,
+    pub front: Arc<Front>,
     /// By listener of TCP: how its connections are treated. It is the node's to tell TCP.
     pub tunings: Vec<Tuning>,
     /// Where requests are logged that are no site's, or cannot be read.

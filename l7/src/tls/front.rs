@@ -27,6 +27,7 @@ use rustls::{
 
 use super::handshake;
 use super::hello::ClientHello;
+use super::slow::slow_key;
 use crate::phases::Hosts;
 
 /// All that a listener presents.
@@ -112,6 +113,7 @@ struct Ready {
     config: Arc<ServerConfig>,
     keys: Arc<Keys>,
     tls12: bool,
+    verifies: bool,
 }
 
 /// How to answer a hello.
@@ -123,6 +125,8 @@ pub struct Choice {
     pub entry: u16,
     /// Whether a full handshake will sign by a key that takes long: RSA, or a large curve.
     pub slow: bool,
+    /// Whether a full handshake will verify the client's certificates.
+    pub verifies: bool,
 }
 
 /// In [`Choice::entry`]: the client is an ACME server, and nothing but the handshake counts.
@@ -175,6 +179,12 @@ impl Front {
         Ok(Front { hosts, challenge_hosts, entries: entries?, challenges: challenges? })
     }
 
+    /// For a node that presents nothing: every hello is refused.
+    pub fn none() -> Arc<Front> {
+        let (hosts, challenge_hosts) = (Hosts::new(std::iter::empty()), Hosts::new(std::iter::empty()));
+        Arc::new(Front { hosts, challenge_hosts, entries: Box::default(), challenges: Box::default() })
+    }
+
     /// How to answer `hello`.
     ///
     /// # Errors
@@ -185,11 +195,12 @@ impl Front {
         if !self.challenges.is_empty() && hello.alpn().eq([ACME_TLS]) {
             let config = self.challenge_hosts.find(name).and_then(|n| self.challenges.get(usize::from(n)));
             let config = config.ok_or(AlertDescription::UnrecognisedName)?.clone();
-            return Ok(Choice { config, entry: CHALLENGE, slow: false });
+            return Ok(Choice { config, entry: CHALLENGE, slow: false, verifies: false });
         }
         let entry = self.hosts.find(name).ok_or(AlertDescription::UnrecognisedName)?;
         let ready = self.entries.get(usize::from(entry)).ok_or(AlertDescription::InternalError)?;
-        Ok(Choice { config: ready.config.clone(), entry, slow: ready.is_slow(hello) })
+        let (slow, verifies) = (ready.is_slow(hello), ready.verifies);
+        Ok(Choice { config: ready.config.clone(), entry, slow, verifies })
     }
 
     /// How many entries there are.
@@ -235,7 +246,8 @@ impl Ready {
                 config.max_early_data_size = entry.early_data_bytes;
             }
         }
-        Ok(Ready { config: Arc::new(config), keys, tls12: entry.tls12 })
+        let verifies = !matches!(entry.client_auth, ClientAuth::None);
+        Ok(Ready { config: Arc::new(config), keys, tls12: entry.tls12, verifies })
     }
 
     /// Whether the key that is taken is a slow one. In TLS 1.2 the suite must fit the key too.
@@ -329,7 +341,16 @@ impl Keys {
                     .contains(scheme)
             };
             let slow = !schemes.iter().all(is_quick);
-            keys.push(Key { certified: certified.clone(), schemes, slow });
+            let mut certified = certified.clone();
+            if slow {
+                let slow = CertifiedKey {
+                    cert: certified.cert.clone(),
+                    key: slow_key(certified.key.clone()),
+                    ocsp: certified.ocsp.clone(),
+                };
+                certified = Arc::new(slow);
+            }
+            keys.push(Key { certified, schemes, slow });
         }
         if keys.is_empty() {
             return Err("no certificate".into());
