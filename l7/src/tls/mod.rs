@@ -17,7 +17,7 @@ pub mod front;
 pub mod handshake;
 pub mod hello;
 pub mod keys;
+pub mod record;
 
 #[cfg(test)]
 mod tests;
-pub mod record;
