@@ -226,6 +226,26 @@ counters! {
     HttpPlanEnded "http.plan_ended" Events "Requests ended because they outlived too many reloads";
     HttpStub "http.stub" Events "Requests answered by the built-in stub (benches)";
     HttpProxyBad "http.proxy_protocol_bad" Events "Connections closed because their PROXY protocol header was malformed or missing";
+    // Handshakes of TLS.
+    TlsFull "tls.handshakes_full" Events "Handshakes with clients done in full";
+    TlsResumed "tls.handshakes_resumed" Events "Handshakes with clients done by resuming an earlier session";
+    TlsFailedProtocol "tls.failed_protocol" Events "Handshakes with clients that failed: what the client sent is no handshake, or a wrong one";
+    TlsFailedIncompatible "tls.failed_incompatible" Events "Handshakes with clients that failed: no version, suite, group or name in common";
+    TlsFailedCertificate "tls.failed_certificate" Events "Handshakes with clients that failed: the client's certificate is missing, or not one that we trust";
+    TlsFailedAlert "tls.failed_alert" Events "Handshakes with clients that failed: the client broke them off by an alert; mostly it does not trust our certificate";
+    TlsFailedInternal "tls.failed_internal" Events "Handshakes with clients that failed for a reason of ours";
+    TlsUnknownName "tls.unknown_name" Events "Clients that asked for a name we have no certificate for; counted besides tls.failed_incompatible";
+    TlsCancelled "tls.handshakes_cancelled" Events "Handshakes that ended undone: the connection was closed, or they took too long";
+    TlsShedFull "tls.shed_full" Events "Connections refused before their handshake: as many are under way as may be";
+    TlsShedSource "tls.shed_source" Events "Connections refused before their handshake: their source has as many under way as it may have";
+    TlsHelped "tls.helped" Events "Steps of handshakes that helper threads took: slow signatures, certificates to be verified, and what was too much for the core";
+    TlsHelpersFull "tls.helpers_full" Events "Times that a step had to wait because as much as may be was with the helper threads";
+    TlsActive "tls.handshakes_active" Gauge "Handshakes under way, with clients and origins";
+    TlsWaiting "tls.handshakes_waiting" Gauge "Of those, the ones that wait for a turn on the core";
+    TlsAway "tls.handshakes_away" Gauge "Of those, the ones that are with a helper thread";
+    TlsOriginFull "tls.origin_handshakes_full" Events "Handshakes with origins done in full";
+    TlsOriginResumed "tls.origin_handshakes_resumed" Events "Handshakes with origins done by resuming an earlier session";
+    TlsOriginFailed "tls.origin_handshakes_failed" Events "Handshakes with origins that failed; the log says why";
     LogLines "log.lines" Events "Lines written to the access log";
     LogNewsLeftOut "log.news_left_out" Events "Messages about origins that are down or up that were not logged, because there were too many";
     LogDropped "log.dropped" Events "Lines of the access log that were lost because it was not written out fast enough";

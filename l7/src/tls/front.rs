@@ -16,12 +16,14 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
-    ClientHello as RustlsHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, ServerSessionMemoryCache,
-    WebPkiClientVerifier,
+    ClientHello as RustlsHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert,
+    ServerSessionMemoryCache, WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
-use rustls::{AlertDescription, RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion, version};
+use rustls::{
+    AlertDescription, RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion, version,
+};
 
 use super::handshake;
 use super::hello::ClientHello;
@@ -143,10 +145,13 @@ impl Front {
         if spec.entries.len() >= usize::from(CHALLENGE) {
             return Err(FrontError { entry: None, what: "too many entries".into() });
         }
-        let hosts = Hosts::new((0..).zip(&spec.entries).flat_map(|(number, entry)| {
-            entry.names.iter().map(move |name| (name.as_str(), number))
-        }));
-        let challenge_hosts = Hosts::new(spec.challenges.iter().zip(0..).map(|((name, _), n)| (name.as_str(), n)));
+        let hosts = Hosts::new(
+            (0..)
+                .zip(&spec.entries)
+                .flat_map(|(number, entry)| entry.names.iter().map(move |name| (name.as_str(), number))),
+        );
+        let challenge_hosts =
+            Hosts::new(spec.challenges.iter().zip(0..).map(|((name, _), n)| (name.as_str(), n)));
         let entries: Result<_, FrontError> = (spec.entries.iter().enumerate())
             .map(|(number, entry)| {
                 Ready::new(entry, &spec).map_err(|what| FrontError { entry: Some(number), what })
@@ -236,7 +241,8 @@ impl Ready {
     /// Whether the key that is taken is a slow one. In TLS 1.2 the suite must fit the key too.
     fn is_slow(&self, hello: &ClientHello<'_>) -> bool {
         let takes_ecdsa = hello.offers_tls13()
-            || (self.tls12 && hello.suites().any(|suite| matches!(suite, 0xc009 | 0xc00a | 0xc02b | 0xc02c | 0xcca9)));
+            || (self.tls12
+                && hello.suites().any(|suite| matches!(suite, 0xc009 | 0xc00a | 0xc02b | 0xc02c | 0xcca9)));
         let fits = |key: &&Key| {
             (takes_ecdsa || key.is_rsa()) && hello.schemes().any(|scheme| key.schemes.contains(&scheme))
         };
@@ -318,7 +324,9 @@ impl Keys {
                 .map(u16::from)
                 .collect();
             let is_quick = |scheme: &u16| {
-                [SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::ED25519].map(u16::from).contains(scheme)
+                [SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::ED25519]
+                    .map(u16::from)
+                    .contains(scheme)
             };
             let slow = !schemes.iter().all(is_quick);
             keys.push(Key { certified: certified.clone(), schemes, slow });
