@@ -222,7 +222,7 @@ fn floods_end() {
     for (version, kinds) in [(TLS13, &quiet[..]), (TLS12, &quiet[..2])] {
         for (kind, content) in kinds {
             let mut e = server(version);
-            let mut send = |e: &mut Ends| {
+            let send = |e: &mut Ends| {
                 let got = e.take_kind(*kind, content);
                 if let Ok(Received::KeyUpdate { .. }) = got {
                     e.peer.update();
