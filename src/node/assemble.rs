@@ -331,7 +331,7 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
     tune(&mut tcp, &plan.program);
     let record_cells = RecordCells { payload: payload.clone(), records };
     let handshakes = Handshakes::new(
-        HandshakeLimits::new(limits.tls_handshakes, (keys[0] ^ 5, keys[1] ^ 5)),
+        HandshakeLimits::new(limits.tls_handshakes, [keys[0] ^ 5, keys[1] ^ 5]),
         None,
         counters.clone(),
     );

@@ -454,7 +454,7 @@ fn edge_core(
     let tls = Tls::new(
         &l,
         &mut arena,
-        Handshakes::new(HandshakeLimits::new(l.tls_handshakes, (1, 2)), None, c.clone()),
+        Handshakes::new(HandshakeLimits::new(l.tls_handshakes, [1, 2]), None, c.clone()),
         record_cells,
         c.clone(),
     )

@@ -267,7 +267,7 @@ pub fn core_over(
         heads: pool("head", 64, HEAD_CELL_BYTES),
     };
     let record_cells = RecordCells { payload: cells.payload.clone(), records: cells.heads.clone() };
-    let handshakes = Handshakes::new(HandshakeLimits::new(limits.tls_handshakes, (1, 2)), None, c.clone());
+    let handshakes = Handshakes::new(HandshakeLimits::new(limits.tls_handshakes, [1, 2]), None, c.clone());
     let tls = Tls::new(&limits, &mut arena, handshakes, record_cells, c.clone()).unwrap();
     let is_logged = program.config.log.is_some();
     let proxy = Proxy::new(program, &limits, &mut arena, cells, cache, c.clone()).unwrap();
