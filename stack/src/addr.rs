@@ -36,6 +36,12 @@ impl Addr {
         self.0[..12] == V4_PREFIX
     }
 
+    /// The number that an IPv4 address is.
+    #[inline]
+    pub fn as_v4(&self) -> Option<u32> {
+        self.is_v4().then(|| u32::from_be_bytes([self.0[12], self.0[13], self.0[14], self.0[15]]))
+    }
+
     /// The bytes that stand in a header: 4 or 16.
     #[inline]
     pub fn wire(&self) -> &[u8] {

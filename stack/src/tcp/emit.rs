@@ -11,6 +11,8 @@ use super::tcb::{Flags, FlowId, State};
 use super::time_wait::Waiting;
 use super::timestamps::clock_ms;
 use super::{EcnUse, Seq, Tcp};
+use crate::addr::Tuple;
+use crate::frame::{HOP_LIMIT, Leaves};
 use crate::net::{Net, Path};
 use crate::parse::{addresses, protocol, source_mac};
 
@@ -18,7 +20,6 @@ use crate::parse::{addresses, protocol, source_mac};
 const OWED_ACKS_MAX: u8 = 8;
 /// The same where one ACK tells of all of them (RFC 2018): as many as a sender that counts them all the same waits for.
 const OWED_SACKS_MAX: u8 = 3;
-pub(super) const HOP_LIMIT: u8 = 64;
 
 /// An answer to a segment that belongs to no connection of ours.
 pub(super) enum Reply {
@@ -116,7 +117,7 @@ impl Tcp {
         payload: Option<Packet>,
         now: Time,
     ) -> bool {
-        let Some(mut p) = payload.or_else(|| net.headers.alloc()) else {
+        let Some(p) = payload.or_else(|| net.headers.alloc()) else {
             self.counters.inc(Ctr::TcpNoHeader);
             return false;
         };
@@ -155,27 +156,16 @@ impl Tcp {
             window,
         };
         let mut room = [0; OPTIONS_MAX];
-        let options = if flags & bits::SYN != 0 {
-            options
+        let n = if flags & bits::SYN != 0 {
+            room[..options.len()].copy_from_slice(options);
+            options.len()
         } else {
-            let n = t.options(&p, flags, now, &mut room);
-            &room[..n]
-        };
-        let offload = net.ifaces[t.port as usize].tx_checksum_offload;
-        segment::write(&mut p, &h, options, &t.tuple.local, &t.tuple.remote, !offload);
-        let path = Path {
-            port: t.port,
-            src: t.tuple.local,
-            dst: t.tuple.remote,
-            mac: t.flags.has(Flags::HAS_MAC).then_some(t.mac),
-            protocol: protocol::TCP,
-            hop_limit: HOP_LIMIT,
-            flow_label: t.hash,
-            ecn,
+            t.options(&p, flags, now, &mut room)
         };
         t.tally.segments_out += 1;
         self.counters.inc(Ctr::TcpSegmentsOut);
-        net.send(p, &path, tx, now);
+        let leaves = Leaves { port: t.port, mac: t.flags.has(Flags::HAS_MAC).then_some(t.mac), ecn };
+        send(net, p, (&h, &room, n), &t.tuple, (&leaves, t.hash), tx, now);
         true
     }
 
@@ -203,29 +193,61 @@ impl Tcp {
                 (w.snd_nxt, w.rcv_nxt, bits::ACK)
             }
         };
-        let Some(mut p) = net.headers.alloc() else {
+        let Some(p) = net.headers.alloc() else {
             self.counters.inc(Ctr::TcpNoHeader);
             return;
         };
         let h = Header { src_port: dst_port, dst_port: src_port, seq, ack, bits: flags, window: 0 };
-        let port = to.meta().port;
-        let offload = net.ifaces[port as usize].tx_checksum_offload;
         let mut room = [0; OPTIONS_MAX];
         let n = options.write(&mut room);
-        segment::write(&mut p, &h, &room[..n], &dst, &src, !offload);
-        let path = Path {
-            port,
-            src: dst,
-            dst: src,
-            mac: Some(source_mac(to)),
-            protocol: protocol::TCP,
-            hop_limit: HOP_LIMIT,
-            flow_label: 0,
-            ecn: 0,
-        };
+        let tuple = Tuple { local: dst, remote: src, local_port: dst_port, remote_port: src_port };
+        let leaves = Leaves { port: to.meta().port, mac: Some(source_mac(to)), ecn: 0 };
         self.counters.inc(Ctr::TcpSegmentsOut);
-        net.send(p, &path, tx, now);
+        send(net, p, (&h, &room, n), &tuple, (&leaves, 0), tx, now);
     }
+}
+
+/// Puts the headers of a segment, whose options are the first `n` bytes of `options`, in front of its payload and queues
+/// it.
+#[inline(always)]
+pub(super) fn send(
+    net: &mut Net,
+    p: Packet,
+    segment: (&Header, &[u8; OPTIONS_MAX], usize),
+    tuple: &Tuple,
+    (leaves, flow_label): (&Leaves, u32),
+    tx: &mut [TxQueue],
+    now: Time,
+) {
+    if let Err(p) = net.send_usual(p, segment, tuple, leaves, tx) {
+        send_layers(net, p, segment, tuple, (leaves, flow_label), tx, now);
+    }
+}
+
+/// The same, a layer at a time.
+#[inline(never)]
+fn send_layers(
+    net: &mut Net,
+    mut p: Packet,
+    (h, options, n): (&Header, &[u8; OPTIONS_MAX], usize),
+    tuple: &Tuple,
+    (leaves, flow_label): (&Leaves, u32),
+    tx: &mut [TxQueue],
+    now: Time,
+) {
+    let offload = net.ifaces[usize::from(leaves.port)].tx_checksum_offload;
+    segment::write(&mut p, h, &options[..n], &tuple.local, &tuple.remote, !offload);
+    let path = Path {
+        port: leaves.port,
+        src: tuple.local,
+        dst: tuple.remote,
+        mac: leaves.mac,
+        protocol: protocol::TCP,
+        hop_limit: HOP_LIMIT,
+        flow_label,
+        ecn: leaves.ecn,
+    };
+    net.send(p, &path, tx, now);
 }
 
 impl super::Tcb {

@@ -15,7 +15,8 @@ use super::segment::{Segment, bits, ports};
 use super::tcb::{CloseReason, Events, Flags, FlowId, State};
 use super::time_wait::Waiting;
 use super::{EcnUse, Tcp};
-use crate::addr::Tuple;
+use crate::addr::{Addr, Tuple};
+use crate::frame::usual_key;
 use crate::net::Net;
 use crate::parse::{addresses, source_mac};
 
@@ -57,10 +58,9 @@ impl Tcp {
     fn ask_for(&self, burst: &dataplane::Burst, keys: &mut Keys) {
         for p in burst.iter() {
             debug_assert_eq!(p.meta().l4_kind, L4::Tcp);
-            let tuple = tuple_of(p);
-            let hash = self.table.hash(&tuple);
-            self.table.prefetch_bucket(hash);
-            keys.push((hash, tuple));
+            let key = self.key_of(p);
+            self.table.prefetch_bucket(key.0);
+            keys.push(key);
         }
         if burst.len() > 1 {
             let mut first = [FlowId::NONE; dataplane::BURST_MAX];
@@ -383,6 +383,21 @@ impl Tcp {
     }
 }
 
+impl Tcp {
+    /// The tuple of a segment, and its hash.
+    #[inline(always)]
+    fn key_of(&self, p: &Packet) -> (u64, Tuple) {
+        let Some((local, remote, ports)) = usual_key(p) else {
+            let tuple = tuple_of(p);
+            return (self.table.hash(&tuple), tuple);
+        };
+        let (local_port, remote_port) = (ports as u16, (ports >> 16) as u16);
+        let tuple = Tuple { local: Addr::v4(&local), remote: Addr::v4(&remote), local_port, remote_port };
+        (self.table.hash_v4(local, remote, ports), tuple)
+    }
+}
+
+#[inline(never)]
 fn tuple_of(p: &Packet) -> Tuple {
     let (src, dst) = addresses(p);
     let (remote_port, local_port) = ports(p);

@@ -40,7 +40,7 @@ mod recovery;
 mod rtt;
 mod sack_out;
 mod scoreboard;
-mod segment;
+pub(crate) mod segment;
 mod seq;
 mod table;
 mod tcb;
