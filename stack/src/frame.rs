@@ -154,7 +154,12 @@ impl Net {
             fold(sum) // Where a device goes on from.
         } else {
             sum += u64::from(ports) + u64::from(h.seq.0) + u64::from(h.ack.0) + u64::from(fourth);
-            sum += options[..n].as_chunks::<4>().0.iter().map(|w| u64::from(u32::from_be_bytes(*w))).sum::<u64>();
+            sum += options[..n]
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|w| u64::from(u32::from_be_bytes(*w)))
+                .sum::<u64>();
             !fold(sum + u64::from(data.value()))
         };
         put(50, u32::from(checksum) << 16);

@@ -108,7 +108,11 @@ impl Tcp {
             t.mac = source_mac(&p);
             t.flags.set(Flags::HAS_MAC);
         }
-        let verdict = match t.state {
+        let p = match self.usual_segment(id, p, &seg, now) {
+            Ok(()) => return Ok(()),
+            Err(p) => p,
+        };
+        let verdict = match self.table.flows[id].state {
             State::SynSent => self.in_syn_sent(net, id, &p, &seg, tx, now),
             _ => self.in_synchronized(net, id, p, &seg, tx, now),
         };
@@ -283,7 +287,7 @@ impl Tcp {
         }
         self.take_timestamp(id, seg, options, now);
         if seg.len > 0 {
-            self.table.flows[id].measure_receiving(seg, options, now);
+            self.table.flows[id].measure_receiving(seg, options.timestamps, now);
         }
         self.payload(id, p, seg, now)
     }

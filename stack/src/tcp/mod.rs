@@ -49,6 +49,7 @@ mod timers;
 mod timestamps;
 mod totals;
 mod tuning;
+mod usual;
 mod wheel;
 mod window;
 
@@ -350,7 +351,7 @@ impl Tcp {
 }
 
 fn push(table: &mut Table, list: &mut List, id: FlowId, next: impl Fn(&mut Tcb) -> &mut FlowId) {
-    *next(&mut table.flows[id]) = FlowId::NONE;
+    debug_assert!(next(&mut table.flows[id]).is_none(), "it is in no list");
     if list.last.is_some() {
         *next(&mut table.flows[list.last]) = id;
     } else {

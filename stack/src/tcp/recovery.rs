@@ -9,7 +9,7 @@
 //!    ◄──────────── undo: the losses were none ──────────────────────┘
 //! ```
 
-use dataplane::{Ctr, Time};
+use dataplane::{Counters, Ctr, Time};
 
 use super::Tcp;
 use super::cc::{Congestion, Kind, Window};
@@ -108,6 +108,14 @@ impl Recovery {
         self.round_end = iss;
     }
 
+    /// Nothing is lost or probed for, and nothing that was taken for lost can be found not to have been, by an ACK of new
+    /// data without SACK blocks.
+    #[inline]
+    pub fn is_calm(&self) -> bool {
+        let told = !self.can_undo || (self.first_resent_ts == 0 && !self.needs_a_look());
+        self.phase == Phase::Open && self.rack.probe.is_none() && told
+    }
+
     /// Whether PRR or the like decides how much goes out.
     #[inline]
     pub fn is_reducing(&self) -> bool {
@@ -190,55 +198,6 @@ impl Recovery {
 }
 
 impl Tcp {
-    /// Loss or a mark was found: the window comes down, at most once in a round trip.
-    pub(super) fn enter(&mut self, id: FlowId, kind: Kind, lost: u32, now: Time) {
-        let t = &mut self.table.flows[id];
-        let new_phase = match kind {
-            Kind::Loss => Phase::Recovery,
-            Kind::Ecn => Phase::Reduced,
-            Kind::Rto { .. } => Phase::Loss,
-        };
-        let was = t.recovery.phase;
-        // A timeout within a recovery, or one more in a row, keeps what the first one has saved.
-        if was == Phase::Open {
-            t.recovery.prior = t.window;
-        }
-        if was == Phase::Open || was == Phase::Reduced || (was == Phase::Recovery && new_phase == Phase::Loss)
-        {
-            let r = &mut t.recovery;
-            (r.can_undo, r.resent, r.needless, r.first_resent_ts) = (true, 0, 0, 0);
-            r.since = t.snd_una;
-        }
-        let r = &mut t.recovery;
-        r.phase = new_phase;
-        r.until = t.snd_nxt;
-        r.rack.probe = None;
-        let c = Congestion {
-            now,
-            kind,
-            in_flight: t.out.in_flight().saturating_add(lost),
-            srtt_us: t.rtt.srtt_us,
-            mss: t.mss.into(),
-        };
-        t.cc.on_congestion(&mut t.window, &c);
-        (r.prr_delivered, r.prr_out, r.prr_due) = (0, 0, 0);
-        r.prr_base = t.snd_nxt.since(t.snd_una).saturating_sub(t.out.sacked());
-        match kind {
-            Kind::Loss => {
-                t.flags.set(Flags::REXMIT_NOW);
-                t.tally.recoveries = t.tally.recoveries.saturating_add(1);
-                self.counters.inc(Ctr::TcpFastRetransmit);
-            }
-            Kind::Ecn => {}
-            Kind::Rto { .. } => {
-                // One segment more than what may still be under way.
-                t.window.cwnd = t.window.cwnd.max(t.out.in_flight() + u32::from(t.mss));
-                t.tally.timeouts = t.tally.timeouts.saturating_add(1);
-                self.counters.inc(Ctr::TcpRto);
-            }
-        }
-    }
-
     /// Leaves recovery when all is acknowledged that was out when it began; undoes it when the losses were none.
     pub(super) fn leave(&mut self, id: FlowId, o: &Options, now: Time) {
         let t = &mut self.table.flows[id];
@@ -333,8 +292,8 @@ impl Tcp {
         t.flags.clear(Flags::TAIL_PROBE_NOW);
         t.pace_at = Time::NEVER;
         let lost = t.rate.lost.wrapping_sub(before);
-        self.enter(id, Kind::Rto { first }, lost, now);
-        self.table.flows[id].flags.set(Flags::REXMIT_NOW);
+        t.enter(&self.counters, Kind::Rto { first }, lost, now);
+        t.flags.set(Flags::REXMIT_NOW);
     }
 
     /// Everything that is out is taken for lost, without blame on the path: the peer's window does not hold it any
@@ -350,6 +309,55 @@ impl Tcp {
 }
 
 impl Tcb {
+    /// Loss or a mark was found: the window comes down, at most once in a round trip.
+    pub(super) fn enter(&mut self, counters: &Counters, kind: Kind, lost: u32, now: Time) {
+        let t = self;
+        let new_phase = match kind {
+            Kind::Loss => Phase::Recovery,
+            Kind::Ecn => Phase::Reduced,
+            Kind::Rto { .. } => Phase::Loss,
+        };
+        let was = t.recovery.phase;
+        // A timeout within a recovery, or one more in a row, keeps what the first one has saved.
+        if was == Phase::Open {
+            t.recovery.prior = t.window;
+        }
+        if was == Phase::Open || was == Phase::Reduced || (was == Phase::Recovery && new_phase == Phase::Loss)
+        {
+            let r = &mut t.recovery;
+            (r.can_undo, r.resent, r.needless, r.first_resent_ts) = (true, 0, 0, 0);
+            r.since = t.snd_una;
+        }
+        let r = &mut t.recovery;
+        r.phase = new_phase;
+        r.until = t.snd_nxt;
+        r.rack.probe = None;
+        let c = Congestion {
+            now,
+            kind,
+            in_flight: t.out.in_flight().saturating_add(lost),
+            srtt_us: t.rtt.srtt_us,
+            mss: t.mss.into(),
+        };
+        t.cc.on_congestion(&mut t.window, &c);
+        (r.prr_delivered, r.prr_out, r.prr_due) = (0, 0, 0);
+        r.prr_base = t.snd_nxt.since(t.snd_una).saturating_sub(t.out.sacked());
+        match kind {
+            Kind::Loss => {
+                t.flags.set(Flags::REXMIT_NOW);
+                t.tally.recoveries = t.tally.recoveries.saturating_add(1);
+                counters.inc(Ctr::TcpFastRetransmit);
+            }
+            Kind::Ecn => {}
+            Kind::Rto { .. } => {
+                // One segment more than what may still be under way.
+                t.window.cwnd = t.window.cwnd.max(t.out.in_flight() + u32::from(t.mss));
+                t.tally.timeouts = t.tally.timeouts.saturating_add(1);
+                counters.inc(Ctr::TcpRto);
+            }
+        }
+    }
+
     /// The handshake is done: MSS and algorithm are known, sending may begin.
     pub(super) fn start_window(&mut self) {
         let mss = u32::from(self.mss);

@@ -230,23 +230,33 @@ impl Segments {
         self.enqueue(&mut b.flight, id, false);
     }
 
-    /// Takes the first in sequence out: it has been acknowledged.
+    /// Takes the first in sequence, which is `out`, out: it has been acknowledged.
     #[inline]
-    pub fn pop(&mut self, b: &mut Scoreboard) -> Out {
+    pub fn pop(&mut self, b: &mut Scoreboard, out: &Out) {
         let id = b.order.first;
-        self.leave(b, id);
-        let out = self.0[id];
         b.order.first = out.next;
-        if out.next.is_some() {
-            self.0[out.next].prev = SegId::NONE;
+        if out.place == Place::InFlight && out.earlier.is_none() && out.later == out.next {
+            // The first in both lists, and so is what follows it.
+            b.in_flight -= out.span();
+            b.flight.first = out.next;
+            if out.next.is_some() {
+                let next = &mut self.0[out.next];
+                (next.prev, next.earlier) = (SegId::NONE, SegId::NONE);
+            } else {
+                (b.order.last, b.flight.last) = (SegId::NONE, SegId::NONE);
+            }
         } else {
-            b.order.last = SegId::NONE;
+            self.leave(b, id);
+            if out.next.is_some() {
+                self.0[out.next].prev = SegId::NONE;
+            } else {
+                b.order.last = SegId::NONE;
+            }
         }
         if b.hint == id {
             b.hint = out.next;
         }
         self.0.free(id);
-        out
     }
 
     /// Everything goes: the connection is over.

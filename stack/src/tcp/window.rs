@@ -9,7 +9,7 @@
 
 use dataplane::Time;
 
-use super::options::Options;
+use super::options::Timestamps;
 use super::segment::Segment;
 use super::tcb::{Flags, FlowId, Tcb};
 use super::{Tcp, TcpConfig, WINDOW_SHARE};
@@ -156,8 +156,8 @@ impl Tcb {
 
     /// Measures the round-trip time by data that came (without timestamps, what sending has found is good enough).
     #[inline]
-    pub(super) fn measure_receiving(&mut self, seg: &Segment, o: &Options, now: Time) {
-        if let Some(ts) = o.timestamps
+    pub(super) fn measure_receiving(&mut self, seg: &Segment, ts: Option<Timestamps>, now: Time) {
+        if let Some(ts) = ts
             && self.flags.has(Flags::TIMESTAMPS)
         {
             // One sample for each echo: the data that our ACK let out. Milliseconds.

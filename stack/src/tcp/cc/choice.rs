@@ -94,6 +94,12 @@ impl Cc {
         }
     }
 
+    /// Whether [`Ack::rate`] is looked at.
+    #[inline]
+    pub fn wants_rates(&self) -> bool {
+        matches!(self, Cc::Bbr(_))
+    }
+
     /// [`CongestionControl::on_sent`].
     #[inline]
     pub fn on_sent(&mut self, w: &mut Window, s: &Sent) {
