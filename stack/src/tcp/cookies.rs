@@ -191,7 +191,7 @@ impl Tcp {
         let iss = self.cookies.make(tuple, seg.seq, asked.mss.unwrap_or(default), now);
         let port = p.meta().port;
         let iface = &net.ifaces[usize::from(port)];
-        let mut answer = SynOptions { mss: Some(self.our_mss(iface.mtu, headers)), ..SynOptions::default() };
+        let mut answer = SynOptions { mss: Some(self.config.our_mss(iface.mtu, headers)), ..SynOptions::default() };
         let mut flags = bits::SYN | bits::ACK;
         if let Some(ts) = asked.timestamps {
             let ecn = self.agrees_to_ecn(seg);

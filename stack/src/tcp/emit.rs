@@ -7,7 +7,8 @@ use super::ecn::ECT0;
 use super::options::{OPTIONS_MAX, Options, SynOptions, Timestamps};
 use super::rate::micros;
 use super::segment::{self, Header, Segment, bits};
-use super::tcb::{Flags, FlowId, State};
+use super::output::Sending;
+use super::tcb::{Flags, State, Tcb};
 use super::time_wait::Waiting;
 use super::timestamps::clock_ms;
 use super::{EcnUse, Seq, Tcp};
@@ -29,41 +30,38 @@ pub(super) enum Reply {
     Ack(Waiting, u32),
 }
 
-impl Tcp {
+impl Sending<'_> {
     /// Sends the ACKs that no data carried. Gives whether none is left: `false` when there was no room.
-    pub(super) fn send_acks(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
-        let t = &mut self.table.flows[id];
+    pub(super) fn send_acks(&mut self, t: &mut Tcb, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
         // One ACK for each out-of-order arrival: the peer counts them to find its loss (RFC 5681 3.2).
         let most = if t.flags.has(Flags::SACK_OK) { OWED_SACKS_MAX } else { OWED_ACKS_MAX };
         let owed = t.acks_owed.min(most).max(u8::from(t.flags.has(Flags::ACK_NOW)));
         let (port, seq) = (t.port as usize, t.ack_seq());
         for sent in 0..owed {
-            if tx[port].room() == 0 || !self.emit(id, net, tx, seq, bits::ACK, &[], None, now) {
-                self.table.flows[id].acks_owed = owed - sent;
+            if tx[port].room() == 0 || !self.emit(t, net, tx, seq, bits::ACK, &[], None, now) {
+                t.acks_owed = owed - sent;
                 return false;
             }
         }
-        self.table.flows[id].acks_owed = 0;
+        t.acks_owed = 0;
         true
     }
 
     /// Sends a probe that is wanted. Gives `false` when there was no room.
-    pub(super) fn send_probe(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
-        let t = &mut self.table.flows[id];
+    pub(super) fn send_probe(&mut self, t: &mut Tcb, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
         if !t.flags.has(Flags::PROBE_NOW) {
             return true;
         }
         let seq = t.snd_una - 1;
-        if tx[t.port as usize].room() == 0 || !self.emit(id, net, tx, seq, bits::ACK, &[], None, now) {
+        if tx[t.port as usize].room() == 0 || !self.emit(t, net, tx, seq, bits::ACK, &[], None, now) {
             return false;
         }
-        self.table.flows[id].flags.clear(Flags::PROBE_NOW);
+        t.flags.clear(Flags::PROBE_NOW);
         true
     }
 
     /// Sends our SYN or SYN-ACK. Gives whether it was built.
-    pub(super) fn send_syn(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
-        let t = &self.table.flows[id];
+    pub(super) fn send_syn(&mut self, t: &mut Tcb, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
         let passive = t.state == State::SynReceived;
         let bits = match passive {
             // A SYN that was not answered may have been thrown away for its asking (RFC 3168 6.1.1.1).
@@ -76,7 +74,7 @@ impl Tcp {
         let headers = if t.tuple.local.is_v4() { 40 } else { 60 };
         let scale = !passive || t.flags.has(Flags::SCALED);
         let options = SynOptions {
-            mss: Some(self.our_mss(iface.mtu, headers)),
+            mss: Some(self.config.our_mss(iface.mtu, headers)),
             window_scale: scale.then_some(self.config.window_scale),
             sack: !passive || t.flags.has(Flags::SACK_OK),
             timestamps: if !passive {
@@ -88,10 +86,9 @@ impl Tcp {
         let mut o = [0; OPTIONS_MAX];
         let n = options.write(&mut o);
         let iss = t.iss;
-        if !self.emit(id, net, tx, iss, bits, &o[..n], None, now) {
+        if !self.emit(t, net, tx, iss, bits, &o[..n], None, now) {
             return false;
         }
-        let t = &mut self.table.flows[id];
         t.flags.clear(Flags::SYN_NOW);
         if t.snd_nxt == iss {
             t.rate.first_sent_us = micros(now);
@@ -108,7 +105,7 @@ impl Tcp {
     #[allow(clippy::too_many_arguments)] // The fields of one segment.
     pub(super) fn emit(
         &mut self,
-        id: FlowId,
+        t: &mut Tcb,
         net: &mut Net,
         tx: &mut [TxQueue],
         seq: Seq,
@@ -121,8 +118,7 @@ impl Tcp {
             self.counters.inc(Ctr::TcpNoHeader);
             return false;
         };
-        let room = self.window_limit();
-        let t = &mut self.table.flows[id];
+        let room = self.rx.window_limit();
         let mut window = 0;
         if flags & bits::ACK != 0 {
             let is_syn = flags & bits::SYN != 0;
@@ -168,7 +164,9 @@ impl Tcp {
         send(net, p, (&h, &room, n), &t.tuple, (&leaves, t.hash), tx, now);
         true
     }
+}
 
+impl Tcp {
     /// Answers a segment that belongs to no connection.
     pub(super) fn reply(&mut self, net: &mut Net, to: &Packet, r: Reply, tx: &mut [TxQueue], now: Time) {
         let seg = Segment::read(to);

@@ -146,11 +146,6 @@ impl Tcp {
         Err(Ctr::DropTcpListenerFull)
     }
 
-    /// The MSS that we announce by an interface.
-    pub(super) fn our_mss(&self, mtu: u16, headers: u16) -> u16 {
-        (mtu - headers).min(self.config.mss_max)
-    }
-
     /// Whether a SYN asks for ECN, and we are to agree (RFC 3168 6.1.1).
     pub(super) fn agrees_to_ecn(&self, seg: &Segment) -> bool {
         seg.bits & (bits::ECE | bits::CWR) == bits::ECE | bits::CWR && self.config.ecn.answers()

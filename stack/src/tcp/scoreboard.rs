@@ -216,18 +216,29 @@ impl Segments {
     /// A new segment has been sent: behind all others, in sequence and in time.
     #[inline]
     pub fn push(&mut self, b: &mut Scoreboard, id: SegId, out: Out) {
-        let last = b.order.last;
+        let (last, sent_last) = (b.order.last, b.flight.last);
         b.sendings = b.sendings.wrapping_add(1);
-        self.0[id] = Out { next: SegId::NONE, prev: last, sent_no: b.sendings, ..out };
+        b.in_flight += out.span();
+        self.0[id] = Out {
+            place: Place::InFlight,
+            sent_no: b.sendings,
+            next: SegId::NONE,
+            prev: last,
+            later: SegId::NONE,
+            earlier: sent_last,
+            ..out
+        };
+        (b.order.last, b.flight.last) = (id, id);
+        if sent_last.is_some() {
+            self.0[sent_last].later = id;
+        } else {
+            b.flight.first = id;
+        }
         if last.is_some() {
             self.0[last].next = id;
         } else {
             b.order.first = id;
         }
-        b.order.last = id;
-        self.0[id].place = Place::InFlight;
-        b.in_flight += out.span();
-        self.enqueue(&mut b.flight, id, false);
     }
 
     /// Takes the first in sequence, which is `out`, out: it has been acknowledged.

@@ -7,7 +7,7 @@
 //! share of the receive pool, one sixteenth. Under memory pressure nothing grows, and `Tcp::window_limit` closes the
 //! windows of all, by not opening them.
 
-use dataplane::Time;
+use dataplane::{Pool, Time};
 
 use super::options::Timestamps;
 use super::segment::Segment;
@@ -69,6 +69,11 @@ impl Sizing {
 }
 
 impl TcpConfig {
+    /// The MSS that we announce by an interface.
+    pub(super) fn our_mss(&self, mtu: u16, headers: u16) -> u16 {
+        (mtu - headers).min(self.mss_max)
+    }
+
     /// The window of a SYN, which is not scaled.
     pub(super) fn first_window(&self) -> u16 {
         (self.receive_budget_bytes / WINDOW_SHARE).min(0xffff) as u16
@@ -89,7 +94,7 @@ impl TcpConfig {
 impl Tcp {
     /// `bytes` that were read have left the owner's hands: the window may open by them.
     pub fn consume(&mut self, id: FlowId, bytes: u32) {
-        let room = self.window_limit();
+        let room = self.rx_room().window_limit();
         let t = &mut self.table.flows[id];
         debug_assert!(bytes <= t.rcv_held, "consumed {bytes} of {}", t.rcv_held);
         t.rcv_held = t.rcv_held.saturating_sub(bytes);
@@ -109,13 +114,27 @@ impl Tcp {
         }
     }
 
+    fn rx_room(&self) -> RxRoom<'_> {
+        RxRoom { pool: &self.rx_pool, reserve: self.rx_reserve }
+    }
+}
+
+/// The receive pool, and what is left of it for those who hold nothing.
+#[derive(Clone, Copy)]
+pub(super) struct RxRoom<'a> {
+    pub pool: &'a Pool,
+    pub reserve: u32,
+}
+
+impl RxRoom<'_> {
     /// The most that any connection may announce, by how much of the receive pool is free: an empty pool
     /// helps nobody, so windows shrink (by not opening) long before it is.
-    pub(super) fn window_limit(&self) -> u32 {
-        let (free, all) = (self.rx_pool.free_count(), self.rx_pool.capacity());
+    #[inline]
+    pub fn window_limit(&self) -> u32 {
+        let (free, all) = (self.pool.free_count(), self.pool.capacity());
         if free > all / 2 {
             u32::MAX
-        } else if free <= 2 * self.rx_reserve {
+        } else if free <= 2 * self.reserve {
             // Only what comes in order is still taken, a segment at a time: no more may be out.
             2 << 10
         } else if free > all / 4 {
