@@ -90,11 +90,11 @@ fn checksums_ok(ip: &[u8]) -> bool {
 
 /// How a segment leaves, beside what its connection's tuple says.
 #[derive(Clone, Copy)]
-pub(crate) struct Leaves {
+pub(crate) struct Leaves<'a> {
     /// The port to leave by.
     pub port: u8,
     /// The station to hand it to, where that is known.
-    pub mac: Option<Mac>,
+    pub mac: Option<&'a Mac>,
     /// ECN codepoint.
     pub ecn: u8,
 }
@@ -108,11 +108,11 @@ impl Net {
         mut p: Packet,
         (h, options, n): (&Header, &[u8; OPTIONS_MAX], usize),
         tuple: &Tuple,
-        leaves: &Leaves,
+        leaves: &Leaves<'_>,
         tx: &mut [TxQueue],
     ) -> Result<(), Packet> {
         let iface = &self.ifaces[usize::from(leaves.port)];
-        let Some(mac) = leaves.mac.as_ref().or(iface.peer_mac.as_ref()) else { return Err(p) };
+        let Some(mac) = leaves.mac.or(iface.peer_mac.as_ref()) else { return Err(p) };
         let (Some(src), Some(dst)) = (tuple.local.as_v4(), tuple.remote.as_v4()) else { return Err(p) };
         if iface.vlan != NO_VLAN {
             return Err(p);

@@ -230,7 +230,7 @@ impl Tcp {
     }
 
     /// Takes the segments out of those that are out that `ack`, which is SND.UNA, acknowledges.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_acknowledged(
         segments: &mut Segments,
         t: &mut Tcb,
@@ -390,7 +390,7 @@ impl Tcp {
     }
 
     /// Lets the acknowledged front of the send queue go.
-    #[inline]
+    #[inline(always)]
     pub(super) fn free_acknowledged(records: &mut Slab<RecordId, SendRecord>, t: &mut Tcb) {
         while t.send_head.is_some() {
             let r = &mut records[t.send_head];

@@ -191,7 +191,8 @@ impl Tcp {
         let iss = self.cookies.make(tuple, seg.seq, asked.mss.unwrap_or(default), now);
         let port = p.meta().port;
         let iface = &net.ifaces[usize::from(port)];
-        let mut answer = SynOptions { mss: Some(self.config.our_mss(iface.mtu, headers)), ..SynOptions::default() };
+        let mut answer =
+            SynOptions { mss: Some(self.config.our_mss(iface.mtu, headers)), ..SynOptions::default() };
         let mut flags = bits::SYN | bits::ACK;
         if let Some(ts) = asked.timestamps {
             let ecn = self.agrees_to_ecn(seg);
@@ -221,7 +222,7 @@ impl Tcp {
             bits: flags,
             window: self.config.first_window(),
         };
-        let leaves = Leaves { port, mac: Some(source_mac(p)), ecn: 0 };
+        let leaves = Leaves { port, mac: Some(&source_mac(p)), ecn: 0 };
         self.cookies.last_sent = Some(now);
         self.counters.inc(Ctr::TcpCookiesSent);
         self.counters.inc(Ctr::TcpSegmentsOut);

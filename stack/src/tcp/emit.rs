@@ -5,9 +5,9 @@ use dataplane::{Ctr, Packet, Time, TxQueue};
 
 use super::ecn::ECT0;
 use super::options::{OPTIONS_MAX, Options, SynOptions, Timestamps};
+use super::output::Sending;
 use super::rate::micros;
 use super::segment::{self, Header, Segment, bits};
-use super::output::Sending;
 use super::tcb::{Flags, State, Tcb};
 use super::time_wait::Waiting;
 use super::timestamps::clock_ms;
@@ -102,9 +102,27 @@ impl Sending<'_> {
     }
 
     /// Builds and queues one segment. Every segment carries the latest acknowledgment and window.
+    #[inline(never)]
     #[allow(clippy::too_many_arguments)] // The fields of one segment.
     pub(super) fn emit(
-        &mut self,
+        &self,
+        t: &mut Tcb,
+        net: &mut Net,
+        tx: &mut [TxQueue],
+        seq: Seq,
+        flags: u8,
+        options: &[u8],
+        payload: Option<Packet>,
+        now: Time,
+    ) -> bool {
+        self.emit_here(t, net, tx, seq, flags, options, payload, now)
+    }
+
+    /// The same, without a call: for what is sent most.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)] // As above.
+    pub(super) fn emit_here(
+        &self,
         t: &mut Tcb,
         net: &mut Net,
         tx: &mut [TxQueue],
@@ -160,7 +178,7 @@ impl Sending<'_> {
         };
         t.tally.segments_out += 1;
         self.counters.inc(Ctr::TcpSegmentsOut);
-        let leaves = Leaves { port: t.port, mac: t.flags.has(Flags::HAS_MAC).then_some(t.mac), ecn };
+        let leaves = Leaves { port: t.port, mac: t.flags.has(Flags::HAS_MAC).then_some(&t.mac), ecn };
         send(net, p, (&h, &room, n), &t.tuple, (&leaves, t.hash), tx, now);
         true
     }
@@ -199,7 +217,7 @@ impl Tcp {
         let mut room = [0; OPTIONS_MAX];
         let n = options.write(&mut room);
         let tuple = Tuple { local: dst, remote: src, local_port: dst_port, remote_port: src_port };
-        let leaves = Leaves { port: to.meta().port, mac: Some(source_mac(to)), ecn: 0 };
+        let leaves = Leaves { port: to.meta().port, mac: Some(&source_mac(to)), ecn: 0 };
         self.counters.inc(Ctr::TcpSegmentsOut);
         send(net, p, (&h, &room, n), &tuple, (&leaves, 0), tx, now);
     }
@@ -213,7 +231,7 @@ pub(super) fn send(
     p: Packet,
     segment: (&Header, &[u8; OPTIONS_MAX], usize),
     tuple: &Tuple,
-    (leaves, flow_label): (&Leaves, u32),
+    (leaves, flow_label): (&Leaves<'_>, u32),
     tx: &mut [TxQueue],
     now: Time,
 ) {
@@ -229,7 +247,7 @@ fn send_layers(
     mut p: Packet,
     (h, options, n): (&Header, &[u8; OPTIONS_MAX], usize),
     tuple: &Tuple,
-    (leaves, flow_label): (&Leaves, u32),
+    (leaves, flow_label): (&Leaves<'_>, u32),
     tx: &mut [TxQueue],
     now: Time,
 ) {
@@ -239,7 +257,7 @@ fn send_layers(
         port: leaves.port,
         src: tuple.local,
         dst: tuple.remote,
-        mac: leaves.mac,
+        mac: leaves.mac.copied(),
         protocol: protocol::TCP,
         hop_limit: HOP_LIMIT,
         flow_label,
@@ -251,13 +269,30 @@ fn send_layers(
 impl super::Tcb {
     /// Writes the options of a segment without SYN: timestamps where they were agreed (in a RST too: RFC 7323 3.2), and
     /// what waits out of order, as far as there is room beside the payload. Gives the length.
-    #[inline]
+    #[inline(always)]
     fn options(&mut self, p: &Packet, flags: u8, now: Time, out: &mut [u8; OPTIONS_MAX]) -> usize {
+        if !self.sack_out.is_empty() {
+            return self.options_with_blocks(p, flags, now, out);
+        }
+        if !self.flags.has(Flags::TIMESTAMPS) {
+            return 0;
+        }
+        self.timestamps(now).write(out)
+    }
+
+    #[inline(never)]
+    fn options_with_blocks(
+        &mut self,
+        p: &Packet,
+        flags: u8,
+        now: Time,
+        out: &mut [u8; OPTIONS_MAX],
+    ) -> usize {
         let mut o = Options::default();
         if self.flags.has(Flags::TIMESTAMPS) {
             o.timestamps = Some(self.timestamps(now));
         }
-        if !self.sack_out.is_empty() && self.flags.has(Flags::SACK_OK) && flags & bits::RST == 0 {
+        if self.flags.has(Flags::SACK_OK) && flags & bits::RST == 0 {
             let payload: usize = p.tail().iter().map(|s| s.len()).sum();
             // Mostly an ACK alone. Data leaves room at the end of a stream; full segments go without.
             if payload + OPTIONS_MAX <= usize::from(self.mss) || payload == 0 {

@@ -20,6 +20,17 @@ pub struct Timestamps {
     pub ecr: u32,
 }
 
+impl Timestamps {
+    /// Writes the option, padded to 4 bytes; gives the length.
+    #[inline]
+    pub fn write(&self, out: &mut [u8; OPTIONS_MAX]) -> usize {
+        out[..4].copy_from_slice(&[1, 1, 8, 10]);
+        out[4..8].copy_from_slice(&self.val.to_be_bytes());
+        out[8..12].copy_from_slice(&self.ecr.to_be_bytes());
+        usize::from(TIMESTAMPS_BYTES)
+    }
+}
+
 /// The options of a SYN that we understand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SynOptions {
@@ -166,10 +177,7 @@ impl Options {
     pub fn write(&self, out: &mut [u8; OPTIONS_MAX]) -> usize {
         let mut n = 0;
         if let Some(ts) = self.timestamps {
-            out[..4].copy_from_slice(&[1, 1, 8, 10]);
-            out[4..8].copy_from_slice(&ts.val.to_be_bytes());
-            out[8..12].copy_from_slice(&ts.ecr.to_be_bytes());
-            n = 12;
+            n = ts.write(out);
         }
         let room = (OPTIONS_MAX - n - 4) / 8;
         let blocks = &self.sack[..self.sack.len().min(room)];

@@ -136,7 +136,7 @@ impl Sending<'_> {
     }
 
     /// Sends for one connection.
-    #[inline]
+    #[inline(always)]
     fn turn(&mut self, t: &mut Tcb, net: &mut Net, tx: &mut [TxQueue], now: Time) -> Turn {
         if matches!(t.state, State::SynSent | State::SynReceived) {
             if t.flags.has(Flags::SYN_NOW) {
@@ -164,6 +164,7 @@ impl Sending<'_> {
     }
 
     /// Sends again what was lost, and then new data.
+    #[inline(always)]
     fn send_stream(&mut self, t: &mut Tcb, net: &mut Net, tx: &mut [TxQueue], now: Time) -> Turn {
         if t.out.next_lost().is_none() && !t.has_unsent() {
             return Turn::Done;
@@ -304,7 +305,7 @@ impl Sending<'_> {
     }
 
     /// Records the next segment of new data, whose first byte is in `piece`, as out, before it is sent.
-    #[inline]
+    #[inline(always)]
     fn record_new(
         &mut self,
         t: &mut Tcb,
@@ -360,6 +361,7 @@ impl Sending<'_> {
     }
 
     /// Sends a segment again. Gives whether it was built.
+    #[inline(never)]
     fn send_again(&mut self, t: &mut Tcb, s: SegId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
         let o = self.segments[s];
         let want = u32::from(o.len).min(t.mss.into());
@@ -392,13 +394,8 @@ impl Sending<'_> {
 
     /// A header buffer with up to `want` bytes of the send queue from `seq` on, which lies in piece `from`; how many
     /// they are, and the piece with the next one. `None`: there is no buffer.
-    fn gather(
-        &self,
-        net: &mut Net,
-        seq: Seq,
-        want: u32,
-        from: RecordId,
-    ) -> Option<(Packet, u32, RecordId)> {
+    #[inline(always)]
+    fn gather(&self, net: &mut Net, seq: Seq, want: u32, from: RecordId) -> Option<(Packet, u32, RecordId)> {
         let Some(mut p) = net.headers.alloc() else {
             self.counters.inc(Ctr::TcpNoHeader);
             return None;
@@ -424,7 +421,7 @@ impl Sending<'_> {
     }
 
     /// Sends a segment of data (or several, which the port cuts) that is recorded as out.
-    #[inline]
+    #[inline(always)]
     fn send_data(
         &mut self,
         t: &mut Tcb,
@@ -445,7 +442,7 @@ impl Sending<'_> {
         if len > 0 && seq + u32::from(len) == t.queue_end {
             flags |= bits::PSH;
         }
-        self.emit(t, net, tx, seq, flags, &[], Some(p), now)
+        self.emit_here(t, net, tx, seq, flags, &[], Some(p), now)
     }
 }
 

@@ -245,7 +245,7 @@ impl Tcp {
 
 /// Queues in-order payload: copied behind what waits already when it is small or the flow is over its
 /// budget, in its own cell otherwise.
-#[inline]
+#[inline(always)]
 pub(super) fn store(
     queue: &mut dataplane::CellQueue,
     counters: &Counters,

@@ -107,8 +107,11 @@ impl Tcp {
         // RFC 9293 3.8.6.2.2: no announcement of small openings; and none to a peer that has room enough:
         // data that goes its way, or the next ACK, will carry it.
         let (limit, left) = (t.rcv_wnd_max.min(room), t.rcv_adv.since(t.rcv_nxt));
-        let (opens, two) = (t.window(room) - left, 2 * u32::from(t.rcv_mss));
-        if t.state.can_receive() && left < (limit / 4).max(two) && opens >= two.min(limit / 2) {
+        let two = 2 * u32::from(t.rcv_mss);
+        if left >= (limit / 4).max(two) || !t.state.can_receive() {
+            return;
+        }
+        if t.window(room) - left >= two.min(limit / 2) {
             t.flags.set(Flags::ACK_NOW);
             self.want_output(id);
         }
