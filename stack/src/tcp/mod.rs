@@ -271,7 +271,6 @@ impl Tcp {
             tuple,
             hash: hash as u32,
             port,
-            vlan: iface.vlan,
             mss: (iface.mtu - headers).min(self.config.mss_max),
             rcv_mss: 536,
             quick_acks: self.config.quick_acks,

@@ -40,42 +40,48 @@ const RESENT_KNOWN: usize = 2;
 
 /// State of loss recovery.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub struct Recovery {
-    /// Where we stand.
-    pub phase: Phase,
+    // What each ACK and each segment touches: a line.
     /// What is known of times and order on this path.
     pub rack: Rack,
+    /// Where we stand.
+    pub phase: Phase,
     /// The last congestion can still turn out to be none.
     can_undo: bool,
-    /// ... because of that many segments that were sent again since,
+    /// The window held the sender back in this round.
+    limited: bool,
+    /// `can_undo`, because of that many segments that were sent again since,
     resent: u16,
     /// of which the peer has had that many already.
     needless: u16,
+    /// TSval of the first retransmission (Eifel, RFC 3522); 0: none.
+    first_resent_ts: u32,
+    /// Most sequence numbers in flight in this round.
+    pub flight_max: u32,
+    /// The round that `flight_max` is of ends here.
+    round_end: Seq,
+    /// PRR: bytes sent since.
+    prr_out: u32,
+    /// PRR: bytes that may be sent, and have not been.
+    prr_due: u32,
+
+    // What recovery itself needs.
+    /// PRR: bytes delivered since it began.
+    prr_delivered: u32,
+    /// PRR: bytes that were out then (RecoverFS).
+    prr_base: u32,
+    /// The windows before it: congestion window and threshold.
+    prior: (u32, u32),
     /// Where these begin.
     resent_at: [Seq; RESENT_KNOWN],
     /// SND.NXT when loss was found (RFC 6582).
     pub until: Seq,
     /// SND.UNA then: what is before it cannot speak of this recovery.
     since: Seq,
-    /// TSval of the first retransmission (Eifel, RFC 3522); 0: none.
-    first_resent_ts: u32,
-    /// The windows before it.
-    prior: Window,
-    /// PRR: bytes delivered since it began.
-    prr_delivered: u32,
-    /// PRR: bytes sent since.
-    prr_out: u32,
-    /// PRR: bytes that may be sent, and have not been.
-    prr_due: u32,
-    /// PRR: bytes that were out then (RecoverFS).
-    prr_base: u32,
-    /// Most sequence numbers in flight in this round.
-    pub flight_max: u32,
-    /// The round that `flight_max` is of ends here.
-    round_end: Seq,
-    /// The window held the sender back in this round.
-    limited: bool,
 }
+
+const _: () = assert!(std::mem::offset_of!(Recovery, prr_delivered) == 64);
 
 impl Default for Recovery {
     fn default() -> Recovery {
@@ -89,7 +95,7 @@ impl Default for Recovery {
             until: Seq(0),
             since: Seq(0),
             first_resent_ts: 0,
-            prior: Window::default(),
+            prior: (0, 0),
             prr_delivered: 0,
             prr_out: 0,
             prr_due: 0,
@@ -218,7 +224,8 @@ impl Tcp {
                 r.can_undo = false;
                 // Out of order, it seems, by more than the window.
                 r.rack.reordering_seen = true;
-                let prior = r.prior;
+                let (cwnd, ssthresh) = r.prior;
+                let prior = Window { cwnd, ssthresh, ..t.window };
                 r.phase = Phase::Open;
                 t.flags.clear(Flags::REXMIT_NOW);
                 t.cc.on_undo(&mut t.window, &prior, now);
@@ -320,7 +327,7 @@ impl Tcb {
         let was = t.recovery.phase;
         // A timeout within a recovery, or one more in a row, keeps what the first one has saved.
         if was == Phase::Open {
-            t.recovery.prior = t.window;
+            t.recovery.prior = (t.window.cwnd, t.window.ssthresh);
         }
         if was == Phase::Open || was == Phase::Reduced || (was == Phase::Recovery && new_phase == Phase::Loss)
         {

@@ -11,11 +11,12 @@ use super::seq::Seq;
 
 /// The blocks that the next ACK carries.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
 pub struct SackOut {
-    /// Runs; where there is a duplicate, it is in the last place.
-    blocks: [(Seq, Seq); SACK_BLOCKS_MAX],
     len: u8,
     has_duplicate: bool,
+    /// Runs; where there is a duplicate, it is in the last place.
+    blocks: [(Seq, Seq); SACK_BLOCKS_MAX],
 }
 
 const LAST: usize = SACK_BLOCKS_MAX - 1;
