@@ -39,7 +39,7 @@ pub(super) struct Found {
 }
 
 impl Found {
-    #[inline]
+    #[inline(always)]
     pub fn take(&mut self, t: &mut Tcb, o: &Out, now_us: u32) {
         self.delivered += o.span();
         self.sampler.take(&mut t.rate, &o.stamp, o.sent_us, o.app_limited, o.span(), now_us);

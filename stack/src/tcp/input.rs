@@ -374,7 +374,7 @@ impl Tcp {
         let t = &mut self.table.flows[id];
         let ts_recent = t.flags.has(Flags::TIMESTAMPS).then_some(t.ts_recent);
         let w = Waiting { snd_nxt: t.snd_nxt, rcv_nxt: t.rcv_nxt, ts_recent };
-        let hash = self.table.hash(&self.table.flows[id].tuple);
+        let hash = u64::from(t.hash) | u64::from(t.hash_high) << 32;
         self.counters.inc(Ctr::TcpTimeWaits);
         self.counters.inc(Ctr::TcpClosed);
         if self.time_wait.insert(hash, w, now) {

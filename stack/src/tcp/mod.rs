@@ -270,6 +270,7 @@ impl Tcp {
         *t = Tcb {
             tuple,
             hash: hash as u32,
+            hash_high: (hash >> 32) as u32,
             port,
             mss: (iface.mtu - headers).min(self.config.mss_max),
             rcv_mss: 536,

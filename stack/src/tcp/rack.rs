@@ -265,6 +265,7 @@ impl Tcp {
     }
 
     /// Sets the timer of a tail loss probe (RFC 8985 7.2), where one is due before the retransmission timer.
+    #[inline(always)]
     pub(super) fn arm_probe(t: &mut Tcb, now: Time) {
         let r = &mut t.recovery;
         if r.rack.timer == ProbeTimer::Reordering && t.probe_at != Time::NEVER {

@@ -26,7 +26,7 @@ impl Default for Rtt {
 
 impl Rtt {
     /// Takes a sample. The caller keeps Karn's rule: never from a segment that was sent twice.
-    #[inline]
+    #[inline(always)]
     pub fn sample(&mut self, us: u32) {
         let us = us.clamp(1, RTO_MAX_US);
         if self.srtt_us == 0 {

@@ -242,7 +242,7 @@ impl Segments {
     }
 
     /// Takes the first in sequence, which is `out`, out: it has been acknowledged.
-    #[inline]
+    #[inline(always)]
     pub fn pop(&mut self, b: &mut Scoreboard, out: &Out) {
         let id = b.order.first;
         b.order.first = out.next;

@@ -390,6 +390,8 @@ pub struct Tcb {
     pub ooo: CellQueue,
     /// The blocks that the next ACK carries.
     pub sack_out: SackOut,
+    /// High half of the tuple's keyed hash.
+    pub hash_high: u32,
     /// Bytes thrown away since the owner left.
     pub discarded: u32,
     /// SND.UNA when an orphan's progress was last looked at.
@@ -401,6 +403,7 @@ impl Default for Tcb {
         Tcb {
             tuple: Tuple::default(),
             hash: 0,
+            hash_high: 0,
             hash_next: FlowId::NONE,
             flags: Flags::default(),
             events: Events::default(),

@@ -107,7 +107,7 @@ impl Cc {
     }
 
     /// [`CongestionControl::on_ack`].
-    #[inline]
+    #[inline(always)]
     pub fn on_ack(&mut self, w: &mut Window, a: &Ack) {
         each!(self, c => c.on_ack(w, a));
     }
