@@ -111,6 +111,12 @@ pub struct Tuple {
     pub remote_port: u16,
 }
 
+impl Tuple {
+    /// Of no connection.
+    pub const EMPTY: Tuple =
+        Tuple { local: Addr::UNSPECIFIED, remote: Addr::UNSPECIFIED, local_port: 0, remote_port: 0 };
+}
+
 impl fmt::Debug for Tuple {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use std::net::SocketAddr;

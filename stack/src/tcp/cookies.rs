@@ -181,6 +181,7 @@ impl Tcp {
     }
 
     /// Answers a SYN, and forgets it.
+    #[inline(always)] // In a flood this is what is done.
     #[allow(clippy::too_many_arguments)] // One segment, parsed in steps.
     pub(super) fn send_cookie(
         &mut self,

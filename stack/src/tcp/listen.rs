@@ -138,6 +138,7 @@ impl Tcp {
     }
 
     /// Whether a listener may have one more connection.
+    #[inline(always)]
     fn has_room_for(&mut self, listener: u16) -> Verdict {
         if !self.is_full(listener) {
             return Ok(());

@@ -267,19 +267,20 @@ impl Tcp {
         let headers = if tuple.local.is_v4() { 40 } else { 60 };
         let ts_offset = self.ts_offset(hash);
         let t = &mut self.table.flows[id];
-        *t = Tcb {
-            tuple,
-            hash: hash as u32,
-            hash_high: (hash >> 32) as u32,
-            port,
-            mss: (iface.mtu - headers).min(self.config.mss_max),
-            rcv_mss: 536,
-            quick_acks: self.config.quick_acks,
-            ts_offset,
-            rcv_wnd_max: self.config.receive_budget_bytes / WINDOW_SHARE,
-            cc: Cc::new(self.config.congestion.choose((hash >> 32) as u32), hash as u32),
-            ..Tcb::default()
-        };
+        // In two steps, as the first is one copy of bytes that are known.
+        *t = Tcb::EMPTY;
+        t.tuple = tuple;
+        (t.hash, t.hash_high) = (hash as u32, (hash >> 32) as u32);
+        t.port = port;
+        t.mss = (iface.mtu - headers).min(self.config.mss_max);
+        t.rcv_mss = 536;
+        t.quick_acks = self.config.quick_acks;
+        t.ts_offset = ts_offset;
+        t.rcv_wnd_max = self.config.receive_budget_bytes / WINDOW_SHARE;
+        let algorithm = self.config.congestion.choose((hash >> 32) as u32);
+        if algorithm != Algorithm::Cubic {
+            t.cc = Cc::new(algorithm, hash as u32);
+        }
         t.flags.set(Flags::HASHED);
         self.table.insert(id);
         Some(id)

@@ -43,6 +43,10 @@ pub struct Stamp {
 }
 
 impl Delivered {
+    /// Nothing has been delivered.
+    pub const EMPTY: Delivered =
+        Delivered { bytes: 0, at_us: 0, first_sent_us: 0, app_limited: 0, lost: 0, resent: 0 };
+
     /// A segment of `bytes` is sent, with `in_flight` bytes out before it.
     #[inline]
     pub fn stamp(&mut self, now_us: u32, in_flight: u32, bytes: u32) -> Stamp {

@@ -85,32 +85,35 @@ const _: () = assert!(std::mem::offset_of!(Recovery, prr_delivered) == 64);
 
 impl Default for Recovery {
     fn default() -> Recovery {
-        Recovery {
-            phase: Phase::Open,
-            rack: Rack::default(),
-            can_undo: false,
-            resent: 0,
-            needless: 0,
-            resent_at: [Seq(0); RESENT_KNOWN],
-            until: Seq(0),
-            since: Seq(0),
-            first_resent_ts: 0,
-            prior: (0, 0),
-            prr_delivered: 0,
-            prr_out: 0,
-            prr_due: 0,
-            prr_base: 0,
-            flight_max: 0,
-            round_end: Seq(0),
-            limited: false,
-        }
+        Recovery::NONE
     }
 }
 
 impl Recovery {
+    /// Nothing was ever lost.
+    pub const NONE: Recovery = Recovery {
+        phase: Phase::Open,
+        rack: Rack::new(Seq(0)),
+        can_undo: false,
+        resent: 0,
+        needless: 0,
+        resent_at: [Seq(0); RESENT_KNOWN],
+        until: Seq(0),
+        since: Seq(0),
+        first_resent_ts: 0,
+        prior: (0, 0),
+        prr_delivered: 0,
+        prr_out: 0,
+        prr_due: 0,
+        prr_base: 0,
+        flight_max: 0,
+        round_end: Seq(0),
+        limited: false,
+    };
+
     /// At the start of a connection.
     pub fn start(&mut self, iss: Seq) {
-        *self = Recovery { until: iss, since: iss, rack: Rack::new(iss), ..Recovery::default() };
+        *self = Recovery { until: iss, since: iss, rack: Rack::new(iss), ..Recovery::NONE };
         self.round_end = iss;
     }
 

@@ -20,11 +20,14 @@ pub struct Rtt {
 
 impl Default for Rtt {
     fn default() -> Rtt {
-        Rtt { srtt_us: 0, var_us: 0, rto_us: RTO_INITIAL_US }
+        Rtt::UNKNOWN
     }
 }
 
 impl Rtt {
+    /// Before the first sample.
+    pub const UNKNOWN: Rtt = Rtt { srtt_us: 0, var_us: 0, rto_us: RTO_INITIAL_US };
+
     /// Takes a sample. The caller keeps Karn's rule: never from a segment that was sent twice.
     #[inline(always)]
     pub fn sample(&mut self, us: u32) {

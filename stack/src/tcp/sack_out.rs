@@ -22,6 +22,10 @@ pub struct SackOut {
 const LAST: usize = SACK_BLOCKS_MAX - 1;
 
 impl SackOut {
+    /// Nothing to tell.
+    pub const EMPTY: SackOut =
+        SackOut { len: 0, has_duplicate: false, blocks: [(Seq(0), Seq(0)); SACK_BLOCKS_MAX] };
+
     /// Whether there is nothing to tell.
     #[inline]
     pub fn is_empty(&self) -> bool {

@@ -90,6 +90,10 @@ struct Ends {
     last: SegId,
 }
 
+impl Ends {
+    const NONE: Ends = Ends { first: SegId::NONE, last: SegId::NONE };
+}
+
 /// The scoreboard of one connection.
 #[derive(Clone, Copy, Default)]
 pub struct Scoreboard {
@@ -109,6 +113,18 @@ pub struct Scoreboard {
 }
 
 impl Scoreboard {
+    /// Nothing is out.
+    pub const EMPTY: Scoreboard = Scoreboard {
+        order: Ends::NONE,
+        flight: Ends::NONE,
+        lost: Ends::NONE,
+        hint: SegId::NONE,
+        in_flight: 0,
+        sacked: 0,
+        sendings: 0,
+        sacked_segments: 0,
+    };
+
     /// Sequence numbers in flight: sent, not acknowledged, not SACKed, not found lost (RFC 6675: pipe).
     #[inline]
     pub fn in_flight(&self) -> u32 {

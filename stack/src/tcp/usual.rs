@@ -64,7 +64,7 @@ impl Tcp {
             && t.sack_out.is_empty()
             && t.acks_owed == 0
             && t.mss == t.mss_full;
-        if !is_plain || !is_calm || self.rx_pool.free_count() < self.rx_reserve {
+        if !is_plain || !is_calm || self.config.looks_closely || self.rx_pool.free_count() < self.rx_reserve {
             return Err(p);
         }
         let Some(options) = timestamps(&p) else { return Err(p) };

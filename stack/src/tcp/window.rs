@@ -36,6 +36,9 @@ pub struct Sizing {
 }
 
 impl Sizing {
+    /// Nothing has been measured.
+    pub const EMPTY: Sizing = Sizing { rtt_us: 0, consumed: 0, since_us: 0, space_kib: 0, echo: 0 };
+
     /// Takes what the owner has consumed. Gives the window that would be right, when a round trip has passed and more
     /// was consumed in it than ever before.
     fn consume(&mut self, bytes: u32, rtt_us: u32, mss: u32, now_us: u32) -> Option<u32> {
