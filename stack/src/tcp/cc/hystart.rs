@@ -95,6 +95,7 @@ impl HyStart {
     }
 
     /// An ACK in the first slow start (RFC 9406 4.2). It counts for all that it delivers: what is sent is paced.
+    #[inline]
     pub(super) fn on_ack(&mut self, a: &Ack) -> Step {
         if !self.started {
             self.started = true;
