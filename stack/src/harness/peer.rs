@@ -81,7 +81,8 @@ pub fn too_big(tuple: &Tuple, seq: u32, mtu: u16, unreachable: bool) -> Vec<u8> 
     };
     let (kind, ip): ([u8; 2], Vec<u8>) = if tuple.local.is_v4() {
         let quoted = ip4(protocol::TCP, us, peer, &tcp);
-        let said = [&[3, if unreachable { 1 } else { 4 }, 0, 0, 0, 0][..], &mtu.to_be_bytes(), &quoted].concat();
+        let said =
+            [&[3, if unreachable { 1 } else { 4 }, 0, 0, 0, 0][..], &mtu.to_be_bytes(), &quoted].concat();
         ([8, 0], ip4(1, peer, us, &said))
     } else {
         let quoted = ip6(protocol::TCP, us, peer, &tcp);

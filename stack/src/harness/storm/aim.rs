@@ -433,7 +433,8 @@ impl Storm {
         let ports = [80, 443, 1, 40_000];
         let ends = Ends { us, peer, peer_port: (r >> 16) as u16, our_port: ports[(r & 3) as usize] };
         let (seq, ack) = (self.rng.next_u64() as u32, (r >> 32) as u32);
-        let s = Seg { seq, ack, bits: (r >> 8) as u8, window: r as u16, len: self.length(), ..Seg::default() };
+        let s =
+            Seg { seq, ack, bits: (r >> 8) as u8, window: r as u16, len: self.length(), ..Seg::default() };
         self.frame(&ends, &s);
     }
 
@@ -442,7 +443,13 @@ impl Storm {
         if self.flows.is_empty() {
             return;
         }
-        let id = self.flows[self.rng.below(self.flows.len() as u64) as usize];
+        let mut id = self.flows[self.rng.below(self.flows.len() as u64) as usize];
+        // One that has something out believes it.
+        if let Some(sends) = self.flows.iter().find(|id| self.stack.tcp.flow(**id).flight() > 0)
+            && self.rng.below(2) == 0
+        {
+            id = *sends;
+        }
         let t = self.stack.tcp.flow(id);
         let r = self.rng.next_u64();
         let seq = if r & 3 == 0 { t.snd_nxt.0.wrapping_sub((r >> 40) as u32 & 0xff) } else { t.snd_una.0 };

@@ -68,6 +68,7 @@ pub struct Storm {
     rng: Rng,
     now: Time,
     mood: Mood,
+    cookie_secret: [u64; 2],
     /// By the connection's place.
     owned: Vec<Own>,
     /// Those that there were before the burst.
@@ -132,7 +133,8 @@ impl Storm {
         let keys = [rng.next_u64(), rng.next_u64(), rng.next_u64(), rng.next_u64()];
         let mut config = TcpConfig::new(keys, &l);
         configure(&mut config, rng.next_u64() as u8);
-        let mut tcp = Tcp::new(&l, &mut arena, config, pools[0].clone(), c.clone()).expect("the arena's size");
+        let mut tcp =
+            Tcp::new(&l, &mut arena, config, pools[0].clone(), c.clone()).expect("the arena's size");
         let web = tcp.listen(None, 80).expect("a listener");
         tcp.listen(None, 81).expect("a listener");
         if rng.below(4) == 0 {
@@ -160,6 +162,7 @@ impl Storm {
             now: Time::from_ms(1000 + rng.below(1 << 33)),
             rng,
             mood,
+            cookie_secret: [0; 2],
             owned: vec![Own::default(); l.flows as usize],
             flows: Vec::new(),
             past: [const { None }; 64],
@@ -284,6 +287,9 @@ impl Storm {
     // ── The core's turn ─────────────────────────────────────────────────────────────────────────────
 
     fn somebody_acts(&mut self) {
+        if self.dice(256) {
+            return self.somebody_asks();
+        }
         if self.dice(64) {
             let to = if self.dice(2) { "[fd00::2]:443" } else { "10.0.0.2:443" };
             let Stack { net, tcp, .. } = &mut self.stack;
@@ -297,6 +303,22 @@ impl Storm {
         }
         let id = self.flows[self.rng.below(self.flows.len() as u64) as usize];
         self.act(id);
+    }
+
+    /// The control side wants to know something, or has something changed.
+    fn somebody_asks(&mut self) {
+        let now = self.now;
+        let tcp = &mut self.stack.tcp;
+        match self.rng.below(4) {
+            0 => tcp.begin_count(),
+            1 => drop(tcp.count(now)),
+            2 => drop(tcp.copy_flows(self.rng.below(800) as u32, now, |f| assert!(f.rto_us > 0))),
+            _ => {
+                let secret = [self.rng.next_u64(), self.rng.next_u64()];
+                tcp.set_cookie_secrets([secret, self.cookie_secret]);
+                self.cookie_secret = secret;
+            }
+        }
     }
 
     /// What a core does behind its input. Gives whether there was anything to do.
@@ -363,7 +385,8 @@ impl Storm {
         (self.mood.talks, self.mood.lazy) = (u64::MAX, u64::MAX);
         self.time(SILENCE_NS);
         self.audit();
-        let left: Vec<_> = self.stack.tcp.flows().map(|id| super::peer::describe(self.stack.tcp.flow(id))).collect();
+        let left: Vec<_> =
+            self.stack.tcp.flows().map(|id| super::peer::describe(self.stack.tcp.flow(id))).collect();
         assert!(left.is_empty(), "stuck: {left:#?}");
         assert_eq!(self.stack.tcp.in_use(), (0, 0), "flows and records left");
         let c = self.segment.read();
@@ -405,7 +428,8 @@ impl Storm {
             }
             self.time(300_000_000);
         }
-        let left: Vec<_> = self.stack.tcp.flows().map(|id| super::peer::describe(self.stack.tcp.flow(id))).collect();
+        let left: Vec<_> =
+            self.stack.tcp.flows().map(|id| super::peer::describe(self.stack.tcp.flow(id))).collect();
         panic!("stuck though the peer acknowledges: {left:#?}");
     }
 }

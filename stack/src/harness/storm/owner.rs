@@ -158,7 +158,8 @@ impl Storm {
 
     fn consume(&mut self, id: FlowId) {
         let own = &mut self.owned[id.to_u32() as usize];
-        let n = if self.rng.below(4) == 0 { self.rng.below(u64::from(own.held) + 1) as u32 } else { own.held };
+        let n =
+            if self.rng.below(4) == 0 { self.rng.below(u64::from(own.held) + 1) as u32 } else { own.held };
         own.held -= n;
         self.stack.tcp.consume(id, n);
     }
