@@ -131,6 +131,11 @@ impl Recovery {
         matches!(self.phase, Phase::Recovery | Phase::Reduced)
     }
 
+    /// The windows before it.
+    pub fn prior(&self) -> &Window {
+        &self.prior
+    }
+
     /// Whether an ACK that acknowledges nothing new can end or undo something.
     #[inline]
     pub fn needs_a_look(&self) -> bool {

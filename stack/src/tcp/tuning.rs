@@ -5,7 +5,7 @@
 //! and the secret: every packet of it would choose the same.
 
 use super::Tcp;
-use super::cc::{Algorithm, Cc};
+use super::cc::{Algorithm, Cc, NO_THRESHOLD};
 use super::tcb::{Flags, FlowId};
 
 /// Which algorithm connections get.
@@ -74,6 +74,10 @@ impl Tcp {
         let t = &mut self.table.flows[id];
         if t.cc.algorithm() != algorithm {
             t.cc = Cc::new(algorithm, t.hash);
+            if t.recovery.is_reducing() && t.window.ssthresh == NO_THRESHOLD {
+                // The one before it recovers to no threshold (BBR); this one's window will be what it finds there.
+                t.window.ssthresh = (t.recovery.prior().cwnd / 2).max(2 * u32::from(t.mss));
+            }
         }
     }
 
