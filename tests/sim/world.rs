@@ -450,15 +450,12 @@ fn edge_core(
     let cells = Cells { payload: payload.clone(), heads: heads.clone() };
     let proxy = Proxy::new(Program::new(config), &l, &mut arena, cells, None, c.clone()).unwrap();
     let records = pool("record", l.record_cells.max(1), RECORD_BYTES_MAX);
+    // The clients come from two addresses.
+    let handshakes =
+        HandshakeLimits { per_source: l.tls_handshakes, ..HandshakeLimits::new(l.tls_handshakes, [1, 2]) };
     let record_cells = RecordCells { payload: payload.clone(), records: records.clone() };
-    let tls = Tls::new(
-        &l,
-        &mut arena,
-        Handshakes::new(HandshakeLimits::new(l.tls_handshakes, [1, 2]), None, c.clone()),
-        record_cells,
-        c.clone(),
-    )
-    .unwrap();
+    let tls = Tls::new(&l, &mut arena, Handshakes::new(handshakes, None, c.clone()), record_cells, c.clone())
+        .unwrap();
     let orders = Arc::new(Orders::default());
     let mut stack = Stack::new(net, tcp, Udp::new(4), c.clone());
     if let Some(s) = steering {

@@ -132,8 +132,8 @@ impl Recovery {
     }
 
     /// The windows before it.
-    pub fn prior(&self) -> &Window {
-        &self.prior
+    pub fn prior_cwnd(&self) -> u32 {
+        self.prior.0
     }
 
     /// Whether an ACK that acknowledges nothing new can end or undo something.

@@ -76,7 +76,7 @@ impl Tcp {
             t.cc = Cc::new(algorithm, t.hash);
             if t.recovery.is_reducing() && t.window.ssthresh == NO_THRESHOLD {
                 // The one before it recovers to no threshold (BBR); this one's window will be what it finds there.
-                t.window.ssthresh = (t.recovery.prior().cwnd / 2).max(2 * u32::from(t.mss));
+                t.window.ssthresh = (t.recovery.prior_cwnd() / 2).max(2 * u32::from(t.mss));
             }
         }
     }
