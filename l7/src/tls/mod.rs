@@ -19,6 +19,6 @@ pub mod hello;
 pub mod keys;
 pub mod origin;
 
+pub mod record;
 #[cfg(test)]
 mod tests;
-pub mod record;
