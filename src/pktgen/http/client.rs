@@ -417,14 +417,16 @@ impl Client {
         }
         if self.stack.tcp.in_use().0 == 0 || now >= until {
             let (measured_ns, unfinished, unsent) = self.end_ns;
+            let tls = self.tls.as_ref();
+            let (agreed, refusal) = tls.map_or((None, None), |t| (t.agreed.clone(), t.refusal));
             self.finish(End {
                 failed: None,
                 measured_ns: measured_ns.max(1),
                 asking_ns: self.asking_ns,
                 unfinished,
                 unsent,
-                agreed: self.tls.as_mut().and_then(|t| t.agreed.take()),
-                refused: self.tls.as_ref().and_then(|t| t.refusal).map(|r| r.to_string()),
+                agreed,
+                refused: refusal.map(|r| r.to_string()),
             });
         }
         false

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use dataplane::{CellWriter, Counters, Packet, Pool, Slice, Time};
-use hugepages::{Arena, FixedVec, PagePolicy, SlabIndex};
+use hugepages::{Arena, FixedVec, PagePolicy};
 use l7::tls::handshake::{Established, Handshake, Progress};
 use l7::tls::keys::{Suite, Version};
 use l7::tls::origin::{Kept, Reason, Refusal, Spec, TlsError, Trust, client_config};
