@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
-use crate::config::{self, Config, Machine, Origin};
+use crate::config::{self, Config, Loaded, Machine, Origin};
 use crate::control::flows::FlowsArgs;
 use crate::control::purge::PurgeArgs;
 use crate::control::{self, Request};
@@ -199,12 +199,18 @@ pub fn main() -> ExitCode {
     match Cli::parse().verb {
         Verb::Demo(args) => node::demo(args),
         Verb::Run(args) => match load(&args.config) {
-            Ok(config) => node::run(&args.config, config),
+            Ok(loaded) => node::run(&args.config, loaded),
             Err(code) => code,
         },
         Verb::Check(args) if args.json => check_json(&args.file),
         Verb::Check(args) => match load(&args.file) {
-            Ok(config) => say(&format!("{}: good; {}", args.file.display(), plan(&config)), exit::DONE),
+            Ok(Loaded { config, warnings }) => {
+                let mut stderr = io::stderr().lock();
+                for line in warnings.lines() {
+                    let _ = writeln!(stderr, "{line}");
+                }
+                say(&format!("{}: good; {}", args.file.display(), plan(&config)), exit::DONE)
+            }
             Err(code) => code,
         },
         Verb::Stats(args) => stats::main(args),
@@ -219,7 +225,7 @@ pub fn main() -> ExitCode {
 }
 
 /// The config of a file, or the exit code once its errors are on standard error.
-fn load(file: &Path) -> Result<Config, ExitCode> {
+fn load(file: &Path) -> Result<Loaded, ExitCode> {
     config::load(file, &Machine::this()).map_err(|report| {
         let mut stderr = io::stderr().lock();
         // Lost only when standard error is closed: then nobody reads it.
@@ -234,7 +240,7 @@ fn load(file: &Path) -> Result<Config, ExitCode> {
 
 fn check_json(file: &Path) -> ExitCode {
     match config::load(file, &Machine::this()) {
-        Ok(_) => say(&config::json(file, &[]), exit::DONE),
+        Ok(loaded) => say(&loaded.warnings.json(), exit::DONE),
         Err(report) => say(&report.json(), exit::bad()),
     }
 }
@@ -327,8 +333,7 @@ mod tests {
         let Verb::Demo(args) = cli.verb else { panic!("not demo") };
         assert_eq!(args.origin.and_then(|o| o.address()), Some(SocketAddr::from(([127, 0, 0, 1], 3000))));
         assert_eq!(args.listen, SocketAddr::from(([127, 0, 0, 1], 8080)));
-        let refused =
-            Cli::try_parse_from(["millrace", "demo", "--origin", "https://x"]).expect_err("refused");
-        assert!(refused.to_string().contains("not yet in this version"), "{refused}");
+        let refused = Cli::try_parse_from(["millrace", "demo", "--origin", "ftp://x"]).expect_err("refused");
+        assert!(refused.to_string().contains("unknown scheme"), "{refused}");
     }
 }

@@ -71,14 +71,15 @@ fn json_has_stable_fields() {
         "errors": [{
             "line": 3, "column": 13, "key": "node.cores[1]",
             "cause": "core 0 is listed twice", "mend": "list each core once"
-        }]
+        }],
+        "warnings": []
     });
     assert_eq!(answer, expected);
 
     let output = check(&["--json", "tests/configs/good/small.toml"]);
     assert_eq!(output.status.code(), Some(0));
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let expected = serde_json::json!({ "file": "tests/configs/good/small.toml", "ok": true, "errors": [] });
+    let expected = serde_json::json!({ "file": "tests/configs/good/small.toml", "ok": true, "errors": [], "warnings": [] });
     assert_eq!(answer, expected);
 }
 

@@ -24,7 +24,7 @@ use toml::de::DeTable;
 
 pub use machine::Machine;
 pub use model::*;
-pub use report::{Error, Report, json};
+pub use report::{Error, Report, Warnings, json};
 
 /// A node with less memory than this has no room for useful pools.
 pub const MEMORY_BYTES_MIN: u64 = 64 << 20;
@@ -51,9 +51,19 @@ pub const POOLS_BYTES_MIN: u64 = 32 << 20;
 /// Nobody writes a larger config by hand, and a wrong path (a disk image, say) should not fill the memory.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
+/// A good config file.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What it says.
+    pub config: Config,
+    /// What its operator should know all the same, in the file's order.
+    pub warnings: Warnings,
+}
+
 /// Reads and checks a config file for this machine.
-pub fn load(file: &Path, machine: &Machine) -> Result<Config, Report> {
-    parse(file, &text_of(file)?, machine)
+pub fn load(file: &Path, machine: &Machine) -> Result<Loaded, Report> {
+    let (config, warnings) = judged(file, &text_of(file)?, machine)?;
+    Ok(Loaded { config, warnings: Warnings::new(file, warnings) })
 }
 
 /// The text of a TOML file of ours.
@@ -84,8 +94,12 @@ pub(crate) fn text_of(file: &Path) -> Result<String, Report> {
 
 /// Checks the text of a config; `file` is only named in the report.
 pub fn parse(file: &Path, source: &str, machine: &Machine) -> Result<Config, Report> {
+    judged(file, source, machine).map(|(config, _)| config)
+}
+
+fn judged(file: &Path, source: &str, machine: &Machine) -> Result<(Config, Vec<Error>), Report> {
     let folder = file.parent().unwrap_or(Path::new(""));
-    parse_with(file, source, |context, entries| build::config(context, entries, machine, folder))
+    judged_with(file, source, |context, entries| build::config(context, entries, machine, folder))
 }
 
 /// Checks the text of any TOML file of ours, which `build` makes sense of: all errors, in the way of `check`.
@@ -94,10 +108,19 @@ pub(crate) fn parse_with<T>(
     source: &str,
     build: impl FnOnce(&reader::Context<'_>, &DeTable<'_>) -> Option<T>,
 ) -> Result<T, Report> {
+    judged_with(file, source, build).map(|(built, _)| built)
+}
+
+/// The same, and the warnings.
+fn judged_with<T>(
+    file: &Path,
+    source: &str,
+    build: impl FnOnce(&reader::Context<'_>, &DeTable<'_>) -> Option<T>,
+) -> Result<(T, Vec<Error>), Report> {
     let (entries, syntax_errors) = DeTable::parse_recoverable(source);
     let context = reader::Context::new(source);
     let built = build(&context, entries.get_ref());
-    let mut errors = context.into_errors();
+    let (mut errors, warnings) = context.into_errors();
     if !syntax_errors.is_empty() {
         let syntax: Vec<Error> = syntax_errors.iter().map(|error| syntax_error(source, error)).collect();
         // What could be read is judged too, except where the syntax error may be the reason.
@@ -106,14 +129,15 @@ pub(crate) fn parse_with<T>(
         errors.extend(syntax);
     }
     match built {
-        Some(built) if errors.is_empty() => Ok(built),
+        Some(built) if errors.is_empty() => Ok((built, warnings)),
         _ => Err(Report::new(file, source, errors)),
     }
 }
 
 /// Every (table, key) that the reader knows, tables named as in the file: for the docs' test.
 pub fn known_keys() -> Vec<(String, &'static str)> {
-    let source = "[[port]]\nkind = \"tap\"\n[[listener]]\n[[site]]\norigin = {}\n[[site.route]]\n";
+    let source =
+        "[[port]]\nkind = \"tap\"\n[[listener]]\n[[site]]\norigin = {}\ncertificate = {}\n[[site.route]]\n";
     let (entries, _) = DeTable::parse_recoverable(source);
     let context = reader::Context::new(source);
     build::config(
@@ -180,3 +204,5 @@ fn unquoted(line: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_tls;

@@ -26,18 +26,30 @@ pub use value::Value;
 pub struct Context<'s> {
     source: &'s str,
     errors: RefCell<Vec<Error>>,
+    warnings: RefCell<Vec<Error>>,
     known: RefCell<BTreeSet<(String, &'static str)>>,
 }
 
 impl<'s> Context<'s> {
     /// A context without errors.
     pub fn new(source: &'s str) -> Context<'s> {
-        Context { source, errors: RefCell::default(), known: RefCell::default() }
+        Context {
+            source,
+            errors: RefCell::default(),
+            warnings: RefCell::default(),
+            known: RefCell::default(),
+        }
     }
 
     /// Reports something at a place of the file.
     pub fn report(&self, at: &Place, cause: impl Into<String>, mend: impl Into<String>) {
         self.push(at, cause.into(), mend.into(), false);
+    }
+
+    /// Tells of something that keeps nothing from running.
+    pub fn warn(&self, at: &Place, cause: impl Into<String>, mend: impl Into<String>) {
+        let warning = self.error(at, cause.into(), mend.into(), false);
+        self.warnings.borrow_mut().push(warning);
     }
 
     /// Reports that something is not there.
@@ -50,9 +62,9 @@ impl<'s> Context<'s> {
         self.errors.borrow().len()
     }
 
-    /// Ends the reading: the errors, in no order.
-    pub fn into_errors(self) -> Vec<Error> {
-        self.errors.into_inner()
+    /// Ends the reading: the errors and the warnings, in no order.
+    pub fn into_errors(self) -> (Vec<Error>, Vec<Error>) {
+        (self.errors.into_inner(), self.warnings.into_inner())
     }
 
     /// Every (table, key) that was asked for, with tables named as in the file: `[[port]]`.
@@ -61,9 +73,13 @@ impl<'s> Context<'s> {
     }
 
     fn push(&self, at: &Place, cause: String, mend: String, absence: bool) {
+        let error = self.error(at, cause, mend, absence);
+        self.errors.borrow_mut().push(error);
+    }
+
+    fn error(&self, at: &Place, cause: String, mend: String, absence: bool) -> Error {
         let (line, column) = position(self.source, at.span.start);
-        let key = at.key.clone();
-        self.errors.borrow_mut().push(Error { line, column, key, cause, mend, absence });
+        Error { line, column, key: at.key.clone(), cause, mend, absence }
     }
 }
 

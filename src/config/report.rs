@@ -35,12 +35,39 @@ pub struct Report {
     errors: Vec<Error>,
 }
 
+/// What is not wrong with a good file, but worth saying.
+#[derive(Debug, Clone)]
+pub struct Warnings {
+    file: PathBuf,
+    warnings: Vec<Error>,
+}
+
 /// The stable answer of `check --json`.
 #[derive(Serialize)]
 struct Json<'a> {
     file: String,
     ok: bool,
     errors: &'a [Error],
+    warnings: &'a [Error],
+}
+
+impl Warnings {
+    /// Of this file; none is usual.
+    pub fn new(file: &Path, mut warnings: Vec<Error>) -> Warnings {
+        warnings.sort_by_key(|e| (e.line, e.column));
+        Warnings { file: file.to_path_buf(), warnings }
+    }
+
+    /// A line for each: `FILE:LINE: warning: cause; mend`.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        let file = self.file.display();
+        self.warnings.iter().map(move |w| format!("{file}:{}: warning: {}; {}", w.line, w.cause, w.mend))
+    }
+
+    /// The answer of `check --json`.
+    pub fn json(&self) -> String {
+        json(&self.file, &[], &self.warnings)
+    }
 }
 
 impl Report {
@@ -85,7 +112,7 @@ impl Report {
 
     /// The answer of `check --json`.
     pub fn json(&self) -> String {
-        json(&self.file, &self.errors)
+        json(&self.file, &self.errors, &[])
     }
 
     fn line_of(&self, error: &Error) -> String {
@@ -94,8 +121,8 @@ impl Report {
 }
 
 /// `check --json` for a file with these errors; none means that it is good.
-pub fn json(file: &Path, errors: &[Error]) -> String {
-    let answer = Json { file: file.display().to_string(), ok: errors.is_empty(), errors };
+pub fn json(file: &Path, errors: &[Error], warnings: &[Error]) -> String {
+    let answer = Json { file: file.display().to_string(), ok: errors.is_empty(), errors, warnings };
     serde_json::to_string(&answer).expect("strings and numbers always serialise")
 }
 

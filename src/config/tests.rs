@@ -111,7 +111,8 @@ fn every_key_reaches_the_config() {
         config.listeners,
         [Listener {
             addresses: vec![ip("192.0.2.10"), ip("2001:db8::10")],
-            http: 80,
+            http: Some(80),
+            https: None,
             proxy_protocol_from: Vec::new(),
             congestion: Algorithm::Reno,
             split: Split([5, 10, 0]),

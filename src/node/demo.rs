@@ -14,7 +14,7 @@ use super::{Node, Reloader, Signals, failed, serve};
 use crate::cli::DemoArgs;
 use crate::config::{
     Cache, Cidr, Config, HostPattern, Limits, Listener, Log, LogFormat, LogLevel, Node as NodeConfig, Origin,
-    Port, PortKind, Resolver, Site, Split, Tcp, Timeouts, Upstream,
+    Port, PortKind, Resolver, Site, Split, Tcp, Timeouts, Tls, Upstream,
 };
 use crate::demo::origin;
 use crate::{log, stats};
@@ -98,7 +98,8 @@ fn config(listen: &std::net::SocketAddr, origin: Origin) -> Config {
         }],
         listeners: vec![Listener {
             addresses: vec![listen.ip()],
-            http: listen.port(),
+            http: Some(listen.port()),
+            https: None,
             proxy_protocol_from: Vec::new(),
             congestion: Algorithm::default(),
             split: Split::default(),
@@ -110,6 +111,7 @@ fn config(listen: &std::net::SocketAddr, origin: Origin) -> Config {
         timeouts: Timeouts::default(),
         limits: Limits::default(),
         tcp: Tcp::default(),
+        tls: Tls::default(),
         log: Log::default(),
         resolver: Resolver::default(),
     }

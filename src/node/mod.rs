@@ -351,9 +351,12 @@ fn shared_cache(config: &Config, cores: usize, bells: &Arc<Bells>) -> Result<Opt
 fn take_chosen_ports(config: &mut Config, chosen: &[SocketAddr]) {
     let mut chosen = chosen.iter();
     for l in &mut config.listeners {
-        for _ in &l.addresses {
-            if let (0, Some(a)) = (l.http, chosen.next()) {
-                l.http = a.port();
+        // In the order of `Listener::sockets`.
+        for port in [&mut l.http, &mut l.https].into_iter().flatten() {
+            for _ in &l.addresses {
+                if let (0, Some(a)) = (*port, chosen.next()) {
+                    *port = a.port();
+                }
             }
         }
     }

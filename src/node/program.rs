@@ -24,7 +24,7 @@ use super::assemble::cores;
 use crate::access_log::Targets;
 use crate::config::{
     self, AccessFormat, Balance, Config, HashKey, HeaderRules, HostPattern, LogTarget, NamePattern,
-    OriginHost, QueryKey, ValuePart, Variable,
+    OriginHost, QueryKey, Scheme, ValuePart, Variable,
 };
 
 /// Kept-alive connections per origin and core.
@@ -45,6 +45,12 @@ pub fn compile(
     old: Option<&Program>,
     logs: &Targets,
 ) -> Result<Arc<Program>, String> {
+    let https = |o: &config::Origin| o.scheme == Scheme::Https;
+    if config.listeners.iter().any(|l| l.https.is_some())
+        || config.upstreams.iter().any(|u| u.origins.iter().any(https))
+    {
+        return Err("the cores do not speak TLS yet; use http".to_owned());
+    }
     let log_to = |target: &Option<LogTarget>| -> Result<Option<LogTo>, String> {
         let Some(target) = target else { return Ok(None) };
         let format = match config.log.access_format {
@@ -66,6 +72,8 @@ pub fn compile(
         origin_keep_alive_ns: ORIGIN_KEEP_ALIVE_NS,
         request_budget_bytes: limits.request_budget_bytes,
         unix_ns_at_start,
+        tls_listeners: Vec::new(),
+        front: None,
         tunings: tunings(config),
         proxy_headers_from: config.listeners.iter().flat_map(proxy_headers_from).collect(),
         log: log_to(&config.log.access)?,
@@ -110,6 +118,7 @@ fn upstream(u: &config::Upstream, known: &dyn Fn(&str) -> Vec<IpAddr>) -> Upstre
         port: o.port,
         authority: o.authority.clone().into_bytes(),
         weight: o.weight,
+        tls: None,
     };
     let mut up = Upstream::new(u.origins.iter().map(origin).collect());
     let (method, key) = match &u.balance {
@@ -146,14 +155,14 @@ fn upstream(u: &config::Upstream, known: &dyn Fn(&str) -> Vec<IpAddr>) -> Upstre
     up
 }
 
-/// For each of a listener's addresses, which is a listener of TCP: whose connections begin with a PROXY header.
+/// For each of a listener's sockets, which is a listener of TCP: whose connections begin with a PROXY header.
 fn proxy_headers_from(l: &config::Listener) -> Vec<Vec<Network>> {
     let network = |c: &config::Cidr| Network { address: c.address, prefix_len: c.prefix_len };
-    vec![l.proxy_protocol_from.iter().map(network).collect(); l.addresses.len()]
+    vec![l.proxy_protocol_from.iter().map(network).collect(); l.sockets().count()]
 }
 
-/// For each address of each listener, which is a listener of TCP: how its connections are treated on a core. A bound is
-/// the listener's, shared by its addresses, and divided among the cores.
+/// For each socket of each listener, which is a listener of TCP: how its connections are treated on a core. A bound is
+/// the listener's, shared by its sockets, and divided among the cores.
 fn tunings(config: &Config) -> Vec<Tuning> {
     let cores = cores(config) as u32;
     let mut tunings = Vec::new();
@@ -163,7 +172,7 @@ fn tunings(config: &Config) -> Vec<Tuning> {
         let counted_with = Some(first);
         let congestion = Congestion { algorithm: l.congestion, split: l.split.0 };
         let each = Tuning { congestion, connections_max, counted_with };
-        tunings.resize(tunings.len() + l.addresses.len(), each);
+        tunings.resize(tunings.len() + l.sockets().count(), each);
     }
     tunings
 }

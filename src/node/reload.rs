@@ -23,7 +23,7 @@ use super::orders::{CoreOrder, Desk};
 use super::program;
 use super::{Names, Node};
 use crate::access_log::Targets;
-use crate::config::{self, Cidr, Config, Listener, Machine, Port, Report};
+use crate::config::{self, Cidr, Config, Listener, Loaded, Machine, Port, Report};
 use crate::control::Answer;
 use crate::log;
 
@@ -85,10 +85,13 @@ impl Reloader {
             let sentence = "this node was not started from a config file; stop it and start another";
             return Outcome::Failed(sentence.to_owned());
         };
-        let new = match config::load(file, &Machine::this()) {
-            Ok(new) => new,
+        let Loaded { config: new, warnings } = match config::load(file, &Machine::this()) {
+            Ok(loaded) => loaded,
             Err(report) => return Outcome::Bad(report),
         };
+        for line in warnings.lines() {
+            log::warn(format_args!("{line}"));
+        }
         self.take(new)
     }
 
@@ -197,6 +200,7 @@ fn fixed_keys(old: &Config, new: &Config) -> Vec<String> {
         timeouts: _,
         limits,
         tcp,
+        tls,
         log,
         resolver,
     } = new;
@@ -237,6 +241,17 @@ fn fixed_keys(old: &Config, new: &Config) -> Vec<String> {
     fixed(*pinned_bytes_max == old.cache.pinned_bytes_max, "cache.pinned_max".to_owned());
     fixed(tcp.syn_cookies == old.tcp.syn_cookies, "tcp.syn_cookies".to_owned());
     fixed(tcp.ecn == old.tcp.ecn, "tcp.ecn".to_owned());
+    // The pools of handshakes and their threads are made at the start.
+    let config::Tls {
+        min_version: _,
+        tickets: _,
+        early_data: _,
+        handshakes_max,
+        handshakes_per_source_max: _,
+        threads,
+    } = tls;
+    fixed(*handshakes_max == old.tls.handshakes_max, "tls.handshakes_max".to_owned());
+    fixed(*threads == old.tls.threads, "tls.threads".to_owned());
     fixed(*resolver == old.resolver, "resolver".to_owned());
     fixed(log.level == old.log.level, "log.level".to_owned());
     fixed(log.format == old.log.format, "log.format".to_owned());
@@ -244,9 +259,10 @@ fn fixed_keys(old: &Config, new: &Config) -> Vec<String> {
 }
 
 /// What of a listener is fixed. How its connections are treated may change for those to come.
-fn fixed_part(l: &Listener) -> (&[IpAddr], u16, &[Cidr]) {
-    let Listener { addresses, http, proxy_protocol_from, congestion: _, split: _, connections_max: _ } = l;
-    (addresses, *http, proxy_protocol_from)
+fn fixed_part(l: &Listener) -> (&[IpAddr], [Option<u16>; 2], &[Cidr]) {
+    let Listener { addresses, http, https, proxy_protocol_from, congestion: _, split: _, connections_max: _ } =
+        l;
+    (addresses, [*http, *https], proxy_protocol_from)
 }
 
 impl Outcome {

@@ -1,6 +1,5 @@
 //! `millrace run`: a node from its start to its end, as signals say.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,12 +15,16 @@ use super::reload::Reloader;
 use super::totals::TotalsVerb;
 use super::verbs::{self, NodeVerbs};
 use super::{Node, Ticket};
-use crate::config::Config;
+use crate::config::Loaded;
 use crate::{exit, log};
 
 /// `millrace run`, with the config of `file`.
-pub fn run(file: &Path, config: Config) -> ExitCode {
+pub fn run(file: &Path, loaded: Loaded) -> ExitCode {
+    let Loaded { config, warnings } = loaded;
     log::init(config.log.level, config.log.format);
+    for line in warnings.lines() {
+        log::warn(format_args!("{line}"));
+    }
     let name = config.node.name.clone();
     let listeners = config.listeners.clone();
     let signals = match Signals::install() {
@@ -35,8 +38,8 @@ pub fn run(file: &Path, config: Config) -> ExitCode {
         Err(e) => return failed(&e),
     };
     for l in &listeners {
-        for a in &l.addresses {
-            log::info(format_args!("node \"{name}\" serves http://{}", SocketAddr::new(*a, l.http)));
+        for (at, scheme) in l.sockets() {
+            log::info(format_args!("node \"{name}\" serves {}://{at}", scheme.text()));
         }
     }
     let reloader = Arc::new(Reloader::new(Some(file), config, &node));

@@ -251,6 +251,12 @@ counters! {
     CacheBytesServed "cache.bytes_served" Bytes "Bytes of bodies sent from the cache";
     TlsSessions "tls.sessions" Gauge "Established connections with TLS";
     TlsNoSession "tls.no_session" Events "Handshakes that were done when all sessions were in use";
+    TlsHandshakesFull "tls.handshakes_full" Events "Handshakes done, with certificates or keys of their own";
+    TlsHandshakesResumed "tls.handshakes_resumed" Events "Handshakes done that went on with an earlier session";
+    TlsHandshakesFailed "tls.handshakes_failed" Events "Handshakes that came to nothing";
+    TlsHandshakesShed "tls.handshakes_shed" Events "Connections ended because as many handshakes as there may be were under way";
+    TlsNoCell "tls.no_cell" Events "Connections ended because there was no cell for a record";
+    TlsTruncated "tls.truncated" Events "Connections whose peer ended them without having said so by TLS";
     TlsRecordsSealed "tls.records_sealed" Events "Records sealed: data, alerts and key updates";
     TlsRecordsSealedAgain "tls.records_sealed_again" Events "Records sealed once more because their bytes had been let go before they were acknowledged";
     TlsBytesSealed "tls.bytes_sealed" Bytes "Bytes of plaintext in records sealed";

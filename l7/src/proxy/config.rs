@@ -11,6 +11,7 @@ use super::peers::{Network, ProxyVersion};
 use crate::cache::policy::rules::CacheRules;
 use crate::http1::{self, HttpLimits, RequestHead};
 use crate::phases::{self, ErrorPages, Phase};
+use crate::tls::Front;
 use crate::tls::origin::OriginTls;
 use crate::upstream::{CheckSettings, Method, SetSettings, SharedHealth, hash_key};
 
@@ -237,6 +238,10 @@ pub struct ProxyConfig {
     pub unix_ns_at_start: u64,
     /// By listener of TCP: the networks whose connections begin with a PROXY header.
     pub proxy_headers_from: Vec<Vec<Network>>,
+    /// By listener of TCP: whether its connections begin with TLS.
+    pub tls_listeners: Vec<bool>,
+    /// What their clients are shown.
+    pub front: Option<Arc<Front>>,
     /// By listener of TCP: how its connections are treated. It is the node's to tell TCP.
     pub tunings: Vec<Tuning>,
     /// Where requests are logged that are no site's, or cannot be read.

@@ -149,9 +149,18 @@ impl Proxy {
                     self.exchanges[x].peer_id = peer;
                 }
                 self.take_client(io, x, input, n);
-                Step::Moved
+                if !self.wants_tls(io, client) {
+                    return Step::Moved;
+                }
+                let first = self.exchanges[x].client_in.take();
+                if self.begin_tls(io, client, first) {
+                    self.go_idle(io, x);
+                } else {
+                    self.end(x);
+                }
+                Step::Gone
             }
-            Ok(Parsed::Partial) => match gather(&self.cells, io.tcp, client, input) {
+            Ok(Parsed::Partial) => match gather(&self.cells, &mut io.tcp, client, input) {
                 Gathered::More(joined) => {
                     e.client_in = Some(joined);
                     Step::Moved
@@ -184,7 +193,7 @@ impl Proxy {
         let header = if who.is_some() {
             let tuple = io.tcp.tuple(self.exchanges[who].client);
             ProxyHeader::Proxied {
-                source: self.client_address(io.tcp, who),
+                source: self.client_address(&io.tcp, who),
                 destination: SocketAddr::new(tuple.local.ip(), tuple.local_port),
             }
         } else {

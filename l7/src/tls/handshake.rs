@@ -214,12 +214,14 @@ impl Handshake {
         Err(Failure::internal("a handshake that does not come to an end"))
     }
 
-    /// What rustls still has to say after an error: its alert.
+    /// What rustls still has to say after an error: its alert. It may hold places in what it was shown, so it is shown
+    /// that again.
     fn last_words(&mut self, out: &mut Vec<u8>) {
         for _ in 0..STEPS_MAX {
+            let shown = self.input.get_mut(..self.shown).unwrap_or_default();
             let step = match &mut self.side {
-                Side::Server(server) => step(server.process_tls_records(&mut []).state, out),
-                Side::Client(client) => step(client.process_tls_records(&mut []).state, out),
+                Side::Server(server) => step(server.process_tls_records(shown).state, out),
+                Side::Client(client) => step(client.process_tls_records(shown).state, out),
                 Side::Over => return,
             };
             if !matches!(step, Step::Again) {
@@ -231,11 +233,7 @@ impl Handshake {
     fn next_record(&self) -> Record {
         let rest = self.input.get(self.shown..).unwrap_or_default();
         let Some((&[kind, major, _, high, low], body)) = rest.split_first_chunk::<HEADER_BYTES>() else {
-            // What cannot be a record is known by its first bytes: a request in plain text waits for no header.
-            return match rest {
-                [kind, ..] if !matches!(kind, 20..=23) => Record::Not,
-                _ => Record::Missing(HEADER_BYTES - rest.len()),
-            };
+            return Record::Missing(HEADER_BYTES - rest.len());
         };
         let bytes = usize::from(u16::from_be_bytes([high, low]));
         if !matches!(kind, 20..=23) || major != 3 || bytes > BODY_BYTES_MAX {
@@ -415,7 +413,7 @@ fn keys(
         _ => return Err(Failure::internal("an AEAD that is not ours")),
     };
     let half = |side: &(u64, ConnectionTrafficSecrets), secret: Option<[u8; SECRET_BYTES]>| match version {
-        Version::Tls13 => secret.map(|secret| Half { secret, seq: side.0 }),
+        Version::Tls13 => secret.and_then(|secret| Half::new(&secret, side.0)),
         Version::Tls12 => write_key(&side.1, side.0),
     };
     match (half(&extracted.rx, theirs), half(&extracted.tx, ours)) {
@@ -426,18 +424,17 @@ fn keys(
 
 /// TLS 1.2: the key, and of the nonce what never changes.
 fn write_key(secrets: &ConnectionTrafficSecrets, seq: u64) -> Option<Half> {
-    let (key, iv, fixed) = match secrets {
-        ConnectionTrafficSecrets::Aes128Gcm { key, iv } | ConnectionTrafficSecrets::Aes256Gcm { key, iv } => {
-            (key, iv, 4)
-        }
-        ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (key, iv, 12),
+    let (key, iv) = match secrets {
+        ConnectionTrafficSecrets::Aes128Gcm { key, iv }
+        | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
+        | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (key, iv),
         _ => return None,
     };
     let mut secret = [0; SECRET_BYTES];
     let (of_key, rest) = secret.split_at_mut_checked(key.as_ref().len())?;
     of_key.copy_from_slice(key.as_ref());
-    rest.get_mut(..fixed)?.copy_from_slice(iv.as_ref().get(..fixed)?);
-    Some(Half { secret, seq })
+    rest.get_mut(..iv.as_ref().len())?.copy_from_slice(iv.as_ref());
+    Half::new(&secret, seq)
 }
 
 impl Failure {

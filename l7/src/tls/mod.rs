@@ -13,12 +13,21 @@
 //! record numbers are its whole state, and the contexts of the AEAD, which are larger, are made from them when a record
 //! comes and kept in a pool for the connections that were last used.
 
+mod conns;
 pub mod front;
 pub mod handshake;
+pub mod handshakes;
 pub mod hello;
 pub mod keys;
 pub mod origin;
-
 pub mod record;
+
 #[cfg(test)]
 mod tests;
+
+pub use conns::{Conns, RECORD_BYTES_MAX, RecordCells, Tls};
+pub use front::Front;
+pub use handshakes::Handshakes;
+
+/// What a handshake under way takes of the heap, about: rustls' state, and what has come and is to be sent.
+pub const HANDSHAKE_BYTES: u64 = 24 << 10;

@@ -1,17 +1,14 @@
 //! What a site or route does with fields, redirects and error pages.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 
 use super::upstream::switch_on;
-use super::{path, text};
+use super::{files, text};
 use crate::config::ERROR_PAGE_BYTES_MAX;
 use crate::config::model::*;
 use crate::config::names::{self, Direction};
 use crate::config::reader::{Entry, Switch, Table, Value};
 use crate::config::report::quote;
-use crate::config::units::show_size;
 
 /// Fields that are set, added or removed: far more than anybody writes, and a bound on the work per message.
 const FIELDS_MAX: usize = 1024;
@@ -133,8 +130,7 @@ fn error_page(
     statuses: std::ops::RangeInclusive<u16>,
     value: &Value<'_, '_>,
 ) -> Option<ErrorPage> {
-    let file = folder.join(path(value)?);
-    let content_type = match file.extension().and_then(|e| e.to_str()) {
+    let content_type = match Path::new(value.string()?).extension().and_then(|e| e.to_str()) {
         Some("html" | "htm") => "text/html; charset=utf-8",
         Some("txt") => "text/plain; charset=utf-8",
         Some("json") => "application/json",
@@ -144,25 +140,7 @@ fn error_page(
             return None;
         }
     };
-    let mut body = Vec::new();
-    // Something that is no file (a pipe, say) might never end.
-    let is_file = file.metadata().map(|m| m.is_file());
-    let read = is_file.and_then(|is_file| {
-        if !is_file {
-            return Err(std::io::Error::other("it is not a file"));
-        }
-        File::open(&file)?.take(ERROR_PAGE_BYTES_MAX + 1).read_to_end(&mut body)
-    });
-    if let Err(error) = read {
-        let error = error.to_string().replace("; ", ", ").replace('\n', " ");
-        let cause = format!("{} can't be read ({error})", quote(value.string()?));
-        value.error(cause, "check the path: it begins in the folder of the config file");
-        return None;
-    }
-    if body.len() as u64 > ERROR_PAGE_BYTES_MAX {
-        let cause = format!("{} is larger than {}", quote(value.string()?), show_size(ERROR_PAGE_BYTES_MAX));
-        value.error(cause, "make it smaller: error pages are kept in memory");
-        return None;
-    }
+    let mend = "make it smaller: error pages are kept in memory";
+    let (file, body) = files::read(folder, value, ERROR_PAGE_BYTES_MAX, mend)?;
     Some(ErrorPage { statuses, file, content_type, body: body.into() })
 }

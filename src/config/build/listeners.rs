@@ -11,12 +11,14 @@ use super::{At, Reader, texts};
 use crate::config::CONNECTIONS_MAX;
 use crate::config::model::*;
 use crate::config::names;
-use crate::config::reader::{Place, Table};
+use crate::config::reader::{Place, Table, Value};
 
 /// A listener with the places that later checks point at.
 pub(super) struct ListenerAt {
     pub addresses: Vec<At<IpAddr>>,
-    pub http: At<u16>,
+    /// Neither is there where neither could be read.
+    pub http: Option<At<u16>>,
+    pub https: Option<At<u16>>,
     pub proxy_protocol_from: Vec<Cidr>,
     pub congestion: Algorithm,
     pub split: Split,
@@ -27,14 +29,11 @@ impl Reader<'_, '_> {
     pub(super) fn listener(&mut self, table: &Table<'_, '_>) {
         let address = table.require("address", "give it one of a port's, as in address = \"192.0.2.10\"");
         let http = table.get("http");
-        let https_later = table.later("https", "use http = 80, and end TLS in front of this node");
-        let quic_later = table.later("quic", "remove it");
-        if http.is_none() && !https_later && !quic_later {
-            self.context.report_absence(
-                table.place(),
-                "[[listener]] has no \"http\"",
-                "add one, as in http = 80",
-            );
+        let https = table.get("https");
+        table.later("quic", "remove it");
+        if http.is_none() && https.is_none() {
+            let cause = "[[listener]] has neither \"http\" nor \"https\"";
+            self.context.report_absence(table.place(), cause, "add one, as in http = 80 or https = 443");
         }
         let proxy_protocol_from = self.proxy_protocol(table);
         let congestion = congestion(table).unwrap_or_default();
@@ -43,13 +42,20 @@ impl Reader<'_, '_> {
             table.get("connections_max").and_then(|v| v.integer(1..=u64::from(CONNECTIONS_MAX)));
         table.finish();
         let addresses = address.map(|v| texts(&v.one_or_more(), names::address)).unwrap_or_default();
-        let port =
-            http.and_then(|v| Some(At { value: v.integer(1..=65535)? as u16, place: v.place.clone() }));
-        // The addresses are checked against the ports even when the TCP port is bad: 0 stands for "unknown".
-        let port = port.unwrap_or_else(|| At { value: 0, place: table.place().clone() });
+        let port = |value: Option<Value<'_, '_>>| {
+            value.and_then(|v| Some(At { value: v.integer(1..=65535)? as u16, place: v.place.clone() }))
+        };
+        let (http, https) = (port(http), port(https));
+        if let (Some(http), Some(https)) = (&http, &https)
+            && http.value == https.value
+        {
+            let cause = format!("\"http\" and \"https\" are both TCP port {}", https.value);
+            self.context.report(&https.place, cause, "choose another for one of them: 443 is the usual one");
+        }
         self.listeners.push(ListenerAt {
             addresses,
-            http: port,
+            http,
+            https,
             proxy_protocol_from,
             congestion,
             split,
@@ -74,8 +80,8 @@ impl Reader<'_, '_> {
     pub(super) fn between_listeners(&self) {
         let context = self.context;
         let mut taken: HashMap<(IpAddr, u16), &Place> = HashMap::new();
-        for ListenerAt { addresses, http, .. } in &self.listeners {
-            for at in addresses {
+        for listener in &self.listeners {
+            for at in &listener.addresses {
                 let ip = at.value;
                 // A host port is the kernel's: any address of its networks may be listened on.
                 let on_port = |p: &PortAt| {
@@ -87,23 +93,28 @@ impl Reader<'_, '_> {
                     let mend = "add it to the addresses of a [[port]], or listen on one that is there";
                     context.report_absence(&at.place, cause, mend);
                 }
-                if http.value == 0 {
-                    continue;
-                }
-                match taken.get(&(ip, http.value)) {
-                    None => {
-                        taken.insert((ip, http.value), &at.place);
-                    }
-                    Some(other) => {
+                for port in listener.ports() {
+                    let number = port.value;
+                    let Some(other) = taken.get(&(ip, number)) else {
+                        taken.insert((ip, number), &at.place);
+                        continue;
+                    };
+                    // Its own two were compared before.
+                    if **other != at.place {
                         let line = other.line(context);
-                        let cause = format!(
-                            "TCP port {} of {ip} is taken by the listener of line {line}",
-                            http.value
-                        );
+                        let cause =
+                            format!("TCP port {number} of {ip} is taken by the listener of line {line}");
                         context.report(&at.place, cause, "remove one, or choose another TCP port");
                     }
                 }
             }
         }
+    }
+}
+
+impl ListenerAt {
+    /// Its TCP ports, as far as they could be read.
+    pub fn ports(&self) -> impl Iterator<Item = &At<u16>> {
+        self.http.iter().chain(&self.https)
     }
 }

@@ -4,13 +4,16 @@
 //! everything.
 
 mod cache;
+mod certificate;
 mod congestion;
 mod eal;
+mod files;
 mod headers;
 mod listeners;
 mod node;
 mod ports;
 mod sites;
+mod tls;
 mod upstream;
 
 use std::path::{Path, PathBuf};
@@ -75,6 +78,7 @@ pub fn config(
     let timeouts = node::timeouts(&top.table("timeouts"));
     let limits = node::limits(&top.table("limits"));
     let tcp = node::tcp(&top.table("tcp"));
+    let tls = tls::tls(folder, &top.table("tls"));
     let resolver = node::resolver(&top.table("resolver"));
     top.later("route", "remove it: the gateway of the port is used");
     for (key, is_empty, mend) in [
@@ -91,6 +95,7 @@ pub fn config(
     reader.between_ports(eal_args_at.as_ref());
     reader.between_listeners();
     reader.between_sites();
+    reader.between_tls();
     let cache = reader.cache(&cache_at, &node);
     if context.errors_count() > 0 {
         return None;
@@ -104,7 +109,8 @@ pub fn config(
             .into_iter()
             .map(|l| Listener {
                 addresses: l.addresses.into_iter().map(|a| a.value).collect(),
-                http: l.http.value,
+                http: l.http.map(|p| p.value),
+                https: l.https.map(|p| p.value),
                 proxy_protocol_from: l.proxy_protocol_from,
                 congestion: l.congestion,
                 split: l.split,
@@ -117,6 +123,7 @@ pub fn config(
         timeouts,
         limits,
         tcp,
+        tls,
         log,
         resolver,
     })

@@ -14,6 +14,8 @@ use crate::config::report::quote;
 /// A site with the places that later checks point at.
 pub(super) struct SiteAt {
     pub hosts: Vec<At<HostPattern>>,
+    /// Whether a certificate is named, be it a bad one.
+    pub tried_certificate: bool,
     pub site: Site,
 }
 
@@ -34,13 +36,16 @@ impl Reader<'_, '_> {
         let hosts = table.require("hosts", "add them, as in hosts = [\"example.com\"], or [\"*\"] for all");
         let hosts = hosts.map(|v| texts(&v.one_or_more(), names::host_pattern)).unwrap_or_default();
         let own = self.settings(table, &Settings::none());
+        let tls = self.site_tls(table, &hosts);
+        let tried_certificate = table.get("certificate").is_some();
         let error_pages = error_pages(self.folder, &table.table("error_pages"));
         let access_log = self.access_log(table);
         let congestion = congestion(table);
         let mut without_origin = Vec::new();
         let mut routes = self.routes(table, &own, &hosts, &mut without_origin);
-        table.later("certificate", "remove it, and end TLS in front of this node");
         table.finish();
+        let used = routes.iter().filter_map(|r| r.upstream).map(|n| &self.upstreams[n]);
+        self.origin_tls_is_used(table, &used.chain([&own.upstream]).collect::<Vec<_>>());
 
         if routes.iter().all(|r| r.path != "/") {
             // A route without one has it from here.
@@ -60,7 +65,8 @@ impl Reader<'_, '_> {
         let patterns = hosts.iter().map(|h| h.value.clone()).collect();
         self.sites.push(SiteAt {
             hosts,
-            site: Site { hosts: patterns, routes, error_pages, access_log, congestion },
+            tried_certificate,
+            site: Site { hosts: patterns, routes, tls, error_pages, access_log, congestion },
         });
     }
 
@@ -80,6 +86,7 @@ impl Reader<'_, '_> {
             let path = value.as_ref().and_then(|v| text(v, names::route_path));
             let settings = self.settings(table, own);
             table.finish();
+            self.origin_tls_is_used(table, &[&settings.upstream]);
             if !settings.answers(hosts) && table.get("origin").is_none() {
                 without_origin.push((table.place().clone(), "[[site.route]]"));
             }

@@ -39,6 +39,7 @@ impl Reader<'_, '_> {
             health: self.health(table, base.health.as_ref()),
             outlier: outlier(table, base.outlier),
             proxy_protocol,
+            tls: self.origin_tls(table, &base.tls),
         }
     }
 
@@ -46,7 +47,8 @@ impl Reader<'_, '_> {
         let mut origins: Vec<Origin> = Vec::new();
         for item in value.some_or_one() {
             let Some(at) = self.origin(&item) else { continue };
-            let same = |o: &&Origin| (&o.host, o.port) == (&at.value.host, at.value.port);
+            let same =
+                |o: &&Origin| (o.scheme, &o.host, o.port) == (at.value.scheme, &at.value.host, at.value.port);
             if origins.iter().any(|o| same(&o)) {
                 let cause = format!("the origin {} is listed twice", at.value.authority);
                 self.context.report(&at.place, cause, "keep one of them");
@@ -80,8 +82,9 @@ impl Reader<'_, '_> {
     fn reach(&self, at: &At<Origin>) {
         let Some(address) = at.value.address() else { return };
         let (ip, tcp_port) = (address.ip(), address.port());
-        let is_listener =
-            |l: &ListenerAt| l.http.value == tcp_port && l.addresses.iter().any(|a| a.value == ip);
+        let is_listener = |l: &ListenerAt| {
+            l.ports().any(|p| p.value == tcp_port) && l.addresses.iter().any(|a| a.value == ip)
+        };
         if self.listeners.iter().any(is_listener) {
             let cause = format!("the origin {address} is a listener of this node");
             self.context.report(&at.place, cause, "write the address of the server behind it");

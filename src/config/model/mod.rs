@@ -15,10 +15,12 @@ use stack::{CookieUse, EcnUse};
 
 mod cache;
 mod site;
+mod tls;
 mod upstream;
 
 pub use cache::*;
 pub use site::*;
+pub use tls::*;
 pub use upstream::*;
 
 /// A whole, valid config.
@@ -42,6 +44,8 @@ pub struct Config {
     pub limits: Limits,
     /// What all connections have in common.
     pub tcp: Tcp,
+    /// What all connections with TLS have in common.
+    pub tls: Tls,
     /// What is logged and how.
     pub log: Log,
     /// How origins' names become addresses.
@@ -136,8 +140,10 @@ pub struct Cidr {
 pub struct Listener {
     /// At least one; each is on a port.
     pub addresses: Vec<IpAddr>,
-    /// TCP port for plain HTTP, never 0.
-    pub http: u16,
+    /// TCP port for plain HTTP, never 0. At least one of `http` and `https` is there.
+    pub http: Option<u16>,
+    /// TCP port for HTTP over TLS, never 0, and another than `http`.
+    pub https: Option<u16>,
     /// Connections from these networks begin with a PROXY protocol header, v1 or v2; empty means none do. From
     /// elsewhere a connection begins with the request.
     pub proxy_protocol_from: Vec<Cidr>,
@@ -147,6 +153,15 @@ pub struct Listener {
     pub split: Split,
     /// Most of its connections at a time, over all cores; `None`: as many as the node has room for.
     pub connections_max: Option<u32>,
+}
+
+/// What is spoken on a listener's TCP port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// HTTP as it is.
+    Http,
+    /// HTTP over TLS.
+    Https,
 }
 
 /// Shares of a listener's connections, in percent, by the number of the congestion control that they have; the rest,
@@ -256,6 +271,39 @@ pub enum LogFormat {
     Text,
     /// An object per line.
     Json,
+}
+
+impl Listener {
+    /// Its TCP ports.
+    pub fn ports(&self) -> impl Iterator<Item = (u16, Scheme)> {
+        let http = self.http.map(|port| (port, Scheme::Http));
+        http.into_iter().chain(self.https.map(|port| (port, Scheme::Https)))
+    }
+
+    /// Where it listens, in the order in which TCP is told: each address without TLS, then each with it.
+    pub fn sockets(&self) -> impl Iterator<Item = (SocketAddr, Scheme)> {
+        self.ports().flat_map(|(port, scheme)| {
+            self.addresses.iter().map(move |a| (SocketAddr::new(*a, port), scheme))
+        })
+    }
+}
+
+impl Scheme {
+    /// As in a URL.
+    pub fn text(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
+
+    /// The TCP port that a URL without one means.
+    pub fn port(self) -> u16 {
+        match self {
+            Scheme::Http => 80,
+            Scheme::Https => 443,
+        }
+    }
 }
 
 impl Cidr {

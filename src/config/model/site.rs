@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use stack::tcp::cc::Algorithm;
 
-use super::{CacheRules, HostPattern, LogTarget};
+use super::{CacheRules, HostPattern, LogTarget, SiteTls};
 
 /// `[[site]]`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Site {
     /// At least one, the longest path first: the first one that matches is the right one. The last has the path
     /// `/`: what the site itself says, or its route of that path.
     pub routes: Vec<Route>,
+    /// What it shows to clients that come by https.
+    pub tls: SiteTls,
     /// Bodies of the node's own error responses.
     pub error_pages: Vec<ErrorPage>,
     /// Where a line per request goes; `None` means nowhere.
@@ -137,6 +139,7 @@ impl Site {
         Site {
             hosts,
             routes: vec![Route::plain(upstream)],
+            tls: SiteTls::default(),
             error_pages: Vec::new(),
             access_log: None,
             congestion: None,

@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::{OriginTls, Scheme};
+
 /// A set of origins with everything that has a state per origin. Sites and routes that say the same share one, and
 /// with it connections, health and limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,16 +24,20 @@ pub struct Upstream {
     pub outlier: Option<Outlier>,
     /// The PROXY protocol header that begins each connection to an origin.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// How connections to those of its origins are made that are reached by https.
+    pub tls: OriginTls,
 }
 
 /// An origin server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
+    /// How it is spoken to.
+    pub scheme: Scheme,
     /// Where it is.
     pub host: OriginHost,
     /// TCP port, never 0.
     pub port: u16,
-    /// `host:port` as in the config (the port left out where it is 80): for messages, and for `Host` where a
+    /// `host:port` as in the config (the port left out where it is the scheme's own): for messages, and for `Host` where a
     /// request has none.
     pub authority: String,
     /// Its share of the requests, beside the others'; 1 to [`WEIGHT_MAX`](crate::config::WEIGHT_MAX).
@@ -150,14 +156,16 @@ impl Upstream {
             health: None,
             outlier: Some(Outlier::default()),
             proxy_protocol: None,
+            tls: OriginTls::default(),
         }
     }
 }
 
 impl Origin {
-    /// The origin at a socket's address.
+    /// The origin at a socket's address, spoken to without TLS.
     pub fn at(address: SocketAddr, authority: String) -> Origin {
-        Origin { host: OriginHost::Address(address.ip()), port: address.port(), authority, weight: 1 }
+        let host = OriginHost::Address(address.ip());
+        Origin { scheme: Scheme::Http, host, port: address.port(), authority, weight: 1 }
     }
 
     /// Its address, where the config gives it.

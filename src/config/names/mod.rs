@@ -72,6 +72,18 @@ pub fn host_pattern(text: &str) -> Result<HostPattern, Wrong> {
     Ok(HostPattern::Exact(lower.to_string()))
 }
 
+/// Whom an origin's certificate must be for: a host name or an address.
+pub fn server_name(text: &str) -> Result<String, Wrong> {
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        return Ok(address.to_string());
+    }
+    match host_pattern(text)? {
+        HostPattern::Exact(name) => Ok(name),
+        _ => wrong(format!("{} is not one name", quote(text)), "write the name that the certificate has"),
+    }
+}
+
 /// The labels of a host name; `shown` is how it stands in the file.
 fn host_name(shown: &str, name: &str) -> Result<(), Wrong> {
     if !name.is_ascii() {

@@ -3,25 +3,23 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Wrong, host_name, port_number, wrong};
-use crate::config::model::{Origin, OriginHost};
+use crate::config::model::{Origin, OriginHost, Scheme};
 use crate::config::report::quote;
 
-/// An origin: `http://HOST[:PORT]`, where the host is an IP address, a name, or
+/// An origin: `http://HOST[:PORT]` or `https://…`, where the host is an IP address, a name, or
 /// `localhost` (which is 127.0.0.1, and never asked for).
 pub fn origin(text: &str) -> Result<Origin, Wrong> {
     const SHAPE: &str =
-        "write \"http://HOST:PORT\", as in \"http://192.0.2.80:8080\" or \"http://origin.example.net\"";
+        "write \"http://HOST:PORT\", as in \"http://192.0.2.80:8080\" or \"https://origin.example.net\"";
     let Some((scheme, rest)) = text.split_once("://") else {
         return wrong(format!("the origin {} has no scheme", quote(text)), SHAPE);
     };
-    match scheme.to_ascii_lowercase().as_str() {
-        "http" => {}
-        "https" => {
-            let cause = format!("the origin {} uses https, which is not yet in this version", quote(text));
-            return wrong(cause, "use http:// and an origin on a network that you trust");
-        }
+    let scheme = match scheme.to_ascii_lowercase().as_str() {
+        "http" => Scheme::Http,
+        "https" => Scheme::Https,
         _ => return wrong(format!("the origin {} has an unknown scheme", quote(text)), SHAPE),
-    }
+    };
+    let (scheme_text, usual_port) = (scheme.text(), scheme.port());
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     if authority.contains(['/', '?', '#']) {
         let mend = "end it after the port: a request keeps its own path";
@@ -35,7 +33,10 @@ pub fn origin(text: &str) -> Result<Origin, Wrong> {
     }
     if authority.parse::<Ipv6Addr>().is_ok() {
         let cause = format!("the IPv6 address in {} has no brackets", quote(text));
-        return wrong(cause, format!("write \"http://[{authority}]:80\", with the port that you mean"));
+        return wrong(
+            cause,
+            format!("write \"{scheme_text}://[{authority}]:{usual_port}\", with the port that you mean"),
+        );
     }
     let (host, port) = match authority.rfind(':') {
         // A colon within brackets is the address's own.
@@ -43,7 +44,7 @@ pub fn origin(text: &str) -> Result<Origin, Wrong> {
         _ => (authority, None),
     };
     let port = match port {
-        None => 80,
+        None => usual_port,
         Some(digits) => match port_number(digits) {
             Some(port) => port,
             None => {
@@ -65,8 +66,8 @@ pub fn origin(text: &str) -> Result<Origin, Wrong> {
         let cause = format!("the origin {} is not the address of one host", quote(text));
         return wrong(cause, "write the address that the origin listens on");
     }
-    let authority = if port == 80 { shown } else { format!("{shown}:{port}") };
-    Ok(Origin { host: place, port, authority, weight: 1 })
+    let authority = if port == usual_port { shown } else { format!("{shown}:{port}") };
+    Ok(Origin { scheme, host: place, port, authority, weight: 1 })
 }
 
 fn origin_host(text: &str, host: &str, shape: &str) -> Result<OriginHost, Wrong> {
@@ -125,11 +126,21 @@ mod tests {
             let origin = origin(text).unwrap_or_else(|w| panic!("{text}: {w:?}"));
             assert_eq!(origin.address(), address.parse().ok(), "{text}");
             assert_eq!(origin.authority, authority, "{text}");
+            assert_eq!(origin.scheme, Scheme::Http);
+        }
+        for (text, port, authority) in [
+            ("https://origin.example", 443, "origin.example"),
+            ("HTTPS://origin.example:443/", 443, "origin.example"),
+            ("https://origin.example:80", 80, "origin.example:80"),
+            ("https://[::1]:8443", 8443, "[::1]:8443"),
+        ] {
+            let origin = origin(text).unwrap_or_else(|w| panic!("{text}: {w:?}"));
+            assert_eq!((origin.scheme, origin.port), (Scheme::Https, port), "{text}");
+            assert_eq!(origin.authority, authority, "{text}");
         }
         let refused = [
             ("192.0.2.80:80", "no scheme"),
             ("ftp://192.0.2.80", "unknown scheme"),
-            ("https://192.0.2.80", "https, which is not yet in this version"),
             ("http://origin.example.7", "neither an address nor a name"),
             ("http://-origin.example", "neither an address nor a name"),
             ("http://", "has no host"),

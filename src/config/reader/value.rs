@@ -25,6 +25,11 @@ impl<'c, 's> Value<'c, 's> {
         self.context.report(&self.place, cause, mend);
     }
 
+    /// Tells of something that keeps nothing from running.
+    pub fn warn(&self, cause: impl Into<String>, mend: impl Into<String>) {
+        self.context.warn(&self.place, cause, mend);
+    }
+
     /// A string.
     pub fn string(&self) -> Option<&'c str> {
         self.node.as_str().or_else(|| self.wrong_type("a string", "put it in quotation marks"))

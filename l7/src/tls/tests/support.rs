@@ -6,10 +6,14 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256,
     PKCS_RSA_SHA256,
 };
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::DefaultTimeProvider;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, version};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVersion,
+    version,
+};
 
 use crate::tls::front::{self, ClientAuth, Entry, Front, FrontSpec};
 use crate::tls::handshake::{self, Established, Failure, Handshake, Progress};
@@ -93,7 +97,15 @@ pub fn simple_front(authority: &Authority) -> Front {
 /// A client of TLS 1.3 and 1.2, or of 1.2 only.
 pub fn client_config(authority: &Authority, tls13: bool) -> ClientConfig {
     let versions: &[_] = if tls13 { &[&version::TLS13, &version::TLS12] } else { &[&version::TLS12] };
-    let mut config = ClientConfig::builder_with_provider(front::provider())
+    client_config_of(authority, &front::provider(), versions)
+}
+
+pub fn client_config_of(
+    authority: &Authority,
+    provider: &Arc<CryptoProvider>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ClientConfig {
+    let mut config = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(versions)
         .unwrap()
         .with_root_certificates(authority.roots())
@@ -139,16 +151,8 @@ pub fn feed<D: rustls::SideData>(
     Ok(())
 }
 
-/// Ours, fed `chunk` bytes at a time, beside a stock client, until ours is done and all that it sent has been read.
-pub fn serve(
-    ours: Handshake,
-    theirs: &mut rustls::ConnectionCommon<impl rustls::SideData>,
-    chunk: usize,
-) -> Result<Established, Failure> {
-    drive(ours, theirs, chunk, &[])
-}
-
-/// The same with `behind` sent by theirs right behind its last flight.
+/// Ours, fed `chunk` bytes at a time, beside a stock connection, until ours is done and all that it sent has been read;
+/// with `behind` sent by theirs right behind its last flight.
 pub fn drive(
     mut ours: Handshake,
     theirs: &mut rustls::ConnectionCommon<impl rustls::SideData>,
