@@ -19,5 +19,6 @@ pub mod log;
 pub mod node;
 pub mod pktgen;
 pub mod resolve;
+pub mod roots;
 pub mod rundir;
 pub mod stats;

@@ -19,14 +19,12 @@ impl Proxy {
     /// Begins the handshake on a connection that is being opened: CONNECTED comes when it is done. Gives whether there
     /// was room for it.
     pub(super) fn start_tls(&mut self, io: &mut Io<'_>, flow: FlowId, tls: &OriginTls) -> bool {
-        let _ = (io, flow, tls.config(self.core), tls.name());
-        false
+        io.tcp.start_client(flow, tls.config(self.core), tls.name(), io.now)
     }
 
     /// Why TLS has ended a connection, if it has.
     pub(super) fn tls_refusal(&self, io: &Io<'_>, flow: FlowId) -> Option<Refusal> {
-        let _ = (io, flow);
-        None
+        io.tcp.failure(flow).map(|f| Refusal::of(&f.error))
     }
 
     /// Tells of an origin that has ended a connection, or had it ended, for a reason of TLS. Gives whether it has.

@@ -26,8 +26,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, version};
 
-use self::kept::Kept;
-pub use self::kept::TICKETS_MAX;
+pub use self::kept::{Kept, TICKETS_MAX};
 pub use self::reason::{Reason, Refusal};
 use super::handshake;
 use super::keys::Version;
@@ -215,7 +214,7 @@ impl OriginTls {
         let base = client_config(&spec)?;
         let each = |_| {
             let mut config = base.clone();
-            config.resumption = Resumption::store(Arc::new(Kept::new(spec.name.clone())));
+            config.resumption = Resumption::store(Arc::new(Kept::new(spec.name.clone(), TICKETS_MAX)));
             Arc::new(config)
         };
         let configs = (0..cores.max(1)).map(each).collect();
