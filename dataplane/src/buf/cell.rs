@@ -212,7 +212,7 @@ impl Pool {
     }
 
     /// A packet with nothing in it and [`HEADROOM`] in front; `None` when the pool is empty (counted).
-    #[inline]
+    #[inline(always)]
     pub fn alloc(&self) -> Option<Packet> {
         let h = self.take()?;
         // SAFETY: just taken: one handle, valid.

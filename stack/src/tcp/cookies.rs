@@ -86,6 +86,7 @@ impl Cookies {
     }
 
     /// The cookie for a SYN with `irs` and this MSS.
+    #[inline(always)]
     fn make(&self, t: &Tuple, irs: Seq, mss: u16, now: Time) -> Seq {
         let largest = if t.local.is_v4() { MSS[7] } else { MSS_JUMBO_V6 };
         // The last that is not above it, or the first.

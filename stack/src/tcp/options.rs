@@ -46,7 +46,7 @@ pub struct SynOptions {
 
 impl SynOptions {
     /// Reads a SYN's options. What is malformed ends the list (RFC 9293 3.1, MUST-7: be ready for it).
-    #[inline]
+    #[inline(always)]
     pub fn read(p: &Packet) -> SynOptions {
         let m = p.meta();
         // As Linux writes them, which floods imitate.
@@ -81,7 +81,7 @@ impl SynOptions {
 
     /// Writes the options in Linux's order (mss, nop, nop, sackOK, nop, wscale; with timestamps: mss, sackOK, ts, nop,
     /// wscale), padded to 4 bytes; gives the length.
-    #[inline]
+    #[inline(always)]
     pub fn write(&self, out: &mut [u8; OPTIONS_MAX]) -> usize {
         let (words, _) = out.as_chunks_mut::<4>();
         let mut n = 0;

@@ -82,6 +82,7 @@ impl Tcp {
     }
 
     /// The listener that the connections of `listener` are counted at.
+    #[inline]
     fn counter_of(&self, listener: u16) -> usize {
         let with = self.listeners[usize::from(listener)].tuning.counted_with;
         with.map(usize::from).filter(|n| *n < self.listeners.len()).unwrap_or(usize::from(listener))
@@ -99,6 +100,7 @@ impl Tcp {
     }
 
     /// Whether `listener` has as many connections as it may.
+    #[inline]
     pub(super) fn is_full(&self, listener: u16) -> bool {
         let l = &self.listeners[self.counter_of(listener)];
         l.connections >= l.tuning.connections_max
