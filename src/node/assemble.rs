@@ -25,7 +25,7 @@ use super::dpdk;
 use super::orders::Orders;
 use super::pipeline::{NodePipeline, tune};
 use crate::access_log::RING_BYTES;
-use crate::config::{self, Config, PortKind};
+use crate::config::{self, Config, PortKind, Scheme};
 
 /// Packets that may wait for a port.
 const TX_BOUND: usize = 1024;
@@ -206,8 +206,8 @@ pub fn footprint(config: &Config, limits: &Limits) -> Footprint {
 
 /// Whether connections may have TLS, of clients or to origins.
 fn has_tls(config: &Config) -> bool {
-    let _ = config;
-    false
+    let https = |u: &config::Upstream| u.origins.iter().any(|o| o.scheme == Scheme::Https);
+    config.listeners.iter().any(|l| l.https.is_some()) || config.upstreams.iter().any(https)
 }
 
 /// Whether connections may begin with a PROXY header.

@@ -27,6 +27,7 @@ use crate::config::{
     self, AccessFormat, Balance, Config, HashKey, HeaderRules, HostPattern, LogTarget, NamePattern,
     OriginHost, QueryKey, Scheme, ValuePart, Variable,
 };
+use crate::tls;
 
 /// Kept-alive connections per origin and core.
 const IDLE_PER_ORIGIN_MAX: usize = 256;
@@ -47,11 +48,11 @@ pub fn compile(
     logs: &Targets,
 ) -> Result<Arc<Program>, String> {
     let https = |o: &config::Origin| o.scheme == Scheme::Https;
-    if config.listeners.iter().any(|l| l.https.is_some())
-        || config.upstreams.iter().any(|u| u.origins.iter().any(https))
-    {
-        return Err("the cores do not speak TLS yet; use http".to_owned());
+    if config.upstreams.iter().any(|u| u.origins.iter().any(https)) {
+        return Err("the cores do not speak TLS to origins yet; use http".to_owned());
     }
+    let fronts = tls::fronts(config, None, &[])?;
+    let (front, front_sites) = fronts.map_or_else(|| (Front::none(), Vec::new()), |f| (f.front, f.sites));
     let log_to = |target: &Option<LogTarget>| -> Result<Option<LogTo>, String> {
         let Some(target) = target else { return Ok(None) };
         let format = match config.log.access_format {
@@ -73,8 +74,13 @@ pub fn compile(
         origin_keep_alive_ns: ORIGIN_KEEP_ALIVE_NS,
         request_budget_bytes: limits.request_budget_bytes,
         unix_ns_at_start,
-        tls_listeners: Vec::new(),
-        front: Front::none(),
+        tls_listeners: config
+            .listeners
+            .iter()
+            .flat_map(|l| l.sockets().map(|(_, s)| s == Scheme::Https))
+            .collect(),
+        front,
+        front_sites,
         tunings: tunings(config),
         proxy_headers_from: config.listeners.iter().flat_map(proxy_headers_from).collect(),
         log: log_to(&config.log.access)?,
@@ -96,6 +102,7 @@ pub fn compile(
             .map_err(|e| format!("error_pages: {e}"))?,
             log: log_to(&s.access_log)?,
             congestion: s.congestion,
+            client_auth: s.tls.client_auth.is_some(),
         });
     }
     Ok(Program::following(p, old))

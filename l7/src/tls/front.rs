@@ -11,6 +11,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
@@ -107,6 +108,8 @@ pub struct Front {
     challenge_hosts: Hosts,
     entries: Box<[Ready]>,
     challenges: Box<[Arc<ServerConfig>]>,
+    /// No other front of this process has it.
+    id: u32,
 }
 
 struct Ready {
@@ -176,13 +179,19 @@ impl Front {
                 ready.map(|ready| ready.config).map_err(|what| FrontError { entry: None, what })
             })
             .collect();
-        Ok(Front { hosts, challenge_hosts, entries: entries?, challenges: challenges? })
+        Ok(Front { hosts, challenge_hosts, entries: entries?, challenges: challenges?, id: next_id() })
     }
 
     /// For a node that presents nothing: every hello is refused.
     pub fn none() -> Arc<Front> {
         let (hosts, challenge_hosts) = (Hosts::new(std::iter::empty()), Hosts::new(std::iter::empty()));
-        Arc::new(Front { hosts, challenge_hosts, entries: Box::default(), challenges: Box::default() })
+        Arc::new(Front {
+            hosts,
+            challenge_hosts,
+            entries: Box::default(),
+            challenges: Box::default(),
+            id: next_id(),
+        })
     }
 
     /// How to answer `hello`.
@@ -203,10 +212,20 @@ impl Front {
         Ok(Choice { config: ready.config.clone(), entry, slow, verifies })
     }
 
+    /// Its number: entries of another front are others.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
     /// How many entries there are.
     pub fn entries(&self) -> usize {
         self.entries.len()
     }
+}
+
+fn next_id() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 impl FrontSpec {

@@ -107,6 +107,10 @@ fn limits(rng: &mut Rng) -> Limits {
         send_records: of(size * 24, size * 3),
         segments: of(size * 32, size * 4),
         http_contexts: 0,
+        tls_connections: 0,
+        tls_contexts: 0,
+        tls_handshakes: 0,
+        record_cells: 0,
         neighbours: 4,
         request_budget_bytes: [256 << 10, 16 << 10][rng.below(2) as usize],
     }
