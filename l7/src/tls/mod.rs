@@ -22,6 +22,7 @@ pub mod offload;
 mod queue;
 mod slow;
 mod sources;
+pub mod tickets;
 
 #[cfg(test)]
 mod tests;
