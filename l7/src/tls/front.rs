@@ -17,8 +17,8 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
-    ClientHello as RustlsHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert,
-    ServerSessionMemoryCache, WebPkiClientVerifier,
+    ClientHello as RustlsHello, NoServerSessionStorage, ResolvesServerCert, ServerSessionMemoryCache,
+    WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
@@ -29,6 +29,7 @@ use rustls::{
 use super::handshake;
 use super::hello::ClientHello;
 use super::slow::slow_key;
+use super::tickets::Ticketer;
 use crate::phases::Hosts;
 
 /// All that a listener presents.
@@ -49,16 +50,9 @@ pub struct FrontSpec {
 #[derive(Clone)]
 pub struct Tickets {
     /// Seals and opens them.
-    pub producer: Arc<dyn Binds>,
+    pub producer: Arc<Ticketer>,
     /// How many a TLS 1.3 client gets: each is for one connection (RFC 8446, C.4).
     pub sent: usize,
-}
-
-/// Makes what seals and opens tickets of one kind only.
-pub trait Binds: fmt::Debug + Send + Sync {
-    /// For tickets of `kind`: one of another kind does not open. Sessions are of one kind if whoever has one may well
-    /// have the other: the same certificates, and the same clients.
-    fn bind(&self, kind: &[u8]) -> Arc<dyn ProducesTickets>;
 }
 
 /// One set of names.

@@ -25,6 +25,7 @@ mod queue;
 pub mod record;
 mod slow;
 mod sources;
+pub mod tickets;
 
 #[cfg(test)]
 mod tests;
