@@ -122,6 +122,8 @@ pub struct Choice {
     pub entry: u16,
     /// Whether a full handshake will sign by a key that takes long: RSA, or a large curve.
     pub slow: bool,
+    /// Whether its key exchange will take long, be it a full one or not: by P-384, which the client may choose.
+    pub slow_exchange: bool,
     /// Whether a full handshake will verify the client's certificates.
     pub verifies: bool,
 }
@@ -198,12 +200,19 @@ impl Front {
         if !self.challenges.is_empty() && hello.alpn().eq([ACME_TLS]) {
             let config = self.challenge_hosts.find(name).and_then(|n| self.challenges.get(usize::from(n)));
             let config = config.ok_or(AlertDescription::UnrecognisedName)?.clone();
-            return Ok(Choice { config, entry: CHALLENGE, slow: false, verifies: false });
+            return Ok(Choice {
+                config,
+                entry: CHALLENGE,
+                slow: false,
+                slow_exchange: false,
+                verifies: false,
+            });
         }
         let entry = self.hosts.find(name).ok_or(AlertDescription::UnrecognisedName)?;
         let ready = self.entries.get(usize::from(entry)).ok_or(AlertDescription::InternalError)?;
         let (slow, verifies) = (ready.is_slow(hello), ready.verifies);
-        Ok(Choice { config: ready.config.clone(), entry, slow, verifies })
+        let slow_exchange = has_slow_exchange(&ready.config, hello);
+        Ok(Choice { config: ready.config.clone(), entry, slow, slow_exchange, verifies })
     }
 
     /// Its number: entries of another front are others.
@@ -220,6 +229,14 @@ impl Front {
 fn next_id() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// rustls takes the first of the client's groups that we have too.
+fn has_slow_exchange(config: &ServerConfig, hello: &ClientHello<'_>) -> bool {
+    let ours = &config.crypto_provider().kx_groups;
+    let group =
+        hello.groups().map(NamedGroup::from).find(|group| ours.iter().any(|have| have.name() == *group));
+    !matches!(group, None | Some(NamedGroup::X25519MLKEM768 | NamedGroup::X25519 | NamedGroup::secp256r1))
 }
 
 impl FrontSpec {

@@ -156,6 +156,11 @@ impl Handshake {
         self.input.extend_from_slice(input);
     }
 
+    /// The early data so far.
+    pub fn early(&self) -> &[u8] {
+        &self.early
+    }
+
     /// Whether a full handshake was agreed on: certificates are shown, and none of it is over quickly.
     pub fn is_full(&self) -> bool {
         let kind = self.side.common().ok().and_then(|common| common.handshake_kind());

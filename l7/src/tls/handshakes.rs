@@ -8,9 +8,9 @@
 //! ```
 //!
 //! - **Work.** A pass does [`HandshakeLimits::work_per_pass`] units, a unit being about 10 µs: a hello is
-//!   [`HELLO`] of them, what follows it [`STEP`]. At least one step is done in a pass that has any to do. Those that have
+//!   [`HELLO`] of them where the core answers it, everything else [`STEP`]. At least one step is done in a pass that has any to do. Those that have
 //!   said hello come before those that say it: what was begun is brought to an end.
-//! - **Slow steps** (signatures by RSA, a client's or an origin's certificates) go to a helper thread, where there are
+//! - **Slow steps** (signatures by RSA, key exchanges by P-384, a client's or an origin's certificates) go to a helper thread, where there are
 //!   any; so do hellos while more than [`HandshakeLimits::waiting`] wait for the core. When the helpers are full, the slow
 //!   ones wait in a queue of their own, and delay nobody else.
 //! - **Shedding.** Whoever comes when all slots are in use, or while its source has its share, is refused: its
@@ -47,7 +47,7 @@ typed_index! {
 
 /// Units of work of a hello, of either side: a key exchange, a signature by P-256. 60 to 90 µs.
 pub const HELLO: u32 = 8;
-/// Of any other step: a few µs; sealing two tickets is the most of it.
+/// Of any other step, also of giving a hello to a helper: a few µs; sealing two tickets is the most of it.
 pub const STEP: u32 = 1;
 /// Of a chain of certificates that the core has to verify itself.
 pub const VERIFY: u32 = 16;
@@ -138,6 +138,8 @@ struct Slot {
     side: Side,
     /// The next step is slow.
     is_slow: bool,
+    /// A full handshake signs slowly.
+    signs_slowly: bool,
     /// The peer's certificates will have to be verified, if it is a full handshake.
     verifies: bool,
     entry: u16,
@@ -188,6 +190,7 @@ impl Handshakes {
             links: Links::default(),
             side: Side::Server,
             is_slow: false,
+            signs_slowly: false,
             verifies: false,
             entry: 0,
             name: None,
@@ -262,6 +265,7 @@ impl Handshakes {
             links: Links::default(),
             side,
             is_slow: false,
+            signs_slowly: false,
             verifies: side == Side::Client,
             entry: 0,
             name: None,
@@ -340,7 +344,6 @@ impl Handshakes {
                 |slot: &&mut Slot| slot.generation == job.generation && matches!(slot.state, State::Away);
             let Some(slot) = self.slots.get_mut(number as usize).filter(is_ours) else { continue };
             slot.state = State::Running { handshake: job.handshake, starts: false };
-            slot.is_slow = false;
             self.out.clear();
             self.out.extend_from_slice(&job.out);
             match self.settle(number, job.result, peers) {
@@ -418,6 +421,7 @@ impl Handshakes {
         work: &mut u32,
         peers: &mut impl Peers,
     ) -> Turn {
+        *work += STEP;
         let slot = &mut self.slots[number as usize];
         let seen = match hello::peek(bytes, &mut self.joined) {
             Ok(Peek::Hello(hello)) => hello,
@@ -436,7 +440,7 @@ impl Handshakes {
                 return self.refuse(number, alert, FailureKind::Incompatible, peers);
             }
         };
-        (slot.entry, slot.verifies) = (choice.entry, choice.verifies);
+        (slot.entry, slot.verifies, slot.signs_slowly) = (choice.entry, choice.verifies, choice.slow);
         let helped = self.helper.is_some();
         let is_too_much =
             self.new.len() >= self.limits.waiting && self.helper.as_ref().is_some_and(Helper::has_room);
@@ -449,11 +453,11 @@ impl Handshakes {
         let Ok(mut handshake) = begin(&choice.config) else {
             return self.refuse(number, AlertDescription::InternalError, FailureKind::Internal, peers);
         };
-        if helped && ((choice.slow && !resumes) || is_too_much) {
+        if helped && ((choice.slow && !resumes) || choice.slow_exchange || is_too_much) {
             slot.state = State::Running { handshake, starts: false };
             return Turn::Slow;
         }
-        *work += HELLO;
+        *work += HELLO - STEP;
         self.out.clear();
         if helped && choice.slow {
             let (result, was_refused) = slow::without(|| handshake.advance(&[], &mut self.out));
@@ -461,7 +465,6 @@ impl Handshakes {
                 slot.state = State::Running { handshake: again, starts: false };
                 return Turn::Slow;
             }
-            slot.is_slow = handshake.is_retrying();
             slot.state = State::Running { handshake, starts: false };
             return self.settle(number, result, peers);
         }
@@ -480,9 +483,9 @@ impl Handshakes {
         match result {
             Ok(Progress::WantsMore) => {
                 let State::Running { handshake, .. } = &slot.state else { return Turn::Left };
-                if slot.verifies && handshake.is_full() && !handshake.is_retrying() {
-                    slot.is_slow = true;
-                }
+                // The second hello of two is answered by a signature as the first would have been.
+                slot.is_slow =
+                    (slot.verifies || (slot.signs_slowly && handshake.is_retrying())) && handshake.is_full();
                 if peers.received(flow).is_empty() { Turn::Waits } else { Turn::Again }
             }
             Ok(Progress::Done(mut established)) => {

@@ -13,10 +13,14 @@
 //! record numbers are its whole state, and the contexts of the AEAD, which are larger, are made from them when a record
 //! comes and kept in a pool for the connections that were last used.
 
+pub mod certs;
 mod conns;
 pub mod front;
 pub mod handshake;
 pub mod handshakes;
+#[cfg(any(test, feature = "harness"))]
+#[doc(hidden)]
+pub mod harness;
 pub mod hello;
 pub mod keys;
 pub mod offload;

@@ -6,14 +6,15 @@ use dataplane::Ctr;
 use dataplane::counters::Segment;
 use hugepages::SlabIndex;
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, ClientConfig, ClientConnection, SignatureScheme};
+use rustls::{AlertDescription, ClientConfig, ClientConnection, HandshakeKind, NamedGroup, SignatureScheme};
 use stack::FlowId;
 
 use super::support::*;
-use crate::tls::front::{ClientAuth, Front};
+use crate::tls::front::{ClientAuth, Front, Tickets};
 use crate::tls::handshake::{self, Established, Failure, FailureKind};
 use crate::tls::handshakes::{HandshakeId, HandshakeLimits, Handshakes, Outcome, Peers, Shed};
 use crate::tls::offload::{Helpers, Host};
+use crate::tls::tickets::{TicketSpec, Ticketer};
 
 /// Connections without TCP: what came for each, and what was said to it.
 #[derive(Default)]
@@ -373,6 +374,59 @@ fn slow_signatures_are_made_by_helpers() {
     }
     assert_eq!(core.counters.get(Ctr::TlsHelped), 8);
     assert!(core.counters.get(Ctr::TlsHelpersFull) > 0);
+}
+
+#[test]
+fn a_resumed_session_signs_nothing_and_a_bad_ticket_makes_no_core_sign() {
+    let authority = Authority::new("ca");
+    let certified = authority.certified(&["a.test"], KeyType::Rsa);
+    let make_front = || {
+        let mut spec = spec(vec![entry(&["*"], vec![certified.clone()])]);
+        let producer = Ticketer::new(TicketSpec::default(), 1_000_000).unwrap();
+        spec.tickets = Some(Tickets { producer, sent: 2 });
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        let has = [NamedGroup::X25519MLKEM768, NamedGroup::X25519];
+        provider.kx_groups.retain(|group| has.contains(&group.name()));
+        spec.provider = Arc::new(provider);
+        Front::new(spec).unwrap()
+    };
+    let mut core = Core::with_helpers(make_front(), limits(4), 4);
+    for tls13 in [true, false] {
+        let config = Arc::new(client_config(&authority, tls13));
+        let before = core.counters.get(Ctr::TlsHelped);
+        core.shake(1, &mut client(&config, "a.test"), b"").unwrap();
+        assert_eq!(core.counters.get(Ctr::TlsHelped), before + 1);
+        *core.flow(1) = Flow::default();
+        core.shake(1, &mut client(&config, "a.test"), b"").unwrap();
+        assert!(core.flow(1).done.take().unwrap().resumed);
+        assert_eq!(core.counters.get(Ctr::TlsHelped), before + 1, "on the core");
+        // Tickets that do not open.
+        core.front = make_front();
+        core.shake(1, &mut client(&config, "a.test"), b"").unwrap();
+        assert!(!core.flow(1).done.take().unwrap().resumed);
+        assert_eq!(core.counters.get(Ctr::TlsHelped), before + 2);
+        // The same with a key share that the server has no use for: the second hello is a helper's.
+        if tls13 {
+            let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+            provider.kx_groups.retain(|group| group.name() != NamedGroup::X25519MLKEM768);
+            provider.kx_groups.reverse();
+            let config =
+                Arc::new(client_config_of(&authority, &Arc::new(provider), &[&rustls::version::TLS13]));
+            let mut done = Vec::new();
+            for round in 0..3 {
+                if round == 2 {
+                    core.front = make_front();
+                }
+                let mut client = client(&config, "a.test");
+                core.shake(1, &mut client, b"").unwrap();
+                assert_eq!(client.handshake_kind(), Some(HandshakeKind::FullWithHelloRetryRequest));
+                done.push(core.flow(1).done.take().is_some());
+            }
+            assert_eq!(done, [true; 3]);
+        }
+        *core.flow(1) = Flow::default();
+    }
+    assert_eq!(core.counters.get(Ctr::TlsFailedInternal), 0);
 }
 
 #[test]
