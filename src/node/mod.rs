@@ -18,6 +18,7 @@ mod dpdk;
 mod flows;
 mod names;
 mod orders;
+mod origin_tls;
 mod pipeline;
 mod program;
 mod purge;

@@ -22,6 +22,7 @@ use l7::upstream::{ADDRESSES_MAX, CheckSettings, Method, OutlierSettings, SetSet
 use stack::tcp::{Congestion, Tuning};
 
 use super::assemble::cores;
+use super::origin_tls;
 use crate::access_log::Targets;
 use crate::config::{
     self, AccessFormat, Balance, Config, HashKey, HeaderRules, HostPattern, LogTarget, NamePattern,
@@ -47,10 +48,6 @@ pub fn compile(
     old: Option<&Program>,
     logs: &Targets,
 ) -> Result<Arc<Program>, String> {
-    let https = |o: &config::Origin| o.scheme == Scheme::Https;
-    if config.upstreams.iter().any(|u| u.origins.iter().any(https)) {
-        return Err("the cores do not speak TLS to origins yet; use http".to_owned());
-    }
     let fronts = tls::fronts(config, None, &[])?;
     let (front, front_sites) = fronts.map_or_else(|| (Front::none(), Vec::new()), |f| (f.front, f.sites));
     let log_to = |target: &Option<LogTarget>| -> Result<Option<LogTo>, String> {
@@ -61,10 +58,11 @@ pub fn compile(
         };
         Ok(Some(LogTo { target: logs.number(target)?, format }))
     };
+    let upstreams = config.upstreams.iter().map(|u| upstream(u, known, cores(config)));
     let mut p = ProxyConfig {
         sites: Vec::new(),
         routes: Vec::new(),
-        upstreams: config.upstreams.iter().map(|u| upstream(u, known)).collect(),
+        upstreams: upstreams.collect::<Result<_, _>>()?,
         http: HttpLimits { head_bytes_max: config.limits.head_bytes_max as usize, ..HttpLimits::default() },
         client: ClientTimeouts {
             header_ns: ns(config.timeouts.header),
@@ -117,18 +115,25 @@ fn seconds(d: Duration) -> u32 {
 }
 
 /// `known`: where names lead, as far as that is known.
-fn upstream(u: &config::Upstream, known: &dyn Fn(&str) -> Vec<IpAddr>) -> Upstream {
-    let origin = |o: &config::Origin| Origin {
-        addresses: match &o.host {
-            OriginHost::Address(a) => vec![*a],
-            OriginHost::Name(name) => by_turns(known(name)),
-        },
-        port: o.port,
-        authority: o.authority.clone().into_bytes(),
-        weight: o.weight,
-        tls: None,
+fn upstream(
+    u: &config::Upstream,
+    known: &dyn Fn(&str) -> Vec<IpAddr>,
+    cores: usize,
+) -> Result<Upstream, String> {
+    let mut tls = origin_tls::Maker::new(u, cores);
+    let origin = |o: &config::Origin| -> Result<Origin, String> {
+        Ok(Origin {
+            addresses: match &o.host {
+                OriginHost::Address(a) => vec![*a],
+                OriginHost::Name(name) => by_turns(known(name)),
+            },
+            port: o.port,
+            authority: o.authority.clone().into_bytes(),
+            weight: o.weight,
+            tls: tls.of(o)?,
+        })
     };
-    let mut up = Upstream::new(u.origins.iter().map(origin).collect());
+    let mut up = Upstream::new(u.origins.iter().map(origin).collect::<Result<_, _>>()?);
     let (method, key) = match &u.balance {
         Balance::RoundRobin => (Method::RoundRobin, KeyOf::Uri),
         Balance::LeastOutstanding => (Method::LeastOutstanding, KeyOf::Uri),
@@ -160,7 +165,7 @@ fn upstream(u: &config::Upstream, known: &dyn Fn(&str) -> Vec<IpAddr>) -> Upstre
         },
         host: h.host.clone().map(String::into_bytes),
     });
-    up
+    Ok(up)
 }
 
 /// For each of a listener's sockets, which is a listener of TCP: whose connections begin with a PROXY header.
