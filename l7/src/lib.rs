@@ -10,4 +10,5 @@ pub mod cache;
 pub mod http1;
 pub mod phases;
 pub mod proxy;
+pub mod tls;
 pub mod upstream;
