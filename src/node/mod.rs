@@ -11,6 +11,7 @@
 //! Cores share nothing on the hot path. The node's memory is divided among them; each has its own queue of every
 //! device, its own pools, connections and origin connections.
 
+mod acme;
 mod assemble;
 mod demo;
 mod devices;

@@ -20,8 +20,10 @@ use l7::upstream::{ADDRESSES_MAX, CheckSettings, Method, OutlierSettings, SetSet
 
 use stack::tcp::{Congestion, Tuning};
 
+use super::acme;
 use super::assemble::cores;
 use crate::access_log::Targets;
+use crate::acme::Shown;
 use crate::config::{
     self, AccessFormat, Balance, Config, HashKey, HeaderRules, HostPattern, LogTarget, NamePattern,
     OriginHost, QueryKey, Scheme, ValuePart, Variable,
@@ -32,8 +34,7 @@ const IDLE_PER_ORIGIN_MAX: usize = 256;
 /// How long an unused origin connection is kept: less than the 60 to 75 s that origins usually wait.
 const ORIGIN_KEEP_ALIVE_NS: u64 = 50_000_000_000;
 
-/// Compiles a config for the cores. `unix_ns_at_start` is the time at which the cores' clock was 0; `known` says where
-/// names lead, as far as that is known; what `old` has found about origins that stay is kept.
+/// Compiles a config for the cores, as [`compile_showing`] does, with nothing of ACME's.
 ///
 /// # Errors
 /// One sentence, where a rule cannot be compiled.
@@ -44,6 +45,24 @@ pub fn compile(
     known: &dyn Fn(&str) -> Vec<IpAddr>,
     old: Option<&Program>,
     logs: &Targets,
+) -> Result<Arc<Program>, String> {
+    compile_showing(config, limits, unix_ns_at_start, known, old, logs, &[])
+}
+
+/// Compiles a config for the cores. `unix_ns_at_start` is the time at which the cores' clock was 0; `known` says where
+/// names lead, as far as that is known; what `old` has found about origins that stay is kept; `shown` is what ACME's server
+/// has to find.
+///
+/// # Errors
+/// One sentence, where a rule cannot be compiled.
+pub(super) fn compile_showing(
+    config: &Config,
+    limits: &Limits,
+    unix_ns_at_start: u64,
+    known: &dyn Fn(&str) -> Vec<IpAddr>,
+    old: Option<&Program>,
+    logs: &Targets,
+    shown: &[Shown],
 ) -> Result<Arc<Program>, String> {
     let https = |o: &config::Origin| o.scheme == Scheme::Https;
     if config.listeners.iter().any(|l| l.https.is_some())
@@ -83,10 +102,20 @@ pub fn compile(
                 route(r).map_err(|e| format!("site {}, route {}: {e}", host_text(&s.hosts[0]), r.path))?;
             p.routes.push(route);
         }
+        let own = (first..).zip(&s.routes).map(|(n, r)| (r.path.clone(), n as u16));
+        let mut paths: Vec<(String, u16)> = own.collect();
+        for (path, answer) in acme::paths(s, shown) {
+            // The longest first, as ever: nothing of an operator's is longer.
+            paths.insert(0, (path, p.routes.len() as u16));
+            p.routes.push(Route::new(
+                Answer::Stub(answer),
+                OriginTimeouts { connect_ns: 0, first_byte_ns: 0, idle_ns: 0 },
+            ));
+        }
         let pages: Vec<_> = s.error_pages.iter().map(|e| (statuses_text(&e.statuses), e)).collect();
         p.sites.push(Site {
             hosts: s.hosts.iter().map(host_text).collect(),
-            routes: (first..).zip(&s.routes).map(|(n, r)| (r.path.clone(), n as u16)).collect(),
+            routes: paths,
             pages: ErrorPages::typed(
                 pages.iter().map(|(which, e)| (which.as_str(), e.content_type, e.body.to_vec())),
             )

@@ -46,6 +46,8 @@ pub struct Config {
     pub tcp: Tcp,
     /// What all connections with TLS have in common.
     pub tls: Tls,
+    /// Where certificates come from that are not the operator's own.
+    pub acme: Option<Acme>,
     /// What is logged and how.
     pub log: Log,
     /// How origins' names become addresses.
