@@ -21,5 +21,7 @@ pub mod log;
 pub mod node;
 pub mod pktgen;
 pub mod resolve;
+pub mod roots;
 pub mod rundir;
 pub mod stats;
+pub mod tls;

@@ -38,6 +38,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ("Drops of built packets, by reason", &["drop.tx."]),
     ("Neighbours, ICMP and UDP", &["arp.", "nd.", "neighbour.", "icmp.", "udp."]),
     ("TCP", &["tcp."]),
+    ("TLS", &["tls."]),
     ("HTTP, the client's side", &["http."]),
     ("The cache", &["cache."]),
     ("HTTP, the origin's side", &["origin."]),

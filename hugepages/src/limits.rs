@@ -25,6 +25,14 @@ pub struct Limits {
     pub segments: u32,
     /// Requests under way.
     pub http_contexts: u32,
+    /// Connections with TLS; 0 where there is none.
+    pub tls_connections: u32,
+    /// Of those, the ones whose AEAD contexts are kept ready.
+    pub tls_contexts: u32,
+    /// TLS handshakes under way.
+    pub tls_handshakes: u32,
+    /// Cells for TLS records that are longer than a payload cell.
+    pub record_cells: u32,
     /// Neighbours (ARP and ND).
     pub neighbours: u32,
     /// Bytes, by true size, that one request may hold in each direction.
@@ -50,8 +58,28 @@ impl Limits {
             send_records: 320 * mib,
             segments: 256 * mib,
             http_contexts: 48 * mib,
+            tls_connections: 0,
+            tls_contexts: 0,
+            tls_handshakes: 0,
+            record_cells: 0,
             neighbours: 1024,
             request_budget_bytes: 256 << 10,
+        }
+    }
+
+    /// The same for a core whose connections, or some of them, have TLS: a seventh of the memory is for that.
+    pub fn with_tls(bytes: u64) -> Limits {
+        let tls = bytes / 7;
+        let mib = (tls >> 20).max(2) as u32;
+        let l = Limits::for_core_memory(bytes - tls);
+        // Per MiB: 28 records of 18 KiB (49 %), 192 pairs of contexts (24 %), 16 handshakes (20 %), and what stands for
+        // each connection, about 200 bytes.
+        Limits {
+            tls_connections: l.flows,
+            tls_contexts: 192 * mib,
+            tls_handshakes: 16 * mib,
+            record_cells: 28 * mib,
+            ..l
         }
     }
 }

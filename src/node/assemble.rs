@@ -17,6 +17,7 @@ use hugepages::{Arena, Footprint, Limits, PagePolicy, Region};
 use l7::cache::policy::hash::HashKeys;
 use l7::cache::store::Store;
 use l7::proxy::{Cells, HEAD_CELL_BYTES, Program, Proxy};
+use l7::tls::{HandshakeLimits, Handshakes, RECORD_BYTES_MAX, RecordCells, Tls};
 use stack::neigh::Neighbours;
 use stack::{Addr, Iface, Net, OwnPorts, Questions, Stack, Steering, Tcp, TcpConfig, Udp};
 
@@ -24,7 +25,7 @@ use super::dpdk;
 use super::orders::Orders;
 use super::pipeline::{NodePipeline, tune};
 use crate::access_log::RING_BYTES;
-use crate::config::{self, Config, PortKind};
+use crate::config::{self, Config, PortKind, Scheme};
 
 /// Packets that may wait for a port.
 const TX_BOUND: usize = 1024;
@@ -120,11 +121,13 @@ pub fn cores(config: &Config) -> usize {
 pub fn limits_for(config: &Config) -> Limits {
     let share = cores(config) as u64;
     let memory = (config.node.memory_bytes - config.cache.memory_bytes) / share;
-    let mut l = Limits::for_core_memory(memory.saturating_sub(dpdk::device_buffers(config)));
+    let memory = memory.saturating_sub(dpdk::device_buffers(config));
+    let mut l = if has_tls(config) { Limits::with_tls(memory) } else { Limits::for_core_memory(memory) };
     if let Some(n) = config.limits.connections_max {
         l.flows = n.div_ceil(share as u32).max(16);
         l.half_open = l.half_open.min(l.flows / 2).max(8);
         l.http_contexts = l.http_contexts.min(l.flows);
+        l.tls_connections = l.tls_connections.min(l.flows);
     }
     // Larger frames need larger cells, and mbufs have heads of their own: the same memory, fewer of them.
     let scale = rx_cell_cost(config) * 100 / u64::from(Pool::true_size(2048));
@@ -184,7 +187,11 @@ pub fn footprint(config: &Config, limits: &Limits) -> Footprint {
         dpdk::head_cell_cost(config).unwrap_or(cell(HEADER_CELL_BYTES.into())),
         "one per segment on its way out",
     );
+    if limits.record_cells > 0 {
+        f.add("record cells", limits.record_cells.into(), cell(RECORD_BYTES_MAX), "TLS records on their way");
+    }
     Tcp::footprint(limits, &mut f);
+    Tls::footprint(limits, &mut f);
     Proxy::footprint(limits, &mut f);
     f.add("access log", 1, RING_BYTES as u64, "lines on their way to the log");
     if announced(config) {
@@ -195,6 +202,12 @@ pub fn footprint(config: &Config, limits: &Limits) -> Footprint {
         f.add("mail", MAIL_LETTERS as u64, letter, "frames that other cores received for this one");
     }
     f
+}
+
+/// Whether connections may have TLS, of clients or to origins.
+fn has_tls(config: &Config) -> bool {
+    let https = |u: &config::Upstream| u.origins.iter().any(|o| o.scheme == Scheme::Https);
+    config.listeners.iter().any(|l| l.https.is_some()) || config.upstreams.iter().any(https)
 }
 
 /// Whether connections may begin with a PROXY header.
@@ -221,7 +234,8 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
     };
     let payload = pool("payload", limits.payload_cells, PAYLOAD_CELL_BYTES)?;
     let heads = pool("head", limits.head_cells, HEAD_CELL_BYTES)?;
-    let need = Tcp::cost(&limits) + Proxy::cost(&limits);
+    let records = pool("record", limits.record_cells.max(1), RECORD_BYTES_MAX)?;
+    let need = Tcp::cost(&limits) + Tls::cost(&limits) + Proxy::cost(&limits);
     let mut arena = Arena::reserve(need, pages).map_err(|e| e.to_string())?;
     let memory = describe_pages(arena.region());
 
@@ -315,6 +329,13 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
         }
     }
     tune(&mut tcp, &plan.program);
+    let record_cells = RecordCells { payload: payload.clone(), records };
+    let handshakes = Handshakes::new(
+        HandshakeLimits::new(limits.tls_handshakes, [keys[0] ^ 5, keys[1] ^ 5]),
+        None,
+        counters.clone(),
+    );
+    let tls = Tls::new(&limits, &mut arena, handshakes, record_cells, counters.clone()).ok_or(small)?;
     let cells = Cells { payload, heads };
     let cache = plan.cache.map(|c| (c.store.handle(core), c.keys));
     let proxy = Proxy::new(plan.program, &limits, &mut arena, cells, cache, counters.clone()).ok_or(small)?;
@@ -327,7 +348,7 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
     if let Some(post) = post {
         stack.steer(Steering::new(core, post));
     }
-    let mut pipeline = NodePipeline::new(stack, proxy, orders, counters.clone());
+    let mut pipeline = NodePipeline::new(stack, tls, proxy, orders, counters.clone());
     if core > 0 {
         pipeline = pipeline.quiet();
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use dataplane::core_loop::Pipeline;
 use dataplane::{Burst, Counters, Ctr, Time, TxQueue};
 use l7::proxy::{Io, Program, Proxy};
+use l7::tls::{Conns, Tls};
 use stack::{Stack, Tcp};
 
 use super::orders::{CoreOrder, KernelNews, Orders};
@@ -17,6 +18,8 @@ const DRAIN_LOOK_NS: u64 = 50_000_000;
 pub struct NodePipeline {
     /// Ethernet to TCP.
     pub stack: Stack,
+    /// TLS between them.
+    pub tls: Tls,
     /// HTTP.
     pub proxy: Proxy,
     orders: Arc<Orders>,
@@ -29,8 +32,23 @@ pub struct NodePipeline {
 
 impl NodePipeline {
     /// Puts the parts together.
-    pub fn new(stack: Stack, proxy: Proxy, orders: Arc<Orders>, counters: Counters) -> NodePipeline {
-        NodePipeline { stack, proxy, orders, counters, announces: true, draining: false, drain_look: Time(0) }
+    pub fn new(
+        stack: Stack,
+        tls: Tls,
+        proxy: Proxy,
+        orders: Arc<Orders>,
+        counters: Counters,
+    ) -> NodePipeline {
+        NodePipeline {
+            stack,
+            tls,
+            proxy,
+            orders,
+            counters,
+            announces: true,
+            draining: false,
+            drain_look: Time(0),
+        }
     }
 
     /// The pipeline of a core that leaves the announcing of our addresses to another.
@@ -43,7 +61,7 @@ impl NodePipeline {
     fn obey(&mut self, order: CoreOrder, tx: &mut [TxQueue], now: Time) {
         match order {
             CoreOrder::Config(program) => {
-                let mut io = Io { tcp: &mut self.stack.tcp, net: &self.stack.net, now };
+                let mut io = io(&mut self.stack, &mut self.tls, now);
                 self.proxy.swap(Arc::clone(&program), &mut io);
                 tune(&mut self.stack.tcp, &program);
             }
@@ -59,6 +77,10 @@ impl NodePipeline {
             },
         }
     }
+}
+
+fn io<'a>(stack: &'a mut Stack, tls: &'a mut Tls, now: Time) -> Io<'a> {
+    Io { tcp: Conns { tcp: &mut stack.tcp, tls }, net: &stack.net, now }
 }
 
 /// Tells TCP how to treat the connections of its listeners.
@@ -85,7 +107,7 @@ impl Pipeline for NodePipeline {
             self.stack.net.announce(tx, now);
             ran = true;
         }
-        let mut io = Io { tcp: &mut self.stack.tcp, net: &self.stack.net, now };
+        let mut io = io(&mut self.stack, &mut self.tls, now);
         if !self.draining && self.orders.drain.load(Ordering::Relaxed) {
             self.draining = true;
             self.proxy.drain(&mut io);
@@ -111,7 +133,7 @@ impl Pipeline for NodePipeline {
     }
 
     fn may_sleep(&mut self) -> bool {
-        !self.stack.has_mail() && !self.orders.tray.waits() && self.proxy.may_sleep()
+        !self.stack.has_mail() && !self.orders.tray.waits() && !self.tls.has_work() && self.proxy.may_sleep()
     }
 
     fn woken(&mut self) {

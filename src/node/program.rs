@@ -16,6 +16,7 @@ use l7::proxy::{
     Answer, ClientTimeouts, HealthChecks, KeyOf, LogTo, Network, Origin, OriginTimeouts, Program,
     ProxyConfig, ProxyVersion, Route, Site, Upstream,
 };
+use l7::tls::Front;
 use l7::upstream::{ADDRESSES_MAX, CheckSettings, Method, OutlierSettings, SetSettings};
 
 use stack::tcp::{Congestion, Tuning};
@@ -28,6 +29,7 @@ use crate::config::{
     self, AccessFormat, Balance, Config, HashKey, HeaderRules, HostPattern, LogTarget, NamePattern,
     OriginHost, QueryKey, Scheme, ValuePart, Variable,
 };
+use crate::tls;
 
 /// Kept-alive connections per origin and core.
 const IDLE_PER_ORIGIN_MAX: usize = 256;
@@ -65,11 +67,11 @@ pub(super) fn compile_showing(
     shown: &[Shown],
 ) -> Result<Arc<Program>, String> {
     let https = |o: &config::Origin| o.scheme == Scheme::Https;
-    if config.listeners.iter().any(|l| l.https.is_some())
-        || config.upstreams.iter().any(|u| u.origins.iter().any(https))
-    {
-        return Err("the cores do not speak TLS yet; use http".to_owned());
+    if config.upstreams.iter().any(|u| u.origins.iter().any(https)) {
+        return Err("the cores do not speak TLS to origins yet; use http".to_owned());
     }
+    let fronts = tls::fronts(config, None, &[])?;
+    let (front, front_sites) = fronts.map_or_else(|| (Front::none(), Vec::new()), |f| (f.front, f.sites));
     let log_to = |target: &Option<LogTarget>| -> Result<Option<LogTo>, String> {
         let Some(target) = target else { return Ok(None) };
         let format = match config.log.access_format {
@@ -91,6 +93,13 @@ pub(super) fn compile_showing(
         origin_keep_alive_ns: ORIGIN_KEEP_ALIVE_NS,
         request_budget_bytes: limits.request_budget_bytes,
         unix_ns_at_start,
+        tls_listeners: config
+            .listeners
+            .iter()
+            .flat_map(|l| l.sockets().map(|(_, s)| s == Scheme::Https))
+            .collect(),
+        front,
+        front_sites,
         tunings: tunings(config),
         proxy_headers_from: config.listeners.iter().flat_map(proxy_headers_from).collect(),
         log: log_to(&config.log.access)?,
@@ -122,6 +131,7 @@ pub(super) fn compile_showing(
             .map_err(|e| format!("error_pages: {e}"))?,
             log: log_to(&s.access_log)?,
             congestion: s.congestion,
+            client_auth: s.tls.client_auth.is_some(),
         });
     }
     Ok(Program::following(p, old))
@@ -145,6 +155,7 @@ fn upstream(u: &config::Upstream, known: &dyn Fn(&str) -> Vec<IpAddr>) -> Upstre
         port: o.port,
         authority: o.authority.clone().into_bytes(),
         weight: o.weight,
+        tls: None,
     };
     let mut up = Upstream::new(u.origins.iter().map(origin).collect());
     let (method, key) = match &u.balance {

@@ -2,6 +2,7 @@
 
 use dataplane::Ctr;
 use l7::proxy::{Answer, HEAD_CELL_BYTES, Io, OriginTimeouts, Program};
+use l7::tls::Conns;
 
 use crate::rig::{MS, at_rest, count, get, hello, node, origin, site, statuses, v4};
 
@@ -17,9 +18,14 @@ fn a_core_takes_what_it_has_no_cell_for() {
     config.add_site(&["large.lab"], Answer::Stub(vec![b'x'; HEAD_CELL_BYTES as usize + 1]), timeouts);
     config.add_site(&["small.lab"], Answer::Stub(vec![b'x'; 100]), timeouts);
     let (now, pipeline) = (p.now, &mut p.cores[0].pipeline);
-    pipeline
-        .proxy
-        .swap(Program::new(config), &mut Io { tcp: &mut pipeline.stack.tcp, net: &pipeline.stack.net, now });
+    pipeline.proxy.swap(
+        Program::new(config),
+        &mut Io {
+            tcp: Conns { tcp: &mut pipeline.stack.tcp, tls: &mut pipeline.tls },
+            net: &pipeline.stack.net,
+            now,
+        },
+    );
     for host in ["large.lab", "small.lab", "site.lab"] {
         p.client_sends(client, format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
         p.settle(&mut hello(&mut asked));

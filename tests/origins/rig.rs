@@ -30,7 +30,13 @@ pub fn v4() -> IpAddr {
 
 /// An origin with these addresses.
 pub fn origin(addresses: &[IpAddr]) -> Origin {
-    Origin { addresses: addresses.to_vec(), port: ORIGIN_PORT, authority: b"origin.lab".to_vec(), weight: 1 }
+    Origin {
+        addresses: addresses.to_vec(),
+        port: ORIGIN_PORT,
+        authority: b"origin.lab".to_vec(),
+        weight: 1,
+        tls: None,
+    }
 }
 
 /// A config with one site for all hosts, over these origins.

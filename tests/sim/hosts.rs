@@ -18,7 +18,7 @@ use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
 use stack::neigh::Neighbours;
 use stack::{CloseReason, Events, FlowId, Iface, Net, Stack, Tcp, TcpConfig, Udp};
 
-use super::http::{Client, Intent, Origin, Session};
+use super::http::{Intent, Origin, Session};
 
 /// A machine's place on its link.
 #[derive(Clone, Copy)]
@@ -195,11 +195,11 @@ impl OwnHost {
         self.core.pipeline.stack.tcp.listen(None, port).expect("room for a listener");
     }
 
-    pub fn connect(&mut self, to: SocketAddr, c: Client, now: Time) {
+    pub fn connect(&mut self, to: SocketAddr, c: Box<dyn Session>, now: Time) {
         let app = &mut self.core.pipeline;
         let id = app.stack.tcp.connect(&app.stack.net, to, now).expect("a way to the edge");
         app.stack.tcp.set_keep_alive(id, now);
-        app.sessions.push((id, Box::new(c), false));
+        app.sessions.push((id, c, false));
     }
 
     pub fn open(&self) -> usize {
@@ -269,8 +269,8 @@ pub struct SmolHost {
     wire: WireEnd,
     iface: Interface,
     sockets: SocketSet<'static>,
-    sessions: Vec<(SocketHandle, Client, bool)>,
-    waiting: VecDeque<(SocketAddr, Client)>,
+    sessions: Vec<(SocketHandle, Box<dyn Session>, bool)>,
+    waiting: VecDeque<(SocketAddr, Box<dyn Session>)>,
     pub results: Vec<Result<(), String>>,
     ip: Place,
     next_port: u16,
@@ -300,7 +300,7 @@ impl SmolHost {
         }
     }
 
-    pub fn connect(&mut self, to: SocketAddr, c: Client) {
+    pub fn connect(&mut self, to: SocketAddr, c: Box<dyn Session>) {
         self.waiting.push_back((to, c));
     }
 

@@ -2,7 +2,7 @@
 //! links, virtual time. Every failure is a seed that anyone can replay:
 //!
 //! ```text
-//! cargo test --test sim -- --seed 42          one seed, with a pcapng of every link
+//! cargo test --test sim -- --seed 42 [--tls]  one seed, with a pcapng of every link
 //! MILLRACE_SIM_SEEDS=2000 cargo test --test sim
 //! ```
 //!
@@ -10,6 +10,7 @@
 
 mod hosts;
 mod http;
+mod tls;
 mod world;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use dataplane::Ctr;
 use dataplane::counters::Snapshot;
 
 const SEEDS: &str = "every_stream_is_intact_over_seeds";
+const OVER_TLS: &str = "every_stream_is_intact_over_tls";
 const FIXED: &str = "seeds_that_once_failed";
 
 /// Seeds that have found something, kept for ever.
@@ -46,7 +48,7 @@ fn main() -> ExitCode {
     let has = |a: &str| args.iter().any(|x| x == a);
     if has("--list") {
         if !has("--ignored") {
-            println!("{SEEDS}: test\n{FIXED}: test");
+            println!("{SEEDS}: test\n{OVER_TLS}: test\n{FIXED}: test");
         }
         return ExitCode::SUCCESS;
     }
@@ -55,10 +57,10 @@ fn main() -> ExitCode {
             eprintln!("--seed wants a number");
             return ExitCode::from(2);
         };
-        return replay(seed);
+        return replay(seed, has("--tls"));
     }
     if let Some(seed) = env("MILLRACE_SIM_SEED") {
-        return replay(seed);
+        return replay(seed, has("--tls"));
     }
     // cargo test and nextest name the tests that they want.
     let wanted = |name: &str| {
@@ -72,10 +74,13 @@ fn main() -> ExitCode {
         if ok { passed += 1 } else { failed += 1 }
     };
     if wanted(FIXED) {
-        report(FIXED, run(FIXED_SEEDS.iter().copied(), false));
+        report(FIXED, run(FIXED_SEEDS.iter().copied(), false, false));
     }
     if wanted(SEEDS) {
-        report(SEEDS, run(0..env("MILLRACE_SIM_SEEDS").unwrap_or(200), true));
+        report(SEEDS, run(0..env("MILLRACE_SIM_SEEDS").unwrap_or(200), true, false));
+    }
+    if wanted(OVER_TLS) {
+        report(OVER_TLS, run(0..env("MILLRACE_SIM_SEEDS").unwrap_or(100), true, true));
     }
     let word = if failed == 0 { "ok" } else { "FAILED" };
     println!(
@@ -88,8 +93,8 @@ fn env(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-fn replay(seed: u64) -> ExitCode {
-    match one(seed, true) {
+fn replay(seed: u64, over_tls: bool) -> ExitCode {
+    match one(seed, true, over_tls) {
         Ok((s, requests)) => {
             println!("seed {seed}: {requests} requests, all intact");
             print(&s);
@@ -102,7 +107,7 @@ fn replay(seed: u64) -> ExitCode {
     }
 }
 
-fn one(seed: u64, capture: bool) -> Result<(Snapshot, usize), String> {
+fn one(seed: u64, capture: bool, over_tls: bool) -> Result<(Snapshot, usize), String> {
     let dir = capture.then(|| {
         let dir: PathBuf = std::env::temp_dir().join(format!("millrace-sim-{seed}"));
         std::fs::create_dir_all(&dir).expect("a writable temporary directory");
@@ -115,7 +120,7 @@ fn one(seed: u64, capture: bool) -> Result<(Snapshot, usize), String> {
     let drawn = world::draw(seed);
     let requests = drawn.requests;
     let faults = drawn.faults.clone();
-    let w = world::World::new(&faults, seed, cores(seed), dir.as_deref());
+    let w = world::World::new(&faults, seed, cores(seed), over_tls, dir.as_deref());
     // A panic anywhere in the box is a failure of its seed.
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| w.run(drawn)));
     match result {
@@ -128,11 +133,11 @@ fn one(seed: u64, capture: bool) -> Result<(Snapshot, usize), String> {
     }
 }
 
-fn run(seeds: impl Iterator<Item = u64>, must: bool) -> bool {
+fn run(seeds: impl Iterator<Item = u64>, must: bool, over_tls: bool) -> bool {
     let mut sum = Snapshot::default();
     let (mut n, mut requests, mut bad) = (0u64, 0, Vec::new());
     for seed in seeds {
-        match one(seed, false) {
+        match one(seed, false, over_tls) {
             Ok((s, r)) => {
                 sum.merge(&s);
                 requests += r;
@@ -140,8 +145,9 @@ fn run(seeds: impl Iterator<Item = u64>, must: bool) -> bool {
             Err(e) => {
                 println!("seed {seed} failed: {e}");
                 // The same run again, recorded.
-                let _ = one(seed, true);
-                println!("replay: cargo test --test sim -- --seed {seed}");
+                let _ = one(seed, true, over_tls);
+                let tls = if over_tls { " --tls" } else { "" };
+                println!("replay: cargo test --test sim -- --seed {seed}{tls}");
                 bad.push(seed);
             }
         }

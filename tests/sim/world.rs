@@ -17,14 +17,17 @@ use l7::http1::HttpLimits;
 use l7::proxy::{
     Cells, ClientTimeouts, HEAD_CELL_BYTES, Origin, OriginTimeouts, Program, Proxy, ProxyConfig,
 };
+use l7::tls::{Front, HandshakeLimits, Handshakes, RECORD_BYTES_MAX, RecordCells, Tls};
 use millrace::node::{NodePipeline, Orders};
 use stack::neigh::Neighbours;
 use stack::{Net, Stack, Steering, Tcp, TcpConfig, Udp};
 
 use super::hosts::{OwnHost, Place, SmolHost};
-use super::http::{Client, Framing, Request};
+use super::http::{Client, Framing, Request, Session};
+use super::tls::{Identity, OverTls};
 
 const HTTP: u16 = 80;
+const HTTPS: u16 = 443;
 const ORIGIN: u16 = 8000;
 const FRAMES: usize = 512;
 const FRAME_BYTES: usize = 1600;
@@ -46,6 +49,8 @@ pub struct World {
     origin: OwnHost,
     links: Vec<Link>,
     now: Time,
+    /// What clients trust, where they speak TLS.
+    identity: Option<Identity>,
 }
 
 /// What a seed has drawn.
@@ -113,7 +118,8 @@ pub fn draw(seed: u64) -> Drawn {
 }
 
 impl World {
-    pub fn new(faults: &Faults, seed: u64, cores: usize, pcap: Option<&Path>) -> World {
+    pub fn new(faults: &Faults, seed: u64, cores: usize, over_tls: bool, pcap: Option<&Path>) -> World {
+        let identity = over_tls.then(|| Identity::new(&["sim.example"]));
         let mut ends = Vec::new();
         let mut links = Vec::new();
         let mut hosts = Vec::new();
@@ -154,12 +160,12 @@ impl World {
         let (mut edge, mut orders, mut pools) = (Vec::new(), Vec::new(), Vec::new());
         for (n, ends) in queues.into_iter().enumerate() {
             let steering = post.as_ref().map(|p| Steering::new(n, Arc::clone(p)));
-            let (core, order, own) = edge_core(ends, seed, &segment, n, steering);
+            let (core, order, own) = edge_core(ends, seed, &segment, n, steering, identity.as_ref());
             edge.push(core);
             orders.push(order);
             pools.extend(own);
         }
-        World { edge, orders, segment, pools, devices, own, smol, origin, links, now: Time(0) }
+        World { edge, orders, segment, pools, devices, own, smol, origin, links, now: Time(0), identity }
     }
 
     /// A pass of every core of the edge.
@@ -227,10 +233,14 @@ impl World {
     pub fn run(mut self, drawn: Drawn) -> Result<Snapshot, String> {
         let (to_own, to_smol) = (Place::new(1, 1).ip(drawn.v6), Place::new(2, 1).ip(drawn.v6));
         for (n, c) in drawn.clients.into_iter().enumerate() {
+            let (port, c): (u16, Box<dyn Session>) = match &self.identity {
+                None => (HTTP, Box::new(c)),
+                Some(i) => (HTTPS, Box::new(OverTls::client(Box::new(c), &i.client_config(), "sim.example"))),
+            };
             if n % 2 == 0 {
-                self.own.connect((to_own, HTTP).into(), c, self.now);
+                self.own.connect((to_own, port).into(), c, self.now);
             } else {
-                self.smol.connect((to_smol, HTTP).into(), c);
+                self.smol.connect((to_smol, port).into(), c);
             }
         }
         while self.open() > 0 {
@@ -241,7 +251,7 @@ impl World {
             if self.now > PATIENCE {
                 return Err(format!("{} connections are not over at {}", self.open(), self.now));
             }
-            if !self.step() {
+            if !self.step() && self.open() > 0 {
                 return Err(format!(
                     "nothing moves any more at {}, {} connections open",
                     self.now,
@@ -371,7 +381,8 @@ fn client(frame: &[u8]) -> Option<usize> {
         _ => return None,
     };
     let ports = frame.get(l4..l4 + 4)?;
-    (ports[2..] == HTTP.to_be_bytes()).then(|| usize::from(ports[0]) * 31 + usize::from(ports[1]))
+    let to_edge = [HTTP, HTTPS].iter().any(|p| ports[2..] == p.to_be_bytes());
+    to_edge.then(|| usize::from(ports[0]) * 31 + usize::from(ports[1]))
 }
 
 type EdgeCore = (Core<NodePipeline>, Arc<Orders>, Vec<Pool>);
@@ -382,10 +393,18 @@ fn edge_core(
     segment: &Arc<Segment>,
     number: usize,
     steering: Option<Steering>,
+    identity: Option<&Identity>,
 ) -> EdgeCore {
     let mut l = Limits::for_core_memory(32 << 20);
     l.flows = 1024;
     l.half_open = 512;
+    if identity.is_some() {
+        l.tls_connections = l.flows;
+        // Fewer than there are connections: some are made anew.
+        l.tls_contexts = 8;
+        l.tls_handshakes = 128;
+        l.record_cells = 256;
+    }
     let pages = PagePolicy::NormalOnly;
     let pool = |name, n, bytes| Pool::reserve(name, n, bytes, pages).unwrap();
     let (rx, headers) = (pool("rx", l.rx_cells, 2048), pool("header", 4096, 256));
@@ -399,10 +418,11 @@ fn edge_core(
         ifaces.push(place.iface());
     }
     let net = Net::new(ifaces, Neighbours::new(16), headers.clone(), c.clone());
-    let mut arena = Arena::reserve(Tcp::cost(&l) + Proxy::cost(&l), pages).unwrap();
+    let mut arena = Arena::reserve(Tcp::cost(&l) + Tls::cost(&l) + Proxy::cost(&l), pages).unwrap();
     let mut tcp =
         Tcp::new(&l, &mut arena, TcpConfig::new([seed, 7, 8, 9], &l), rx.clone(), c.clone()).unwrap();
     tcp.listen(None, HTTP).unwrap();
+    tcp.listen(None, HTTPS).unwrap();
     // Nothing here is to time out but by intent: faults make virtual hours of an unlucky transfer.
     const DAY_NS: u64 = 86_400_000_000_000;
     let origin = |v6| Origin::at((Place::new(3, 2).ip(v6), ORIGIN).into(), b"origin");
@@ -418,6 +438,9 @@ fn edge_core(
         request_budget_bytes: l.request_budget_bytes,
         unix_ns_at_start: 1_700_000_000_000_000_000,
         proxy_headers_from: Vec::new(),
+        tls_listeners: vec![false, identity.is_some()],
+        front: identity.map_or_else(Front::none, Identity::front),
+        front_sites: Vec::new(),
         tunings: Vec::new(),
         log: None,
     };
@@ -427,11 +450,18 @@ fn edge_core(
     }
     let cells = Cells { payload: payload.clone(), heads: heads.clone() };
     let proxy = Proxy::new(Program::new(config), &l, &mut arena, cells, None, c.clone()).unwrap();
+    let records = pool("record", l.record_cells.max(1), RECORD_BYTES_MAX);
+    // The clients come from two addresses.
+    let handshakes =
+        HandshakeLimits { per_source: l.tls_handshakes, ..HandshakeLimits::new(l.tls_handshakes, [1, 2]) };
+    let record_cells = RecordCells { payload: payload.clone(), records: records.clone() };
+    let tls = Tls::new(&l, &mut arena, Handshakes::new(handshakes, None, c.clone()), record_cells, c.clone())
+        .unwrap();
     let orders = Arc::new(Orders::default());
     let mut stack = Stack::new(net, tcp, Udp::new(4), c.clone());
     if let Some(s) = steering {
         stack.steer(s);
     }
-    let pipeline = NodePipeline::new(stack, proxy, Arc::clone(&orders), c.clone());
-    (Core::new(ports, pipeline, c, 1024), orders, vec![rx, headers, payload, heads])
+    let pipeline = NodePipeline::new(stack, tls, proxy, Arc::clone(&orders), c.clone());
+    (Core::new(ports, pipeline, c, 1024), orders, vec![rx, headers, payload, heads, records])
 }

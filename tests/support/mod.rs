@@ -30,6 +30,7 @@ use l7::proxy::{
     Answer, Cells, ClientTimeouts, HEAD_CELL_BYTES, LogTo, Origin, OriginTimeouts, Program, Proxy,
     ProxyConfig,
 };
+use l7::tls::{Front, HandshakeLimits, Handshakes, RecordCells, Tls};
 use millrace::node::{CoreOrder, Desk, NodePipeline, Orders};
 use peers::end::{ACK, FIN, SYN, Segment as Seg, write};
 use stack::neigh::Neighbours;
@@ -203,6 +204,9 @@ pub fn config(client_ns: u64) -> ProxyConfig {
         request_budget_bytes: Limits::for_core_memory(256 << 20).request_budget_bytes,
         unix_ns_at_start: UNIX_NS_AT_START,
         proxy_headers_from: Vec::new(),
+        tls_listeners: Vec::new(),
+        front: Front::none(),
+        front_sites: Vec::new(),
         tunings: Vec::new(),
         log: None,
     }
@@ -254,7 +258,8 @@ pub fn core_over(
     iface.tx_checksum_offload = !shared.has_checksums;
     let headers = pool("header", limits.header_cells, 256);
     let net = Net::new(vec![iface], Neighbours::new(64), headers, c.clone());
-    let mut arena = Arena::reserve(Tcp::cost(&limits) + Proxy::cost(&limits), pages).unwrap();
+    let mut arena =
+        Arena::reserve(Tcp::cost(&limits) + Tls::cost(&limits) + Proxy::cost(&limits), pages).unwrap();
     let tcp_config = TcpConfig::new([1, 2, 3, 4], &limits);
     let mut tcp = Tcp::new(&limits, &mut arena, tcp_config, rx, c.clone()).unwrap();
     tcp.listen(None, NODE_PORT).unwrap();
@@ -262,6 +267,9 @@ pub fn core_over(
         payload: pool("payload", limits.payload_cells, 2048),
         heads: pool("head", 64, HEAD_CELL_BYTES),
     };
+    let record_cells = RecordCells { payload: cells.payload.clone(), records: cells.heads.clone() };
+    let handshakes = Handshakes::new(HandshakeLimits::new(limits.tls_handshakes, [1, 2]), None, c.clone());
+    let tls = Tls::new(&limits, &mut arena, handshakes, record_cells, c.clone()).unwrap();
     let is_logged = program.config.log.is_some();
     let proxy = Proxy::new(program, &limits, &mut arena, cells, cache, c.clone()).unwrap();
     let mut proxy = proxy.on_core(n, shared.orders.len());
@@ -274,7 +282,7 @@ pub fn core_over(
     if let Some(post) = &shared.post {
         stack.steer(Steering::new(n, Arc::clone(post)));
     }
-    let pipeline = NodePipeline::new(stack, proxy, Arc::clone(&shared.orders[n]), c.clone());
+    let pipeline = NodePipeline::new(stack, tls, proxy, Arc::clone(&shared.orders[n]), c.clone());
     Core::new(vec![port], pipeline, c, 1024).with_bell(Arc::clone(&shared.bells), n)
 }
 

@@ -5,8 +5,8 @@
 //! 1. A header and its buffer live as long as the pool's memory, and that lives while a [`Pool`] handle or
 //!    a cell is out (`PoolInner::release_if_dead`).
 //! 2. `refs` counts the handles on a cell. It is a plain cell: handles are not `Send`.
-//! 3. Bytes of a cell are written only through a `Packet` (then `refs == 1`) or, by a `CellWriter`, beyond
-//!    everything that slices of the cell can see.
+//! 3. Bytes of a cell are written only through its one handle (a `Packet`, or a `Slice` with `refs == 1`) or, by a
+//!    `CellWriter`, beyond everything that slices of the cell can see.
 #![allow(unsafe_code)]
 
 mod outside;
@@ -212,7 +212,7 @@ impl Pool {
     }
 
     /// A packet with nothing in it and [`HEADROOM`] in front; `None` when the pool is empty (counted).
-    #[inline]
+    #[inline(always)]
     pub fn alloc(&self) -> Option<Packet> {
         let h = self.take()?;
         // SAFETY: just taken: one handle, valid.
@@ -377,6 +377,21 @@ impl Packet {
         h.off.set(off);
         h.len.set(h.len.get() + n as u32);
         Some(&mut self.head_mut()[..n])
+    }
+
+    /// Begins the head of a packet that has none yet, `front` bytes further in front than it would: gives `N` bytes to be
+    /// written, of which the first `len` are the head. `None`, and nothing done, when there is no room for them.
+    #[inline]
+    pub fn begin<const N: usize>(&mut self, front: usize, len: usize) -> Option<&mut [u8; N]> {
+        let h = self.header();
+        debug_assert_eq!(h.len.get(), 0);
+        let off = (h.off.get() as usize).checked_sub(front)?;
+        if off + N > h.cap as usize || len > N {
+            return None;
+        }
+        h.off.set(off as u32);
+        h.len.set(len as u32);
+        self.room_mut().first_chunk_mut()
     }
 
     /// Copies `bytes` to the end of the head; `false`, and nothing done, when they do not fit.
@@ -549,6 +564,20 @@ impl Slice {
     pub fn is_unique(&self) -> bool {
         // SAFETY: this handle keeps the cell.
         unsafe { self.cell.as_ref() }.refs.get() == 1
+    }
+
+    /// The bytes, to be written, if no other handle is on the cell: this is how a record is opened where it lies.
+    #[inline]
+    pub fn unique_mut(&mut self) -> Option<&mut [u8]> {
+        if !self.is_unique() {
+            return None;
+        }
+        // SAFETY: the range is within the cell's buffer, this is the cell's only handle (rule 3), and `&mut self` its
+        // only borrow.
+        unsafe {
+            let data = self.cell.as_ref().data.as_ptr().add(self.off as usize);
+            Some(std::slice::from_raw_parts_mut(data, self.len as usize))
+        }
     }
 
     /// Copies `bytes` right behind this view, in its own cell, if no other handle is on the cell and there

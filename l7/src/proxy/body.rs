@@ -2,11 +2,12 @@
 //! trailers written anew; and gathering what cannot be read before more of it is there.
 
 use dataplane::{CellWriter, Pool, Slice};
-use stack::{FlowId, Tcp};
+use stack::FlowId;
 
 use super::Cells;
 use super::exchange::Leg;
 use crate::http1::{BodyStep, Reject, write_chunk_header};
+use crate::tls::Conns;
 
 /// What came of moving a body on.
 pub(super) enum Moved {
@@ -26,7 +27,7 @@ pub(super) enum Moved {
 /// is complete with it.
 pub(super) fn move_body(
     leg: &mut Leg,
-    tcp: &mut Tcp,
+    tcp: &mut Conns<'_>,
     to: FlowId,
     pool: &Pool,
     mut input: Slice,
@@ -71,7 +72,7 @@ pub(super) enum Gathered {
 }
 
 /// Puts the next piece that came from `flow` behind `start`.
-pub(super) fn gather(cells: &Cells, tcp: &mut Tcp, flow: FlowId, start: Slice) -> Gathered {
+pub(super) fn gather(cells: &Cells, tcp: &mut Conns<'_>, flow: FlowId, start: Slice) -> Gathered {
     match tcp.read(flow) {
         None => Gathered::Waits(start),
         Some(more) => cells.join(start, &more).map_or(Gathered::NoRoom, Gathered::More),
@@ -80,7 +81,7 @@ pub(super) fn gather(cells: &Cells, tcp: &mut Tcp, flow: FlowId, start: Slice) -
 
 impl Leg {
     /// Sends a piece of a body on, in a chunk where the way out is chunked.
-    pub(super) fn forward(&mut self, tcp: &mut Tcp, to: FlowId, pool: &Pool, piece: Slice) -> bool {
+    pub(super) fn forward(&mut self, tcp: &mut Conns<'_>, to: FlowId, pool: &Pool, piece: Slice) -> bool {
         if piece.is_empty() {
             return true;
         }
@@ -100,13 +101,13 @@ impl Leg {
     }
 
     /// Sends a trailer line on; where the way out is not chunked there is no place for it (RFC 9112 7.1.2).
-    fn trailer(&mut self, tcp: &mut Tcp, to: FlowId, pool: &Pool, name: &[u8], value: &[u8]) -> bool {
+    fn trailer(&mut self, tcp: &mut Conns<'_>, to: FlowId, pool: &Pool, name: &[u8], value: &[u8]) -> bool {
         self.start_last_chunk(tcp, to, pool)
             && (!self.chunked || self.write(tcp, to, pool, &[name, b": ", value, b"\r\n"]))
     }
 
     /// Ends a body, where the way out is chunked.
-    pub(super) fn end(&mut self, tcp: &mut Tcp, to: FlowId, pool: &Pool) -> bool {
+    pub(super) fn end(&mut self, tcp: &mut Conns<'_>, to: FlowId, pool: &Pool) -> bool {
         let ok =
             self.start_last_chunk(tcp, to, pool) && (!self.chunked || self.write(tcp, to, pool, &[b"\r\n"]));
         self.chunked = false;
@@ -114,7 +115,7 @@ impl Leg {
         ok
     }
 
-    fn start_last_chunk(&mut self, tcp: &mut Tcp, to: FlowId, pool: &Pool) -> bool {
+    fn start_last_chunk(&mut self, tcp: &mut Conns<'_>, to: FlowId, pool: &Pool) -> bool {
         if !self.chunked || self.last_chunk {
             return true;
         }
@@ -123,7 +124,7 @@ impl Leg {
         self.write(tcp, to, pool, &[end, b"0\r\n"])
     }
 
-    fn write(&mut self, tcp: &mut Tcp, to: FlowId, pool: &Pool, pieces: &[&[u8]]) -> bool {
+    fn write(&mut self, tcp: &mut Conns<'_>, to: FlowId, pool: &Pool, pieces: &[&[u8]]) -> bool {
         let w: &mut CellWriter = &mut self.writer;
         for p in pieces {
             let mut left = *p;

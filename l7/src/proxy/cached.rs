@@ -165,7 +165,7 @@ impl Proxy {
         }
         let now_ms = self.now_ms(io);
         let keys = self.keys;
-        let url = UrlParts::of(head, false, b"");
+        let url = UrlParts::of(head, self.exchanges[x].is_https(), b"");
         let mut sink = SliceSink::new(&mut self.key);
         if write_key(&url, &rules.key, &mut sink).is_err() {
             self.counters.inc(Ctr::CacheBypassed);

@@ -10,6 +10,7 @@ use stack::{CloseReason, Events, FlowId};
 use super::exchange::Role;
 use super::{Io, Proxy};
 use crate::phases::proxy_protocol::ProxyHeader;
+use crate::tls::origin::{Reason, Refusal};
 use crate::upstream::{CheckAction, CheckReply, CheckTarget, Checks, reply};
 
 /// Bytes of an answer that are looked at: its status line.
@@ -29,6 +30,8 @@ struct Probe {
     flow: FlowId,
     seen: [u8; REPLY_BYTES],
     len: u8,
+    /// The request is still to be sent: when the handshake is done.
+    is_shaking: bool,
     /// Which of its addresses is asked.
     address: u8,
     /// Whether the origin was up when that was said last.
@@ -50,7 +53,14 @@ impl Proxy {
             let random = now.0 ^ (n as u64) << 32 ^ self.unix_ns_at_start;
             let idle = |i| {
                 let told_up = u.health.get(i).up;
-                Probe { flow: FlowId::NONE, seen: [0; REPLY_BYTES], len: 0, address: 0, told_up }
+                Probe {
+                    flow: FlowId::NONE,
+                    seen: [0; REPLY_BYTES],
+                    len: 0,
+                    is_shaking: false,
+                    address: 0,
+                    told_up,
+                }
             };
             self.runs.push(Run {
                 upstream: n as u16,
@@ -117,7 +127,8 @@ impl Proxy {
         let origin = &self.current.program.config.upstreams[r.upstream as usize].origins[i];
         let n = origin.addresses.len();
         let address = origin.addresses.get(usize::from(probe.address) % n.max(1));
-        let is_found = address.is_some();
+        let (is_found, tls) = (address.is_some(), origin.tls.clone());
+        probe.is_shaking = tls.is_some();
         let flow =
             address.and_then(|a| io.tcp.connect(io.net, SocketAddr::new(*a, origin.port), io.now).ok());
         if let Some(flow) = flow {
@@ -126,13 +137,26 @@ impl Proxy {
             let version = self.current.program.config.upstreams[r.upstream as usize].proxy_protocol;
             // A check is nobody's.
             let announced = version.is_none_or(|v| self.send_header(io, flow, v, &ProxyHeader::Local));
-            let request = self.cells.store(self.runs[run].checks.request(i));
-            if announced && request.is_some_and(|s| io.tcp.send(flow, s).is_ok()) {
+            let begun = announced
+                && match tls {
+                    None => self.send_check(io, run, i),
+                    Some(tls) => self.start_tls(io, flow, &tls),
+                };
+            if begun {
                 return;
             }
         }
         let why = if is_found { "it cannot be connected to" } else { "it has no address" };
         self.probe_failed(io, run, i, &why);
+    }
+
+    /// Asks what the check asks. Gives whether that could be sent.
+    fn send_check(&mut self, io: &mut Io<'_>, run: usize, i: usize) -> bool {
+        let r = &mut self.runs[run];
+        r.origins[i].is_shaking = false;
+        let flow = r.origins[i].flow;
+        let request = self.cells.store(r.checks.request(i));
+        request.is_some_and(|s| io.tcp.send(flow, s).is_ok())
     }
 
     fn probe_failed(&mut self, io: &mut Io<'_>, run: usize, i: usize, why: &dyn Display) {
@@ -171,6 +195,13 @@ impl Proxy {
             io.tcp.abort(flow);
             return;
         }
+        if events.has(Events::CONNECTED)
+            && self.runs[run].origins[i].is_shaking
+            && !self.send_check(io, run, i)
+        {
+            self.probe_failed(io, run, i, &"there is no memory to ask it");
+            return;
+        }
         let mut said = CheckReply::More;
         while said == CheckReply::More
             && let Some(piece) = io.tcp.read(flow)
@@ -194,6 +225,11 @@ impl Proxy {
                 self.set_down();
             }
             CheckReply::Bad => self.probe_failed(io, run, i, &"its answer is not HTTP"),
+            CheckReply::More if events.has(Events::CLOSED) && self.tls_refusal(io, flow).is_some() => {
+                let why = self.tls_refusal(io, flow).unwrap_or(Refusal::plain(Reason::Closed));
+                self.counters.inc(why.reason.counter());
+                self.probe_failed(io, run, i, &format_args!("the TLS handshake: {why}"));
+            }
             CheckReply::More if events.has(Events::CLOSED) || io.tcp.at_end(flow) => {
                 let why = match io.tcp.close_reason(flow) {
                     _ if !events.has(Events::CLOSED) => "it has closed the connection without an answer",

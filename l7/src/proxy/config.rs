@@ -11,6 +11,8 @@ use super::peers::{Network, ProxyVersion};
 use crate::cache::policy::rules::CacheRules;
 use crate::http1::{self, HttpLimits, RequestHead};
 use crate::phases::{self, ErrorPages, Phase};
+use crate::tls::Front;
+use crate::tls::origin::OriginTls;
 use crate::upstream::{CheckSettings, Method, SetSettings, SharedHealth, hash_key};
 
 /// Timeouts of client connections, nanoseconds.
@@ -55,6 +57,8 @@ pub struct Origin {
     pub authority: Vec<u8>,
     /// Its share of the requests; not 0.
     pub weight: u16,
+    /// How TLS is spoken with it; `None`: it is not.
+    pub tls: Option<Arc<OriginTls>>,
 }
 
 impl Origin {
@@ -65,6 +69,7 @@ impl Origin {
             port: address.port(),
             authority: authority.to_vec(),
             weight: 1,
+            tls: None,
         }
     }
 }
@@ -129,7 +134,7 @@ impl Upstream {
 
     /// Whether both are the same, wherever their names lead at the moment.
     pub fn is_same(&self, other: &Upstream) -> bool {
-        let known = |o: &Origin| (o.authority.clone(), o.port, o.weight);
+        let known = |o: &Origin| (o.authority.clone(), o.port, o.weight, o.tls.clone());
         self.settings == other.settings
             && self.proxy_protocol == other.proxy_protocol
             && self.key == other.key
@@ -208,6 +213,9 @@ pub struct Site {
     pub log: Option<LogTo>,
     /// Congestion control of clients' connections from their first request for it on, where it says so.
     pub congestion: Option<Algorithm>,
+    /// Whether clients that come by TLS are asked for a certificate: only connections that were begun for this site are
+    /// its.
+    pub client_auth: bool,
 }
 
 /// Everything the proxy is told.
@@ -233,6 +241,12 @@ pub struct ProxyConfig {
     pub unix_ns_at_start: u64,
     /// By listener of TCP: the networks whose connections begin with a PROXY header.
     pub proxy_headers_from: Vec<Vec<Network>>,
+    /// By listener of TCP: whether its connections begin with TLS.
+    pub tls_listeners: Vec<bool>,
+    /// What their clients are shown.
+    pub front: Arc<Front>,
+    /// The site of each of the front's entries.
+    pub front_sites: Vec<u16>,
     /// By listener of TCP: how its connections are treated. It is the node's to tell TCP.
     pub tunings: Vec<Tuning>,
     /// Where requests are logged that are no site's, or cannot be read.
@@ -255,6 +269,7 @@ impl ProxyConfig {
             pages: ErrorPages::none(),
             log: self.log,
             congestion: None,
+            client_auth: false,
         });
         self.routes.push(Route::new(answer, timeouts));
         &mut self.routes[number]

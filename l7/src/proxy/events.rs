@@ -2,12 +2,12 @@
 
 use std::rc::Rc;
 
-use dataplane::Ctr;
+use dataplane::{Ctr, Slice};
 use stack::{CloseReason, Events, FlowId};
 
 use super::exchange::{ExchangeId, Role};
 use super::{Io, Proxy};
-use crate::http1::{ClientEof, ClientState, ServerState};
+use crate::http1::{ClientEof, ClientState, Scheme, ServerState};
 use crate::upstream::Sent;
 
 impl Proxy {
@@ -35,8 +35,29 @@ impl Proxy {
     fn accepted(&mut self, io: &mut Io<'_>, flow: FlowId) {
         self.counters.inc(Ctr::HttpConnections);
         self.clients += 1;
-        io.tcp.set_user(flow, self.role_of_new(io.tcp, flow).encode());
+        io.tcp.set_user(flow, self.role_of_new(&io.tcp, flow).encode());
         io.tcp.set_timer(flow, io.now.plus_ns(self.config().client.header_ns));
+        // What announces somebody does so before it says anything by TLS.
+        if self.wants_tls(io, flow) && Role::decode(io.tcp.user(flow)) != Role::Announces {
+            self.begin_tls(io, flow, None);
+        }
+    }
+
+    /// Whether a client's connection is to begin with TLS.
+    pub(super) fn wants_tls(&self, io: &Io<'_>, flow: FlowId) -> bool {
+        let listener = usize::from(io.tcp.listener(flow));
+        self.config().tls_listeners.get(listener).is_some_and(|wants| *wants)
+    }
+
+    /// Begins TLS; `first`: what has been read of it. Gives whether the connection goes on.
+    pub(super) fn begin_tls(&mut self, io: &mut Io<'_>, flow: FlowId, first: Option<Slice>) -> bool {
+        let begun = io.tcp.start_server(flow, first, &self.current.program.config.front);
+        if !begun {
+            // Nothing can be said to it in a way that it understands.
+            self.clients -= 1;
+            io.tcp.abort(flow);
+        }
+        begun
     }
 
     fn idle_client_event(&mut self, io: &mut Io<'_>, flow: FlowId, events: Events) {
@@ -48,6 +69,7 @@ impl Proxy {
             };
             let e = &mut self.exchanges[x];
             e.begin(flow, Rc::clone(&self.current));
+            e.scheme = if io.tcp.is_secured(flow) { Scheme::Https } else { Scheme::Http };
             match Role::decode(io.tcp.user(flow)) {
                 Role::IdleClient { peer } => e.peer_id = peer,
                 role => e.announces = role == Role::Announces,
@@ -83,7 +105,7 @@ impl Proxy {
             }
             self.detach(io, x);
             self.drop_origin(io, x);
-            io.tcp.release(flow);
+            io.tcp.release(flow, io.now);
             self.clients -= 1;
             self.end(x);
             return;
@@ -180,6 +202,9 @@ impl Proxy {
 
     /// The connection to the origin is over, and nothing of it is left to read.
     fn origin_gone(&mut self, io: &mut Io<'_>, x: ExchangeId) {
+        let origin = self.exchanges[x].origin;
+        // One that does not like our certificate says so after the handshake (TLS 1.3).
+        self.has_refused(io, x, origin);
         let e = &self.exchanges[x];
         let reason = io.tcp.close_reason(e.origin);
         if e.tunnel {

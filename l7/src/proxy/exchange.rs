@@ -13,7 +13,7 @@ use super::plan::Plan;
 use super::side::{Parts, Side, Slicing};
 use super::waiting::Links;
 use crate::cache::policy::status::Fwd;
-use crate::http1::{BodyLength, ClientConn, HttpLimits, Method, ServerConn, Version};
+use crate::http1::{BodyLength, ClientConn, HttpLimits, Method, Scheme, ServerConn, Version};
 use crate::phases::Timings;
 use crate::upstream::{Race, Ticket};
 
@@ -132,6 +132,8 @@ pub struct Exchange {
     pub soon: bool,
     /// Why the cache did not have it.
     pub(super) fwd: Option<Fwd>,
+    /// What the client's connection is: its requests' scheme, whatever they say.
+    pub scheme: Scheme,
     /// Who asks: for the origin to know.
     pub peer: IpAddr,
     /// Whom the connection has announced by a PROXY header.
@@ -221,6 +223,7 @@ impl Exchange {
             slicing: Slicing::default(),
             soon: false,
             fwd: None,
+            scheme: Scheme::Http,
             peer: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             peer_id: PeerId::NONE,
             announces: false,
@@ -286,6 +289,11 @@ impl Exchange {
     /// Something of a request is about to be noted.
     pub(super) fn touch(&mut self) {
         self.is_reset = false;
+    }
+
+    /// Whether the client's connection is TLS.
+    pub fn is_https(&self) -> bool {
+        self.scheme == Scheme::Https
     }
 
     /// Whether it is a fetch: no client waits at its end.

@@ -110,6 +110,7 @@ impl Proxy {
         rules: &CacheRules,
         times: Times,
     ) -> Kept {
+        let https = self.exchanges[f].is_https();
         let facts = RequestFacts::of(asked, rules);
         let (Side::Fetches(s), Some(store)) = (&mut self.exchanges[f].side, &mut self.store) else {
             return Kept::Not { mark: false };
@@ -171,7 +172,7 @@ impl Proxy {
             }
         };
         let mut sink = SliceSink::new(&mut self.key);
-        if write_key(&UrlParts::of(asked, false, b""), &rules.key, &mut sink).is_err() {
+        if write_key(&UrlParts::of(asked, https, b""), &rules.key, &mut sink).is_err() {
             return Kept::Not { mark: false };
         }
         let slice = s.slice.filter(|_| new.has(Flags::SLICE));

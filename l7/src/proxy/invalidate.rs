@@ -14,10 +14,10 @@ use crate::http1::{Method, RequestHead, ResponseHead, SliceSink};
 
 impl Proxy {
     /// Makes stale what a 200 to HEAD from the origin does not agree with (RFC 9111 4.3.5).
-    fn doubt(&mut self, asked: &RequestHead<'_>, answer: &ResponseHead<'_>, rules: &CacheRules) {
+    fn doubt(&mut self, asked: &RequestHead<'_>, https: bool, answer: &ResponseHead<'_>, rules: &CacheRules) {
         let mut sink = SliceSink::new(&mut self.key);
         if answer.status() != 200
-            || write_key(&UrlParts::of(asked, false, b""), &rules.key, &mut sink).is_err()
+            || write_key(&UrlParts::of(asked, https, b""), &rules.key, &mut sink).is_err()
         {
             return;
         }
@@ -41,17 +41,18 @@ impl Proxy {
         &mut self,
         io: &Io<'_>,
         asked: &RequestHead<'_>,
+        https: bool,
         answer: &ResponseHead<'_>,
         rules: &CacheRules,
     ) {
         if asked.method() == Method::Head {
-            self.doubt(asked, answer, rules);
+            self.doubt(asked, https, answer, rules);
             return;
         }
         let now_ms = self.now_ms(io);
         let Some(store) = &mut self.store else { return };
         let (keys, blob, counters) = (&self.keys, &mut self.blob, &self.counters);
-        invalidated(asked, false, b"", answer, &rules.key, &mut self.key, |key| {
+        invalidated(asked, https, b"", answer, &rules.key, &mut self.key, |key| {
             let n = store.purge_hash(
                 keys.hash(key),
                 blob,

@@ -37,6 +37,7 @@ mod race;
 mod reads;
 mod request;
 mod respond;
+mod secure;
 mod side;
 mod slices;
 mod upstream;
@@ -48,7 +49,7 @@ use std::sync::Arc;
 
 use dataplane::{CellWriter, Counters, Ctr, Pool, Slice, Time};
 use hugepages::{Arena, Footprint, Limits, Slab};
-use stack::{FlowId, Net, Tcp};
+use stack::{FlowId, Net};
 
 use crate::cache::store::Handle;
 use checking::Run;
@@ -70,6 +71,7 @@ use waiting::Waiting;
 
 use crate::cache::policy::hash::HashKeys;
 use crate::http1::http_date;
+use crate::tls::Conns;
 use request::Bench;
 
 /// Largest head that we write: what the parser lets in, and what we add to it.
@@ -79,8 +81,8 @@ const KEY_BYTES_MAX: usize = 4096;
 
 /// The connection side that the proxy works on: passed down, never kept.
 pub struct Io<'a> {
-    /// The TCP engine.
-    pub tcp: &'a mut Tcp,
+    /// TCP's connections, with TLS or without.
+    pub tcp: Conns<'a>,
     /// The network, for routes.
     pub net: &'a Net,
     /// The time.
@@ -274,11 +276,16 @@ impl Proxy {
             self.wake_readers(io);
             self.reset_slowest(io);
         }
+        let mut shook = false;
+        if io.tcp.tls.is_on() {
+            shook = io.tcp.shake(&self.config().front);
+        }
         while let Some((flow, events)) = io.tcp.next_event() {
             n += 1;
             self.event(io, flow, events);
         }
-        let looked = self.look_at_queues(io) | self.run_checks(io);
+        let looked = shook | self.look_at_queues(io) | self.run_checks(io);
+        io.tcp.finish();
         if !self.old.is_empty() {
             self.forget_unused_plans(io);
         }
@@ -369,7 +376,7 @@ impl Proxy {
 }
 
 /// Bytes that a leg's source may have its window opened by: what has left the destination's queue.
-fn settle(leg: &mut Leg, tcp: &mut Tcp, from: FlowId, to: FlowId) {
+fn settle(leg: &mut Leg, tcp: &mut Conns<'_>, from: FlowId, to: FlowId) {
     let waiting = if to.is_some() { tcp.queued(to) } else { 0 };
     if leg.held > waiting {
         tcp.consume(from, leg.held - waiting);

@@ -5,6 +5,7 @@
 //! push requests' lines out of the ring, nor fill a disk. What is left out is counted, and the next line says so.
 
 use std::fmt::{Display, Write};
+use std::net::IpAddr;
 
 use arrayvec::ArrayString;
 use dataplane::{Ctr, Time};
@@ -74,6 +75,17 @@ impl Proxy {
             format_args!("is left out for {seconds} s, by core {core}: it has failed requests in a row");
         // By the exchange's plan: the current one may have other upstreams.
         let line = line(&plan.program.config, upstream, origin, &what);
+        self.say_line(now, NEWS_WARN, line);
+    }
+
+    /// Says that the exchange's origin, at this address, has failed a TLS handshake.
+    #[cold]
+    pub(super) fn say_refused(&mut self, now: Time, x: ExchangeId, at: IpAddr, why: &dyn Display) {
+        let plan = self.plan(x);
+        let e = &self.exchanges[x];
+        let Answer::Upstream(upstream) = plan.route(e.route).answer else { return };
+        let what = format_args!("fails the TLS handshake, at {at}: {why}");
+        let line = line(&plan.program.config, upstream, e.origin_index.into(), &what);
         self.say_line(now, NEWS_WARN, line);
     }
 

@@ -9,7 +9,7 @@ use super::fetch_head::Kept;
 use crate::cache::policy::freshness::Times;
 use crate::http1::rewrite::put_status_line;
 use crate::http1::{
-    Full, HeadScan, HeadSink, Method, Parsed, RequestHead, ResponseHead, Scheme, SliceSink, parse_response,
+    Full, HeadScan, HeadSink, Method, Parsed, RequestHead, ResponseHead, SliceSink, parse_response,
 };
 use crate::phases::{CleanPath, EditList, RequestView, ResponseView, apply_edits};
 
@@ -28,7 +28,7 @@ impl Proxy {
         let mut room = [0; CleanPath::ROOM];
         let path = if asked.path() == b"*" { b"/" } else { asked.path() };
         let clean = CleanPath::of(path, &mut room).unwrap_or(path);
-        let view = RequestView::of(asked, Scheme::Http, self.exchanges[f].peer, clean);
+        let view = RequestView::of(asked, self.exchanges[f].scheme, self.exchanges[f].peer, clean);
         let seen = ResponseView { status: head.status(), headers: Some(head.headers()) };
         let edits = route.modules.origin_response(&view, &seen);
         let list = EditList { edits: &edits, vars: view.vars() };

@@ -149,9 +149,18 @@ impl Proxy {
                     self.exchanges[x].peer_id = peer;
                 }
                 self.take_client(io, x, input, n);
-                Step::Moved
+                if !self.wants_tls(io, client) {
+                    return Step::Moved;
+                }
+                let first = self.exchanges[x].client_in.take();
+                if self.begin_tls(io, client, first) {
+                    self.go_idle(io, x);
+                } else {
+                    self.end(x);
+                }
+                Step::Gone
             }
-            Ok(Parsed::Partial) => match gather(&self.cells, io.tcp, client, input) {
+            Ok(Parsed::Partial) => match gather(&self.cells, &mut io.tcp, client, input) {
                 Gathered::More(joined) => {
                     e.client_in = Some(joined);
                     Step::Moved
@@ -174,7 +183,7 @@ impl Proxy {
 
     /// Begins a new connection to an origin with a PROXY header, where the upstream wants one. `false`: there was
     /// no cell or record for it.
-    pub(super) fn announce(&mut self, io: &mut Io<'_>, x: ExchangeId) -> bool {
+    pub(super) fn announce(&mut self, io: &mut Io<'_>, x: ExchangeId, flow: FlowId) -> bool {
         let Some(version) = self.announces_to_origin(x) else { return true };
         // A fetch speaks for the client whose request began it; one behind a client's back for nobody.
         let who = match &self.exchanges[x].side {
@@ -184,13 +193,13 @@ impl Proxy {
         let header = if who.is_some() {
             let tuple = io.tcp.tuple(self.exchanges[who].client);
             ProxyHeader::Proxied {
-                source: self.client_address(io.tcp, who),
+                source: self.client_address(&io.tcp, who),
                 destination: SocketAddr::new(tuple.local.ip(), tuple.local_port),
             }
         } else {
             ProxyHeader::Local
         };
-        self.send_header(io, self.exchanges[x].origin, version, &header)
+        self.send_header(io, flow, version, &header)
     }
 
     /// Sends a PROXY header as the first thing on a connection of ours.

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use dataplane::{Ctr, Slice};
+use dataplane::{Ctr, Slice, Time};
 use stack::FlowId;
 
 use super::config::{Answer, Origin, ProxyConfig, Route};
@@ -22,6 +22,7 @@ use super::exchange::ExchangeId;
 use super::{Io, Proxy};
 use crate::http1::ClientConn;
 use crate::phases::{Phase, Router};
+use crate::tls::origin::{OriginTls, Reason};
 
 /// Old plans that a core keeps for requests that are still under way. A swap beyond that ends the requests
 /// of the oldest.
@@ -44,6 +45,14 @@ impl Program {
 
     /// Compiles a config that takes over from another: what is known of the health of upstreams that stay is kept.
     pub fn following(mut config: ProxyConfig, old: Option<&Program>) -> Arc<Program> {
+        let known = old.into_iter().flat_map(|o| &o.config.upstreams).flat_map(|u| &u.origins);
+        let known: Vec<&Arc<OriginTls>> = known.filter_map(|o| o.tls.as_ref()).collect();
+        for tls in config.upstreams.iter_mut().flat_map(|u| &mut u.origins).filter_map(|o| o.tls.as_mut()) {
+            // With its tickets.
+            if let Some(same) = known.iter().find(|k| **k == tls) {
+                *tls = Arc::clone(same);
+            }
+        }
         for u in &mut config.upstreams {
             if let Some(same) = old.and_then(|o| o.config.upstreams.iter().find(|v| v.is_same(u))) {
                 u.health = Arc::clone(&same.health);
@@ -110,10 +119,21 @@ impl Plan {
     }
 }
 
+/// Where the connections of a slot lead. Those with TLS are the name's, the roots' and our certificate's that they
+/// were made by: none serves an origin that is another one by any of these.
+#[derive(PartialEq, Eq)]
+pub(super) struct Place {
+    pub addresses: Vec<IpAddr>,
+    pub port: u16,
+    pub tls: Option<Arc<OriginTls>>,
+}
+
 /// An origin of this core: its kept-alive connections outlive a reload.
 pub(super) struct OriginSlot {
-    /// Its addresses and port; `None`: free.
-    pub place: Option<(Vec<IpAddr>, u16)>,
+    /// `None`: free.
+    pub place: Option<Place>,
+    /// Why its last TLS handshake failed that was told of, and when that was.
+    pub told: Option<(Reason, Time)>,
     /// The address that won the last race, as its place in the list: the next one begins with it.
     pub best: u8,
     /// Kept-alive connections.
@@ -143,16 +163,23 @@ impl Proxy {
     }
 
     fn slot_of(&mut self, origin: &Origin, idle_max: usize) -> u16 {
-        let place = Some((origin.addresses.clone(), origin.port));
+        let place =
+            Some(Place { addresses: origin.addresses.clone(), port: origin.port, tls: origin.tls.clone() });
         let same = self.origins.iter().position(|o| o.place == place);
         let n = same.or_else(|| self.origins.iter().position(|o| o.place.is_none()));
         let n = n.unwrap_or_else(|| {
-            self.origins.push(OriginSlot { place: None, best: 0, idle: Vec::with_capacity(idle_max) });
+            self.origins.push(OriginSlot {
+                place: None,
+                told: None,
+                best: 0,
+                idle: Vec::with_capacity(idle_max),
+            });
             self.origins.len() - 1
         });
         if same.is_none() {
             self.origins[n].best = self.best_of(origin);
             self.origins[n].place = place;
+            self.origins[n].told = None;
         }
         n as u16
     }
@@ -162,9 +189,9 @@ impl Proxy {
     fn best_of(&self, origin: &Origin) -> u8 {
         let new = &origin.addresses;
         let won = self.origins.iter().find_map(|o| {
-            let (old, port) = o.place.as_ref()?;
-            let is_it = *port == origin.port && old.iter().any(|a| new.contains(a));
-            is_it.then(|| old.get(usize::from(o.best)))?
+            let old = o.place.as_ref()?;
+            let is_it = old.port == origin.port && old.addresses.iter().any(|a| new.contains(a));
+            is_it.then(|| old.addresses.get(usize::from(o.best)))?
         });
         let Some(won) = won else { return 0 };
         let at = new.iter().position(|a| a == won);
@@ -236,5 +263,68 @@ impl Proxy {
     /// Plans that this core still has requests of, the current one included.
     pub fn plans(&self) -> usize {
         1 + self.old.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http1::HttpLimits;
+    use crate::proxy::{ClientTimeouts, Upstream};
+    use crate::tls::origin::{Spec, Trust};
+
+    fn secured(name: &str) -> Arc<OriginTls> {
+        let spec = Spec::new(name, Trust::Anybody).expect("a name");
+        Arc::new(OriginTls::new(spec, 1).expect("good settings"))
+    }
+
+    fn origin(tls: Option<Arc<OriginTls>>) -> Origin {
+        Origin { tls, ..Origin::at(([192, 0, 2, 1], 443).into(), b"a.example") }
+    }
+
+    fn config(origins: Vec<Origin>) -> ProxyConfig {
+        ProxyConfig {
+            sites: Vec::new(),
+            routes: Vec::new(),
+            upstreams: vec![Upstream::new(origins)],
+            http: HttpLimits::default(),
+            client: ClientTimeouts { header_ns: 1, keep_alive_ns: 1 },
+            idle_per_origin_max: 1,
+            origin_keep_alive_ns: 1,
+            request_budget_bytes: 1,
+            unix_ns_at_start: 0,
+            proxy_headers_from: Vec::new(),
+            tls_listeners: Vec::new(),
+            front: crate::tls::Front::none(),
+            front_sites: Vec::new(),
+            tunings: Vec::new(),
+            log: None,
+        }
+    }
+
+    #[test]
+    fn a_reload_keeps_the_tickets_of_origins_that_stay_as_they_are() {
+        let tls = |p: &Program, n: usize| p.config.upstreams[0].origins[n].tls.clone().expect("TLS");
+        let both = || vec![origin(Some(secured("a.example"))), origin(Some(secured("b.example")))];
+        let old = Program::new(config(both()));
+        let new = Program::following(config(both()), Some(&old));
+        assert!((0..2).all(|n| Arc::ptr_eq(&tls(&old, n), &tls(&new, n))));
+        let same = |a: &Program, b: &Program| {
+            Arc::ptr_eq(&a.config.upstreams[0].health, &b.config.upstreams[0].health)
+        };
+        assert!(same(&old, &new), "and their health");
+        let one = vec![origin(Some(secured("a.example"))), origin(Some(secured("c.example")))];
+        let other = Program::following(config(one), Some(&old));
+        assert!(Arc::ptr_eq(&tls(&old, 0), &tls(&other, 0)));
+        assert!(!Arc::ptr_eq(&tls(&old, 1), &tls(&other, 1)) && !same(&old, &other));
+    }
+
+    #[test]
+    fn connections_of_one_name_never_serve_another() {
+        let place = |tls| Place { addresses: vec![IpAddr::from([192, 0, 2, 1])], port: 443, tls };
+        let a = place(Some(secured("a.example")));
+        assert!(a == place(Some(secured("a.example"))));
+        assert!(a != place(Some(secured("b.example"))));
+        assert!(a != place(None));
     }
 }

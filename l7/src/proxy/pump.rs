@@ -9,9 +9,8 @@ use super::respond::{CACHE_STATUS_BYTES, count_status};
 use super::side::{Outcome, Side};
 use super::{Io, Proxy, settle};
 use crate::http1::{
-    BodyLength, ClientEof, ClientState, Discarded, HeadScan, Parsed, ResponseHead, Scheme, ServerEof,
-    ServerState, SliceSink, ToClient, outgoing_body, parse_request, write_interim_to_client,
-    write_response_to_client,
+    BodyLength, ClientEof, ClientState, Discarded, HeadScan, Parsed, ResponseHead, ServerEof, ServerState,
+    SliceSink, ToClient, outgoing_body, parse_request, write_interim_to_client, write_response_to_client,
 };
 use crate::phases::{CleanPath, EditList, RequestView, ResponseView};
 
@@ -74,9 +73,9 @@ impl Proxy {
         if e.is_fetch() {
             return; // Its bytes are consumed as they are stored.
         }
-        settle(&mut e.up, io.tcp, e.client, e.origin);
+        settle(&mut e.up, &mut io.tcp, e.client, e.origin);
         if e.origin.is_some() {
-            settle(&mut e.down, io.tcp, e.origin, e.client);
+            settle(&mut e.down, &mut io.tcp, e.origin, e.client);
         }
         if e.server.state() == ServerState::Exchange || e.tunnel {
             let patience = if std::mem::take(&mut e.soon) { SOON_NS } else { e.idle_ns() };
@@ -114,7 +113,7 @@ impl Proxy {
     /// The head is not complete: puts the next piece behind it.
     pub(super) fn more_head(&mut self, io: &mut Io<'_>, x: ExchangeId, input: Slice) -> Step {
         let e = &mut self.exchanges[x];
-        match gather(&self.cells, io.tcp, e.client, input) {
+        match gather(&self.cells, &mut io.tcp, e.client, input) {
             Gathered::More(joined) => {
                 e.client_in = Some(joined);
                 Step::Moved
@@ -177,7 +176,7 @@ impl Proxy {
             io.tcp.set_timer(e.origin, io.now.plus_ns(first_byte));
         }
         let server = &mut e.server;
-        let moved = move_body(&mut e.up, io.tcp, e.origin, &self.cells.payload, input, |b| {
+        let moved = move_body(&mut e.up, &mut io.tcp, e.origin, &self.cells.payload, input, |b| {
             let (step, n) = server.read_body(b)?;
             Ok((step, n, server.is_request_complete()))
         });
@@ -190,7 +189,7 @@ impl Proxy {
                 }
                 Step::Moved
             }
-            Moved::Rest(rest) => match gather(&self.cells, io.tcp, client, rest) {
+            Moved::Rest(rest) => match gather(&self.cells, &mut io.tcp, client, rest) {
                 Gathered::More(joined) => {
                     e.client_in = Some(joined);
                     Step::Moved
@@ -234,7 +233,7 @@ impl Proxy {
             // The start of a trailer line.
             input.advance(n);
             io.tcp.consume(client, n as u32);
-            let (left, step) = match gather(&self.cells, io.tcp, client, input) {
+            let (left, step) = match gather(&self.cells, &mut io.tcp, client, input) {
                 Gathered::More(joined) => (joined, Step::Moved),
                 Gathered::Waits(rest) => (rest, Step::Waits),
                 Gathered::NoRoom => {
@@ -361,13 +360,13 @@ impl Proxy {
             Ok(Parsed::Complete(asked, _)) => {
                 let plan = self.plan(x);
                 let e = &self.exchanges[x];
-                let route = plan.route(e.route);
+                let (route, https) = (plan.route(e.route), e.is_https());
                 if let Some(rules) = &route.cache {
-                    self.invalidate(io, &asked, head, rules);
+                    self.invalidate(io, &asked, https, head, rules);
                 }
                 let path = if asked.path() == b"*" { b"/" } else { asked.path() };
                 let clean = CleanPath::of(path, &mut bench.path).unwrap_or(path);
-                let view = RequestView::of(&asked, Scheme::Http, self.exchanges[x].peer, clean);
+                let view = RequestView::of(&asked, self.exchanges[x].scheme, self.exchanges[x].peer, clean);
                 let seen = ResponseView { status: head.status(), headers: Some(head.headers()) };
                 let mut edits = route.modules.origin_response(&view, &seen);
                 // Each phase has room for all of its modules; what does not fit beside the other's is left out.
@@ -475,7 +474,7 @@ impl Proxy {
     fn more_response_head(&mut self, io: &mut Io<'_>, x: ExchangeId, input: Slice) -> Step {
         let e = &mut self.exchanges[x];
         let (client, origin) = (e.client, e.origin);
-        match gather(&self.cells, io.tcp, origin, input) {
+        match gather(&self.cells, &mut io.tcp, origin, input) {
             Gathered::More(joined) => {
                 e.origin_in = Some(joined);
                 Step::Moved
@@ -514,7 +513,7 @@ impl Proxy {
         let e = &mut self.exchanges[x];
         let (client, origin) = (e.client, e.origin);
         if let Some(spill) = e.spill.take()
-            && !e.down.forward(io.tcp, client, &self.cells.payload, spill)
+            && !e.down.forward(&mut io.tcp, client, &self.cells.payload, spill)
         {
             self.break_off(io, x);
             return Step::Gone;
@@ -535,7 +534,7 @@ impl Proxy {
         let idle = e.idle_ns();
         io.tcp.set_timer(origin, io.now.plus_ns(idle));
         let conn = &mut e.conn;
-        let moved = move_body(&mut e.down, io.tcp, client, &self.cells.payload, input, |b| {
+        let moved = move_body(&mut e.down, &mut io.tcp, client, &self.cells.payload, input, |b| {
             let (step, n) = conn.read_body(b)?;
             Ok((step, n, conn.is_response_complete()))
         });
@@ -548,7 +547,7 @@ impl Proxy {
                 self.complete(io, x);
                 return self.gone_or_moved(x, client);
             }
-            Moved::Rest(rest) => gather(&self.cells, io.tcp, origin, rest),
+            Moved::Rest(rest) => gather(&self.cells, &mut io.tcp, origin, rest),
             Moved::Refused(_) => {
                 e.blame = true;
                 self.counters.inc(Ctr::OriginBadResponse);
@@ -581,7 +580,7 @@ impl Proxy {
     fn response_done(&mut self, io: &mut Io<'_>, x: ExchangeId) -> Step {
         let e = &mut self.exchanges[x];
         let client = e.client;
-        if !e.down.end(io.tcp, client, &self.cells.payload) {
+        if !e.down.end(&mut io.tcp, client, &self.cells.payload) {
             self.break_off(io, x);
             return Step::Gone;
         }

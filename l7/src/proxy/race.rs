@@ -6,19 +6,23 @@
 //!                └──────────── the other goes on as `origin` ◄────────────────────────────┘
 //! ```
 //!
-//! Nothing but SYNs goes out before one has won: no origin sees a request twice. However many connections race, the
+//! Where TLS is spoken, a connection is made when its handshake is done; one whose handshake fails has failed, and the
+//! origin's next address is tried.
+//!
+//! Nothing but SYNs and handshakes goes out before one has won: no origin sees a request twice. However many connections race, the
 //! request counts once at its origin (`connections_max`), and the origin is to blame only when all have failed.
 
 use std::net::SocketAddr;
 
 use dataplane::{Ctr, Hist, Time};
-use stack::{CloseReason, ConnectError, Events, FlowId};
+use stack::{CloseReason, ConnectError, Events, FlowId, State};
 
 use super::config::Origin;
 use super::exchange::{ExchangeId, Role};
 use super::{Io, Proxy};
 use crate::http1::ClientConn;
 use crate::phases::Mark;
+use crate::tls::origin::{Reason, Refusal};
 use crate::upstream::{Attempt, Lane, Race, Sent};
 
 impl Proxy {
@@ -59,7 +63,7 @@ impl Proxy {
                     self.drop_lane(io, x, Lane::Older);
                 }
                 Attempt::TimedOut(lane) => {
-                    self.counters.inc(Ctr::OriginConnectTimeout);
+                    self.count_timeout(io, x, lane);
                     self.exchanges[x].race.failed(lane);
                     self.drop_lane(io, x, lane);
                     status = 504;
@@ -96,6 +100,16 @@ impl Proxy {
             None => Err(ConnectError::NoRoute),
         };
         let flow = opened.inspect_err(|_| self.counters.inc(Ctr::OriginConnectFailed))?;
+        let plan = self.plan(x);
+        let e = &self.exchanges[x];
+        let tls = plan.program.config.origins(e.route).get(e.origin_index as usize);
+        if let Some(tls) = tls.and_then(|o| o.tls.as_ref())
+            && !(self.announce(io, x, flow) && self.start_tls(io, flow, tls))
+        {
+            io.tcp.abort(flow);
+            self.counters.inc(Ctr::OriginTlsNoRoom);
+            return Err(ConnectError::NoFlow);
+        }
         io.tcp.set_user(flow, Role::Origin(x).encode());
         let e = &mut self.exchanges[x];
         if e.origin.is_some() {
@@ -126,7 +140,9 @@ impl Proxy {
             return self.has_won(io, x, lane);
         }
         if events.has(Events::CLOSED) {
-            self.counters.inc(Ctr::OriginConnectFailed);
+            if !self.has_refused(io, x, flow) {
+                self.counters.inc(Ctr::OriginConnectFailed);
+            }
             let timed_out = io.tcp.close_reason(flow) == CloseReason::TimedOut;
             self.exchanges[x].race.failed(lane);
             self.drop_lane(io, x, lane);
@@ -156,7 +172,9 @@ impl Proxy {
         e.timings.mark(Mark::RequestSent, io.now.0);
         let first_byte = self.plan(x).route(route).timeouts.first_byte_ns;
         io.tcp.set_timer(flow, io.now.plus_ns(first_byte));
-        if !self.announce(io, x) {
+        // Where TLS is spoken, that was said before it.
+        let is_tls = self.origin_config(x).is_some_and(|o| o.tls.is_some());
+        if !is_tls && !self.announce(io, x, flow) {
             self.fail(io, x, 503);
             return false;
         }
@@ -180,6 +198,17 @@ impl Proxy {
     pub(super) fn end_race(&mut self, io: &mut Io<'_>, x: ExchangeId) {
         self.exchanges[x].race = Race::OVER;
         self.drop_lane(io, x, Lane::Newer);
+    }
+
+    /// A connection was not made in time.
+    fn count_timeout(&mut self, io: &Io<'_>, x: ExchangeId, lane: Lane) {
+        let e = &self.exchanges[x];
+        let flow = if lane == Lane::Older { e.origin } else { e.rival };
+        if flow.is_some() && io.tcp.state(flow) != State::SynSent {
+            self.tell_refusal(io, x, flow, &Refusal::plain(Reason::Timeout));
+        } else {
+            self.counters.inc(Ctr::OriginConnectTimeout);
+        }
     }
 
     fn origin_config(&self, x: ExchangeId) -> Option<&Origin> {

@@ -138,7 +138,7 @@ impl Proxy {
             }
             r.moved = io.now;
             self.counters.add(Ctr::CacheBytesServed, piece.len() as u64);
-            if !e.down.forward(io.tcp, client, &self.cells.payload, piece) {
+            if !e.down.forward(&mut io.tcp, client, &self.cells.payload, piece) {
                 self.break_off(io, x);
                 return Step::Gone;
             }
@@ -216,7 +216,7 @@ impl Proxy {
 
     fn reads_done(&mut self, io: &mut Io<'_>, x: ExchangeId) -> Step {
         let client = self.exchanges[x].client;
-        if !self.exchanges[x].down.end(io.tcp, client, &self.cells.payload) {
+        if !self.exchanges[x].down.end(&mut io.tcp, client, &self.cells.payload) {
             self.break_off(io, x);
             return Step::Gone;
         }

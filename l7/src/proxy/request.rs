@@ -18,8 +18,8 @@ use crate::cache::policy::blob::Blob;
 use crate::cache::policy::validate::write_fetch_head;
 use crate::cache::store::{Fill, ObjectId};
 use crate::http1::{
-    BodyLength, ErrorContext, HeaderSlots, Method, Parsed, RequestHead, Scheme, ServerState, SliceSink,
-    ToOrigin, Upgrade, Version, write_request_to_origin,
+    BodyLength, ErrorContext, HeaderSlots, Method, Parsed, RequestHead, ServerState, SliceSink, ToOrigin,
+    Upgrade, Version, write_request_to_origin,
 };
 use crate::phases::{self, CleanPath, EditList, HeadEdit, Phase, RequestView, write_answer};
 
@@ -93,7 +93,7 @@ impl Proxy {
                 e.up.chunked = head.body() == BodyLength::Chunked;
                 e.started = io.now;
                 e.begin_log(io.now);
-                self.exchanges[x].peer = self.client_address(io.tcp, x).ip();
+                self.exchanges[x].peer = self.client_address(&io.tcp, x).ip();
                 let e = &mut self.exchanges[x];
                 self.counters.inc(Ctr::HttpRequests);
                 // For those that will be read again: a fetch's, and a request's that waits.
@@ -138,7 +138,7 @@ impl Proxy {
 
     /// A request whose head cannot be read, or does not come: it is logged with what is known of it.
     pub(super) fn begin_unreadable(&mut self, io: &Io<'_>, x: ExchangeId) {
-        let peer = self.client_address(io.tcp, x).ip();
+        let peer = self.client_address(&io.tcp, x).ip();
         let e = &mut self.exchanges[x];
         e.touch();
         e.site = NO_SITE;
@@ -149,6 +149,20 @@ impl Proxy {
         e.peer = peer;
         let to = self.log_of(x);
         self.exchanges[x].logged = Logged { to, head: None };
+    }
+
+    /// Whether a request for `site` came by a connection on which another site has, or has not, asked who the client is
+    /// (RFC 9110, 15.5.20).
+    fn is_another_sites(&self, io: &Io<'_>, x: ExchangeId, site: u16) -> bool {
+        let e = &self.exchanges[x];
+        let Some(config) = e.plan.as_ref().map(|p| &p.program.config) else { return false };
+        let asks = |n: u16| config.sites.get(usize::from(n)).is_some_and(|s| s.client_auth);
+        let entry = io.tcp.entry(e.client, &config.front);
+        let shown = entry.and_then(|entry| config.front_sites.get(usize::from(entry)).copied());
+        match shown {
+            Some(shown) => shown != site && (asks(shown) || asks(site)),
+            None => asks(site),
+        }
     }
 
     /// Decides who answers a request.
@@ -165,6 +179,10 @@ impl Proxy {
             return Act::Error(421);
         };
         self.exchanges[x].site = site;
+        if self.exchanges[x].is_https() && self.is_another_sites(io, x, site) {
+            self.counters.inc(Ctr::HttpMisdirected);
+            return Act::Error(421);
+        }
         if let Some(algorithm) = plan.program.config.sites[site as usize].congestion {
             io.tcp.set_algorithm(self.exchanges[x].client, algorithm);
         }
@@ -177,9 +195,9 @@ impl Proxy {
         let number = plan.program.config.sites[site as usize].routes[place as usize].1;
         self.exchanges[x].route = number;
         let route = plan.route(number);
-        let peer = self.exchanges[x].peer;
+        let (peer, scheme) = (self.exchanges[x].peer, self.exchanges[x].scheme);
         self.exchanges[x].key = plan.program.config.upstream(number).map_or(0, |u| u.key(head, peer));
-        let view = RequestView::of(head, Scheme::Http, peer, clean);
+        let view = RequestView::of(head, scheme, peer, clean);
         if !route.modules.is_empty(Phase::Request)
             && let Some(answer) = route.modules.request(&view)
         {
@@ -329,7 +347,7 @@ fn to_origin<'a>(
     let authority = plan.program.config.origins(e.route).first().map(|o| &o.authority[..]);
     ToOrigin {
         client_ip: e.peer,
-        client_tls: false,
+        client_tls: e.is_https(),
         host: if head.authority().is_empty() { authority } else { None },
         forward_expect: true,
         forward_upgrade: true,

@@ -35,7 +35,7 @@ use crate::cache::policy::respond::{Content, plan};
 use crate::cache::policy::slices::{Representation, SliceWanted, body_of, first_position};
 use crate::cache::policy::status::Fwd;
 use crate::cache::store::ObjectId;
-use crate::http1::{HeadScan, Parsed, Scheme, SliceSink, parse_request};
+use crate::http1::{HeadScan, Parsed, SliceSink, parse_request};
 use crate::phases::{CleanPath, RequestView};
 
 /// How often what is stored may tell otherwise where a body begins.
@@ -225,16 +225,16 @@ impl Proxy {
         let e = &self.exchanges[x];
         let (Some(request), Some(rest)) = (e.request.clone(), e.slicing.rest) else { return Next::Nowhere };
         let Some(rules) = &plan.route(e.route).cache else { return Next::Nowhere };
-        let peer = e.peer;
+        let (peer, scheme) = (e.peer, e.scheme);
         let Some(mut bench) = self.bench.take() else { return Next::Later };
         let http = self.current.program.config.http;
         let next = match parse_request(&request, &mut HeadScan::new(), &http, &mut bench.slots) {
             Ok(Parsed::Complete(head, _)) => {
                 let path = if head.path() == b"*" { b"/" } else { head.path() };
                 let clean = CleanPath::of(path, &mut bench.path).unwrap_or(path);
-                let view = RequestView::of(&head, Scheme::Http, peer, clean);
+                let view = RequestView::of(&head, scheme, peer, clean);
                 let mut sink = SliceSink::new(&mut self.key);
-                match write_key(&UrlParts::of(&head, false, b""), &rules.key, &mut sink) {
+                match write_key(&UrlParts::of(&head, e.is_https(), b""), &rules.key, &mut sink) {
                     Ok(()) => {
                         let url_len = sink.len();
                         let url_hash = self.keys.hash(sink.written());

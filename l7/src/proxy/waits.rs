@@ -10,7 +10,7 @@ use crate::cache::policy::blob::Blob;
 use crate::cache::policy::decide::{OriginFailure, decide_on_failure};
 use crate::cache::policy::request::RequestFacts;
 use crate::cache::policy::status::CacheStatus;
-use crate::http1::{HeadScan, Parsed, RequestHead, Scheme, parse_request};
+use crate::http1::{HeadScan, Parsed, RequestHead, parse_request};
 use crate::phases::{CleanPath, RequestView};
 
 impl Proxy {
@@ -50,7 +50,7 @@ impl Proxy {
             Ok(Parsed::Complete(head, _)) => {
                 let path = if head.path() == b"*" { b"/" } else { head.path() };
                 let clean = CleanPath::of(path, &mut bench.path).unwrap_or(path);
-                let view = RequestView::of(&head, Scheme::Http, self.exchanges[x].peer, clean);
+                let view = RequestView::of(&head, self.exchanges[x].scheme, self.exchanges[x].peer, clean);
                 self.look_again(io, x, &head, &view, outcome, looks + 1)
             }
             _ => Act::Error(500),

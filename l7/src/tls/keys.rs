@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use zeroize::Zeroize;
+
 /// Bytes of the longest secret: SHA-384's.
 pub const SECRET_BYTES: usize = 48;
 
@@ -28,8 +30,8 @@ pub enum Suite {
 /// One direction's secret, and the number of its next record.
 #[derive(Clone)]
 pub struct Half {
-    /// TLS 1.3: the traffic secret, as long as the hash. TLS 1.2: the write key, then the part of the nonce that never
-    /// changes (4 bytes in GCM, 12 in ChaCha20-Poly1305). The rest is 0.
+    /// TLS 1.3: the traffic secret, as long as the hash. TLS 1.2: the write key, then the 12 bytes that a record's number is
+    /// XORed with to get its nonce (in GCM the salt, and where the explicit part starts from). The rest is 0.
     pub secret: [u8; SECRET_BYTES],
     /// Of the next record (RFC 8446, 5.3; RFC 5246, 6.1).
     pub seq: u64,
@@ -72,6 +74,12 @@ impl Half {
         let mut bytes = [0; SECRET_BYTES];
         bytes.get_mut(..secret.len())?.copy_from_slice(secret);
         Some(Half { secret: bytes, seq })
+    }
+}
+
+impl Drop for Half {
+    fn drop(&mut self) {
+        self.secret.zeroize();
     }
 }
 

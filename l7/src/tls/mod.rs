@@ -13,4 +13,30 @@
 //! record numbers are its whole state, and the contexts of the AEAD, which are larger, are made from them when a record
 //! comes and kept in a pool for the connections that were last used.
 
+pub mod certs;
+mod conns;
+pub mod front;
+pub mod handshake;
+pub mod handshakes;
+#[cfg(any(test, feature = "harness"))]
+#[doc(hidden)]
+pub mod harness;
+pub mod hello;
 pub mod keys;
+pub mod offload;
+pub mod origin;
+mod queue;
+pub mod record;
+mod slow;
+mod sources;
+pub mod tickets;
+
+#[cfg(test)]
+mod tests;
+
+pub use conns::{Conns, RECORD_BYTES_MAX, RecordCells, Tls};
+pub use front::Front;
+pub use handshakes::{HandshakeLimits, Handshakes};
+
+/// What a handshake under way takes of the heap, about: rustls' state, and what has come and is to be sent.
+pub const HANDSHAKE_BYTES: u64 = 24 << 10;

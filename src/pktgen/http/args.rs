@@ -1,8 +1,10 @@
 //! The command line of `millrace pktgen http`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
+use l7::tls::origin::Trust;
 
 use super::super::args::{PortArgs, duration_ns};
 use super::arrivals::Kind;
@@ -10,7 +12,9 @@ use super::mix::{self, Common};
 use super::plan::{CONNECTIONS_MAX, PIPELINE_MAX, Plan};
 use super::request::{self, BODY_MAX, Parts, Request};
 use super::sources::Sources;
+use super::tls::{Mode, Secured};
 use super::url::Url;
+use crate::roots;
 
 const DURATION_BY_DEFAULT_NS: u64 = 10_000_000_000;
 /// What the queue of arrivals that wait for a connection holds at least, and at most.
@@ -27,12 +31,15 @@ const SOURCES_MAX: usize = stack::net::RANGES_MAX;
     open loop, as wrk2: 10,000 requests a second, whatever the server does; latency from when each was due\n  \
     millrace pktgen http http://10.9.0.1/1k --port tap:pk0 --address 10.9.0.2/24 --close --sources 10.9.1.0/24\n      \
     a connection for each request, from many addresses\n  \
-    millrace pktgen http http://10.9.0.1/ --port tap:pk0 --address 10.9.0.2/24 --mix mix.toml --verify -n 100000 --json\n\n\
+    millrace pktgen http http://10.9.0.1/ --port tap:pk0 --address 10.9.0.2/24 --mix mix.toml --verify -n 100000 --json\n  \
+    millrace pktgen http https://10.9.0.1/ --port tap:pk0 --address 10.9.0.2/24 --host a.example --ca ca.pem --close --tls resumed\n      \
+    a connection for each request, by TLS; all handshakes but the first go on from an earlier one\n\n\
     A mix is a TOML file:  [[request]]  path = \"/a\"  weight = 9  method = \"GET\"  headers = [\"Accept: */*\"]  body = \"\"\n  \
     status = 200  sha256 = \"…\"     (all but path may be left out)\n\n\
     Exit codes: 0 done, 1 nothing was answered, or wrongly, 2 usage. More in docs/pktgen-http.md.")]
 pub struct HttpArgs {
-    /// What to ask for: http://ADDRESS/PATH, or http://ADDRESS:PORT/PATH. Several, of one server, share the requests evenly.
+    /// What to ask for: http://ADDRESS/PATH, or http://ADDRESS:PORT/PATH, or https://. Several, of one server, share the
+    /// requests evenly.
     #[arg(value_name = "URL", required = true)]
     pub urls: Vec<Url>,
     /// By which port, and who we are.
@@ -63,9 +70,19 @@ pub struct HttpArgs {
     /// A line of the requests' heads, as in "Accept: text/html"; may be given often.
     #[arg(short = 'H', long = "header", value_name = "LINE")]
     pub headers: Vec<String>,
-    /// What Host says; the URL's address without it.
+    /// What Host says, and which name TLS asks for and checks; the URL's address without it.
     #[arg(long, value_name = "NAME")]
     pub host: Option<String>,
+    /// How TLS connections begin: full (each by a full handshake), or resumed (by tickets of earlier ones, from the first
+    /// on that there is one for).
+    #[arg(long, value_name = "HOW", default_value = "full", value_parser = mode)]
+    pub tls: Mode,
+    /// Whose certificates are believed: a PEM file of roots, or of the server's own certificate; without it, the system's.
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    pub ca: Option<PathBuf>,
+    /// Believe any certificate.
+    #[arg(long)]
+    pub insecure: bool,
     /// The method.
     #[arg(long, value_name = "METHOD", default_value = "GET")]
     pub method: String,
@@ -114,6 +131,9 @@ impl HttpArgs {
     /// What is wrong, with the mend.
     pub fn plan(&self) -> Result<Plan, String> {
         let first = self.urls.first().ok_or("no URL; write one, as in http://10.0.0.1/")?;
+        if self.urls.iter().any(|u| u.is_https != first.is_https) {
+            return Err("some URLs are http:// and some https://; a run asks by one of them".to_owned());
+        }
         if let Some(other) = self.urls.iter().find(|u| u.server != first.server) {
             return Err(format!(
                 "{} and {} are two servers; a run asks one, several are several runs",
@@ -152,7 +172,31 @@ impl HttpArgs {
             sources: self.sources.clone(),
             verify: self.verify,
             seed: self.seed,
+            tls: self.secured(first)?,
         })
+    }
+
+    fn secured(&self, url: &Url) -> Result<Option<Secured>, String> {
+        if !url.is_https {
+            let word = match (&self.ca, self.insecure, self.tls) {
+                (Some(_), ..) => "--ca",
+                (_, true, _) => "--insecure",
+                (.., Mode::Resumed) => "--tls",
+                _ => return Ok(None),
+            };
+            return Err(format!("{word} is for https:// only; write https://{}/", url.authority));
+        }
+        let trust = match &self.ca {
+            _ if self.insecure => Trust::Anybody,
+            Some(file) => Trust::Roots(Arc::new(roots::of_file(file)?)),
+            None => Trust::Roots(roots::of_system().map_err(|e| format!("{e}; or name a file with --ca"))?),
+        };
+        let name = match &self.host {
+            // Without a port, if it has one.
+            Some(host) => host.split_once(':').map_or(&**host, |(name, _)| name).to_owned(),
+            None => url.server.ip().to_string(),
+        };
+        Secured::new(&name, trust, self.tls, self.connections).map(Some).map_err(|e| e.to_string())
     }
 
     fn all_requests(&self, first: &Url) -> Result<Vec<Request>, String> {
@@ -214,6 +258,13 @@ fn rate(text: &str) -> Result<f64, String> {
     number.parse::<f64>().ok().map(|n| n * scale).filter(|n| (0.001..=1e8).contains(n)).ok_or_else(wrong)
 }
 
+fn mode(text: &str) -> Result<Mode, String> {
+    [Mode::Full, Mode::Resumed]
+        .into_iter()
+        .find(|m| m.name() == text)
+        .ok_or_else(|| format!("\"{text}\" is no way to shake hands; write full or resumed"))
+}
+
 fn arrival(text: &str) -> Result<Kind, String> {
     match text {
         "constant" => Ok(Kind::Constant),
@@ -259,6 +310,17 @@ mod tests {
     }
 
     #[test]
+    fn what_tls_begins_with() {
+        let tls = |words: &str| plan(words).expect("good").tls.expect("TLS");
+        let t = tls("https://10.0.0.1/ --insecure");
+        assert_eq!((t.mode, &*t.name.to_str()), (Mode::Full, "10.0.0.1"));
+        let t = tls("https://[fd00::1]/ --insecure --tls resumed");
+        assert_eq!((t.mode, &*t.name.to_str()), (Mode::Resumed, "fd00::1"));
+        assert_eq!(tls("https://10.0.0.1/ --insecure --host a.example:443").name.to_str(), "a.example");
+        assert!(plan("http://10.0.0.1/").expect("good").tls.is_none());
+    }
+
+    #[test]
     fn the_page_has_every_option() {
         let page = include_str!("../../../docs/pktgen-http.md");
         for a in <Line as clap::CommandFactory>::command().get_arguments() {
@@ -270,7 +332,14 @@ mod tests {
     #[test]
     fn what_is_wrong_says_the_mend() {
         for (words, says) in [
-            ("https://10.0.0.1/", "not yet in this version"),
+            ("http://10.0.0.1/ https://10.0.0.1:80/", "by one of them"),
+            ("http://10.0.0.1/ --tls resumed", "--tls is for https:// only; write https://10.0.0.1/"),
+            ("http://10.0.0.1/ --insecure", "https:// only"),
+            ("https://10.0.0.1/ --tls half", "full or resumed"),
+            ("https://10.0.0.1/ --insecure --ca x", "cannot be used with"),
+            ("https://10.0.0.1/ --ca /nowhere/ca.pem", "cannot read /nowhere/ca.pem"),
+            ("https://10.0.0.1/ --ca Cargo.toml", "has no certificate"),
+            ("https://10.0.0.1/ --insecure --host a_b..c", "no name that a certificate can have"),
             ("http://example.com/", "--host NAME"),
             ("http://10.0.0.1/ http://10.0.0.2/", "two servers"),
             ("http://10.0.0.1/ --rate 10pps", "as in 500"),

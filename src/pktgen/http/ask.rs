@@ -151,7 +151,12 @@ impl Client {
             slot.has_timer = true;
             tcp.set_timer(slot.flow, now.plus_ns(self.plan.timeout_ns));
         }
-        if tcp.send(slot.flow, bytes).is_err() {
+        let flow = slot.flow;
+        let sent = match self.tls {
+            None => self.stack.tcp.send(flow, bytes).is_ok(),
+            Some(_) => self.send_sealed(s, &bytes),
+        };
+        if !sent {
             // Out of records, which are as many as requests can be: the server keeps what it was sent long ago
             // unacknowledged. It is of no more use.
             self.broken(s, Count::NoMemory, now);
@@ -163,6 +168,16 @@ impl Client {
     /// Reads what has come, and what its end means.
     pub(super) fn readable(&mut self, s: u32, now: Time) {
         let id = self.t.slots[s as usize].flow;
+        if self.tls.is_some() {
+            match self.secured_readable(s, now) {
+                Ok(()) => {}
+                Err(fault) => return self.faulty(s, fault, now),
+            }
+            // A handshake that has failed.
+            if self.t.slots[s as usize].flow != id {
+                return;
+            }
+        }
         while let Some(piece) = self.stack.tcp.read(id) {
             let taken = match self.t.slots[s as usize].state {
                 State::Up => self.take(s, &piece, now),
@@ -172,8 +187,7 @@ impl Client {
             self.stack.tcp.consume(id, piece.len() as u32);
             match taken {
                 Ok(()) => {}
-                Err(Fault::NotHttp) => return self.broken(s, Count::Parse, now),
-                Err(Fault::NoMemory) => return self.broken(s, Count::NoMemory, now),
+                Err(fault) => return self.faulty(s, fault, now),
             }
         }
         if self.stack.tcp.at_end(id) {
@@ -183,8 +197,21 @@ impl Client {
         }
     }
 
+    /// What has come is of no use.
+    fn faulty(&mut self, s: u32, fault: Fault, now: Time) {
+        let why = match fault {
+            Fault::NotHttp => Count::Parse,
+            Fault::NoMemory => Count::NoMemory,
+            Fault::Tls(_) => Count::Tls,
+        };
+        if self.t.slots[s as usize].state == State::Shaking {
+            self.not_opened_for(s, why);
+        }
+        self.broken(s, why, now);
+    }
+
     /// Takes a piece of the stream apart.
-    fn take(&mut self, s: u32, bytes: &[u8], now: Time) -> Result<(), Fault> {
+    pub(super) fn take(&mut self, s: u32, bytes: &[u8], now: Time) -> Result<(), Fault> {
         let Some(mut all) = self.t.slots[s as usize].response.gathered.take() else {
             let used = self.walk(s, bytes, now)?;
             return self.gather(s, &bytes[used..]);
@@ -268,6 +295,8 @@ impl Client {
         self.last_answer = now;
         let slot = &mut self.t.slots[s as usize];
         slot.served = slot.served.saturating_add(1);
+        self.no_more_tickets(s);
+        let slot = &mut self.t.slots[s as usize];
         let (status, keeps) = (slot.response.status, slot.response.keep_alive && !self.plan.close);
         let right = self.has_right_body(s, &asked);
         if asked.is_measured {

@@ -23,9 +23,11 @@ use l7::http1::{HeaderSlots, HttpLimits};
 use stack::{Addr, Events, FlowId, Net, Stack, Tcp, TcpConfig, Udp};
 
 use super::arrivals::Arrivals;
+use super::connect::LOOK;
 use super::plan::{HEAD_CELL_BYTES, PORTS, Plan, Tables};
 use super::slot::State;
 use super::tally::{Count, End, Tally};
+use super::tls::Layer;
 
 /// How long a station may take to answer who it is.
 const RESOLVE_NS: u64 = 3_000_000_000;
@@ -103,7 +105,9 @@ pub struct Client {
     /// When the ramp lets the next connection be opened.
     pub(super) ramp_at: Time,
     /// Why connections could not be opened.
-    pub(super) refusal: Option<&'static str>,
+    pub(super) refusal: Option<(String, &'static str)>,
+    /// The TLS of all connections, if they have it.
+    pub(super) tls: Option<Box<Layer>>,
     asking_ns: u64,
     end_ns: (u64, u64, u64),
     /// Set at the end: the loop's own sign to stop.
@@ -143,6 +147,13 @@ impl Client {
                 debug_assert!(queued, "each connection waits once");
             }
         }
+        let tls = match plan.tls.clone() {
+            None => None,
+            Some(secured) => {
+                let layer = Layer::new(&plan, secured, &mut arena, counters.clone(), pages)?;
+                Some(Box::new(layer.ok_or(small)?))
+            }
+        };
         let cells = pool("requests", plan.requests.len() as u32, plan.request_bytes())?;
         let mut bytes = Vec::new();
         let mut shares = Vec::new();
@@ -181,6 +192,7 @@ impl Client {
             next_source: 0,
             ramp_at: Time(0),
             refusal: None,
+            tls,
             asking_ns: 0,
             end_ns: (0, 0, 0),
             stop,
@@ -261,11 +273,9 @@ impl Client {
                 if self.enough.load(Relaxed) {
                     self.close_all(now);
                 } else if tried && self.open == 0 {
-                    let why = self.refusal.unwrap_or("does not answer");
-                    self.fail(format!(
-                        "no connection could be opened: {} {why}; look whether it listens, and at the way there",
-                        self.plan.server
-                    ));
+                    let (why, mend) =
+                        self.refusal.take().unwrap_or_else(|| ("does not answer".to_owned(), LOOK));
+                    self.fail(format!("no connection could be opened: {} {why}; {mend}", self.plan.server));
                 } else if tried {
                     self.begin(now);
                 }
@@ -393,9 +403,12 @@ impl Client {
             let slot = &mut self.t.slots[s as usize];
             slot.response.gathered = None;
             if slot.state != State::Down {
+                self.say_close(s);
+                let slot = &mut self.t.slots[s as usize];
                 slot.state = State::Down;
                 let id = std::mem::take(&mut slot.flow);
                 self.stack.tcp.orphan(id, now);
+                self.forget_tls(s);
             }
         }
         if left > 0 {
@@ -404,12 +417,16 @@ impl Client {
         }
         if self.stack.tcp.in_use().0 == 0 || now >= until {
             let (measured_ns, unfinished, unsent) = self.end_ns;
+            let tls = self.tls.as_ref();
+            let (agreed, refusal) = tls.map_or((None, None), |t| (t.agreed.clone(), t.refusal));
             self.finish(End {
                 failed: None,
                 measured_ns: measured_ns.max(1),
                 asking_ns: self.asking_ns,
                 unfinished,
                 unsent,
+                agreed,
+                refused: refusal.map(|r| r.to_string()),
             });
         }
         false

@@ -1,6 +1,7 @@
 //! Connections: opened as the ramp allows, lost, timed out, opened again.
 
 use dataplane::Time;
+use l7::tls::origin::{Reason, Refusal};
 use stack::{CloseReason, ConnectError, FlowId};
 
 use super::client::{Client, Phase};
@@ -12,11 +13,13 @@ use super::tally::Count;
 const PER_PASS: usize = 64;
 /// Connections that are being opened at once, where they are kept: more than listeners have places for would be lost, and
 /// wait a second for their next SYN. Those that are opened for a request each are as many as were asked for.
-const OPENING_MAX: u32 = 256;
+pub(super) const OPENING_MAX: u32 = 256;
 /// After a failure, and when there is no port.
 const PAUSE_NS: u64 = 50_000_000;
 /// Sources that are tried for one connection.
 const SOURCES_TRIED: u64 = 8;
+/// What is to be done about a server that nothing is heard of.
+pub(super) const LOOK: &str = "look whether it listens, and at the way there";
 /// What the ramp saves up, for a core that comes too late.
 const RAMP_SAVED_NS: u64 = 1_000_000;
 
@@ -112,7 +115,8 @@ impl Client {
                     ConnectError::NoRoute => Count::ConnectUnreachable,
                 };
                 self.tally.inc(why);
-                self.refusal.get_or_insert("cannot be reached from any port of ours");
+                self.refusal
+                    .get_or_insert_with(|| ("cannot be reached from any port of ours".to_owned(), LOOK));
                 self.pause(s, now);
                 return false;
             }
@@ -143,14 +147,27 @@ impl Client {
     pub(super) fn connected(&mut self, s: u32, now: Time) {
         let slot = &mut self.t.slots[s as usize];
         debug_assert!(slot.state == State::Opening);
+        let took = now.since_ns(slot.since);
+        self.tally.inc(Count::Connects);
+        self.tally.connect.record(took);
+        if self.tls.is_none() {
+            self.up(s, now);
+        } else if !self.shake_hands(s, now) {
+            self.not_opened_for(s, Count::NoMemory);
+            let id = self.t.slots[s as usize].flow;
+            self.stack.tcp.abort(id);
+            self.went_down(s, now);
+        }
+    }
+
+    /// The connection can be used.
+    pub(super) fn up(&mut self, s: u32, now: Time) {
+        let slot = &mut self.t.slots[s as usize];
         slot.state = State::Up;
         slot.has_timer = false;
         self.stack.tcp.set_timer(slot.flow, Time::NEVER);
-        let took = now.since_ns(slot.since);
         self.opening -= 1;
         self.open += 1;
-        self.tally.inc(Count::Connects);
-        self.tally.connect.record(took);
         if self.t.slots[s as usize].outstanding > 0 {
             let place = self.first_place(s);
             self.send(s, place, now);
@@ -162,11 +179,19 @@ impl Client {
     /// The server will send no more.
     pub(super) fn ended(&mut self, s: u32, now: Time) {
         let slot = &mut self.t.slots[s as usize];
-        if slot.state == State::Up {
-            if slot.outstanding > 0 && slot.response.end() {
-                self.answered(s, now);
+        match slot.state {
+            State::Shaking => self.not_shaken(s, Refusal::plain(Reason::Closed)),
+            State::Up => {
+                // Without its close_notify, what came may not be all.
+                if self.is_whole(s) {
+                    let slot = &mut self.t.slots[s as usize];
+                    if slot.outstanding > 0 && slot.response.end() {
+                        self.answered(s, now);
+                    }
+                }
+                self.give_up(s, Count::Closed);
             }
-            self.give_up(s, Count::Closed);
+            _ => {}
         }
         let id = self.t.slots[s as usize].flow;
         self.stack.tcp.orphan(id, now);
@@ -179,6 +204,7 @@ impl Client {
         let reason = self.stack.tcp.close_reason(id);
         match self.t.slots[s as usize].state {
             State::Opening => self.not_opened(s, reason),
+            State::Shaking => self.not_shaken(s, Refusal::plain(Reason::Closed)),
             _ => {
                 let why = match reason {
                     CloseReason::TimedOut => Count::Timeout,
@@ -199,7 +225,12 @@ impl Client {
             CloseReason::Unreachable => (Count::ConnectUnreachable, "cannot be reached"),
             _ => (Count::ConnectRefused, "refuses connections"),
         };
-        self.refusal = Some(said);
+        self.refusal = Some((said.to_owned(), LOOK));
+        self.not_opened_for(s, why);
+    }
+
+    /// Counts a connection that came to nothing, or the request that it was for.
+    pub(super) fn not_opened_for(&mut self, s: u32, why: Count) {
         if self.t.slots[s as usize].outstanding == 0 {
             self.tally.inc(why);
         }
@@ -215,8 +246,12 @@ impl Client {
         slot.has_timer = false;
         let id = slot.flow;
         match slot.state {
-            State::Opening => {
-                self.not_opened(s, CloseReason::TimedOut);
+            State::Opening | State::Shaking => {
+                if slot.state == State::Opening {
+                    self.not_opened(s, CloseReason::TimedOut);
+                } else {
+                    self.not_shaken(s, Refusal::plain(Reason::Timeout));
+                }
                 self.stack.tcp.abort(id);
                 self.went_down(s, now);
             }
@@ -246,8 +281,9 @@ impl Client {
         slot.flow = FlowId::NONE;
         slot.has_timer = false;
         slot.response.gathered = None;
+        self.forget_tls(s);
         match was {
-            State::Opening => {
+            State::Opening | State::Shaking => {
                 self.opening -= 1;
                 self.pause(s, now);
                 return;

@@ -24,6 +24,7 @@ mod ring;
 mod slot;
 pub mod sources;
 pub mod tally;
+pub mod tls;
 mod url;
 
 use std::io::{IsTerminal, Write};

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use dataplane::Pool;
 use hugepages::{Arena, FixedVec, Limits};
+use l7::tls::record::{PLAIN_MAX, RECORD_MAX};
 use sha2::Sha256;
 use stack::{OwnPorts, Tcp};
 
@@ -12,6 +13,7 @@ use super::request::Request;
 use super::ring::Ring;
 use super::slot::{Asked, Pause, Slot};
 use super::sources::Sources;
+use super::tls::{self, Secured};
 
 /// Connections of one run.
 pub const CONNECTIONS_MAX: u32 = 1_000_000;
@@ -67,6 +69,8 @@ pub struct Plan {
     pub verify: bool,
     /// Everything random follows from this.
     pub seed: u64,
+    /// TLS, if it is spoken.
+    pub tls: Option<Secured>,
 }
 
 impl Plan {
@@ -82,6 +86,11 @@ impl Plan {
         l.half_open = 16;
         l.time_wait = (sources.max(1) * ports).min(TIME_WAIT_MAX) as u32;
         l.send_records = n * u32::from(self.pipeline) + 1024;
+        if self.tls.is_some() {
+            // A request may be several records; and there are flights of handshakes, and ends.
+            let records = self.request_bytes() / PLAIN_MAX as u32;
+            l.send_records += n * (3 + u32::from(self.pipeline) * records);
+        }
         l
     }
 
@@ -105,6 +114,7 @@ impl Plan {
             + Ring::<Asked>::cost(self.asked_max())
             + Ring::<u64>::cost(self.waiting_max as usize)
             + if self.hashes() { Arena::cost::<Sha256>(n) } else { 0 }
+            + if self.tls.is_some() { tls::arena_bytes(self) } else { 0 }
     }
 
     /// Bytes of all that is reserved beside the port's own.
@@ -115,6 +125,10 @@ impl Plan {
             + pool(HEADER_CELLS, HEADER_CELL_BYTES)
             + pool(self.head_cells(), HEAD_CELL_BYTES)
             + pool(self.requests.len() as u32, self.request_bytes())
+            + match self.tls {
+                Some(_) => pool(tls::sealed_cells(self) + tls::record_cells(self), RECORD_MAX as u32),
+                None => 0,
+            }
     }
 
     /// Cells for heads that come in pieces.

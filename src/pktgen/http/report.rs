@@ -62,6 +62,28 @@ impl Report<'_> {
         busy / (busy + idle).max(1.0)
     }
 
+    /// TLS handshakes a second, from the beginning of the first to the end of the last.
+    fn handshake_rate(&self) -> f64 {
+        let t = self.tally;
+        let all = t.get(Count::HandshakesFull) + t.get(Count::HandshakesResumed);
+        let took = t.shaking_to.load(Relaxed).saturating_sub(t.shaking_from.load(Relaxed));
+        all as f64 * 1e9 / took.max(1) as f64 * f64::from(u8::from(took > 0))
+    }
+
+    /// What there is to say of TLS; nothing where it is not spoken.
+    fn tls_json(&self) -> Value {
+        let Some(tls) = &self.plan.tls else { return Value::Null };
+        json!({
+            "mode": tls.mode.name(),
+            "name": tls.name.to_str(),
+            "agreed": self.end.agreed,
+            "full": self.tally.get(Count::HandshakesFull),
+            "resumed": self.tally.get(Count::HandshakesResumed),
+            "rate": self.handshake_rate(),
+            "refused": self.end.refused,
+        })
+    }
+
     fn per_request_us(&self, seconds: f64) -> f64 {
         seconds * 1e6 / (self.tally.get(Count::Responses).max(1)) as f64
     }
@@ -133,7 +155,29 @@ impl Report<'_> {
         if dropped > 0 {
             line("dropped", &format!("{dropped} received frames, by the port"));
         }
-        for (name, h) in [("latency", &t.latency), ("first byte", &t.first_byte), ("connect", &t.connect)] {
+        if let Some(tls) = &self.plan.tls {
+            let agreed = self.end.agreed.as_ref().map_or(String::new(), |a| format!("; {a}"));
+            line(
+                "tls",
+                &format!(
+                    "{} handshakes full, {} resumed ({}): {}/s{agreed}",
+                    n(Count::HandshakesFull),
+                    n(Count::HandshakesResumed),
+                    tls.mode.name(),
+                    human(self.handshake_rate()),
+                ),
+            );
+            if let Some(why) = &self.end.refused {
+                line("", &format!("the last that failed: {why}"));
+            }
+        }
+        let latencies = [
+            ("latency", &t.latency),
+            ("first byte", &t.first_byte),
+            ("connect", &t.connect),
+            ("handshake", &t.handshake),
+        ];
+        for (name, h) in latencies {
             if h.max() > 0 {
                 line(name, &quantiles(h));
             }
@@ -213,6 +257,8 @@ impl Report<'_> {
             "latency_us": latency(&t.latency),
             "first_byte_us": latency(&t.first_byte),
             "connect_us": latency(&t.connect),
+            "handshake_us": latency(&t.handshake),
+            "tls": self.tls_json(),
             "histogram_us": histogram,
             "frames": {
                 "rx": self.counters.get(Ctr::RxPackets),
@@ -265,6 +311,7 @@ fn latency(shared: &Shared) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tls::{Mode, Secured};
     use super::*;
 
     fn report(tally: &Tally, look: impl Fn(&Report<'_>)) {
@@ -286,6 +333,7 @@ mod tests {
             sources: Vec::new(),
             verify: false,
             seed: 1,
+            tls: None,
         };
         let end = End {
             failed: None,
@@ -293,6 +341,8 @@ mod tests {
             asking_ns: 1_000_000_000,
             unfinished: 1,
             unsent: 3,
+            agreed: None,
+            refused: None,
         };
         let run =
             Run { port: "tap:x".to_owned(), memory_bytes: 1 << 20, cpu_ns: 500_000_000, hz: 1_000_000_000 };
@@ -334,6 +384,49 @@ mod tests {
     }
 
     #[test]
+    fn what_is_told_of_tls() {
+        use l7::tls::origin::Trust;
+
+        let t = some();
+        t.add(Count::HandshakesFull, 1);
+        t.add(Count::HandshakesResumed, 9);
+        (t.shaking_from.store(500_000_000, Relaxed), t.shaking_to.store(2_500_000_000, Relaxed));
+        t.handshake.record(2_000_000);
+        let tls = Secured::new("a.example", Trust::Anybody, Mode::Resumed, 2).expect("good");
+        report(&t, |r| {
+            assert_eq!(r.json()["tls"], Value::Null);
+            let plan = Plan { tls: Some(tls.clone()), ..r.plan.clone() };
+            let end = End {
+                agreed: Some("TLS 1.3".to_owned()),
+                refused: Some("alert x".to_owned()),
+                ..r.end.clone()
+            };
+            let r = Report { plan: &plan, end: &end, ..*r };
+            let text = r.text();
+            assert!(
+                text.contains("tls         1 handshakes full, 9 resumed (resumed): 5/s; TLS 1.3\n"),
+                "{text}"
+            );
+            assert!(
+                text.contains("the last that failed: alert x\n") && text.contains("handshake   p50 "),
+                "{text}"
+            );
+            let v = r.json();
+            assert_eq!(
+                (&v["tls"]["resumed"], &v["tls"]["rate"], &v["tls"]["mode"]),
+                (&9.into(), &5.0.into(), &"resumed".into())
+            );
+            let page = include_str!("../../../docs/pktgen-http.md");
+            for key in v["tls"].as_object().expect("an object").keys() {
+                assert!(
+                    page.contains(&format!("{key}`")) || page.contains(&format!("{key},")),
+                    "tls.{key} is not in the page"
+                );
+            }
+        });
+    }
+
+    #[test]
     fn the_page_has_every_field() {
         let page = include_str!("../../../docs/pktgen-http.md");
         report(&some(), |r| {
@@ -346,8 +439,8 @@ mod tests {
             for (key, value) in v.as_object().expect("an object") {
                 let told = [format!("`{key}`"), format!("`{key}."), format!("{key}.{{")];
                 assert!(told.iter().any(|t| page.contains(t)), "{key} is not in docs/pktgen-http.md");
-                if key == "cpu" || key == "errors_by" {
-                    for inner in value.as_object().expect("an object").keys() {
+                if key == "tls" || key == "cpu" || key == "errors_by" {
+                    for inner in value.as_object().into_iter().flatten().map(|(key, _)| key) {
                         assert!(
                             page.contains(&format!("{inner}`")),
                             "{key}.{inner} is not in docs/pktgen-http.md"

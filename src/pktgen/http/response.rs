@@ -4,6 +4,7 @@ use dataplane::Packet;
 use l7::http1::{
     BodyDecoder, BodyLength, BodyStep, HeadScan, HeaderSlots, HttpLimits, Method, Parsed, parse_response,
 };
+use l7::tls::record::Alert;
 
 /// Interim responses (1xx) before a final one.
 const INTERIM_MAX: u8 = 16;
@@ -15,6 +16,8 @@ pub enum Fault {
     NotHttp,
     /// No memory for a head in pieces.
     NoMemory,
+    /// A record that cannot be opened, or the server's alert.
+    Tls(Alert),
 }
 
 /// What has been found.

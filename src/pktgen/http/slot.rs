@@ -1,7 +1,7 @@
 //! A connection of the load, and a request that was asked on it.
 //!
 //! ```text
-//!            open             CONNECTED             last answer, or the server's wish
+//!            open             CONNECTED (with TLS by way of Shaking)  last answer, or the server's wish
 //!   Down ───────────► Opening ─────────► Up ───────────────────────────────► Ending
 //!    ▲ ▲                 │ failed         │ closed, reset, no answer            │ server's FIN, or a second
 //!    │ └── pause ◄───────┘                │                                     │
@@ -21,6 +21,8 @@ pub enum State {
     Down,
     /// Our SYN is out.
     Opening,
+    /// The TLS handshake is under way.
+    Shaking,
     /// It can be used.
     Up,
     /// All is answered; the server is expected to close first, so that TIME-WAIT is not ours.

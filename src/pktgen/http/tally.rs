@@ -51,6 +51,10 @@ counts! {
     Shed = "shed";
     /// Connections that were opened.
     Connects = "connects";
+    /// TLS handshakes that were full ones.
+    HandshakesFull = "handshakes_full";
+    /// TLS handshakes that went on from an earlier one.
+    HandshakesResumed = "handshakes_resumed";
     /// Requests that were sent again: the server had closed a kept connection before it answered any of them.
     Resent = "resent";
     /// Connections that the server refused.
@@ -59,6 +63,12 @@ counts! {
     ConnectTimeout = "connect_timeout";
     /// Connections that the network found no way for.
     ConnectUnreachable = "connect_unreachable";
+    /// Connections whose TLS handshake failed.
+    HandshakeFailed = "handshake_failed";
+    /// Connections whose TLS handshake was not done in time.
+    HandshakeTimeout = "handshake_timeout";
+    /// Requests whose connection sent a record that cannot be opened, or an alert.
+    Tls = "tls";
     /// Times that a connection had to wait as every port of its source was in use, or in TIME-WAIT.
     NoPort = "no_port";
     /// Times that it had to wait for a control block: closed ones were not gone yet.
@@ -81,10 +91,13 @@ counts! {
 
 impl Count {
     /// Those that are errors, in the order of reports. Not among them: what only had to wait.
-    pub const ERRORS: [Count; 10] = [
+    pub const ERRORS: [Count; 13] = [
         Count::ConnectRefused,
         Count::ConnectTimeout,
         Count::ConnectUnreachable,
+        Count::HandshakeFailed,
+        Count::HandshakeTimeout,
+        Count::Tls,
         Count::Timeout,
         Count::Reset,
         Count::Closed,
@@ -172,6 +185,12 @@ pub struct Tally {
     pub first_byte: Shared,
     /// From the SYN to the established connection.
     pub connect: Shared,
+    /// From that to the end of the TLS handshake.
+    pub handshake: Shared,
+    /// When the first handshake began, and the last ended that came to something; 0: never.
+    pub shaking_from: AtomicU64,
+    /// The end.
+    pub shaking_to: AtomicU64,
 }
 
 impl Tally {
@@ -218,4 +237,8 @@ pub struct End {
     pub unfinished: u64,
     /// Arrivals that still waited for a connection then.
     pub unsent: u64,
+    /// What the first TLS handshake has agreed on.
+    pub agreed: Option<String>,
+    /// Why the last TLS handshake failed that did.
+    pub refused: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! What is asked for: `http://ADDRESS[:PORT][/PATH]`.
+//! What is asked for: `http://ADDRESS[:PORT][/PATH]`, or `https://`.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,29 +11,31 @@ pub struct Url {
     pub authority: String,
     /// Path and query.
     pub path: String,
+    /// Whether it is asked by TLS.
+    pub is_https: bool,
 }
 
 impl std::str::FromStr for Url {
     type Err = String;
     fn from_str(text: &str) -> Result<Url, String> {
-        if text.starts_with("https://") {
-            return Err(format!("\"{text}\": https is not yet in this version; write http://"));
-        }
-        let rest = text.strip_prefix("http://").unwrap_or(text);
+        let secured = text.strip_prefix("https://");
+        let rest = secured.or_else(|| text.strip_prefix("http://")).unwrap_or(text);
         if rest.contains("://") {
-            return Err(format!("\"{text}\" is no http URL; write http://10.0.0.1/path"));
+            return Err(format!(
+                "\"{text}\" is no http URL; write http://10.0.0.1/path or https://10.0.0.1/path"
+            ));
         }
         let at = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(at);
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-        let server = server(authority).ok_or_else(|| {
+        let server = server(authority, if secured.is_some() { 443 } else { 80 }).ok_or_else(|| {
             format!(
                 "\"{text}\": \"{authority}\" is no address; write the server's, as in http://10.0.0.1:8080/, and its \
                  name with --host NAME"
             )
         })?;
         target(&path).map_err(|e| format!("\"{text}\": {e}"))?;
-        Ok(Url { server, authority: authority.to_owned(), path })
+        Ok(Url { server, authority: authority.to_owned(), path, is_https: secured.is_some() })
     }
 }
 
@@ -54,14 +56,14 @@ pub fn target(path: &str) -> Result<(), String> {
     }
 }
 
-fn server(authority: &str) -> Option<SocketAddr> {
+fn server(authority: &str, port: u16) -> Option<SocketAddr> {
     if let Ok(both) = authority.parse() {
         return Some(both);
     }
     let alone = authority.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(authority);
     // IPv6 without brackets would swallow a port.
     let ip: IpAddr = alone.parse().ok().filter(|ip: &IpAddr| ip.is_ipv4() || authority.starts_with('['))?;
-    Some(SocketAddr::new(ip, 80))
+    Some(SocketAddr::new(ip, port))
 }
 
 #[cfg(test)]
@@ -77,12 +79,14 @@ mod tests {
             ("http://10.0.0.1?b", "10.0.0.1:80", "10.0.0.1", "/?b"),
             ("http://[fd00::1]/x", "[fd00::1]:80", "[fd00::1]", "/x"),
             ("http://[fd00::1]:81/x", "[fd00::1]:81", "[fd00::1]:81", "/x"),
+            ("https://10.0.0.1/a", "10.0.0.1:443", "10.0.0.1", "/a"),
+            ("https://[fd00::1]:8443", "[fd00::1]:8443", "[fd00::1]:8443", "/"),
         ] {
             let u: Url = text.parse().expect(text);
+            assert_eq!(u.is_https, text.starts_with("https://"));
             assert_eq!((u.server, &*u.authority, &*u.path), (server.parse().expect(server), authority, path));
         }
         for (bad, says) in [
-            ("https://10.0.0.1/", "not yet in this version"),
             ("ftp://10.0.0.1/", "no http URL"),
             ("http://example.com/", "--host NAME"),
             ("http://fd00::1/", "is no address"),

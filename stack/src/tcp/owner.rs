@@ -39,6 +39,36 @@ impl Tcp {
         self.table.flows[id].rx.pop_front().map(|(_, s)| s)
     }
 
+    /// Copies the first bytes that are there to read, as many as `out` takes; gives their number.
+    pub fn peek(&self, id: FlowId, out: &mut [u8]) -> usize {
+        self.table.flows[id].rx.peek(out)
+    }
+
+    /// Bytes that are there to read, counted no further than `enough`.
+    pub fn unread(&self, id: FlowId, enough: usize) -> usize {
+        let mut n = 0;
+        let mut pieces = self.table.flows[id].rx.iter();
+        while let Some((_, len)) = pieces.next().filter(|_| n < enough) {
+            n += len;
+        }
+        n
+    }
+
+    /// Whether the peer has sent its FIN, and everything before it has come.
+    pub fn has_ended(&self, id: FlowId) -> bool {
+        self.table.flows[id].flags.has(Flags::FIN_TAKEN)
+    }
+
+    /// What a layer between the engine and the owner keeps of a connection: a number of its own, 0 for a new one.
+    pub fn layer(&self, id: FlowId) -> u32 {
+        self.table.flows[id].layer
+    }
+
+    /// Sets [`Tcp::layer`].
+    pub fn set_layer(&mut self, id: FlowId, layer: u32) {
+        self.table.flows[id].layer = layer;
+    }
+
     /// Whether there is data to read.
     pub fn is_readable(&self, id: FlowId) -> bool {
         !self.table.flows[id].rx.is_empty()
@@ -68,9 +98,13 @@ impl Tcp {
             return Ok(());
         }
         let len = data.len() as u32;
-        let data = match self.join(id, data, len) {
-            Ok(()) => return Ok(()),
-            Err(data) => data,
+        let data = if t.send_tail.is_none() {
+            data
+        } else {
+            match self.join(id, data, len) {
+                Ok(()) => return Ok(()),
+                Err(data) => data,
+            }
         };
         let t = &mut self.table.flows[id];
         let Some(r) = self.records.alloc() else {
@@ -79,7 +113,9 @@ impl Tcp {
         };
         // A view of a cell that others hold too pins no memory of its own.
         let charge = if data.is_unique() { data.true_size() } else { len + 64 };
-        self.records[r] = SendRecord { slice: Some(data), seq: t.queue_end, charge, next: RecordId::NONE };
+        let record = &mut self.records[r];
+        debug_assert!(record.slice.is_none(), "what is free holds nothing");
+        *record = SendRecord { slice: Some(data), seq: t.queue_end, charge, next: RecordId::NONE };
         if t.send_tail.is_some() {
             self.records[t.send_tail].next = r;
         } else {
@@ -91,7 +127,9 @@ impl Tcp {
         }
         t.queue_end += len;
         t.send_charge += charge;
-        self.want_output(id);
+        if !t.flags.has(Flags::IN_OUTPUT) {
+            self.want_output(id);
+        }
         Ok(())
     }
 

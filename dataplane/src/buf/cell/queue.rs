@@ -36,6 +36,9 @@ impl Header {
 }
 
 impl CellQueue {
+    /// An empty queue.
+    pub const EMPTY: CellQueue = CellQueue { first: None, last: None, count: 0, true_bytes: 0 };
+
     /// Entries.
     pub fn len(&self) -> usize {
         self.count as usize
@@ -173,6 +176,21 @@ impl CellQueue {
     pub fn front(&self) -> Option<(u32, usize)> {
         // SAFETY: an entry of the queue.
         self.first.map(|h| unsafe { h.as_ref() }).map(|h| (h.tag.get(), h.len.get() as usize))
+    }
+
+    /// Copies the first bytes of what is queued, as many as there are and `out` takes; gives their number.
+    pub fn peek(&self, out: &mut [u8]) -> usize {
+        let (mut at, mut done) = (self.first, 0);
+        while let Some(cell) = at.filter(|_| done < out.len()) {
+            // SAFETY: an entry of the queue, which `&self` keeps as it is.
+            let header = unsafe { cell.as_ref() };
+            at = header.link.get();
+            let view = ManuallyDrop::new(Slice { cell, off: header.off.get(), len: header.len.get() });
+            let n = view.len().min(out.len() - done);
+            out[done..done + n].copy_from_slice(&view[..n]);
+            done += n;
+        }
+        done
     }
 
     /// The last entry's tag and length.

@@ -1,0 +1,319 @@
+//! Who a client is by its certificate, which was verified: what rules, logs and origins may want to know of it.
+//!
+//! A reader of DER (X.690) for what is looked at, and no more: it takes no certificate that webpki would refuse for its
+//! form, and where it finds something else than expected there is no identity.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use aws_lc_rs::digest;
+
+/// What a certificate says about its owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The subject's distinguished name as RFC 4514 writes it: `CN=somebody,O=Example`, the innermost part first.
+    pub subject: String,
+    /// The innermost common name.
+    pub common_name: Option<String>,
+    /// The issuer's name, likewise.
+    pub issuer: String,
+    /// The serial number in hexadecimal digits, two a byte.
+    pub serial: String,
+    /// Subject alternative names (RFC 5280, 4.2.1.6) of the kinds that clients have.
+    pub names: Vec<Name>,
+    /// SHA-256 of the certificate.
+    pub fingerprint: [u8; 32],
+}
+
+/// A subject alternative name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// Of a host.
+    Dns(String),
+    /// A mailbox.
+    Email(String),
+    /// Such as SPIFFE's.
+    Uri(String),
+    /// An address.
+    Ip(IpAddr),
+}
+
+impl Identity {
+    /// That of the owner of `certificate`, in DER.
+    pub fn of(certificate: &[u8]) -> Option<Identity> {
+        let mut fingerprint = [0; 32];
+        fingerprint.copy_from_slice(digest::digest(&digest::SHA256, certificate).as_ref());
+        let mut tbs = Der(Der(Der(certificate).expect(SEQUENCE)?).expect(SEQUENCE)?);
+        let (mut tag, mut value) = tbs.next()?;
+        if tag == VERSION {
+            (tag, value) = tbs.next()?;
+        }
+        if tag != INTEGER {
+            return None;
+        }
+        let serial = hex(value);
+        tbs.expect(SEQUENCE)?; // The signature's algorithm.
+        let issuer = distinguished_name(tbs.expect(SEQUENCE)?)?.0;
+        tbs.expect(SEQUENCE)?; // Validity.
+        let (subject, common_name) = distinguished_name(tbs.expect(SEQUENCE)?)?;
+        tbs.expect(SEQUENCE)?; // The key.
+        let mut names = Vec::new();
+        while !tbs.0.is_empty() {
+            let (tag, value) = tbs.next()?;
+            if tag == EXTENSIONS {
+                names = alternative_names(value)?;
+            }
+        }
+        Some(Identity { subject, common_name, issuer, serial, names, fingerprint })
+    }
+
+    /// The fingerprint in hexadecimal digits.
+    pub fn fingerprint_hex(&self) -> String {
+        hex(&self.fingerprint)
+    }
+}
+
+// Tags.
+const INTEGER: u8 = 0x02;
+const OCTET_STRING: u8 = 0x04;
+const OID: u8 = 0x06;
+const BMP_STRING: u8 = 0x1e;
+const SEQUENCE: u8 = 0x30;
+const SET: u8 = 0x31;
+const VERSION: u8 = 0xa0;
+const EXTENSIONS: u8 = 0xa3;
+
+/// `subjectAltName`.
+const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1d, 0x11];
+const COMMON_NAME: &[u8] = &[0x55, 4, 3];
+
+/// Types of attributes that have a short name (RFC 4514, 3; the rest as OpenSSL has it).
+const ATTRIBUTES: &[(&[u8], &str)] = &[
+    (COMMON_NAME, "CN"),
+    (&[0x55, 4, 5], "serialNumber"),
+    (&[0x55, 4, 6], "C"),
+    (&[0x55, 4, 7], "L"),
+    (&[0x55, 4, 8], "ST"),
+    (&[0x55, 4, 9], "street"),
+    (&[0x55, 4, 10], "O"),
+    (&[0x55, 4, 11], "OU"),
+    (&[0x55, 4, 12], "title"),
+    (&[0x55, 4, 42], "GN"),
+    (&[0x55, 4, 4], "SN"),
+    (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 1], "emailAddress"),
+    (&[0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 1, 1], "UID"),
+    (&[0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 1, 25], "DC"),
+];
+
+/// The name as text, and the innermost common name.
+fn distinguished_name(name: &[u8]) -> Option<(String, Option<String>)> {
+    let (mut parts, mut common_name) = (Vec::new(), None);
+    let mut sets = Der(name);
+    while !sets.0.is_empty() {
+        let mut attributes = Der(sets.expect(SET)?);
+        let mut part = String::new();
+        while !attributes.0.is_empty() {
+            let mut attribute = Der(attributes.expect(SEQUENCE)?);
+            let kind = attribute.expect(OID)?;
+            let (tag, value) = attribute.next()?;
+            let value = text(tag, value);
+            if !part.is_empty() {
+                part.push('+');
+            }
+            match ATTRIBUTES.iter().find(|(oid, _)| *oid == kind) {
+                Some((_, short)) => part.push_str(short),
+                None => dotted(kind, &mut part)?,
+            }
+            part.push('=');
+            escape(&value, &mut part);
+            if kind == COMMON_NAME {
+                common_name = Some(value);
+            }
+        }
+        parts.push(part);
+    }
+    parts.reverse();
+    Some((parts.join(","), common_name))
+}
+
+/// A string of any type; what is no text is replaced.
+fn text(tag: u8, value: &[u8]) -> String {
+    if tag == BMP_STRING {
+        let units = value.as_chunks().0.iter().map(|unit| u16::from_be_bytes(*unit));
+        return char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect();
+    }
+    String::from_utf8_lossy(value).into_owned()
+}
+
+/// RFC 4514, 2.4. Control characters are escaped too: the text may get into logs and heads.
+fn escape(value: &str, out: &mut String) {
+    let last = value.chars().count().saturating_sub(1);
+    for (at, c) in value.chars().enumerate() {
+        match c {
+            ',' | '+' | '"' | '\\' | '<' | '>' | ';' | '=' => out.extend(['\\', c]),
+            '#' if at == 0 => out.push_str("\\#"),
+            ' ' if at == 0 || at == last => out.push_str("\\ "),
+            c if c.is_control() => {
+                for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                    let _ = write!(out, "\\{byte:02X}");
+                }
+            }
+            c => out.push(c),
+        }
+    }
+}
+
+/// An object identifier in digits and dots.
+fn dotted(oid: &[u8], out: &mut String) -> Option<()> {
+    let mut arc = 0u64;
+    let mut is_first = true;
+    for byte in oid {
+        arc = arc.checked_mul(128)? | u64::from(byte & 0x7f);
+        if byte & 0x80 != 0 {
+            continue;
+        }
+        if is_first {
+            let top = (arc / 40).min(2);
+            let _ = write!(out, "{top}.{}", arc - top * 40);
+        } else {
+            let _ = write!(out, ".{arc}");
+        }
+        (arc, is_first) = (0, false);
+    }
+    Some(())
+}
+
+fn alternative_names(extensions: &[u8]) -> Option<Vec<Name>> {
+    let mut names = Vec::new();
+    let mut extensions = Der(Der(extensions).expect(SEQUENCE)?);
+    while !extensions.0.is_empty() {
+        let mut extension = Der(extensions.expect(SEQUENCE)?);
+        if extension.expect(OID)? != ALTERNATIVE_NAMES {
+            continue;
+        }
+        let (mut tag, mut value) = extension.next()?;
+        if tag != OCTET_STRING {
+            (tag, value) = extension.next()?; // Whether it is critical came first.
+        }
+        if tag != OCTET_STRING {
+            return None;
+        }
+        let mut list = Der(Der(value).expect(SEQUENCE)?);
+        while !list.0.is_empty() {
+            let (tag, value) = list.next()?;
+            let string = || String::from_utf8_lossy(value).into_owned();
+            match (tag, value.len()) {
+                (0x81, _) => names.push(Name::Email(string())),
+                (0x82, _) => names.push(Name::Dns(string())),
+                (0x86, _) => names.push(Name::Uri(string())),
+                (0x87, 4) => names.push(Name::Ip(<[u8; 4]>::try_from(value).ok()?.into())),
+                (0x87, 16) => names.push(Name::Ip(<[u8; 16]>::try_from(value).ok()?.into())),
+                _ => {}
+            }
+        }
+    }
+    Some(names)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// What is left to be read.
+struct Der<'a>(&'a [u8]);
+
+impl<'a> Der<'a> {
+    /// The tag and the contents of the next value.
+    fn next(&mut self) -> Option<(u8, &'a [u8])> {
+        let (&[tag, len], rest) = self.0.split_first_chunk()?;
+        if tag & 0x1f == 0x1f {
+            return None; // Longer tags are in no certificate.
+        }
+        let (len, rest) = match len {
+            0..0x80 => (usize::from(len), rest),
+            0x81..=0x83 => {
+                let (digits, rest) = rest.split_at_checked(usize::from(len & 0x7f))?;
+                (digits.iter().fold(0, |len, digit| len << 8 | usize::from(*digit)), rest)
+            }
+            _ => return None,
+        };
+        let (value, rest) = rest.split_at_checked(len)?;
+        self.0 = rest;
+        Some((tag, value))
+    }
+
+    /// The contents of the next value, which must be of this kind.
+    fn expect(&mut self, tag: u8) -> Option<&'a [u8]> {
+        let (found, value) = self.next()?;
+        (found == tag).then_some(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, DnValue, KeyPair, SanType};
+
+    use super::*;
+
+    fn made(edit: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        edit(&mut params);
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn what_a_certificate_says() {
+        let der = made(|params| {
+            params.serial_number = Some(rcgen::SerialNumber::from(vec![0x12, 0xab]));
+            let name = &mut params.distinguished_name;
+            name.push(DnType::CountryName, "NZ");
+            name.push(DnType::OrganizationName, "Some, Body \"Ltd\"");
+            name.push(DnType::CustomDnType(vec![1, 2, 840, 5]), " x ");
+            name.push(DnType::CommonName, DnValue::Utf8String("Zoë\n#1".into()));
+            params.subject_alt_names = vec![
+                SanType::DnsName("a.test".try_into().unwrap()),
+                SanType::Rfc822Name("zoe@a.test".try_into().unwrap()),
+                SanType::URI("spiffe://a.test/zoe".try_into().unwrap()),
+                SanType::IpAddress("192.0.2.1".parse().unwrap()),
+                SanType::IpAddress("2001:db8::1".parse().unwrap()),
+            ];
+        });
+        let identity = Identity::of(&der).unwrap();
+        assert_eq!(identity.subject, "CN=Zoë\\0A#1,1.2.840.5=\\ x\\ ,O=Some\\, Body \\\"Ltd\\\",C=NZ");
+        assert_eq!(identity.issuer, identity.subject);
+        assert_eq!(identity.common_name.as_deref(), Some("Zoë\n#1"));
+        assert_eq!(identity.serial, "12ab");
+        let names = [
+            Name::Dns("a.test".into()),
+            Name::Email("zoe@a.test".into()),
+            Name::Uri("spiffe://a.test/zoe".into()),
+            Name::Ip("192.0.2.1".parse().unwrap()),
+            Name::Ip("2001:db8::1".parse().unwrap()),
+        ];
+        assert_eq!(identity.names, names);
+        assert_eq!(identity.fingerprint_hex(), hex(digest::digest(&digest::SHA256, &der).as_ref()));
+    }
+
+    #[test]
+    fn nobody_is_an_identity_too() {
+        let identity = Identity::of(&made(|_| {})).unwrap();
+        assert_eq!((identity.subject.as_str(), &identity.common_name, identity.names.len()), ("", &None, 0));
+    }
+
+    #[test]
+    fn what_is_cut_or_changed_is_read_without_harm() {
+        let der = made(|params| params.distinguished_name.push(DnType::CommonName, "somebody"));
+        for at in 0..der.len() {
+            assert_eq!(Identity::of(&der[..at]), None);
+            for bit in 0..8 {
+                let mut changed = der.clone();
+                changed[at] ^= 1 << bit;
+                let _ = Identity::of(&changed);
+            }
+        }
+    }
+}

@@ -1,0 +1,590 @@
+//! The handshakes of one core: so many at a time, so much work in a pass, so many for one source.
+//!
+//! ```text
+//!  start ──► slot ── readable ──► going │ new ── turn ──► advance ──► Send, Established, Failed
+//!              │                    ▲                        │
+//!              │                    └──── back ◄── helper ◄──┤  what is slow, or too much
+//!              └─ refused: full, or the source has its share  └─ waits for its peer
+//! ```
+//!
+//! - **Work.** A pass does [`HandshakeLimits::work_per_pass`] units, a unit being about 10 µs: a hello is
+//!   [`HELLO`] of them where the core answers it, everything else [`STEP`]. At least one step is done in a pass that has any to do. Those that have
+//!   said hello come before those that say it: what was begun is brought to an end.
+//! - **Slow steps** (signatures by RSA, key exchanges by P-384, a client's or an origin's certificates) go to a helper thread, where there are
+//!   any; so do hellos while more than [`HandshakeLimits::waiting`] wait for the core. When the helpers are full, the slow
+//!   ones wait in a queue of their own, and delay nobody else.
+//! - **Shedding.** Whoever comes when all slots are in use, or while its source has its share, is refused: its
+//!   connection is to be reset, as a handshake that is not begun costs the least. Nothing else is shed; whoever is too
+//!   slow meets its owner's timeout ([`cancel`](Handshakes::cancel)).
+//! - **Memory.** A slot that waits for a hello has no more than what came of it. A hello has at most 16 KiB, in at most 64
+//!   records, and what follows it 64 KiB. What rustls needs for one is about 10 KiB until it is done.
+//!
+//! Bytes are taken from TCP's queue by [`Peers`] as they are needed, a record at a time: what is behind the handshake
+//! stays there.
+
+use std::mem;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use dataplane::{Counters, Ctr, sip};
+use hugepages::{SlabIndex, typed_index};
+use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, ClientConfig, ServerConfig};
+use stack::FlowId;
+
+use super::front::Front;
+use super::handshake::{Established, Failure, FailureKind, Handshake, Progress};
+use super::hello::{self, Peek};
+use super::offload::Helper;
+use super::queue::{Links, Queue};
+use super::slow;
+use super::sources::{Source, Sources};
+
+typed_index! {
+    /// A handshake under way. The number is another's once it is over.
+    pub struct HandshakeId;
+}
+
+/// Units of work of a hello, of either side: a key exchange, a signature by P-256. 60 to 90 µs.
+pub const HELLO: u32 = 8;
+/// Of any other step, also of giving a hello to a helper: a few µs; sealing two tickets is the most of it.
+pub const STEP: u32 = 1;
+/// Of a chain of certificates that the core has to verify itself.
+pub const VERIFY: u32 = 16;
+
+/// How much of everything.
+#[derive(Clone, Debug)]
+pub struct HandshakeLimits {
+    /// Under way on this core.
+    pub handshakes: u32,
+    /// Of those, with one source: an IPv4 address, an IPv6 network of 64 bits.
+    pub per_source: u32,
+    /// Units of work in a pass.
+    pub work_per_pass: u32,
+    /// Hellos that may wait for the core before helpers take more of them.
+    pub waiting: u32,
+    /// For the table of sources: nobody else may know it.
+    pub key: sip::Key,
+}
+
+impl HandshakeLimits {
+    /// What fits most: an eighth of them for one source, one hello a pass.
+    pub fn new(handshakes: u32, key: sip::Key) -> HandshakeLimits {
+        HandshakeLimits {
+            handshakes,
+            per_source: (handshakes / 8).max(16),
+            work_per_pass: HELLO,
+            waiting: 16,
+            key,
+        }
+    }
+}
+
+/// Why a handshake is not begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shed {
+    /// As many as there may be are under way.
+    Full,
+    /// The source has its share.
+    Source,
+    /// rustls does not take the config.
+    Config,
+}
+
+/// The connections that handshakes are done over.
+pub trait Peers {
+    /// The first bytes, as many as lie together, that `flow` has received and nobody has consumed.
+    fn received(&mut self, flow: FlowId) -> &[u8];
+    /// The first `bytes` of them are done with.
+    fn consume(&mut self, flow: FlowId, bytes: usize);
+    /// What has become of a handshake.
+    fn outcome(&mut self, id: HandshakeId, flow: FlowId, outcome: Outcome<'_>);
+}
+
+/// What has become of a handshake.
+#[derive(Debug)]
+pub enum Outcome<'a> {
+    /// This is to be sent.
+    Send(&'a [u8]),
+    /// It is done, and its number is free. All that it has to send has been given before.
+    Established(Box<Established>),
+    /// It has failed, and its number is free. If there is an alert to be sent, it has been given before.
+    Failed(Failure),
+}
+
+/// See the module.
+pub struct Handshakes {
+    slots: Box<[Slot]>,
+    free: Vec<u32>,
+    sources: Sources,
+    going: Queue,
+    new: Queue,
+    /// What only helpers do, while they are full.
+    slow: Queue,
+    helper: Option<Helper>,
+    limits: HandshakeLimits,
+    counters: Counters,
+    out: Vec<u8>,
+    joined: Vec<u8>,
+}
+
+struct Slot {
+    flow: FlowId,
+    source: Source,
+    state: State,
+    /// Which of those that have had this slot.
+    generation: u32,
+    links: Links,
+    side: Side,
+    /// The next step is slow.
+    is_slow: bool,
+    /// A full handshake signs slowly.
+    signs_slowly: bool,
+    /// The peer's certificates will have to be verified, if it is a full handshake.
+    verifies: bool,
+    entry: u16,
+    name: Option<Box<str>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Server,
+    Client,
+}
+
+enum State {
+    Free,
+    /// What has come of a hello, and where the record ends whose header is there.
+    Hello {
+        bytes: Vec<u8>,
+        shown: usize,
+    },
+    /// `starts`: nothing was done yet.
+    Running {
+        handshake: Handshake,
+        starts: bool,
+    },
+    Away,
+}
+
+/// What a turn came to.
+enum Turn {
+    /// The peer's turn.
+    Waits,
+    /// There is more to be done.
+    Again,
+    /// The next step is for a helper.
+    Slow,
+    /// It is a helper's, or over.
+    Left,
+}
+
+impl Handshakes {
+    /// Those of a core, with its way to the helpers, if there are any.
+    pub fn new(limits: HandshakeLimits, helper: Option<Helper>, counters: Counters) -> Handshakes {
+        let slot = || Slot {
+            flow: FlowId::NONE,
+            source: Source::NONE,
+            state: State::Free,
+            generation: 0,
+            links: Links::default(),
+            side: Side::Server,
+            is_slow: false,
+            signs_slowly: false,
+            verifies: false,
+            entry: 0,
+            name: None,
+        };
+        Handshakes {
+            slots: (0..limits.handshakes).map(|_| slot()).collect(),
+            free: (0..limits.handshakes).rev().collect(),
+            sources: Sources::new(limits.handshakes, limits.per_source, limits.key),
+            going: Queue::new(0),
+            new: Queue::new(1),
+            slow: Queue::new(2),
+            helper,
+            limits,
+            counters,
+            out: Vec::with_capacity(16 << 10),
+            joined: Vec::with_capacity(hello::HELLO_BYTES_MAX),
+        }
+    }
+
+    /// Bytes of the tables, without what is allocated for a handshake under way.
+    pub const fn bytes(handshakes: u32) -> usize {
+        handshakes as usize * (size_of::<Slot>() + 4) + Sources::bytes(handshakes)
+    }
+
+    /// The server's side, with a client from `source`. It is begun by [`readable`](Self::readable).
+    ///
+    /// # Errors
+    /// When the connection is to be refused.
+    pub fn start_server(&mut self, flow: FlowId, source: IpAddr) -> Result<HandshakeId, Shed> {
+        if self.free.is_empty() {
+            self.counters.inc(Ctr::TlsShedFull);
+            return Err(Shed::Full);
+        }
+        let source = Source::of(source);
+        if !self.sources.add(source) {
+            self.counters.inc(Ctr::TlsShedSource);
+            return Err(Shed::Source);
+        }
+        self.start(flow, source, Side::Server, State::Hello { bytes: Vec::new(), shown: 0 }).ok_or(Shed::Full)
+    }
+
+    /// The client's side, with an origin. It is begun by the next pass.
+    ///
+    /// # Errors
+    /// When there is no slot.
+    pub fn start_client(
+        &mut self,
+        flow: FlowId,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<HandshakeId, Shed> {
+        let handshake = Handshake::client(config, name).map_err(|_| Shed::Config)?;
+        let state = State::Running { handshake, starts: true };
+        let Some(id) = self.start(flow, Source::NONE, Side::Client, state) else {
+            self.counters.inc(Ctr::TlsShedFull);
+            return Err(Shed::Full);
+        };
+        self.readable(id);
+        Ok(id)
+    }
+
+    fn start(&mut self, flow: FlowId, source: Source, side: Side, state: State) -> Option<HandshakeId> {
+        let number = self.free.pop()?;
+        let slot = &mut self.slots[number as usize];
+        debug_assert!(matches!(slot.state, State::Free) && !slot.links.is_queued());
+        let generation = slot.generation.wrapping_add(1);
+        *slot = Slot {
+            flow,
+            source,
+            state,
+            generation,
+            links: Links::default(),
+            side,
+            is_slow: false,
+            signs_slowly: false,
+            verifies: side == Side::Client,
+            entry: 0,
+            name: None,
+        };
+        Some(HandshakeId::from_u32(number))
+    }
+
+    /// The flow has received something.
+    pub fn readable(&mut self, id: HandshakeId) {
+        let number = id.to_u32();
+        let Some(slot) = self.slots.get(number as usize) else { return };
+        if slot.links.is_queued() {
+            return;
+        }
+        match &slot.state {
+            State::Hello { .. } | State::Running { starts: true, .. } => {
+                self.new.push(&mut self.slots, number)
+            }
+            State::Running { .. } => self.going.push(&mut self.slots, number),
+            State::Free | State::Away => {}
+        }
+    }
+
+    /// The connection is closed, or its owner has had enough of it. The number is free.
+    pub fn cancel(&mut self, id: HandshakeId) {
+        if self.slots.get(id.to_u32() as usize).is_some_and(|slot| !matches!(slot.state, State::Free)) {
+            self.counters.inc(Ctr::TlsCancelled);
+            self.end(id.to_u32());
+        }
+    }
+
+    /// Whether a pass would do anything: a core that sleeps now would make somebody wait.
+    pub fn has_work(&self) -> bool {
+        let helped = self
+            .helper
+            .as_ref()
+            .is_some_and(|helper| helper.has_done() || (helper.has_room() && !self.slow.is_empty()));
+        helped || !self.going.is_empty() || !self.new.is_empty()
+    }
+
+    /// Handshakes under way.
+    pub fn active(&self) -> u32 {
+        self.slots.len() as u32 - self.free.len() as u32
+    }
+
+    /// Does a pass's work. Hellos are answered as `front` says.
+    pub fn run(&mut self, front: &Front, peers: &mut impl Peers) {
+        self.take_back(peers);
+        self.hand_over();
+        let mut work = 0;
+        while work < self.limits.work_per_pass {
+            let Some(number) = self.going.pop(&mut self.slots).or_else(|| self.new.pop(&mut self.slots))
+            else {
+                break;
+            };
+            match self.turn(number, front, &mut work, peers) {
+                Turn::Waits | Turn::Left => {}
+                Turn::Again => self.going.push(&mut self.slots, number),
+                Turn::Slow => {
+                    self.slow.push(&mut self.slots, number);
+                    self.hand_over();
+                }
+            }
+        }
+        self.counters.set(Ctr::TlsActive, self.active().into());
+        let waiting = self.going.len() + self.new.len() + self.slow.len();
+        self.counters.set(Ctr::TlsWaiting, waiting.into());
+        self.counters.set(Ctr::TlsAway, self.helper.as_ref().map_or(0, |helper| helper.away() as u64));
+    }
+
+    /// What the helpers have done. No more than they may have at a time.
+    fn take_back(&mut self, peers: &mut impl Peers) {
+        while let Some(job) = self.helper.as_mut().and_then(Helper::take_back) {
+            let number = job.id;
+            let is_ours =
+                |slot: &&mut Slot| slot.generation == job.generation && matches!(slot.state, State::Away);
+            let Some(slot) = self.slots.get_mut(number as usize).filter(is_ours) else { continue };
+            slot.state = State::Running { handshake: job.handshake, starts: false };
+            self.out.clear();
+            self.out.extend_from_slice(&job.out);
+            match self.settle(number, job.result, peers) {
+                // Something may have come meanwhile.
+                Turn::Waits | Turn::Again => self.going.push(&mut self.slots, number),
+                Turn::Slow => self.slow.push(&mut self.slots, number),
+                Turn::Left => {}
+            }
+        }
+    }
+
+    /// What only helpers do goes to them, as many as there is room for.
+    fn hand_over(&mut self) {
+        while !self.slow.is_empty() {
+            let Some(helper) = self.helper.as_mut() else { return };
+            if !helper.has_room() {
+                self.counters.inc(Ctr::TlsHelpersFull);
+                return;
+            }
+            let Some(number) = self.slow.pop(&mut self.slots) else { return };
+            let slot = &mut self.slots[number as usize];
+            let State::Running { handshake, .. } = mem::replace(&mut slot.state, State::Away) else {
+                debug_assert!(false, "only those that run are handed over");
+                continue;
+            };
+            match helper.submit(number, slot.generation, handshake) {
+                Ok(()) => self.counters.inc(Ctr::TlsHelped),
+                Err(handshake) => {
+                    slot.state = State::Running { handshake, starts: false };
+                    self.slow.push(&mut self.slots, number);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn turn(&mut self, number: u32, front: &Front, work: &mut u32, peers: &mut impl Peers) -> Turn {
+        let slot = &mut self.slots[number as usize];
+        match &mut slot.state {
+            State::Hello { bytes, shown } => {
+                let progress = read_hello(bytes, shown, slot.flow, peers);
+                if progress == Read::Missing {
+                    return Turn::Waits;
+                }
+                let bytes = mem::take(bytes);
+                self.answer_hello(number, &bytes, front, work, peers)
+            }
+            State::Running { handshake, starts } => {
+                if !mem::take(starts) && !read_record(handshake, slot.flow, peers) {
+                    return Turn::Waits;
+                }
+                if slot.is_slow && self.helper.is_some() {
+                    return Turn::Slow;
+                }
+                let is_hello = handshake.is_retrying() || slot.side == Side::Client;
+                *work += match slot.is_slow {
+                    true => VERIFY,
+                    false if is_hello => HELLO,
+                    false => STEP,
+                };
+                self.out.clear();
+                let result = handshake.advance(&[], &mut self.out);
+                self.settle(number, result, peers)
+            }
+            State::Free | State::Away => Turn::Left,
+        }
+    }
+
+    /// A whole hello, or what can't become one.
+    fn answer_hello(
+        &mut self,
+        number: u32,
+        bytes: &[u8],
+        front: &Front,
+        work: &mut u32,
+        peers: &mut impl Peers,
+    ) -> Turn {
+        *work += STEP;
+        let slot = &mut self.slots[number as usize];
+        let seen = match hello::peek(bytes, &mut self.joined) {
+            Ok(Peek::Hello(hello)) => hello,
+            Ok(Peek::Partial) => {
+                slot.state = State::Hello { bytes: bytes.to_vec(), shown: bytes.len() };
+                return Turn::Again;
+            }
+            Err(alert) => return self.refuse(number, alert, FailureKind::Protocol, peers),
+        };
+        let resumes = seen.resumes;
+        slot.name = seen.server_name.and_then(|name| std::str::from_utf8(name).ok()).map(Box::from);
+        let choice = match front.choose(&seen) {
+            Ok(choice) => choice,
+            Err(alert) => {
+                self.counters.inc(Ctr::TlsUnknownName);
+                return self.refuse(number, alert, FailureKind::Incompatible, peers);
+            }
+        };
+        (slot.entry, slot.verifies, slot.signs_slowly) = (choice.entry, choice.verifies, choice.slow);
+        let helped = self.helper.is_some();
+        let is_too_much =
+            self.new.len() >= self.limits.waiting && self.helper.as_ref().is_some_and(Helper::has_room);
+        let begin = |config: &Arc<ServerConfig>| {
+            Handshake::server(config.clone()).map(|mut handshake| {
+                handshake.give(bytes);
+                handshake
+            })
+        };
+        let Ok(mut handshake) = begin(&choice.config) else {
+            return self.refuse(number, AlertDescription::InternalError, FailureKind::Internal, peers);
+        };
+        if helped && ((choice.slow && !resumes) || choice.slow_exchange || is_too_much) {
+            slot.state = State::Running { handshake, starts: false };
+            return Turn::Slow;
+        }
+        *work += HELLO - STEP;
+        self.out.clear();
+        if helped && choice.slow {
+            let (result, was_refused) = slow::without(|| handshake.advance(&[], &mut self.out));
+            if was_refused && let Ok(again) = begin(&choice.config) {
+                slot.state = State::Running { handshake: again, starts: false };
+                return Turn::Slow;
+            }
+            slot.state = State::Running { handshake, starts: false };
+            return self.settle(number, result, peers);
+        }
+        let result = handshake.advance(&[], &mut self.out);
+        slot.state = State::Running { handshake, starts: false };
+        self.settle(number, result, peers)
+    }
+
+    /// Sends what there is in `out`, and sees what a step came to.
+    fn settle(&mut self, number: u32, result: Result<Progress, Failure>, peers: &mut impl Peers) -> Turn {
+        let (id, slot) = (HandshakeId::from_u32(number), &mut self.slots[number as usize]);
+        let flow = slot.flow;
+        if !self.out.is_empty() {
+            peers.outcome(id, flow, Outcome::Send(&self.out));
+        }
+        match result {
+            Ok(Progress::WantsMore) => {
+                let State::Running { handshake, .. } = &slot.state else { return Turn::Left };
+                // The second hello of two is answered by a signature as the first would have been.
+                slot.is_slow =
+                    (slot.verifies || (slot.signs_slowly && handshake.is_retrying())) && handshake.is_full();
+                if peers.received(flow).is_empty() { Turn::Waits } else { Turn::Again }
+            }
+            Ok(Progress::Done(mut established)) => {
+                established.entry = slot.entry;
+                established.server_name = slot.name.take();
+                self.counters.inc(match (slot.side, established.resumed) {
+                    (Side::Server, false) => Ctr::TlsFull,
+                    (Side::Server, true) => Ctr::TlsResumed,
+                    (Side::Client, false) => Ctr::TlsOriginFull,
+                    (Side::Client, true) => Ctr::TlsOriginResumed,
+                });
+                self.end(number);
+                peers.outcome(id, flow, Outcome::Established(established));
+                Turn::Left
+            }
+            Err(failure) => {
+                self.counters.inc(match (slot.side, failure.kind) {
+                    (Side::Client, _) => Ctr::TlsOriginFailed,
+                    (Side::Server, FailureKind::Protocol) => Ctr::TlsFailedProtocol,
+                    (Side::Server, FailureKind::Incompatible) => Ctr::TlsFailedIncompatible,
+                    (Side::Server, FailureKind::Certificate) => Ctr::TlsFailedCertificate,
+                    (Side::Server, FailureKind::Alert) => Ctr::TlsFailedAlert,
+                    (Side::Server, FailureKind::Internal) => Ctr::TlsFailedInternal,
+                });
+                self.end(number);
+                peers.outcome(id, flow, Outcome::Failed(failure));
+                Turn::Left
+            }
+        }
+    }
+
+    /// Fails what rustls has not seen.
+    fn refuse(
+        &mut self,
+        number: u32,
+        alert: AlertDescription,
+        kind: FailureKind,
+        peers: &mut impl Peers,
+    ) -> Turn {
+        self.out.clear();
+        self.out.extend_from_slice(&[21, 3, 3, 0, 2, 2, alert.into()]);
+        self.settle(number, Err(Failure::refused(kind, alert)), peers)
+    }
+
+    fn end(&mut self, number: u32) {
+        for queue in [&mut self.going, &mut self.new, &mut self.slow] {
+            queue.remove(&mut self.slots, number);
+        }
+        let slot = &mut self.slots[number as usize];
+        self.sources.remove(slot.source);
+        slot.state = State::Free;
+        slot.name = None;
+        self.free.push(number);
+    }
+}
+
+impl AsMut<Links> for Slot {
+    fn as_mut(&mut self) -> &mut Links {
+        &mut self.links
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Read {
+    Missing,
+    Whole,
+}
+
+/// Takes records until there is a whole hello, or what is none; no more than that.
+fn read_hello(bytes: &mut Vec<u8>, shown: &mut usize, flow: FlowId, peers: &mut impl Peers) -> Read {
+    loop {
+        let missing = hello::missing(bytes.get(*shown..).unwrap_or_default());
+        if missing == 0 {
+            *shown = bytes.len();
+            return Read::Whole;
+        }
+        let received = peers.received(flow);
+        if received.is_empty() {
+            return Read::Missing;
+        }
+        let take = missing.min(received.len());
+        bytes.extend_from_slice(&received[..take]);
+        peers.consume(flow, take);
+    }
+}
+
+/// Takes what is missing of a record. Gives whether it is whole.
+fn read_record(handshake: &mut Handshake, flow: FlowId, peers: &mut impl Peers) -> bool {
+    loop {
+        let missing = handshake.wants();
+        if missing == 0 {
+            return true;
+        }
+        let received = peers.received(flow);
+        if received.is_empty() {
+            return false;
+        }
+        let take = missing.min(received.len());
+        handshake.give(&received[..take]);
+        peers.consume(flow, take);
+    }
+}

@@ -1,0 +1,9 @@
+//! Against stock rustls on the other side.
+
+mod early;
+mod front;
+mod handshake;
+mod handshakes;
+mod hello;
+pub(super) mod support;
+mod tickets;

@@ -1,0 +1,152 @@
+//! A session over TLS, by rustls' own buffered connections: the edge's records are judged by a stock peer.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+
+use dataplane::Time;
+use l7::tls::front::{self, ClientAuth, Entry, Front, FrontSpec};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore};
+
+use super::http::{Intent, Session};
+
+/// A certificate for the simulated hosts, signed by itself. Ed25519: its signatures are always as long, so that the
+/// packets of a seed are, too.
+pub struct Identity {
+    pub certificate: CertificateDer<'static>,
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    pub fn new(names: &[&str]) -> Identity {
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key");
+        let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+        let certificate = rcgen::CertificateParams::new(names)
+            .and_then(|params| params.self_signed(&key))
+            .expect("a certificate");
+        let key = PrivateKeyDer::try_from(key.serialize_der()).expect("PKCS #8");
+        Identity { certificate: certificate.der().clone(), key }
+    }
+
+    /// What a client needs that trusts it.
+    pub fn client_config(&self) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone()).expect("a certificate");
+        Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+    }
+
+    /// An edge that presents it to whoever comes.
+    pub fn front(&self) -> Arc<Front> {
+        let provider = front::provider();
+        let chain = vec![self.certificate.clone()];
+        let certified = front::certified(chain, self.key.clone_key(), None, &provider)
+            .expect("the key is the certificate's");
+        let entry = Entry {
+            names: vec!["*".to_owned()],
+            certificates: vec![certified],
+            client_auth: ClientAuth::None,
+            alpn: vec![b"http/1.1".to_vec()],
+            tls12: true,
+            early_data_bytes: 0,
+            early_data_sessions: 0,
+        };
+        let time = Arc::new(rustls::time_provider::DefaultTimeProvider);
+        let spec = FrontSpec { entries: vec![entry], challenges: Vec::new(), provider, time, tickets: None };
+        Arc::new(Front::new(spec).expect("a good entry"))
+    }
+}
+
+/// What TLS carries is `inner`'s.
+pub struct OverTls {
+    inner: Box<dyn Session>,
+    tls: Connection,
+    /// Ciphertext that is to be sent.
+    out: Vec<u8>,
+    said_close: bool,
+    /// The peer has said that nothing more comes.
+    heard_close: bool,
+    failed: Option<String>,
+}
+
+impl OverTls {
+    pub fn client(inner: Box<dyn Session>, config: &Arc<ClientConfig>, name: &'static str) -> OverTls {
+        let name = ServerName::try_from(name).expect("a name");
+        let tls = ClientConnection::new(Arc::clone(config), name).expect("a good config");
+        OverTls::new(inner, tls.into())
+    }
+
+    fn new(inner: Box<dyn Session>, mut tls: Connection) -> OverTls {
+        tls.set_buffer_limit(None);
+        OverTls { inner, tls, out: Vec::new(), said_close: false, heard_close: false, failed: None }
+    }
+}
+
+impl Session for OverTls {
+    fn input(&mut self, mut bytes: &[u8], now: Time) {
+        while !bytes.is_empty() && self.failed.is_none() {
+            self.tls.read_tls(&mut bytes).expect("from memory");
+            match self.tls.process_new_packets() {
+                Ok(state) => {
+                    let mut plain = vec![0; state.plaintext_bytes_to_read()];
+                    self.tls.reader().read_exact(&mut plain).expect("it is there");
+                    if !plain.is_empty() {
+                        self.inner.input(&plain, now);
+                    }
+                    if state.peer_has_closed() && !std::mem::replace(&mut self.heard_close, true) {
+                        self.inner.eof();
+                    }
+                }
+                Err(e) => self.failed = Some(format!("TLS: {e}")),
+            }
+        }
+    }
+
+    fn eof(&mut self) {
+        // An end that TLS has not announced is none.
+    }
+
+    fn closed(&mut self, reset: bool) {
+        self.inner.closed(reset || !self.heard_close);
+    }
+
+    fn output(&mut self, max: usize) -> Vec<u8> {
+        if self.out.len() < max && !self.tls.is_handshaking() && self.failed.is_none() {
+            let plain = self.inner.output(max);
+            self.tls.writer().write_all(&plain).expect("no bound is set");
+            if plain.is_empty()
+                && self.inner.intent() == Intent::Fin
+                && !std::mem::replace(&mut self.said_close, true)
+            {
+                self.tls.send_close_notify();
+            }
+        }
+        while self.tls.wants_write() {
+            self.tls.write_tls(&mut self.out).expect("to memory");
+        }
+        let n = max.min(self.out.len());
+        self.out.drain(..n).collect()
+    }
+
+    fn intent(&self) -> Intent {
+        match self.inner.intent() {
+            _ if self.failed.is_some() => Intent::Abort,
+            Intent::Fin if !self.said_close || !self.out.is_empty() => Intent::Stay,
+            intent => intent,
+        }
+    }
+
+    fn reads(&self, now: Time) -> bool {
+        self.inner.reads(now)
+    }
+
+    fn wake(&self) -> Option<Time> {
+        self.inner.wake()
+    }
+
+    fn verdict(&self) -> Option<Result<(), String>> {
+        match &self.failed {
+            Some(why) => Some(Err(why.clone())),
+            None => self.inner.verdict(),
+        }
+    }
+}
