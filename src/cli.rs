@@ -10,13 +10,13 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
-use crate::config::{self, Config, Loaded, Machine, Origin};
+use crate::config::{self, Config, HostPattern, Loaded, Machine, Origin};
 use crate::control::flows::FlowsArgs;
 use crate::control::purge::PurgeArgs;
 use crate::control::{self, Request};
 use crate::doctor::Kind;
 use crate::pktgen::{self, PktgenArgs};
-use crate::{doctor, exit, node, stats};
+use crate::{cert, doctor, exit, node, stats};
 
 /// The open kernel-bypass edge node: an HTTP proxy on its own TCP stack.
 #[derive(Debug, Parser)]
@@ -55,6 +55,8 @@ enum Verb {
     Purge(PurgeArgs),
     /// Make a running node finish what is under way, and end.
     Drain(DrainArgs),
+    /// Make a certificate, for trying out https.
+    Cert(CertArgs),
     /// Look what this host can do for each kind of port, and what mends what is missing.
     Doctor(DoctorArgs),
     /// Send made-up frames at a rate, and count what comes back.
@@ -68,11 +70,15 @@ enum Verb {
 #[command(after_help = "Examples:\n  \
     millrace demo                                     a built-in origin; open http://127.0.0.1:8080\n  \
     millrace demo --origin http://127.0.0.1:3000      in front of a server of yours\n  \
+    millrace demo --https                             also https://127.0.0.1:8443, by a certificate made at the start\n  \
     millrace demo --listen 127.0.0.1:0                any free port; the first line says which")]
 pub struct DemoArgs {
     /// Where browsers connect.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
+    /// Serve https too, on this port of the same address, by a self-signed certificate.
+    #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "8443")]
+    pub https: Option<u16>,
     /// Your server instead of the built-in origin: http://ADDRESS:PORT.
     #[arg(long, value_name = "URL", value_parser = origin_url)]
     pub origin: Option<Origin>,
@@ -186,6 +192,57 @@ pub struct DoctorArgs {
     pub json: bool,
 }
 
+/// `millrace cert`
+#[derive(Debug, Clone, Args)]
+#[command(
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Example:\n  millrace cert self-signed localhost 127.0.0.1 --out /tmp/certs"
+)]
+struct CertArgs {
+    #[command(subcommand)]
+    what: CertVerb,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum CertVerb {
+    /// Make a certificate that is signed by its own key, and the key.
+    SelfSigned(SelfSignedArgs),
+}
+
+/// `millrace cert self-signed`
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:\n  \
+    millrace cert self-signed localhost 127.0.0.1 ::1            cert.pem and key.pem, here\n  \
+    millrace cert self-signed example.com '*.example.com' --out /etc/millrace/tls\n  \
+    millrace cert self-signed example.com --rsa --days 30        for clients that know no ECDSA\n  \
+    millrace cert self-signed example.com --json                 {\"ok\", \"certificate\", \"key\", \"names\", \"not_after\", …}\n\n\
+    Nobody vouches for such a certificate: clients refuse it, or ask their user, unless they are told of it, as in\n\n  \
+    curl --cacert cert.pem https://localhost:8443/\n\n\
+    In the config: certificate = { chain = \"cert.pem\", key = \"key.pem\" } in a [[site]]. The key can be read by its owner \
+    alone (mode 0600).\n\n\
+    Exit codes: 0 written, 1 not (a file is there already and --force was not given, or it can't be written).")]
+pub struct SelfSignedArgs {
+    /// Whom it is for: host names, *.example.com, IP addresses.
+    #[arg(value_name = "NAME", required = true, value_parser = cert::name)]
+    pub names: Vec<HostPattern>,
+    /// The folder of cert.pem and key.pem; made if it is not there.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub out: PathBuf,
+    /// How long it is good.
+    #[arg(long, value_name = "N", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub days: u32,
+    /// An RSA key of 2048 bits instead of ECDSA with P-256.
+    #[arg(long)]
+    pub rsa: bool,
+    /// Replace files that are there already.
+    #[arg(long)]
+    pub force: bool,
+    /// Answer as one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Example:\n  millrace version --json     {\"name\", \"version\", \"os\", \"arch\"}")]
 struct VersionArgs {
@@ -218,6 +275,7 @@ pub fn main() -> ExitCode {
         Verb::Reload(args) => args.at.ask("reload"),
         Verb::Purge(args) => args.run(),
         Verb::Drain(args) => args.at.ask("drain"),
+        Verb::Cert(CertArgs { what: CertVerb::SelfSigned(args) }) => cert::self_signed(&args),
         Verb::Doctor(args) => doctor::main(&args),
         Verb::Pktgen(args) => pktgen::main(*args),
         Verb::Version(args) => version(&args),

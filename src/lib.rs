@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 pub mod access_log;
+pub mod acme;
+pub mod cert;
 pub mod cli;
 pub mod config;
 pub mod control;

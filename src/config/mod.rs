@@ -92,6 +92,33 @@ pub(crate) fn text_of(file: &Path) -> Result<String, Report> {
     }
 }
 
+/// A key with its chain, in PEM, as ACME stores it in `file`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn stored_certificate(pem: &[u8], file: &Path) -> Result<std::sync::Arc<Certificate>, String> {
+    build::stored(pem, file)
+}
+
+impl Config {
+    /// Reads the certificates anew that ACME has stored; where one can't be used, the site keeps what it has.
+    ///
+    /// # Errors
+    /// What is wrong with the first such one.
+    pub fn take_stored_certificates(&mut self) -> Result<(), String> {
+        let Some(acme) = &self.acme else { return Ok(()) };
+        for site in self.sites.iter_mut().filter(|s| s.tls.acme) {
+            let Some(name) = site.acme_names().into_iter().next() else { continue };
+            let file = crate::acme::certificate_file(&acme.storage, &name);
+            let stored = build::stored_at(&file).map_err(|e| format!("{}: {e}", file.display()))?;
+            if !stored.is_empty() {
+                site.tls.certificates = stored;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Checks the text of a config; `file` is only named in the report.
 pub fn parse(file: &Path, source: &str, machine: &Machine) -> Result<Config, Report> {
     judged(file, source, machine).map(|(config, _)| config)

@@ -192,7 +192,13 @@ mod tests {
         assert!(report.with_source().contains("     2 |  y = 2\n       |   ^\n"), "{}", report.with_source());
         assert_eq!(
             report.json(),
-            r#"{"file":"a.toml","ok":false,"errors":[{"line":1,"column":3,"key":"k","cause":"early","mend":"mend it"},{"line":2,"column":3,"key":"k","cause":"late","mend":"mend it"}]}"#
+            r#"{"file":"a.toml","ok":false,"errors":[{"line":1,"column":3,"key":"k","cause":"early","mend":"mend it"},{"line":2,"column":3,"key":"k","cause":"late","mend":"mend it"}],"warnings":[]}"#
+        );
+        let warnings = Warnings::new(Path::new("a.toml"), vec![error(2, "late"), error(1, "early")]);
+        let lines: Vec<String> = warnings.lines().collect();
+        assert_eq!(lines, ["a.toml:1: warning: early; mend it", "a.toml:2: warning: late; mend it"]);
+        assert!(
+            warnings.json().starts_with(r#"{"file":"a.toml","ok":true,"errors":[],"warnings":[{"line":1"#)
         );
     }
 

@@ -11,6 +11,7 @@ use hugepages::PagePolicy;
 use stack::tcp::cc::Algorithm;
 
 use super::{Node, Reloader, Signals, failed, serve};
+use crate::cert::{self, SelfSigned};
 use crate::cli::DemoArgs;
 use crate::config::{
     Cache, Cidr, Config, HostPattern, Limits, Listener, Log, LogFormat, LogLevel, Node as NodeConfig, Origin,
@@ -21,6 +22,8 @@ use crate::{log, stats};
 
 /// The demo's memory (DESIGN.md 8).
 const MEMORY_BYTES: u64 = 128 << 20;
+/// A demo is over sooner.
+const CERTIFICATE_DAYS: u32 = 30;
 const DRAIN: Duration = Duration::from_secs(3);
 
 /// `millrace demo`
@@ -46,30 +49,58 @@ pub fn demo(args: DemoArgs) -> ExitCode {
             }
         }
     };
-    let shown = target.authority.clone();
-    let config = config(&args.listen, target);
+    let shown = format!("{}://{}", target.scheme.text(), target.authority);
+    let made = match args.https.map(|_| certificate(&args.listen)).transpose() {
+        Ok(made) => made,
+        Err(e) => return failed(&e),
+    };
+    let mut config = config(&args.listen, target);
+    if let (Some(made), Some(port)) = (&made, args.https) {
+        // Any free port means any for both.
+        config.listeners[0].https = Some(if args.listen.port() == 0 { 0 } else { port });
+        config.sites[0].tls.certificates.push(made.as_in_config());
+    }
     let node = match Node::start(config.clone()) {
         Ok(n) => n,
         Err(e) => return failed(&e),
     };
     let _ = segment.set(Arc::clone(&node.segment));
-    let address = node.kernel_addresses.first().copied().unwrap_or(args.listen);
-    let origin_text =
-        if built_in.is_some() { "the built-in page".to_owned() } else { format!("http://{shown}") };
+    // In the order of `Listener::sockets`.
+    let mut addresses = node.kernel_addresses.iter().copied();
+    let address = addresses.next().unwrap_or(args.listen);
+    let https = made.as_ref().and(addresses.next());
+    let origin_text = if built_in.is_some() { "the built-in page".to_owned() } else { shown };
+    let and_https = https.map_or(String::new(), |at| format!(" and https://{at}/"));
+    let head = format!("Millrace serves {origin_text} at http://{address}/{and_https}  (Ctrl-C ends it)");
     let tty = std::io::stdout().is_terminal();
     let mut out = std::io::stdout();
-    let _ = writeln!(out, "Millrace serves {origin_text} at http://{address}/  (Ctrl-C ends it)");
+    let _ = writeln!(out, "{head}");
+    if let Some(made) = &made {
+        let _ =
+            writeln!(out, "Its certificate is self-signed, so browsers ask: SHA-256 {}", made.fingerprint());
+    }
     let _ = out.flush();
     let mut screen = stats::Screen::new(tty);
     let reloader = Arc::new(Reloader::new(None, config, &node));
     let code = serve(node, &signals, &reloader, |n| {
         if tty {
-            let head = format!("Millrace serves {origin_text} at http://{address}/  (Ctrl-C ends it)");
             screen.draw(&head, &n.segment);
         }
     });
     drop(built_in);
     code
+}
+
+/// For the ways in which this machine is called from here.
+fn certificate(listen: &std::net::SocketAddr) -> Result<SelfSigned, String> {
+    let mut names = Vec::new();
+    for name in ["localhost", "127.0.0.1", "::1", &listen.ip().to_string()] {
+        let name = cert::name(name)?;
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    SelfSigned::new(names, CERTIFICATE_DAYS, false)
 }
 
 fn config(listen: &std::net::SocketAddr, origin: Origin) -> Config {
@@ -112,6 +143,7 @@ fn config(listen: &std::net::SocketAddr, origin: Origin) -> Config {
         limits: Limits::default(),
         tcp: Tcp::default(),
         tls: Tls::default(),
+        acme: None,
         log: Log::default(),
         resolver: Resolver::default(),
     }

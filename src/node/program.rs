@@ -17,13 +17,16 @@ use l7::proxy::{
     ProxyConfig, ProxyVersion, Route, Site, Upstream,
 };
 use l7::tls::Front;
+use l7::tls::front::Tickets;
 use l7::upstream::{ADDRESSES_MAX, CheckSettings, Method, OutlierSettings, SetSettings};
 
 use stack::tcp::{Congestion, Tuning};
 
+use super::acme;
 use super::assemble::cores;
 use super::origin_tls;
 use crate::access_log::Targets;
+use crate::acme::Shown;
 use crate::config::{
     self, AccessFormat, Balance, Config, HashKey, HeaderRules, HostPattern, LogTarget, NamePattern,
     OriginHost, QueryKey, Scheme, ValuePart, Variable,
@@ -35,20 +38,31 @@ const IDLE_PER_ORIGIN_MAX: usize = 256;
 /// How long an unused origin connection is kept: less than the 60 to 75 s that origins usually wait.
 const ORIGIN_KEEP_ALIVE_NS: u64 = 50_000_000_000;
 
-/// Compiles a config for the cores. `unix_ns_at_start` is the time at which the cores' clock was 0; `known` says where
-/// names lead, as far as that is known; what `old` has found about origins that stay is kept.
+/// What the cores' program is made from, beside the config.
+pub struct Given<'a> {
+    /// The pools of each core.
+    pub limits: &'a Limits,
+    /// The time at which the cores' clock was 0.
+    pub unix_ns_at_start: u64,
+    /// Where names lead, as far as that is known.
+    pub known: &'a dyn Fn(&str) -> Vec<IpAddr>,
+    /// What it has found about origins that stay is kept.
+    pub old: Option<&'a Program>,
+    /// Where lines of the access log go.
+    pub logs: &'a Targets,
+    /// What ACME's server has to find.
+    pub shown: &'a [Shown],
+    /// How clients' sessions are resumed.
+    pub tickets: Option<Tickets>,
+}
+
+/// Compiles a config for the cores.
 ///
 /// # Errors
 /// One sentence, where a rule cannot be compiled.
-pub fn compile(
-    config: &Config,
-    limits: &Limits,
-    unix_ns_at_start: u64,
-    known: &dyn Fn(&str) -> Vec<IpAddr>,
-    old: Option<&Program>,
-    logs: &Targets,
-) -> Result<Arc<Program>, String> {
-    let fronts = tls::fronts(config, None, &[])?;
+pub fn compile(config: &Config, given: Given<'_>) -> Result<Arc<Program>, String> {
+    let Given { limits, unix_ns_at_start, known, old, logs, shown, tickets } = given;
+    let fronts = tls::fronts(config, tickets, &[])?;
     let (front, front_sites) = fronts.map_or_else(|| (Front::none(), Vec::new()), |f| (f.front, f.sites));
     let log_to = |target: &Option<LogTarget>| -> Result<Option<LogTo>, String> {
         let Some(target) = target else { return Ok(None) };
@@ -90,10 +104,20 @@ pub fn compile(
                 route(r).map_err(|e| format!("site {}, route {}: {e}", host_text(&s.hosts[0]), r.path))?;
             p.routes.push(route);
         }
+        let own = (first..).zip(&s.routes).map(|(n, r)| (r.path.clone(), n as u16));
+        let mut paths: Vec<(String, u16)> = own.collect();
+        for (path, answer) in acme::paths(s, shown) {
+            // The longest first, as ever: nothing of an operator's is longer.
+            paths.insert(0, (path, p.routes.len() as u16));
+            p.routes.push(Route::new(
+                Answer::Stub(answer),
+                OriginTimeouts { connect_ns: 0, first_byte_ns: 0, idle_ns: 0 },
+            ));
+        }
         let pages: Vec<_> = s.error_pages.iter().map(|e| (statuses_text(&e.statuses), e)).collect();
         p.sites.push(Site {
             hosts: s.hosts.iter().map(host_text).collect(),
-            routes: (first..).zip(&s.routes).map(|(n, r)| (r.path.clone(), n as u16)).collect(),
+            routes: paths,
             pages: ErrorPages::typed(
                 pages.iter().map(|(which, e)| (which.as_str(), e.content_type, e.body.to_vec())),
             )

@@ -20,12 +20,14 @@ use l7::proxy::Program;
 
 use super::assemble::limits_for;
 use super::orders::{CoreOrder, Desk};
-use super::program;
+use super::program::{self, Given};
 use super::{Names, Node};
 use crate::access_log::Targets;
+use crate::acme::Board;
 use crate::config::{self, Cidr, Config, Listener, Loaded, Machine, Port, Report};
 use crate::control::Answer;
 use crate::log;
+use crate::tls::Side;
 
 /// How long the cores may take: a pass each, unless something is very wrong.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -50,8 +52,10 @@ pub struct Reloader {
     file: Option<PathBuf>,
     desk: Arc<Desk<CoreOrder>>,
     names: Arc<Names>,
+    tls: Arc<Side>,
     unix_ns_at_start: u64,
     logs: Arc<Targets>,
+    acme: Arc<Board>,
     state: Mutex<State>,
 }
 
@@ -68,11 +72,15 @@ impl Reloader {
     pub fn new(file: Option<PathBuf>, running: Config, node: &Node) -> Reloader {
         let current = Arc::clone(&node.program);
         let programs = vec![Arc::clone(&current)];
+        let acme = Arc::<Board>::default();
+        acme.follow(&running);
         Reloader {
             file,
             desk: Arc::clone(&node.desk),
             names: Arc::clone(&node.names),
             logs: Arc::clone(&node.logs),
+            tls: Arc::clone(&node.tls),
+            acme,
             unix_ns_at_start: current.config.unix_ns_at_start,
             state: Mutex::new(State { running, current, programs }),
         }
@@ -111,6 +119,7 @@ impl Reloader {
         }
         match self.give(&mut state, &new) {
             Ok(outcome) => {
+                self.acme.follow(&new);
                 state.running = new;
                 outcome
             }
@@ -134,12 +143,46 @@ impl Reloader {
         }
     }
 
+    /// What the node and ACME's thread tell each other.
+    pub fn board(&self) -> &Arc<Board> {
+        &self.acme
+    }
+
+    /// Takes certificates that ACME has stored, where `renewed`, and gives the cores what is in force with them, and with
+    /// what ACME wants shown.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub(super) fn give_anew(&self, renewed: bool) -> Result<(), String> {
+        let mut state = self.state();
+        state.tidy();
+        let mut running = state.running.clone();
+        let taken = if renewed { running.take_stored_certificates() } else { Ok(()) };
+        match self.give(&mut state, &running) {
+            Ok(Outcome::Failed(e)) | Err(e) => return Err(e),
+            Ok(_) => {}
+        }
+        self.acme.follow(&running);
+        state.running = running;
+        taken
+    }
+
     /// Gives the cores a config. An error: they have not been told.
     fn give(&self, state: &mut State, config: &Config) -> Result<Outcome, String> {
         let known = |name: &str| self.names.addresses(name);
         let old = Some(&*state.current);
         let limits = limits_for(config);
-        let program = program::compile(config, &limits, self.unix_ns_at_start, &known, old, &self.logs)?;
+        let shown = self.acme.shown();
+        let given = Given {
+            limits: &limits,
+            unix_ns_at_start: self.unix_ns_at_start,
+            known: &known,
+            old,
+            logs: &self.logs,
+            shown: &shown,
+            tickets: self.tls.tickets(),
+        };
+        let program = program::compile(config, given)?;
         let Some(ticket) = self.desk.tell_all(|_| CoreOrder::Config(Arc::clone(&program))) else {
             // Some cores may have it.
             state.programs.push(program);
@@ -201,6 +244,7 @@ fn fixed_keys(old: &Config, new: &Config) -> Vec<String> {
         limits,
         tcp,
         tls,
+        acme: _,
         log,
         resolver,
     } = new;

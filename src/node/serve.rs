@@ -15,6 +15,7 @@ use super::reload::Reloader;
 use super::totals::TotalsVerb;
 use super::verbs::{self, NodeVerbs};
 use super::{Node, Ticket};
+use crate::acme::Acme;
 use crate::config::Loaded;
 use crate::{exit, log};
 
@@ -43,6 +44,10 @@ pub fn run(file: &Path, loaded: Loaded) -> ExitCode {
         }
     }
     let reloader = Arc::new(Reloader::new(Some(file), config, &node));
+    let _acme = match Acme::start(Arc::clone(reloader.board())) {
+        Ok(acme) => acme,
+        Err(e) => return failed(&format!("cannot start a thread for ACME: {e}")),
+    };
     serve(node, &signals, &reloader, |_| {})
 }
 
@@ -78,6 +83,7 @@ pub(super) fn serve(
             verbs::report(&reloader.reload());
         }
         reloader.follow_names();
+        reloader.follow_acme();
         if signals.ends() > 0 {
             break;
         }
@@ -90,6 +96,7 @@ pub(super) fn serve(
             every_second(&node);
             watchdog.look(&node);
             prediction_holds = prediction_holds && look_at_prediction(&node);
+            node.tls.tick();
             reloader.tidy();
         }
         std::thread::sleep(Duration::from_millis(20));

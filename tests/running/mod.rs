@@ -39,7 +39,7 @@ impl Node {
             .spawn()
             .expect("millrace");
         let node = Node { child, dir };
-        node.until("it runs", || node.log().contains(" serves http://"));
+        node.until("it runs", || node.log().contains(" serves http"));
         node
     }
 

@@ -43,17 +43,48 @@ pub(super) fn certificate(folder: &Path, table: &Table<'_, '_>) -> Option<Arc<Ce
     let ((chain_file, chain), (key_file, key, signer)) = (chain?, key?);
     fits(&chain, &signer, key_value.as_ref()?)?;
     in_order(&chain, chain_value.as_ref()?)?;
-    let key_type = match signer.algorithm() {
-        SignatureAlgorithm::ECDSA => KeyType::Ecdsa,
-        SignatureAlgorithm::ED25519 => KeyType::Ed25519,
-        _ => KeyType::Rsa,
-    };
+    let key_type = key_type(&signer);
     let leaf = parsed(&chain[0])?;
     let validity = leaf.validity();
     let valid_unix_s = (validity.not_before.timestamp(), validity.not_after.timestamp());
     in_time(&leaf, chain_value.as_ref()?);
     let names = names_of(&leaf);
     Some(Arc::new(Certificate { chain_file, key_file, chain, key, key_type, ocsp, names, valid_unix_s }))
+}
+
+/// A key with its chain in one file of ours, `file`, whose bytes are these.
+///
+/// # Errors
+/// What is wrong with it, as part of a sentence.
+pub(in crate::config) fn stored(bytes: &[u8], file: &Path) -> Result<Arc<Certificate>, String> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
+    let chain = chain.map_err(|e| format!("the chain is damaged ({e})"))?;
+    let key = PrivateKeyDer::from_pem_slice(bytes).map_err(|e| format!("the key is damaged ({e})"))?;
+    let signer = any_supported_type(&key).map_err(|e| format!("the key can't be used ({})", clause(&e)))?;
+    let leaf = chain.first().and_then(parsed).ok_or("there is no certificate in it")?;
+    let certified = CertifiedKey::new(chain.clone(), Arc::clone(&signer));
+    certified.keys_match().map_err(|e| format!("the key is not the certificate's ({})", clause(&e)))?;
+    let validity = leaf.validity();
+    let (valid_unix_s, names) =
+        ((validity.not_before.timestamp(), validity.not_after.timestamp()), names_of(&leaf));
+    Ok(Arc::new(Certificate {
+        chain_file: file.to_owned(),
+        key_file: file.to_owned(),
+        key: PrivateKey(key),
+        key_type: key_type(&signer),
+        ocsp: None,
+        names,
+        valid_unix_s,
+        chain,
+    }))
+}
+
+fn key_type(signer: &Signer) -> KeyType {
+    match signer.algorithm() {
+        SignatureAlgorithm::ECDSA => KeyType::Ecdsa,
+        SignatureAlgorithm::ED25519 => KeyType::Ed25519,
+        _ => KeyType::Rsa,
+    }
 }
 
 /// The certificates of a file of trusted ones.

@@ -3,6 +3,7 @@
 //! Each function asks for all its keys before it judges any, and goes on after an error, so that one run reports
 //! everything.
 
+mod acme;
 mod cache;
 mod certificate;
 mod congestion;
@@ -19,6 +20,8 @@ mod upstream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub(super) use self::acme::stored_at;
+pub(super) use self::certificate::stored;
 use toml::de::DeTable;
 
 use self::listeners::ListenerAt;
@@ -51,6 +54,9 @@ pub fn config(
     let (node, eal_args_at) = node::node(&top.table("node"), machine);
     let log = node::log(&top.table("log"));
     let cache_at = cache::memory(&top.table("cache"));
+    let acme_table = top.table("acme");
+    let acme_there = entries.contains_key("acme");
+    let acme = acme::acme(folder, acme_there, &acme_table);
     let mut reader = Reader {
         context,
         folder,
@@ -59,6 +65,8 @@ pub fn config(
         listeners: Vec::new(),
         sites: Vec::new(),
         upstreams: Vec::new(),
+        acme,
+        acme_there,
         object_maxima: Vec::new(),
         whole: true,
     };
@@ -96,12 +104,13 @@ pub fn config(
     reader.between_listeners();
     reader.between_sites();
     reader.between_tls();
+    reader.between_acme(&acme_table);
     let cache = reader.cache(&cache_at, &node);
     if context.errors_count() > 0 {
         return None;
     }
 
-    let Reader { ports, listeners, sites, upstreams, .. } = reader;
+    let Reader { ports, listeners, sites, upstreams, acme, .. } = reader;
     Some(Config {
         node,
         ports: ports.into_iter().map(|p| p.port).collect(),
@@ -124,6 +133,7 @@ pub fn config(
         limits,
         tcp,
         tls,
+        acme,
         log,
         resolver,
     })
@@ -139,6 +149,9 @@ struct Reader<'c, 's> {
     listeners: Vec<ListenerAt>,
     sites: Vec<SiteAt>,
     upstreams: Vec<Upstream>,
+    /// `[acme]`, where it could be read, and whether it is there.
+    acme: Option<Acme>,
+    acme_there: bool,
     /// Each `object_max` of a site or route, and how it is called: they are held against the cache's.
     object_maxima: Vec<(At<u64>, &'static str)>,
     /// False once a port or its addresses could not be read: then "on no port" would be a guess.

@@ -72,6 +72,10 @@ impl Reader<'_, '_> {
     /// What a site shows to clients that come by https.
     pub(super) fn site_tls(&self, site: &Table<'_, '_>, hosts: &[super::At<HostPattern>]) -> SiteTls {
         let value = site.get("certificate");
+        let client_auth = self.client_auth(site);
+        if let Some(value) = value.as_ref().filter(|v| v.is_string("acme")) {
+            return SiteTls { client_auth, ..self.by_acme(value, hosts) };
+        }
         let items = value.as_ref().map(|v| v.some_or_one()).unwrap_or_default();
         let mut certificates = Vec::new();
         let mut taken: HashMap<KeyType, usize> = HashMap::new();
@@ -79,7 +83,7 @@ impl Reader<'_, '_> {
             let Some(table) = item.if_table("[[site.certificate]]") else {
                 item.error(
                     "\"certificate\" is neither a table nor a list of tables",
-                    "write it as in { chain = \"site.pem\", key = \"site.key\" }",
+                    "write it as in { chain = \"site.pem\", key = \"site.key\" }, or \"acme\"",
                 );
                 continue;
             };
@@ -107,7 +111,7 @@ impl Reader<'_, '_> {
             self.context.report(site.place(), cause, "keep one of each type of key");
         }
         certificates.sort_by_key(|c| c.key_type);
-        SiteTls { certificates, client_auth: self.client_auth(site) }
+        SiteTls { certificates, acme: false, client_auth }
     }
 
     /// Whether clients are asked for a certificate.

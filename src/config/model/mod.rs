@@ -46,6 +46,8 @@ pub struct Config {
     pub tcp: Tcp,
     /// What all connections with TLS have in common.
     pub tls: Tls,
+    /// Where certificates come from that are not the operator's own.
+    pub acme: Option<Acme>,
     /// What is logged and how.
     pub log: Log,
     /// How origins' names become addresses.
@@ -271,6 +273,13 @@ pub enum LogFormat {
     Text,
     /// An object per line.
     Json,
+}
+
+impl Config {
+    /// Whether any origin is reached by https.
+    pub fn has_secure_origins(&self) -> bool {
+        self.upstreams.iter().any(|u| u.origins.iter().any(|o| o.scheme == Scheme::Https))
+    }
 }
 
 impl Listener {

@@ -147,6 +147,17 @@ impl Site {
     }
 }
 
+impl Site {
+    /// The names that a certificate by ACME is for: all of its hosts that are names.
+    pub fn acme_names(&self) -> Vec<String> {
+        let name = |h: &HostPattern| match h {
+            HostPattern::Exact(name) => Some(name.clone()),
+            HostPattern::Default | HostPattern::Wildcard(_) => None,
+        };
+        self.hosts.iter().filter_map(name).collect()
+    }
+}
+
 impl Route {
     /// The route of `/` to this upstream, with defaults otherwise.
     pub fn plain(upstream: usize) -> Route {

@@ -61,10 +61,37 @@ pub struct TicketSecret {
 /// What a site shows to clients.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SiteTls {
-    /// Each with a key of another type; none: another site's that has the right name, or the default site's.
+    /// Each with a key of another type; none: another site's that has the right name, or the default site's. Of ACME's,
+    /// the stored one, if there is one.
     pub certificates: Vec<Arc<Certificate>>,
+    /// Whether they come by ACME.
+    pub acme: bool,
     /// Whether clients are asked for a certificate.
     pub client_auth: Option<ClientAuth>,
+}
+
+/// `[acme]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acme {
+    /// URL of the server's directory.
+    pub directory: String,
+    /// Where the server's operator may write to, as URLs.
+    pub contact: Vec<String>,
+    /// Where the account, the keys and the certificates are kept.
+    pub storage: PathBuf,
+    /// Who may have issued the server's own certificate; `None`: whom the system trusts.
+    pub roots: Option<Roots>,
+    /// How names are proved to be ours.
+    pub challenge: ChallengeKind,
+}
+
+/// How a name is proved to be ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChallengeKind {
+    /// By a path, on port 80 (RFC 8555, 8.3).
+    Http01,
+    /// By a handshake, on port 443 (RFC 8737).
+    TlsAlpn01,
 }
 
 /// A certificate with its key, both fit to use: the key is the certificate's, the chain is in order.
@@ -148,6 +175,16 @@ impl Certificate {
             (HostPattern::Wildcard(host), HostPattern::Wildcard(name)) => host == name,
             _ => false,
         })
+    }
+}
+
+impl ChallengeKind {
+    /// As ACME calls it.
+    pub fn text(self) -> &'static str {
+        match self {
+            ChallengeKind::Http01 => "http-01",
+            ChallengeKind::TlsAlpn01 => "tls-alpn-01",
+        }
     }
 }
 

@@ -122,6 +122,11 @@ impl<'c, 's> Value<'c, 's> {
         }
     }
 
+    /// Whether it is this word.
+    pub fn is_string(&self, word: &str) -> bool {
+        self.node.as_str() == Some(word)
+    }
+
     /// Whether it is a list.
     pub fn is_list(&self) -> bool {
         matches!(self.node, DeValue::Array(_))
