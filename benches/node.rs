@@ -19,6 +19,7 @@ mod common;
 use common::{Args, Rounds, STRETCH, machine, median, table, thousands};
 use dataplane::counters::{Histogram, Snapshot, bucket_of};
 use dataplane::{BURST_MAX, Clock, Ctr, Stage, time::cycles};
+use support::tls::TlsOf;
 use support::{Rig, Shared, Who};
 
 const REQUEST: &[u8] = common::engine::REQUEST;
@@ -54,6 +55,8 @@ enum Wire {
     Mem,
     /// The same, with checksums.
     Sums,
+    /// As `Mem`, and clients speak TLS 1.3.
+    Tls,
     /// Rings of mbufs, by DPDK's port; with checksums.
     #[cfg(feature = "dpdk")]
     Ring,
@@ -64,6 +67,7 @@ impl Wire {
         match self {
             Wire::Mem => "",
             Wire::Sums => " sums",
+            Wire::Tls => " tls",
             #[cfg(feature = "dpdk")]
             Wire::Ring => " ring",
         }
@@ -103,6 +107,11 @@ impl Row {
             Wire::Sums => {
                 let mut shared = Shared::new(1);
                 shared.has_checksums = true;
+                Rig::with_cores(who, conns, response, &shared, |_, _, _| 0)
+            }
+            Wire::Tls => {
+                let mut shared = Shared::new(1);
+                shared.tls = Some(TlsOf::new());
                 Rig::with_cores(who, conns, response, &shared, |_, _, _| 0)
             }
             #[cfg(feature = "dpdk")]
@@ -219,6 +228,10 @@ fn main() {
         (Kind::Cached, 1, Wire::Sums),
         (Kind::Cached, 1_000, Wire::Sums),
         (Kind::Proxied, 1_000, Wire::Sums),
+        (Kind::Cached, 1, Wire::Tls),
+        (Kind::Cached, 1_000, Wire::Tls),
+        (Kind::Cached, 10_000, Wire::Tls),
+        (Kind::Proxied, 1_000, Wire::Tls),
     ];
     #[cfg(feature = "dpdk")]
     kinds.extend([

@@ -228,6 +228,28 @@ fn slice(from: usize, end: usize, total: usize, control: &str) -> Vec<u8> {
 }
 
 /// Bodies from two stored slices, ranges of one; and a slice that is validated and replaced every time.
+/// The AEAD library's allocations would count, too: contexts are kept as long as their connections have records.
+#[test]
+fn requests_over_tls() {
+    for who in [Who::Cached, Who::Proxy] {
+        let mut shared = Shared::new(1);
+        shared.tls = Some(support::tls::TlsOf::new());
+        let response = format!(
+            "HTTP/1.1 200 OK\r\nCache-Control: max-age=3600\r\nContent-Length: 1024\r\n\r\n{:01024}",
+            0
+        );
+        let mut rig = Rig::with_cores(who, 64, response.into_bytes(), &shared, |_, _, _| 0);
+        rig.open_all();
+        requests(&mut rig, 2_000, GET);
+        COUNT.set(0);
+        requests(&mut rig, 10_000, GET);
+        assert_eq!(COUNT.get(), 0, "allocations over 10,000 requests");
+        let s = rig.segment.read();
+        assert_eq!(s.get(Ctr::Http2xx), s.get(Ctr::HttpRequests));
+        assert_eq!(s.get(Ctr::TlsRecordsOpened), s.get(Ctr::HttpRequests));
+    }
+}
+
 #[test]
 fn slices_of_a_cache() {
     const FIRST: &[u8] = b"GET /object?id=1 HTTP/1.1\r\nHost: example.com\r\nRange: bytes=0-9\r\n\r\n";

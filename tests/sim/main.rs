@@ -10,6 +10,8 @@
 
 mod hosts;
 mod http;
+#[path = "../support/identity.rs"]
+mod identity;
 mod tls;
 mod world;
 

@@ -24,7 +24,8 @@ use stack::{Net, Stack, Steering, Tcp, TcpConfig, Udp};
 
 use super::hosts::{OwnHost, Place, SmolHost};
 use super::http::{Client, Framing, Request, Session};
-use super::tls::{Identity, OverTls};
+use super::identity::Identity;
+use super::tls::OverTls;
 
 const HTTP: u16 = 80;
 const HTTPS: u16 = 443;
@@ -235,7 +236,10 @@ impl World {
         for (n, c) in drawn.clients.into_iter().enumerate() {
             let (port, c): (u16, Box<dyn Session>) = match &self.identity {
                 None => (HTTP, Box::new(c)),
-                Some(i) => (HTTPS, Box::new(OverTls::client(Box::new(c), &i.client_config(), "sim.example"))),
+                Some(i) => (
+                    HTTPS,
+                    Box::new(OverTls::client(Box::new(c), &Arc::new(i.client_config()), "sim.example")),
+                ),
             };
             if n % 2 == 0 {
                 self.own.connect((to_own, port).into(), c, self.now);

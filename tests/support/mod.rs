@@ -6,9 +6,11 @@
 
 #![allow(dead_code)] // Each of the targets that include this uses its part of it.
 
+pub mod identity;
 pub mod peers;
 #[cfg(feature = "dpdk")]
 pub mod rings;
+pub mod tls;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -30,11 +32,12 @@ use l7::proxy::{
     Answer, Cells, ClientTimeouts, HEAD_CELL_BYTES, LogTo, Origin, OriginTimeouts, Program, Proxy,
     ProxyConfig,
 };
-use l7::tls::{Front, HandshakeLimits, Handshakes, RecordCells, Tls};
+use l7::tls::{Front, HandshakeLimits, Handshakes, RECORD_BYTES_MAX, RecordCells, Tls};
 use millrace::node::{CoreOrder, Desk, NodePipeline, Orders};
 use peers::end::{ACK, FIN, SYN, Segment as Seg, write};
 use stack::neigh::Neighbours;
 use stack::{Iface, Net, Stack, Steering, Tcp, TcpConfig, Udp};
+use tls::{TlsLoad, TlsOf};
 
 pub const NODE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -89,6 +92,8 @@ pub struct Shared {
     pub lines: Arc<Mutex<Vec<LineReader>>>,
     /// Memory of each core, from which the sizes of its pools follow.
     pub core_bytes: u64,
+    /// Clients speak TLS.
+    pub tls: Option<TlsOf>,
     /// The wire may damage frames: checksums are filled in, and verified.
     pub has_checksums: bool,
 }
@@ -102,6 +107,7 @@ impl Shared {
             bells,
             lines: Arc::default(),
             core_bytes: 256 << 20,
+            tls: None,
             has_checksums: false,
             orders: (0..cores).map(|_| Arc::default()).collect(),
             store: Arc::default(),
@@ -168,6 +174,10 @@ pub fn core_of(who: &Who, flows: u32, near: WireEnd, shared: &Shared, n: usize) 
 /// What such a core follows, and its share of the cache.
 fn program_of(who: &Who, shared: &Shared, n: usize) -> (Arc<Program>, Option<(Handle, HashKeys)>) {
     let mut config = config(HOUR_NS);
+    if let Some(tls) = &shared.tls {
+        config.tls_listeners = vec![true];
+        config.front = Arc::clone(&tls.front);
+    }
     let answer = match who {
         Who::Stub(n) => Answer::Stub(vec![b'x'; *n]),
         Who::Proxy | Who::Cached | Who::Sliced(_) | Who::Logged(_) => config.add_upstream(vec![origin()]),
@@ -247,6 +257,12 @@ pub fn core_over(
     limits.send_records = limits.send_records.max(limits.flows * 4);
     limits.time_wait = limits.flows;
     limits.http_contexts = limits.flows;
+    if shared.tls.is_some() {
+        limits.tls_connections = limits.flows;
+        limits.tls_contexts = limits.flows;
+        limits.tls_handshakes = 512;
+        limits.record_cells = 1024;
+    }
     let pages = PagePolicy::NormalOnly;
     let pool = |name, n, bytes| Pool::reserve(name, n, bytes, pages).unwrap();
     let c = shared.segment.writer(n);
@@ -267,8 +283,12 @@ pub fn core_over(
         payload: pool("payload", limits.payload_cells, 2048),
         heads: pool("head", 64, HEAD_CELL_BYTES),
     };
-    let record_cells = RecordCells { payload: cells.payload.clone(), records: cells.heads.clone() };
-    let handshakes = Handshakes::new(HandshakeLimits::new(limits.tls_handshakes, [1, 2]), None, c.clone());
+    let records = pool("record", limits.record_cells.max(1), RECORD_BYTES_MAX);
+    let record_cells = RecordCells { payload: cells.payload.clone(), records };
+    // All clients have one address.
+    let n_shaking = limits.tls_handshakes;
+    let shaking = HandshakeLimits { per_source: n_shaking, ..HandshakeLimits::new(n_shaking, [1, 2]) };
+    let handshakes = Handshakes::new(shaking, None, c.clone());
     let tls = Tls::new(&limits, &mut arena, handshakes, record_cells, c.clone()).unwrap();
     let is_logged = program.config.log.is_some();
     let proxy = Proxy::new(program, &limits, &mut arena, cells, cache, c.clone()).unwrap();
@@ -313,6 +333,8 @@ pub struct Load {
     /// Requests that the origin has answered.
     pub answered: u64,
     owed: Vec<(bool, usize)>,
+    /// Clients speak TLS.
+    pub tls: Option<TlsLoad>,
 }
 
 impl Load {
@@ -335,6 +357,7 @@ impl Load {
             response,
             answered: 0,
             owed: Vec::with_capacity(4096),
+            tls: None,
         }
     }
 
@@ -375,8 +398,36 @@ impl Load {
     /// Sends a request; its segment acknowledges what came before.
     pub fn request(&mut self, i: usize, bytes: &[u8]) {
         self.conns[i].got = 0;
-        self.frame(false, i, ACK | 8, bytes);
-        self.conns[i].snd = self.conns[i].snd.wrapping_add(bytes.len() as u32);
+        match self.tls.take() {
+            None => self.data(i, bytes),
+            Some(mut tls) => {
+                self.data(i, tls.seal(i, bytes));
+                self.tls = Some(tls);
+            }
+        }
+    }
+
+    fn data(&mut self, i: usize, bytes: &[u8]) {
+        for piece in bytes.chunks(1400) {
+            self.frame(false, i, ACK | 8, piece);
+            self.conns[i].snd = self.conns[i].snd.wrapping_add(piece.len() as u32);
+        }
+    }
+
+    /// Goes on with a handshake.
+    fn shake(&mut self, i: usize, received: Option<&[u8]>) {
+        let Some(mut tls) = self.tls.take() else { return };
+        let out = match received {
+            None => tls.begin(i),
+            Some(bytes) => tls.take(i, bytes),
+        };
+        self.data(i, &out);
+        self.tls = Some(tls);
+    }
+
+    /// Whether a connection could be asked something.
+    pub fn is_open(&self, i: usize) -> bool {
+        self.conns[i].open && self.tls.as_ref().is_none_or(|tls| tls.is_open(i))
     }
 
     /// The origin goes on with its answer, on every connection that it has.
@@ -400,7 +451,15 @@ impl Load {
         let mut n = 0;
         let mut from = 0;
         while from < self.ends.len() {
-            let Some((to_origin, i, seq, bits, len)) = self.ends[from].recv_with(read) else {
+            // Payload is of interest in handshakes only.
+            let tls = self.tls.as_ref();
+            let look = |f: &[u8]| {
+                let head = read(f);
+                let (to_origin, i, .., len) = head;
+                let shakes = |t: &&TlsLoad| !to_origin && len > 0 && t.is_shaking((i - FIRST_PORT) as usize);
+                (head, tls.filter(shakes).map(|_| f[f.len() - len as usize..].to_vec()))
+            };
+            let Some(((to_origin, i, seq, bits, len), shaken)) = self.ends[from].recv_with(look) else {
                 from += 1;
                 continue;
             };
@@ -424,6 +483,9 @@ impl Load {
                 c.got += len;
                 c.ended |= bits & FIN != 0;
             }
+            if let Some(bytes) = shaken {
+                self.shake(i, Some(&bytes));
+            }
             if to_origin && len > 0 {
                 self.answered += 1;
                 let response = std::mem::take(&mut self.response);
@@ -434,6 +496,9 @@ impl Load {
         }
         while let Some((origin, i)) = self.owed.pop() {
             self.frame(origin, i, ACK, &[]);
+            if !origin {
+                self.shake(i, None);
+            }
         }
         n
     }
@@ -474,6 +539,7 @@ impl Rig {
         let core = cores.next().expect("a core");
         let mut load = Load::over(far, spread, conns, response);
         load.has_checksums = shared.has_checksums;
+        load.tls = shared.tls.as_ref().map(|t| TlsLoad::new(&t.client, conns));
         let segment = Arc::clone(&shared.segment);
         Rig { core, others: cores.collect(), load, segment, now: Time(1_000_000) }
     }
@@ -499,7 +565,12 @@ impl Rig {
                 }
             }
         }
-        assert!(self.load.conns.iter().all(|c| c.open));
+        // A handshake takes passes of its own.
+        for _ in 0..if self.load.tls.is_some() { 16 * n + 64 } else { 0 } {
+            self.pass();
+            self.load.poll();
+        }
+        assert!((0..n).all(|i| self.load.is_open(i)));
     }
 }
 
