@@ -146,7 +146,7 @@ struct Heard {
 
 impl Link {
     /// Hands a record, or several, to rustls; what it reads is given.
-    fn to_peer(&mut self, records: &[u8]) -> Result<Vec<u8>, rustls::Error> {
+    fn tell(&mut self, records: &[u8]) -> Result<Vec<u8>, rustls::Error> {
         let (mut rest, mut read) = (records, Vec::new());
         while !rest.is_empty() {
             self.peer.read_tls(&mut rest).unwrap();
@@ -160,7 +160,7 @@ impl Link {
 
     fn say(&mut self, plain: &[u8]) -> Vec<u8> {
         let record = sealed(&mut self.ours, self.id, ContentType::ApplicationData, plain).unwrap();
-        self.to_peer(&record).unwrap()
+        self.tell(&record).unwrap()
     }
 
     /// Takes all that rustls has to send.
@@ -220,7 +220,7 @@ fn data_both_ways_and_the_end() {
         assert_eq!(link.say(b"still open this way"), b"still open this way");
         let mut out = [0; 64];
         let n = link.ours.alert(link.id, Alert::CLOSE_NOTIFY, &mut out).unwrap();
-        link.to_peer(&out[..n]).unwrap();
+        link.tell(&out[..n]).unwrap();
         assert!(link.peer.process_new_packets().unwrap().peer_has_closed());
     });
 }
@@ -253,12 +253,12 @@ fn key_updates_both_ways() {
             assert_eq!(link.peer_says(&[round; 100]), [round; 100]);
             if link.ours.update_due(link.id) {
                 let n = link.ours.update(link.id, false, &mut out).unwrap();
-                assert_eq!(link.to_peer(&out[..n]).unwrap(), b"");
+                assert_eq!(link.tell(&out[..n]).unwrap(), b"");
             }
             assert_eq!(link.say(&[round; 50]), [round; 50]);
             // Ours, which asks for the peer's.
             let n = link.ours.update(link.id, true, &mut out).unwrap();
-            link.to_peer(&out[..n]).unwrap();
+            link.tell(&out[..n]).unwrap();
             assert_eq!(link.say(b"under the new key"), b"under the new key");
             link.peer.writer().write_all(b"mine too").unwrap();
             let heard = link.hear().unwrap();
@@ -280,7 +280,7 @@ fn a_fatal_alert_arrives() {
         let alert = link.ours.receive(link.id, &mut bytes).unwrap_err();
         let mut out = [0; 64];
         let n = link.ours.alert(link.id, alert, &mut out).unwrap();
-        let error = link.to_peer(&out[..n]).unwrap_err();
+        let error = link.tell(&out[..n]).unwrap_err();
         assert_eq!(error, rustls::Error::AlertReceived(rustls::AlertDescription::BadRecordMac));
 
         // And the other way round.
@@ -288,7 +288,7 @@ fn a_fatal_alert_arrives() {
         link.hear().unwrap();
         let mut record = sealed(&mut link.ours, link.id, ContentType::ApplicationData, b"hello").unwrap();
         *record.last_mut().unwrap() ^= 1;
-        assert!(link.to_peer(&record).is_err());
+        assert!(link.tell(&record).is_err());
         assert_eq!(link.hear().unwrap().fatal, Some(Alert::BAD_RECORD_MAC));
     });
 }
