@@ -5,8 +5,8 @@
 //! 1. A header and its buffer live as long as the pool's memory, and that lives while a [`Pool`] handle or
 //!    a cell is out (`PoolInner::release_if_dead`).
 //! 2. `refs` counts the handles on a cell. It is a plain cell: handles are not `Send`.
-//! 3. Bytes of a cell are written only through a `Packet` (then `refs == 1`) or, by a `CellWriter`, beyond
-//!    everything that slices of the cell can see.
+//! 3. Bytes of a cell are written only through its one handle (a `Packet`, or a `Slice` with `refs == 1`) or, by a
+//!    `CellWriter`, beyond everything that slices of the cell can see.
 #![allow(unsafe_code)]
 
 mod outside;
@@ -549,6 +549,20 @@ impl Slice {
     pub fn is_unique(&self) -> bool {
         // SAFETY: this handle keeps the cell.
         unsafe { self.cell.as_ref() }.refs.get() == 1
+    }
+
+    /// The bytes, to be written, if no other handle is on the cell: this is how a record is opened where it lies.
+    #[inline]
+    pub fn unique_mut(&mut self) -> Option<&mut [u8]> {
+        if !self.is_unique() {
+            return None;
+        }
+        // SAFETY: the range is within the cell's buffer, this is the cell's only handle (rule 3), and `&mut self` its
+        // only borrow.
+        unsafe {
+            let data = self.cell.as_ref().data.as_ptr().add(self.off as usize);
+            Some(std::slice::from_raw_parts_mut(data, self.len as usize))
+        }
     }
 
     /// Copies `bytes` right behind this view, in its own cell, if no other handle is on the cell and there

@@ -64,6 +64,21 @@ impl CellWriter {
         n
     }
 
+    /// Lets `f` write into the room that is left; it gives how many bytes from the room's start it has written, which
+    /// count as put. Where nothing is reserved it is not asked.
+    #[inline]
+    pub fn fill(&mut self, f: impl FnOnce(&mut [u8]) -> usize) -> usize {
+        let room = self.room();
+        let Some(c) = self.cell else { return 0 };
+        // SAFETY: [end, end + room) is within the buffer, which is initialised (a pool's memory is zeroed), and beyond
+        // every slice taken so far; this writer is the only one that writes to the cell.
+        let bytes =
+            unsafe { std::slice::from_raw_parts_mut(c.as_ref().data.as_ptr().add(self.end as usize), room) };
+        let n = f(bytes).min(room);
+        self.end += n as u32;
+        n
+    }
+
     /// What was written since the last call; `None` when nothing was.
     #[inline]
     pub fn take(&mut self) -> Option<Slice> {

@@ -39,6 +39,36 @@ impl Tcp {
         self.table.flows[id].rx.pop_front().map(|(_, s)| s)
     }
 
+    /// Copies the first bytes that are there to read, as many as `out` takes; gives their number.
+    pub fn peek(&self, id: FlowId, out: &mut [u8]) -> usize {
+        self.table.flows[id].rx.peek(out)
+    }
+
+    /// Bytes that are there to read, counted no further than `enough`.
+    pub fn unread(&self, id: FlowId, enough: usize) -> usize {
+        let mut n = 0;
+        let mut pieces = self.table.flows[id].rx.iter();
+        while let Some((_, len)) = pieces.next().filter(|_| n < enough) {
+            n += len;
+        }
+        n
+    }
+
+    /// Whether the peer has sent its FIN, and everything before it has come.
+    pub fn has_ended(&self, id: FlowId) -> bool {
+        self.table.flows[id].flags.has(Flags::FIN_TAKEN)
+    }
+
+    /// What a layer between the engine and the owner keeps of a connection: a number of its own, 0 for a new one.
+    pub fn layer(&self, id: FlowId) -> u32 {
+        self.table.flows[id].layer
+    }
+
+    /// Sets [`Tcp::layer`].
+    pub fn set_layer(&mut self, id: FlowId, layer: u32) {
+        self.table.flows[id].layer = layer;
+    }
+
     /// Whether there is data to read.
     pub fn is_readable(&self, id: FlowId) -> bool {
         !self.table.flows[id].rx.is_empty()

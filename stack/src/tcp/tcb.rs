@@ -319,6 +319,8 @@ pub struct Tcb {
     pub out: Scoreboard,
 
     // Line 3: receiving.
+    /// The number of a layer between the engine and the owner; 0: there is none.
+    pub layer: u32,
     /// Where the peer's FIN stands, when it came early.
     pub fin_seq: Seq,
     /// In order, for the owner to read.
@@ -407,6 +409,7 @@ impl Default for Tcb {
             backoff: 0,
             dup_acks: 0,
             user: 0,
+            layer: 0,
             snd_una: Seq(0),
             snd_nxt: Seq(0),
             snd_wnd: 0,

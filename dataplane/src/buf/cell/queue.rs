@@ -175,6 +175,21 @@ impl CellQueue {
         self.first.map(|h| unsafe { h.as_ref() }).map(|h| (h.tag.get(), h.len.get() as usize))
     }
 
+    /// Copies the first bytes of what is queued, as many as there are and `out` takes; gives their number.
+    pub fn peek(&self, out: &mut [u8]) -> usize {
+        let (mut at, mut done) = (self.first, 0);
+        while let Some(cell) = at.filter(|_| done < out.len()) {
+            // SAFETY: an entry of the queue, which `&self` keeps as it is.
+            let header = unsafe { cell.as_ref() };
+            at = header.link.get();
+            let view = ManuallyDrop::new(Slice { cell, off: header.off.get(), len: header.len.get() });
+            let n = view.len().min(out.len() - done);
+            out[done..done + n].copy_from_slice(&view[..n]);
+            done += n;
+        }
+        done
+    }
+
     /// The last entry's tag and length.
     #[inline]
     pub fn back(&self) -> Option<(u32, usize)> {
