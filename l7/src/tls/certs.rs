@@ -234,6 +234,7 @@ impl<'a> Der<'a> {
         }
         let (len, rest) = match len {
             0..=0x7f => (usize::from(len), rest),
+            0x80 => return None, // Without a length: that is BER.
             0x81..=0x83 => {
                 let (digits, rest) = rest.split_at_checked(usize::from(len & 0x7f))?;
                 (digits.iter().fold(0, |len, digit| len << 8 | usize::from(*digit)), rest)
