@@ -17,6 +17,7 @@ use hugepages::{Arena, Footprint, Limits, PagePolicy, Region};
 use l7::cache::policy::hash::HashKeys;
 use l7::cache::store::Store;
 use l7::proxy::{Cells, HEAD_CELL_BYTES, Program, Proxy};
+use l7::tls::offload::Helper;
 use l7::tls::{HandshakeLimits, Handshakes, RECORD_BYTES_MAX, RecordCells, Tls};
 use stack::neigh::Neighbours;
 use stack::{Addr, Iface, Net, OwnPorts, Questions, Stack, Steering, Tcp, TcpConfig, Udp};
@@ -25,7 +26,7 @@ use super::dpdk;
 use super::orders::Orders;
 use super::pipeline::{NodePipeline, tune};
 use crate::access_log::RING_BYTES;
-use crate::config::{self, Config, PortKind, Scheme};
+use crate::config::{self, Config, PortKind};
 
 /// Packets that may wait for a port.
 const TX_BOUND: usize = 1024;
@@ -62,6 +63,8 @@ pub struct CorePlan {
     pub host_wire: Option<(WireEnd, Mac, Mac)>,
     /// Orders from the control side.
     pub orders: Arc<Orders>,
+    /// Its way to the threads that take slow steps of handshakes.
+    pub helper: Option<Helper>,
     /// What its connections are to know of the kernel, where a port is shared with it.
     pub kernel: Option<KernelPlan>,
     /// The core's counters.
@@ -128,6 +131,10 @@ pub fn limits_for(config: &Config) -> Limits {
         l.half_open = l.half_open.min(l.flows / 2).max(8);
         l.http_contexts = l.http_contexts.min(l.flows);
         l.tls_connections = l.tls_connections.min(l.flows);
+        l.tls_handshakes = l.tls_handshakes.min(l.flows);
+    }
+    if let Some(n) = config.tls.handshakes_max.filter(|_| l.tls_handshakes > 0) {
+        l.tls_handshakes = n.div_ceil(share as u32).clamp(1, l.flows);
     }
     // Larger frames need larger cells, and mbufs have heads of their own: the same memory, fewer of them.
     let scale = rx_cell_cost(config) * 100 / u64::from(Pool::true_size(2048));
@@ -204,10 +211,16 @@ pub fn footprint(config: &Config, limits: &Limits) -> Footprint {
     f
 }
 
+fn handshake_limits(config: &Config, limits: &Limits, keys: [u64; 4]) -> HandshakeLimits {
+    let usual = HandshakeLimits::new(limits.tls_handshakes, [keys[0] ^ 5, keys[1] ^ 5]);
+    let per_source =
+        config.tls.handshakes_per_source_max.map_or(usual.per_source, |n| n.div_ceil(cores(config) as u32));
+    HandshakeLimits { per_source, ..usual }
+}
+
 /// Whether connections may have TLS, of clients or to origins.
 fn has_tls(config: &Config) -> bool {
-    let https = |u: &config::Upstream| u.origins.iter().any(|o| o.scheme == Scheme::Https);
-    config.listeners.iter().any(|l| l.https.is_some()) || config.upstreams.iter().any(https)
+    config.listeners.iter().any(|l| l.https.is_some()) || config.has_secure_origins()
 }
 
 /// Whether connections may begin with a PROXY header.
@@ -330,11 +343,7 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
     }
     tune(&mut tcp, &plan.program);
     let record_cells = RecordCells { payload: payload.clone(), records };
-    let handshakes = Handshakes::new(
-        HandshakeLimits::new(limits.tls_handshakes, [keys[0] ^ 5, keys[1] ^ 5]),
-        None,
-        counters.clone(),
-    );
+    let handshakes = Handshakes::new(handshake_limits(&config, &limits, keys), plan.helper, counters.clone());
     let tls = Tls::new(&limits, &mut arena, handshakes, record_cells, counters.clone()).ok_or(small)?;
     let cells = Cells { payload, heads };
     let cache = plan.cache.map(|c| (c.store.handle(core), c.keys));

@@ -19,6 +19,7 @@ mod dpdk;
 mod flows;
 mod names;
 mod orders;
+mod origin_tls;
 mod pipeline;
 mod program;
 mod purge;
@@ -53,7 +54,7 @@ pub use flows::{FlowPage, FlowsVerb};
 pub use names::Names;
 pub use orders::{CoreOrder, Desk, KernelNews, Orders, Ticket, Tray};
 pub use pipeline::NodePipeline;
-pub use program::compile;
+pub use program::{Given, compile};
 pub use reload::{Outcome, Reloader};
 pub use serve::run;
 use serve::{Signals, failed, serve};
@@ -66,6 +67,7 @@ use crate::host::{self, HostBridge, HostConfig};
 use crate::host_if::Mirror;
 use crate::log;
 use crate::rundir::RunDir;
+use crate::tls::Side;
 
 /// Frames that the wire to the host bridge holds in each direction.
 const HOST_WIRE_FRAMES: usize = 1024;
@@ -93,6 +95,8 @@ pub struct Node {
     log: AccessLog,
     /// Where the names of origins lead.
     pub names: Arc<Names>,
+    /// What the cores have for TLS.
+    pub tls: Arc<Side>,
     /// What the segment says of the node, without what changes.
     facts: serde_json::Value,
     /// What DPDK's devices say of themselves.
@@ -141,7 +145,17 @@ impl Node {
         let names = Arc::<Names>::default();
         names.follow(&config)?;
         let known = |name: &str| names.addresses(name);
-        let program = program::compile(&config, &limits, unix_ns_at_start, &known, None, &logs)?;
+        let tls = Arc::new(Side::start(&config, cores, &bells)?);
+        let given = Given {
+            limits: &limits,
+            unix_ns_at_start,
+            known: &known,
+            old: None,
+            logs: &logs,
+            shown: &[],
+            tickets: tls.tickets(),
+        };
+        let program = program::compile(&config, given)?;
         let all_orders: Vec<Arc<Orders>> = (0..cores).map(|_| Arc::default()).collect();
         let trays = all_orders.iter().map(|o| Arc::clone(&o.tray)).collect();
         let mut node = Node {
@@ -155,6 +169,7 @@ impl Node {
             log,
             cache,
             names,
+            tls,
             facts: serde_json::Value::Null,
             devices: None,
             cores: Vec::new(),
@@ -186,6 +201,7 @@ impl Node {
                 seats,
                 host_wire: wires.next().map(|wire| (wire, NODE_MAC, BRIDGE_MAC)),
                 orders,
+                helper: node.tls.helper(core),
                 kernel: kernel.as_ref().map(|k| k.of_cores.clone()),
                 counters: segment.writer(core),
                 keys,

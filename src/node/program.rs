@@ -17,12 +17,14 @@ use l7::proxy::{
     ProxyConfig, ProxyVersion, Route, Site, Upstream,
 };
 use l7::tls::Front;
+use l7::tls::front::Tickets;
 use l7::upstream::{ADDRESSES_MAX, CheckSettings, Method, OutlierSettings, SetSettings};
 
 use stack::tcp::{Congestion, Tuning};
 
 use super::acme;
 use super::assemble::cores;
+use super::origin_tls;
 use crate::access_log::Targets;
 use crate::acme::Shown;
 use crate::config::{
@@ -36,41 +38,31 @@ const IDLE_PER_ORIGIN_MAX: usize = 256;
 /// How long an unused origin connection is kept: less than the 60 to 75 s that origins usually wait.
 const ORIGIN_KEEP_ALIVE_NS: u64 = 50_000_000_000;
 
-/// Compiles a config for the cores, as [`compile_showing`] does, with nothing of ACME's.
-///
-/// # Errors
-/// One sentence, where a rule cannot be compiled.
-pub fn compile(
-    config: &Config,
-    limits: &Limits,
-    unix_ns_at_start: u64,
-    known: &dyn Fn(&str) -> Vec<IpAddr>,
-    old: Option<&Program>,
-    logs: &Targets,
-) -> Result<Arc<Program>, String> {
-    compile_showing(config, limits, unix_ns_at_start, known, old, logs, &[])
+/// What the cores' program is made from, beside the config.
+pub struct Given<'a> {
+    /// The pools of each core.
+    pub limits: &'a Limits,
+    /// The time at which the cores' clock was 0.
+    pub unix_ns_at_start: u64,
+    /// Where names lead, as far as that is known.
+    pub known: &'a dyn Fn(&str) -> Vec<IpAddr>,
+    /// What it has found about origins that stay is kept.
+    pub old: Option<&'a Program>,
+    /// Where lines of the access log go.
+    pub logs: &'a Targets,
+    /// What ACME's server has to find.
+    pub shown: &'a [Shown],
+    /// How clients' sessions are resumed.
+    pub tickets: Option<Tickets>,
 }
 
-/// Compiles a config for the cores. `unix_ns_at_start` is the time at which the cores' clock was 0; `known` says where
-/// names lead, as far as that is known; what `old` has found about origins that stay is kept; `shown` is what ACME's server
-/// has to find.
+/// Compiles a config for the cores.
 ///
 /// # Errors
 /// One sentence, where a rule cannot be compiled.
-pub(super) fn compile_showing(
-    config: &Config,
-    limits: &Limits,
-    unix_ns_at_start: u64,
-    known: &dyn Fn(&str) -> Vec<IpAddr>,
-    old: Option<&Program>,
-    logs: &Targets,
-    shown: &[Shown],
-) -> Result<Arc<Program>, String> {
-    let https = |o: &config::Origin| o.scheme == Scheme::Https;
-    if config.upstreams.iter().any(|u| u.origins.iter().any(https)) {
-        return Err("the cores do not speak TLS to origins yet; use http".to_owned());
-    }
-    let fronts = tls::fronts(config, None, &[])?;
+pub fn compile(config: &Config, given: Given<'_>) -> Result<Arc<Program>, String> {
+    let Given { limits, unix_ns_at_start, known, old, logs, shown, tickets } = given;
+    let fronts = tls::fronts(config, tickets, &[])?;
     let (front, front_sites) = fronts.map_or_else(|| (Front::none(), Vec::new()), |f| (f.front, f.sites));
     let log_to = |target: &Option<LogTarget>| -> Result<Option<LogTo>, String> {
         let Some(target) = target else { return Ok(None) };
@@ -80,10 +72,11 @@ pub(super) fn compile_showing(
         };
         Ok(Some(LogTo { target: logs.number(target)?, format }))
     };
+    let upstreams = config.upstreams.iter().map(|u| upstream(u, known, cores(config)));
     let mut p = ProxyConfig {
         sites: Vec::new(),
         routes: Vec::new(),
-        upstreams: config.upstreams.iter().map(|u| upstream(u, known)).collect(),
+        upstreams: upstreams.collect::<Result<_, _>>()?,
         http: HttpLimits { head_bytes_max: config.limits.head_bytes_max as usize, ..HttpLimits::default() },
         client: ClientTimeouts {
             header_ns: ns(config.timeouts.header),
@@ -146,18 +139,25 @@ fn seconds(d: Duration) -> u32 {
 }
 
 /// `known`: where names lead, as far as that is known.
-fn upstream(u: &config::Upstream, known: &dyn Fn(&str) -> Vec<IpAddr>) -> Upstream {
-    let origin = |o: &config::Origin| Origin {
-        addresses: match &o.host {
-            OriginHost::Address(a) => vec![*a],
-            OriginHost::Name(name) => by_turns(known(name)),
-        },
-        port: o.port,
-        authority: o.authority.clone().into_bytes(),
-        weight: o.weight,
-        tls: None,
+fn upstream(
+    u: &config::Upstream,
+    known: &dyn Fn(&str) -> Vec<IpAddr>,
+    cores: usize,
+) -> Result<Upstream, String> {
+    let mut tls = origin_tls::Maker::new(u, cores);
+    let origin = |o: &config::Origin| -> Result<Origin, String> {
+        Ok(Origin {
+            addresses: match &o.host {
+                OriginHost::Address(a) => vec![*a],
+                OriginHost::Name(name) => by_turns(known(name)),
+            },
+            port: o.port,
+            authority: o.authority.clone().into_bytes(),
+            weight: o.weight,
+            tls: tls.of(o)?,
+        })
     };
-    let mut up = Upstream::new(u.origins.iter().map(origin).collect());
+    let mut up = Upstream::new(u.origins.iter().map(origin).collect::<Result<_, _>>()?);
     let (method, key) = match &u.balance {
         Balance::RoundRobin => (Method::RoundRobin, KeyOf::Uri),
         Balance::LeastOutstanding => (Method::LeastOutstanding, KeyOf::Uri),
@@ -189,7 +189,7 @@ fn upstream(u: &config::Upstream, known: &dyn Fn(&str) -> Vec<IpAddr>) -> Upstre
         },
         host: h.host.clone().map(String::into_bytes),
     });
-    up
+    Ok(up)
 }
 
 /// For each of a listener's sockets, which is a listener of TCP: whose connections begin with a PROXY header.

@@ -20,13 +20,14 @@ use l7::proxy::Program;
 
 use super::assemble::limits_for;
 use super::orders::{CoreOrder, Desk};
-use super::program;
+use super::program::{self, Given};
 use super::{Names, Node};
 use crate::access_log::Targets;
 use crate::acme::Board;
 use crate::config::{self, Cidr, Config, Listener, Loaded, Machine, Port, Report};
 use crate::control::Answer;
 use crate::log;
+use crate::tls::Side;
 
 /// How long the cores may take: a pass each, unless something is very wrong.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -51,6 +52,7 @@ pub struct Reloader {
     file: Option<PathBuf>,
     desk: Arc<Desk<CoreOrder>>,
     names: Arc<Names>,
+    tls: Arc<Side>,
     unix_ns_at_start: u64,
     logs: Arc<Targets>,
     acme: Arc<Board>,
@@ -77,6 +79,7 @@ impl Reloader {
             desk: Arc::clone(&node.desk),
             names: Arc::clone(&node.names),
             logs: Arc::clone(&node.logs),
+            tls: Arc::clone(&node.tls),
             acme,
             unix_ns_at_start: current.config.unix_ns_at_start,
             state: Mutex::new(State { running, current, programs }),
@@ -170,15 +173,16 @@ impl Reloader {
         let old = Some(&*state.current);
         let limits = limits_for(config);
         let shown = self.acme.shown();
-        let program = program::compile_showing(
-            config,
-            &limits,
-            self.unix_ns_at_start,
-            &known,
+        let given = Given {
+            limits: &limits,
+            unix_ns_at_start: self.unix_ns_at_start,
+            known: &known,
             old,
-            &self.logs,
-            &shown,
-        )?;
+            logs: &self.logs,
+            shown: &shown,
+            tickets: self.tls.tickets(),
+        };
+        let program = program::compile(config, given)?;
         let Some(ticket) = self.desk.tell_all(|_| CoreOrder::Config(Arc::clone(&program))) else {
             // Some cores may have it.
             state.programs.push(program);

@@ -96,6 +96,7 @@ pub(super) fn serve(
             every_second(&node);
             watchdog.look(&node);
             prediction_holds = prediction_holds && look_at_prediction(&node);
+            node.tls.tick();
             reloader.tidy();
         }
         std::thread::sleep(Duration::from_millis(20));

@@ -10,5 +10,7 @@
 //! config's: sessions from before a reload are resumed after it.
 
 mod fronts;
+mod side;
 
 pub use fronts::{Challenge, Fronts, fronts};
+pub use side::Side;

@@ -59,8 +59,33 @@ impl Sum {
     }
 }
 
+/// From so many bytes on the vector units win.
+const LONG: usize = 128;
+
 #[inline]
 fn sum_native(bytes: &[u8]) -> u64 {
+    if bytes.len() >= LONG {
+        return sum_long(bytes);
+    }
+    // Headers: eight bytes at a time; a carry out of 64 bits is one more, as one out of 16 is.
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut acc: u64 = 0;
+    let mut add = |word: u64| {
+        let (sum, carry) = acc.overflowing_add(word);
+        acc = sum + u64::from(carry);
+    };
+    for w in words {
+        add(u64::from_ne_bytes(*w));
+    }
+    if !rest.is_empty() {
+        let mut last = [0u8; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        add(u64::from_ne_bytes(last));
+    }
+    (acc >> 32) + (acc & 0xffff_ffff)
+}
+
+fn sum_long(bytes: &[u8]) -> u64 {
     // Four bytes at a time into 64 bits cannot overflow below 2^32 words, and the compiler vectorises it.
     let mut chunks = bytes.chunks_exact(4);
     let mut acc: u64 = chunks.by_ref().map(|c| u64::from(u32::from_ne_bytes([c[0], c[1], c[2], c[3]]))).sum();

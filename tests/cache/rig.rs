@@ -13,7 +13,7 @@ use l7::cache::store::{Store, StoreConfig};
 use l7::proxy::Program;
 use millrace::access_log::Targets;
 use millrace::config::{self, Machine};
-use millrace::node::NodePipeline;
+use millrace::node::{Given, NodePipeline};
 
 use crate::cache_cases::{Got, SITES};
 use crate::support::peers::{Act, Asked, Peers};
@@ -57,11 +57,15 @@ pub fn parts(cores: usize, cache_bytes: u64, object_bytes_max: u64) -> Parts {
     let limits = Limits::for_core_memory(256 << 20);
     let program = millrace::node::compile(
         &config,
-        &limits,
-        UNIX_NS_AT_START,
-        &|_| Vec::new(),
-        None,
-        &Targets::default(),
+        Given {
+            limits: &limits,
+            unix_ns_at_start: UNIX_NS_AT_START,
+            known: &|_| Vec::new(),
+            old: None,
+            logs: &Targets::default(),
+            shown: &[],
+            tickets: None,
+        },
     )
     .expect("a program");
     let shared = Shared::new(cores);

@@ -31,5 +31,6 @@ mod reloads;
 mod script;
 mod shared;
 mod slices;
+mod tls_origins;
 mod traffic;
 mod upstreams;

@@ -41,7 +41,9 @@ pub(super) struct Header {
     len: Cell<u32>,
     /// While the cell waits in a `CellQueue`: a tag of the queue's owner (TCP: sequence number).
     tag: Cell<u32>,
-    /// The same, where entries stand in runs: of a run's first entry the last one, of its last one the first. `None` in
+    /// Slices in `tail`: whoever has none need not touch its line.
+    pieces: Cell<u32>,
+    /// As `tag`, where entries stand in runs: of a run's first entry the last one, of its last one the first. `None` in
     /// a queue without runs, and outside of queues.
     run: Cell<Option<NonNull<Header>>>,
     // Line 1.
@@ -62,6 +64,7 @@ impl Header {
             off: Cell::new(0),
             len: Cell::new(0),
             tag: Cell::new(0),
+            pieces: Cell::new(0),
             run: Cell::new(None),
             meta: RefCellFree(Meta::default().into()),
             tail: RefCellFree(ArrayVec::new().into()),
@@ -412,12 +415,17 @@ impl Packet {
     pub fn attach(&mut self, slice: Slice) -> Result<(), Slice> {
         // SAFETY: this is the only handle, and `&mut self` the only borrow.
         let tail = unsafe { &mut *self.header().tail.0.get() };
-        tail.try_push(slice).map_err(|e| e.element())
+        tail.try_push(slice).map_err(|e| e.element())?;
+        self.header().pieces.set(tail.len() as u32);
+        Ok(())
     }
 
     /// The payload slices behind the head.
     #[inline]
     pub fn tail(&self) -> &[Slice] {
+        if self.header().pieces.get() == 0 {
+            return &[];
+        }
         // SAFETY: this is the only handle; `&self` allows no writer.
         unsafe { &*self.header().tail.0.get() }
     }
@@ -473,10 +481,10 @@ impl Packet {
 
     #[inline]
     fn clear_tail(&mut self) {
-        // SAFETY: this is the only handle, and `&mut self` the only borrow.
-        let tail = unsafe { &mut *self.header().tail.0.get() };
-        if !tail.is_empty() {
-            tail.clear();
+        if self.header().pieces.get() != 0 {
+            // SAFETY: this is the only handle, and `&mut self` the only borrow.
+            unsafe { &mut *self.header().tail.0.get() }.clear();
+            self.header().pieces.set(0);
         }
     }
 }

@@ -233,7 +233,7 @@ impl<'a> Der<'a> {
             return None; // Longer tags are in no certificate.
         }
         let (len, rest) = match len {
-            0..0x80 => (usize::from(len), rest),
+            0..=0x7f => (usize::from(len), rest),
             0x81..=0x83 => {
                 let (digits, rest) = rest.split_at_checked(usize::from(len & 0x7f))?;
                 (digits.iter().fold(0, |len, digit| len << 8 | usize::from(*digit)), rest)

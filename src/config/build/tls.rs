@@ -152,8 +152,15 @@ impl Reader<'_, '_> {
         if let Some(name) = table.get("name").and_then(|v| text(&v, names::server_name)) {
             said.name = Some(name);
         }
-        if let Some(verify) = table.get("verify").and_then(|v| v.boolean()) {
+        if let Some(value) = table.get("verify")
+            && let Some(verify) = value.boolean()
+        {
             said.verify = verify;
+            if !verify {
+                let cause = "with \"verify = false\" whoever is between this node and the origin can read and \
+                             change everything";
+                value.warn(cause, "name who issued its certificate, or that itself, with \"ca\"");
+            }
         }
         let own = table.get("certificate");
         let certificate_table = table.table("certificate");

@@ -275,6 +275,13 @@ pub enum LogFormat {
     Json,
 }
 
+impl Config {
+    /// Whether any origin is reached by https.
+    pub fn has_secure_origins(&self) -> bool {
+        self.upstreams.iter().any(|u| u.origins.iter().any(|o| o.scheme == Scheme::Https))
+    }
+}
+
 impl Listener {
     /// Its TCP ports.
     pub fn ports(&self) -> impl Iterator<Item = (u16, Scheme)> {

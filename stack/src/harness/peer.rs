@@ -181,7 +181,7 @@ impl World<'_, '_> {
 pub fn describe(t: &Tcb) -> String {
     let left = t.queue_end.since(t.snd_nxt) as i32;
     format!(
-        "{} {:?} una {:?} nxt {:?} unsent {left} wnd {} cwnd {} lost {:?} pipe {} mss {} rexmit {} pace {} probe {} owed {}",
+        "{} {:?} una {:?} nxt {:?} unsent {left} wnd {} cwnd {} lost {:?} pipe {} mss {} rexmit {} pace {} probe {} owed {} rcv {:?} adv {:?} wl1 {:?}",
         t.state.name(),
         t.flags,
         t.snd_una,
@@ -195,5 +195,8 @@ pub fn describe(t: &Tcb) -> String {
         t.pace_at,
         t.probe_at,
         t.acks_owed,
+        t.rcv_nxt,
+        t.rcv_adv,
+        t.snd_wl1,
     )
 }

@@ -1,6 +1,8 @@
 //! Segments out: what was lost, then new data, as far as both windows and pacing let it.
 
 mod bulk;
+#[cfg(test)]
+mod tests;
 
 use dataplane::{Counters, Ctr, Packet, Time, TxQueue};
 use hugepages::Slab;
@@ -457,6 +459,9 @@ enum Allowed {
 const BURST_NS: u64 = 1 << 20;
 /// How late a paced burst may be for the time to be made up for.
 const LATE_NS_MAX: u64 = 5_000_000;
+/// How long a connection may have to wait for its pace. What it sent at a rate that it had once (a window of one segment, a
+/// round trip of a minute) must not hold it back when it has another.
+const PACE_AHEAD_NS_MAX: u64 = 1_000_000_000;
 /// The largest.
 const BURST_BYTES_MAX: u64 = 64 << 10;
 
@@ -532,7 +537,8 @@ impl Tcb {
         if let Some(ns) = (u64::from(bytes) * 1_000_000_000).checked_div(self.window.pacing_rate) {
             // A core that comes late makes up for it.
             let earliest = Time(now.0.saturating_sub(LATE_NS_MAX));
-            self.pace_next = self.pace_next.max(earliest).plus_ns(ns);
+            let next = self.pace_next.max(earliest).plus_ns(ns);
+            self.pace_next = next.min(now.plus_ns(PACE_AHEAD_NS_MAX));
         }
     }
 }

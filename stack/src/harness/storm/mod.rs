@@ -407,6 +407,23 @@ impl Storm {
         }
     }
 
+    /// What has been counted while the peer acknowledged everything once more.
+    fn changed(&mut self) -> String {
+        let before = self.segment.read();
+        let tcp = &self.stack.tcp;
+        let waits = |id: &FlowId| tcp.flow(*id).has_unsent() || tcp.flow(*id).flight() > 0;
+        let all: Vec<FlowId> = tcp.flows().filter(waits).take(BURST_MAX).collect();
+        for id in all {
+            self.good_ack(id);
+        }
+        self.stack.input(&mut self.rx, &mut self.tx, self.now);
+        let after = self.segment.read();
+        let grown = |c: &&Ctr| after.get(**c) > before.get(**c);
+        let names =
+            Ctr::ALL.iter().filter(grown).map(|c| format!("{} {}", c.name(), after.get(*c) - before.get(*c)));
+        names.collect::<Vec<_>>().join(", ")
+    }
+
     /// The peer acknowledges what it gets, and takes as much as is sent: what is queued must go out.
     fn heal(&mut self) {
         self.mood.talks = u64::MAX;
@@ -432,9 +449,11 @@ impl Storm {
             }
             self.time(300_000_000);
         }
-        let left: Vec<_> =
-            self.stack.tcp.flows().map(|id| super::peer::describe(self.stack.tcp.flow(id))).collect();
-        panic!("stuck though the peer acknowledges: {left:#?}");
+        let tcp = &self.stack.tcp;
+        let left = tcp.flows().map(|id| tcp.flow(id)).filter(|t| t.has_unsent() || t.flight() > 0);
+        let left: Vec<_> = left.map(super::peer::describe).collect();
+        let free = self.pools.each_ref().map(|p| p.free_count());
+        panic!("stuck though the peer acknowledges, with {free:?} cells free: {left:#?}; {}", self.changed());
     }
 }
 

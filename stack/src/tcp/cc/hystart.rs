@@ -283,30 +283,26 @@ mod tests {
         assert!(!h.conservative());
     }
 
-    /// A window goes out in one lot, over a path of 100 ms with a segment in 120 µs: the ACKs come back one by one, each lets
-    /// two segments go, and these wait for one another at the bottleneck. Gives the largest window before anything is found.
+    /// Over a path of 100 ms with a segment in 120 µs, each ACK of a window lets two segments go, of which one waits for the
+    /// other: a window's last segments find a queue of half its size.
     #[test]
     fn a_window_is_not_taken_for_a_queue_before_it_fills_half_the_path() {
         let (mut h, mut una, mut nxt) = (HyStart::new(), 0u32, 10 * MSS);
-        let mut window = 10;
-        let mut now_us = 0u64;
-        for _ in 0..8 {
-            now_us += 100_000;
+        for round in 1..8u64 {
+            let window = 5 << round;
             for i in 0..window {
                 una += MSS;
-                let rtt_us = 100_000 + i * 120;
-                let now = dataplane::Time((now_us + u64::from(i) * 240) * 1000);
+                let now = dataplane::Time(round * 100_000_000 + u64::from(i) * 120_000);
+                let rtt_us = 100_000 + i * 60;
                 let a = Ack { now, snd_una: una, snd_nxt: nxt, rtt_us, min_rtt_us: 100_000, ..ack(MSS, MSS) };
-                assert_eq!(h.on_ack(&a), Step::Grow(if h.conservative() { MSS / 4 } else { MSS }));
-                if h.conservative() {
-                    // Half the path is 50 ms: 208 ACKs.
-                    assert!(i > 200 && window == 320, "at segment {i} of {window}");
-                    return;
+                match h.on_ack(&a) {
+                    // Half the path is 50 ms: 417 ACKs. By then there is a queue of 25 ms, too.
+                    Step::Exit => return assert_eq!((window, i), (640, 417)),
+                    step => assert_eq!(step, Step::Grow(MSS), "segment {i} of {window}"),
                 }
                 // What the ACK lets go is sent behind it.
                 nxt += 2 * MSS;
             }
-            window *= 2;
         }
         panic!("never found");
     }
