@@ -49,7 +49,8 @@ nginx nginx-light the origin in the namespace lab
 wrk wrk load for tests and benches
 valgrind valgrind instruction counts of the benches
 jq jq reading --json output in tests
-openssl openssl test data, checksums, later certificates
+openssl openssl test data, checksums, certificates
+pebble pebble an ACME server for tests
 pc:libdpdk libdpdk-dev the dpdk port; else build with --no-default-features
 so:libclang libclang-dev bindings to DPDK
 END

@@ -1,8 +1,11 @@
 //! ACME in a running node: what its thread wants shown reaches the cores, and what it has stored is taken into use.
 
+use std::sync::Arc;
+
 use crate::acme::{Proof, Shown};
 use crate::config::{HostPattern, Site};
 use crate::log;
+use crate::tls::Challenge;
 
 use super::Reloader;
 
@@ -20,6 +23,17 @@ pub(super) fn paths(site: &Site, shown: &[Shown]) -> Vec<(String, Vec<u8>)> {
         _ => None,
     };
     shown.iter().filter_map(path).collect()
+}
+
+/// The certificates by which names are proved in a handshake.
+pub(super) fn challenges(shown: &[Shown]) -> Vec<Challenge> {
+    let challenge = |s: &Shown| match &s.proof {
+        Proof::Tls(certificate) => {
+            Some(Challenge { name: s.name.clone(), certificate: Arc::clone(certificate) })
+        }
+        Proof::Http { .. } => None,
+    };
+    shown.iter().filter_map(challenge).collect()
 }
 
 impl Reloader {

@@ -153,7 +153,7 @@ impl Node {
             old: None,
             logs: &logs,
             shown: &[],
-            tickets: tls.tickets(),
+            tickets: tls.tickets(&config)?,
         };
         let program = program::compile(&config, given)?;
         let all_orders: Vec<Arc<Orders>> = (0..cores).map(|_| Arc::default()).collect();

@@ -62,7 +62,7 @@ pub struct Given<'a> {
 /// One sentence, where a rule cannot be compiled.
 pub fn compile(config: &Config, given: Given<'_>) -> Result<Arc<Program>, String> {
     let Given { limits, unix_ns_at_start, known, old, logs, shown, tickets } = given;
-    let fronts = tls::fronts(config, tickets, &[])?;
+    let fronts = tls::fronts(config, tickets, &acme::challenges(shown))?;
     let (front, front_sites) = fronts.map_or_else(|| (Front::none(), Vec::new()), |f| (f.front, f.sites));
     let log_to = |target: &Option<LogTarget>| -> Result<Option<LogTo>, String> {
         let Some(target) = target else { return Ok(None) };

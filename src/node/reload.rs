@@ -180,7 +180,7 @@ impl Reloader {
             old,
             logs: &self.logs,
             shown: &shown,
-            tickets: self.tls.tickets(),
+            tickets: self.tls.tickets(config)?,
         };
         let program = program::compile(config, given)?;
         let Some(ticket) = self.desk.tell_all(|_| CoreOrder::Config(Arc::clone(&program))) else {

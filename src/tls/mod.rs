@@ -11,6 +11,8 @@
 
 mod fronts;
 mod side;
+mod tickets;
 
 pub use fronts::{Challenge, Fronts, fronts};
 pub use side::Side;
+pub use tickets::TicketKeys;

@@ -18,6 +18,8 @@ const CERTIFICATES_MAX: usize = 3;
 const THREADS_MAX: u64 = 64;
 /// RFC 8446, 4.6.1: seven days at most.
 const TICKET_DAYS_MAX: u32 = 7;
+/// Keys that are kept: a ticket's is looked for among them.
+const PERIODS_MAX: u32 = l7::tls::tickets::PERIODS_MAX as u32;
 /// What keys are made from: at least the strength of the keys themselves; 48 and 80 bytes are what other servers use.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 32..=256;
 
@@ -62,9 +64,13 @@ fn tickets(folder: &Path, table: &Table<'_, '_>) -> Option<Tickets> {
         }
         Some(TicketSecret { file, bytes: bytes.into() })
     });
+    let (rotate, keep) = (rotate.unwrap_or(default.rotate), keep.unwrap_or(default.keep));
+    if keep > rotate * PERIODS_MAX {
+        let cause = format!("\"keep\" is more than {PERIODS_MAX} times \"rotate\"");
+        table.wrong(table.place(), cause, "keep tickets for a shorter time, or rotate less often");
+    }
     table.finish();
-    let said =
-        Tickets { rotate: rotate.unwrap_or(default.rotate), keep: keep.unwrap_or(default.keep), shared };
+    let said = Tickets { rotate, keep, shared };
     (switch != Switch::Off).then_some(said)
 }
 
