@@ -22,3 +22,4 @@ pub mod resolve;
 pub mod roots;
 pub mod rundir;
 pub mod stats;
+pub mod tls;

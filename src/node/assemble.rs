@@ -17,7 +17,7 @@ use hugepages::{Arena, Footprint, Limits, PagePolicy, Region};
 use l7::cache::policy::hash::HashKeys;
 use l7::cache::store::Store;
 use l7::proxy::{Cells, HEAD_CELL_BYTES, Program, Proxy};
-use l7::tls::{Handshakes, RECORD_BYTES_MAX, RecordCells, Tls};
+use l7::tls::{HandshakeLimits, Handshakes, RECORD_BYTES_MAX, RecordCells, Tls};
 use stack::neigh::Neighbours;
 use stack::{Addr, Iface, Net, OwnPorts, Questions, Stack, Steering, Tcp, TcpConfig, Udp};
 
@@ -25,7 +25,7 @@ use super::dpdk;
 use super::orders::Orders;
 use super::pipeline::{NodePipeline, tune};
 use crate::access_log::RING_BYTES;
-use crate::config::{self, Config, PortKind};
+use crate::config::{self, Config, PortKind, Scheme};
 
 /// Packets that may wait for a port.
 const TX_BOUND: usize = 1024;
@@ -206,8 +206,8 @@ pub fn footprint(config: &Config, limits: &Limits) -> Footprint {
 
 /// Whether connections may have TLS, of clients or to origins.
 fn has_tls(config: &Config) -> bool {
-    let _ = config;
-    false
+    let https = |u: &config::Upstream| u.origins.iter().any(|o| o.scheme == Scheme::Https);
+    config.listeners.iter().any(|l| l.https.is_some()) || config.upstreams.iter().any(https)
 }
 
 /// Whether connections may begin with a PROXY header.
@@ -330,7 +330,11 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
     }
     tune(&mut tcp, &plan.program);
     let record_cells = RecordCells { payload: payload.clone(), records };
-    let handshakes = Handshakes::new(limits.tls_handshakes, counters.clone());
+    let handshakes = Handshakes::new(
+        HandshakeLimits::new(limits.tls_handshakes, [keys[0] ^ 5, keys[1] ^ 5]),
+        None,
+        counters.clone(),
+    );
     let tls = Tls::new(&limits, &mut arena, handshakes, record_cells, counters.clone()).ok_or(small)?;
     let cells = Cells { payload, heads };
     let cache = plan.cache.map(|c| (c.store.handle(core), c.keys));

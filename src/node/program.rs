@@ -16,6 +16,7 @@ use l7::proxy::{
     Answer, ClientTimeouts, HealthChecks, KeyOf, LogTo, Network, Origin, OriginTimeouts, Program,
     ProxyConfig, ProxyVersion, Route, Site, Upstream,
 };
+use l7::tls::Front;
 use l7::upstream::{ADDRESSES_MAX, CheckSettings, Method, OutlierSettings, SetSettings};
 
 use stack::tcp::{Congestion, Tuning};
@@ -25,8 +26,9 @@ use super::origin_tls;
 use crate::access_log::Targets;
 use crate::config::{
     self, AccessFormat, Balance, Config, HashKey, HeaderRules, HostPattern, LogTarget, NamePattern,
-    OriginHost, QueryKey, ValuePart, Variable,
+    OriginHost, QueryKey, Scheme, ValuePart, Variable,
 };
+use crate::tls;
 
 /// Kept-alive connections per origin and core.
 const IDLE_PER_ORIGIN_MAX: usize = 256;
@@ -46,9 +48,8 @@ pub fn compile(
     old: Option<&Program>,
     logs: &Targets,
 ) -> Result<Arc<Program>, String> {
-    if config.listeners.iter().any(|l| l.https.is_some()) {
-        return Err("the cores do not speak TLS yet; use http".to_owned());
-    }
+    let fronts = tls::fronts(config, None, &[])?;
+    let (front, front_sites) = fronts.map_or_else(|| (Front::none(), Vec::new()), |f| (f.front, f.sites));
     let log_to = |target: &Option<LogTarget>| -> Result<Option<LogTo>, String> {
         let Some(target) = target else { return Ok(None) };
         let format = match config.log.access_format {
@@ -71,8 +72,13 @@ pub fn compile(
         origin_keep_alive_ns: ORIGIN_KEEP_ALIVE_NS,
         request_budget_bytes: limits.request_budget_bytes,
         unix_ns_at_start,
-        tls_listeners: Vec::new(),
-        front: None,
+        tls_listeners: config
+            .listeners
+            .iter()
+            .flat_map(|l| l.sockets().map(|(_, s)| s == Scheme::Https))
+            .collect(),
+        front,
+        front_sites,
         tunings: tunings(config),
         proxy_headers_from: config.listeners.iter().flat_map(proxy_headers_from).collect(),
         log: log_to(&config.log.access)?,
@@ -94,6 +100,7 @@ pub fn compile(
             .map_err(|e| format!("error_pages: {e}"))?,
             log: log_to(&s.access_log)?,
             congestion: s.congestion,
+            client_auth: s.tls.client_auth.is_some(),
         });
     }
     Ok(Program::following(p, old))

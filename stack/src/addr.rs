@@ -36,6 +36,12 @@ impl Addr {
         self.0[..12] == V4_PREFIX
     }
 
+    /// The number that an IPv4 address is.
+    #[inline]
+    pub fn as_v4(&self) -> Option<u32> {
+        self.is_v4().then(|| u32::from_be_bytes([self.0[12], self.0[13], self.0[14], self.0[15]]))
+    }
+
     /// The bytes that stand in a header: 4 or 16.
     #[inline]
     pub fn wire(&self) -> &[u8] {
@@ -103,6 +109,12 @@ pub struct Tuple {
     pub local_port: u16,
     /// The peer's.
     pub remote_port: u16,
+}
+
+impl Tuple {
+    /// Of no connection.
+    pub const EMPTY: Tuple =
+        Tuple { local: Addr::UNSPECIFIED, remote: Addr::UNSPECIFIED, local_port: 0, remote_port: 0 };
 }
 
 impl fmt::Debug for Tuple {

@@ -46,6 +46,12 @@ impl Sum {
         !u16::from_be(fold(self.acc))
     }
 
+    /// The sum itself, in host order: not the complement.
+    #[inline]
+    pub(crate) fn value(self) -> u16 {
+        u16::from_be(fold(self.acc))
+    }
+
     /// Whether bytes that contain their own checksum sum up right.
     #[inline]
     pub fn is_valid(self) -> bool {
@@ -65,14 +71,11 @@ fn sum_native(bytes: &[u8]) -> u64 {
     acc
 }
 
+/// A sum of words in 16 bits. A number and itself turned by half: the upper half of that sum has the carry of the lower.
 #[inline]
-fn fold(mut acc: u64) -> u16 {
-    acc = (acc >> 32) + (acc & 0xffff_ffff);
-    acc = (acc >> 32) + (acc & 0xffff_ffff);
-    acc = (acc >> 16) + (acc & 0xffff);
-    acc = (acc >> 16) + (acc & 0xffff);
-    acc = (acc >> 16) + (acc & 0xffff);
-    acc as u16
+pub(crate) fn fold(acc: u64) -> u16 {
+    let acc = (acc.wrapping_add(acc.rotate_left(32)) >> 32) as u32;
+    (acc.wrapping_add(acc.rotate_left(16)) >> 16) as u16
 }
 
 /// The checksum of one piece.

@@ -16,6 +16,7 @@
 pub mod addr;
 pub mod arp_nd;
 mod checksum;
+mod frame;
 #[cfg(any(test, feature = "harness"))]
 #[doc(hidden)]
 pub mod harness;
@@ -73,6 +74,10 @@ impl Stack {
                 self.counters.inc(c);
                 continue;
             };
+            if frame::parse_usual(&mut p, iface) {
+                self.tcp_burst.push(p);
+                continue;
+            }
             match parse::parse(&mut p, iface) {
                 Ok(()) if p.meta().l4_kind == L4::Tcp => self.tcp_burst.push(p),
                 Ok(()) => others.push(p),

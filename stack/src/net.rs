@@ -173,7 +173,7 @@ pub struct Net {
     pub(crate) wire_of: ArrayVec<u8, SHARED_MAX>,
     pub(crate) questions: Option<Arc<Questions>>,
     pub(crate) budgets: Budgets,
-    ip_id: u16,
+    pub(crate) ip_id: u16,
 }
 
 /// Where a packet goes.

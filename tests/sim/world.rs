@@ -17,7 +17,7 @@ use l7::http1::HttpLimits;
 use l7::proxy::{
     Cells, ClientTimeouts, HEAD_CELL_BYTES, Origin, OriginTimeouts, Program, Proxy, ProxyConfig,
 };
-use l7::tls::{Handshakes, RECORD_BYTES_MAX, RecordCells, Tls};
+use l7::tls::{Front, HandshakeLimits, Handshakes, RECORD_BYTES_MAX, RecordCells, Tls};
 use millrace::node::{NodePipeline, Orders};
 use stack::neigh::Neighbours;
 use stack::{Net, Stack, Steering, Tcp, TcpConfig, Udp};
@@ -251,7 +251,7 @@ impl World {
             if self.now > PATIENCE {
                 return Err(format!("{} connections are not over at {}", self.open(), self.now));
             }
-            if !self.step() {
+            if !self.step() && self.open() > 0 {
                 return Err(format!(
                     "nothing moves any more at {}, {} connections open",
                     self.now,
@@ -381,7 +381,8 @@ fn client(frame: &[u8]) -> Option<usize> {
         _ => return None,
     };
     let ports = frame.get(l4..l4 + 4)?;
-    (ports[2..] == HTTP.to_be_bytes()).then(|| usize::from(ports[0]) * 31 + usize::from(ports[1]))
+    let to_edge = [HTTP, HTTPS].iter().any(|p| ports[2..] == p.to_be_bytes());
+    to_edge.then(|| usize::from(ports[0]) * 31 + usize::from(ports[1]))
 }
 
 type EdgeCore = (Core<NodePipeline>, Arc<Orders>, Vec<Pool>);
@@ -438,7 +439,8 @@ fn edge_core(
         unix_ns_at_start: 1_700_000_000_000_000_000,
         proxy_headers_from: Vec::new(),
         tls_listeners: vec![false, identity.is_some()],
-        front: identity.map(Identity::front),
+        front: identity.map_or_else(Front::none, Identity::front),
+        front_sites: Vec::new(),
         tunings: Vec::new(),
         log: None,
     };
@@ -449,8 +451,11 @@ fn edge_core(
     let cells = Cells { payload: payload.clone(), heads: heads.clone() };
     let proxy = Proxy::new(Program::new(config), &l, &mut arena, cells, None, c.clone()).unwrap();
     let records = pool("record", l.record_cells.max(1), RECORD_BYTES_MAX);
+    // The clients come from two addresses.
+    let handshakes =
+        HandshakeLimits { per_source: l.tls_handshakes, ..HandshakeLimits::new(l.tls_handshakes, [1, 2]) };
     let record_cells = RecordCells { payload: payload.clone(), records: records.clone() };
-    let tls = Tls::new(&l, &mut arena, Handshakes::new(l.tls_handshakes, c.clone()), record_cells, c.clone())
+    let tls = Tls::new(&l, &mut arena, Handshakes::new(handshakes, None, c.clone()), record_cells, c.clone())
         .unwrap();
     let orders = Arc::new(Orders::default());
     let mut stack = Stack::new(net, tcp, Udp::new(4), c.clone());

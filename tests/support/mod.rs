@@ -30,7 +30,7 @@ use l7::proxy::{
     Answer, Cells, ClientTimeouts, HEAD_CELL_BYTES, LogTo, Origin, OriginTimeouts, Program, Proxy,
     ProxyConfig,
 };
-use l7::tls::{Handshakes, RecordCells, Tls};
+use l7::tls::{Front, HandshakeLimits, Handshakes, RecordCells, Tls};
 use millrace::node::{CoreOrder, Desk, NodePipeline, Orders};
 use peers::end::{ACK, FIN, SYN, Segment as Seg, write};
 use stack::neigh::Neighbours;
@@ -205,7 +205,8 @@ pub fn config(client_ns: u64) -> ProxyConfig {
         unix_ns_at_start: UNIX_NS_AT_START,
         proxy_headers_from: Vec::new(),
         tls_listeners: Vec::new(),
-        front: None,
+        front: Front::none(),
+        front_sites: Vec::new(),
         tunings: Vec::new(),
         log: None,
     }
@@ -267,7 +268,7 @@ pub fn core_over(
         heads: pool("head", 64, HEAD_CELL_BYTES),
     };
     let record_cells = RecordCells { payload: cells.payload.clone(), records: cells.heads.clone() };
-    let handshakes = Handshakes::new(limits.tls_handshakes, c.clone());
+    let handshakes = Handshakes::new(HandshakeLimits::new(limits.tls_handshakes, [1, 2]), None, c.clone());
     let tls = Tls::new(&limits, &mut arena, handshakes, record_cells, c.clone()).unwrap();
     let is_logged = program.config.log.is_some();
     let proxy = Proxy::new(program, &limits, &mut arena, cells, cache, c.clone()).unwrap();

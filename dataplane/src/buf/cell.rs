@@ -212,7 +212,7 @@ impl Pool {
     }
 
     /// A packet with nothing in it and [`HEADROOM`] in front; `None` when the pool is empty (counted).
-    #[inline]
+    #[inline(always)]
     pub fn alloc(&self) -> Option<Packet> {
         let h = self.take()?;
         // SAFETY: just taken: one handle, valid.
@@ -377,6 +377,21 @@ impl Packet {
         h.off.set(off);
         h.len.set(h.len.get() + n as u32);
         Some(&mut self.head_mut()[..n])
+    }
+
+    /// Begins the head of a packet that has none yet, `front` bytes further in front than it would: gives `N` bytes to be
+    /// written, of which the first `len` are the head. `None`, and nothing done, when there is no room for them.
+    #[inline]
+    pub fn begin<const N: usize>(&mut self, front: usize, len: usize) -> Option<&mut [u8; N]> {
+        let h = self.header();
+        debug_assert_eq!(h.len.get(), 0);
+        let off = (h.off.get() as usize).checked_sub(front)?;
+        if off + N > h.cap as usize || len > N {
+            return None;
+        }
+        h.off.set(off as u32);
+        h.len.set(len as u32);
+        self.room_mut().first_chunk_mut()
     }
 
     /// Copies `bytes` to the end of the head; `false`, and nothing done, when they do not fit.

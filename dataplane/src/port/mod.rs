@@ -20,7 +20,6 @@ pub mod mem;
 pub mod pcap;
 pub mod tap;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -203,7 +202,10 @@ pub struct PortStats {
 
 /// Packets that were built and wait for a port: bounded, first in, first out.
 pub struct TxQueue {
-    queue: VecDeque<Packet>,
+    /// A ring; as many places as a power of two.
+    ring: Box<[Option<Packet>]>,
+    first: usize,
+    len: usize,
     bound: usize,
     /// Packets put in, whether they found room or not ("built").
     pub built: u64,
@@ -214,50 +216,68 @@ pub struct TxQueue {
 impl TxQueue {
     /// A queue of at most `bound` packets, allocated now.
     pub fn new(bound: usize) -> TxQueue {
-        TxQueue { queue: VecDeque::with_capacity(bound), bound, built: 0, dropped: 0 }
+        let ring = (0..bound.next_power_of_two()).map(|_| None).collect();
+        TxQueue { ring, first: 0, len: 0, bound, built: 0, dropped: 0 }
+    }
+
+    /// The place of the packet `n` behind the first.
+    #[inline]
+    fn at(&self, n: usize) -> usize {
+        self.first.wrapping_add(n) & (self.ring.len() - 1)
     }
 
     /// Room for how many more.
     #[inline]
     pub fn room(&self) -> usize {
-        self.bound - self.queue.len()
+        self.bound - self.len
     }
 
     /// Queues a packet, or drops and counts it when there is no room.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, p: Packet) {
         self.built += 1;
         if self.room() == 0 {
             self.dropped += 1;
         } else {
-            self.queue.push_back(p);
+            let at = self.at(self.len);
+            let none = self.ring[at].replace(p);
+            debug_assert!(none.is_none());
+            // Nothing is there to be dropped: this spares looking.
+            std::mem::forget(none);
+            self.len += 1;
         }
     }
 
     /// The first packet.
     #[inline]
     pub fn front(&self) -> Option<&Packet> {
-        self.queue.front()
+        self.ring[self.first].as_ref()
     }
 
     /// Takes the first packet.
     #[inline]
     pub fn pop(&mut self) -> Option<Packet> {
-        self.queue.pop_front()
+        let p = self.ring[self.first].take()?;
+        self.first = self.at(1);
+        self.len -= 1;
+        Some(p)
     }
 
     /// Puts a packet back in front: what a port did not take after all. Not counted as built again.
     pub fn push_front(&mut self, p: Packet) {
-        self.queue.push_front(p);
+        debug_assert!(self.len < self.ring.len(), "more put back than was taken");
+        self.first = self.at(self.ring.len() - 1);
+        self.ring[self.first] = Some(p);
+        self.len += 1;
     }
 
     /// Packets waiting.
     pub fn len(&self) -> usize {
-        self.queue.len()
+        self.len
     }
 
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.len == 0
     }
 }

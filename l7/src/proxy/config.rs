@@ -213,6 +213,9 @@ pub struct Site {
     pub log: Option<LogTo>,
     /// Congestion control of clients' connections from their first request for it on, where it says so.
     pub congestion: Option<Algorithm>,
+    /// Whether clients that come by TLS are asked for a certificate: only connections that were begun for this site are
+    /// its.
+    pub client_auth: bool,
 }
 
 /// Everything the proxy is told.
@@ -241,7 +244,9 @@ pub struct ProxyConfig {
     /// By listener of TCP: whether its connections begin with TLS.
     pub tls_listeners: Vec<bool>,
     /// What their clients are shown.
-    pub front: Option<Arc<Front>>,
+    pub front: Arc<Front>,
+    /// The site of each of the front's entries.
+    pub front_sites: Vec<u16>,
     /// By listener of TCP: how its connections are treated. It is the node's to tell TCP.
     pub tunings: Vec<Tuning>,
     /// Where requests are logged that are no site's, or cannot be read.
@@ -264,6 +269,7 @@ impl ProxyConfig {
             pages: ErrorPages::none(),
             log: self.log,
             congestion: None,
+            client_auth: false,
         });
         self.routes.push(Route::new(answer, timeouts));
         &mut self.routes[number]

@@ -278,7 +278,7 @@ impl Proxy {
         }
         let mut shook = false;
         if io.tcp.tls.is_on() {
-            shook = io.tcp.shake(self.config().front.as_ref(), io.now);
+            shook = io.tcp.shake(&self.config().front);
         }
         while let Some((flow, events)) = io.tcp.next_event() {
             n += 1;

@@ -294,6 +294,9 @@ mod tests {
             request_budget_bytes: 1,
             unix_ns_at_start: 0,
             proxy_headers_from: Vec::new(),
+            tls_listeners: Vec::new(),
+            front: crate::tls::Front::none(),
+            front_sites: Vec::new(),
             tunings: Vec::new(),
             log: None,
         }

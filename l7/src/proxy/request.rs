@@ -151,6 +151,20 @@ impl Proxy {
         self.exchanges[x].logged = Logged { to, head: None };
     }
 
+    /// Whether a request for `site` came by a connection on which another site has, or has not, asked who the client is
+    /// (RFC 9110, 15.5.20).
+    fn is_another_sites(&self, io: &Io<'_>, x: ExchangeId, site: u16) -> bool {
+        let e = &self.exchanges[x];
+        let Some(config) = e.plan.as_ref().map(|p| &p.program.config) else { return false };
+        let asks = |n: u16| config.sites.get(usize::from(n)).is_some_and(|s| s.client_auth);
+        let entry = io.tcp.entry(e.client, &config.front);
+        let shown = entry.and_then(|entry| config.front_sites.get(usize::from(entry)).copied());
+        match shown {
+            Some(shown) => shown != site && (asks(shown) || asks(site)),
+            None => asks(site),
+        }
+    }
+
     /// Decides who answers a request.
     fn act(
         &mut self,
@@ -165,6 +179,10 @@ impl Proxy {
             return Act::Error(421);
         };
         self.exchanges[x].site = site;
+        if self.exchanges[x].is_https() && self.is_another_sites(io, x, site) {
+            self.counters.inc(Ctr::HttpMisdirected);
+            return Act::Error(421);
+        }
         if let Some(algorithm) = plan.program.config.sites[site as usize].congestion {
             io.tcp.set_algorithm(self.exchanges[x].client, algorithm);
         }

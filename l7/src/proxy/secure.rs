@@ -19,7 +19,7 @@ impl Proxy {
     /// Begins the handshake on a connection that is being opened: CONNECTED comes when it is done. Gives whether there
     /// was room for it.
     pub(super) fn start_tls(&mut self, io: &mut Io<'_>, flow: FlowId, tls: &OriginTls) -> bool {
-        io.tcp.start_client(flow, tls.config(self.core), tls.name(), io.now)
+        io.tcp.start_client(flow, tls.config(self.core), tls.name())
     }
 
     /// Why TLS has ended a connection, if it has.

@@ -15,16 +15,16 @@ use std::sync::Arc;
 
 use dataplane::{CellWriter, Counters, Ctr, Pool, Slice, Time};
 use hugepages::{Arena, Footprint, Limits, Slab, typed_index};
-use rustls::ClientConfig;
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
 use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, ClientConfig, Error};
 use stack::tcp::cc::Algorithm;
 use stack::{CloseReason, ConnectError, Events, FlowId, Net, State, Tcp};
 
 use super::front::Front;
-use super::handshake::{Established, Failure};
-use super::handshakes::{HandshakeId, Handshakes, Outcome};
+use super::handshake::{Failure, FailureKind};
+use super::handshakes::{HandshakeId, Handshakes, Outcome, Peers};
 use super::record::{self, Alert, ContentType, OVERHEAD_MAX, Received, SessionId, Sessions, Side, tickets};
 
 typed_index! {
@@ -68,9 +68,11 @@ struct Secured {
     has_closed: bool,
     /// We have said so.
     said_close: bool,
-    /// The front's entry whose certificate was presented.
+    /// The front that it began with.
+    front: u32,
+    /// That front's entry whose certificate was presented.
     entry: u16,
-    /// Plaintext sent since it stood still; while it shakes hands: bytes received and not consumed.
+    /// Plaintext sent since it stood still.
     sent: u32,
     /// Ciphertext taken from TCP, of a record that is not opened yet.
     rest: Option<Slice>,
@@ -123,6 +125,87 @@ pub struct Tls {
     builder: Builder,
     cells: RecordCells,
     counters: Counters,
+}
+
+/// The connections that shake hands, as [`Handshakes`] needs them.
+struct Shaking<'a> {
+    tcp: &'a mut Tcp,
+    sessions: &'a mut Sessions,
+    secured: &'a mut Slab<SecuredId, Secured>,
+    cells: &'a RecordCells,
+    counters: &'a Counters,
+}
+
+impl Shaking<'_> {
+    fn at(&self, flow: FlowId) -> Option<SecuredId> {
+        secured_of(self.tcp.layer(flow))
+    }
+
+    fn send(&mut self, flow: FlowId, bytes: &[u8]) -> bool {
+        // What does not fit one cell goes out in several.
+        let sent = bytes
+            .chunks(RECORD_BYTES_MAX as usize)
+            .all(|b| self.cells.store(b).is_some_and(|s| self.tcp.send(flow, s).is_ok()));
+        if !sent {
+            self.counters.inc(Ctr::TlsNoCell);
+        }
+        sent
+    }
+}
+
+impl Peers for Shaking<'_> {
+    fn received(&mut self, flow: FlowId) -> &[u8] {
+        let Some(c) = self.at(flow) else { return &[] };
+        let s = &mut self.secured[c];
+        if s.rest.is_none() {
+            s.rest = self.tcp.read(flow);
+            if s.rest.is_none() && self.tcp.has_ended(flow) {
+                // It waits for what will never come: its next event ends it.
+                self.tcp.wake(flow);
+            }
+        }
+        s.rest.as_deref().unwrap_or_default()
+    }
+
+    fn consume(&mut self, flow: FlowId, bytes: usize) {
+        let Some(c) = self.at(flow) else { return };
+        let rest = &mut self.secured[c].rest;
+        if let Some(s) = rest {
+            s.advance(bytes);
+            if s.is_empty() {
+                *rest = None;
+            }
+        }
+        self.tcp.consume(flow, bytes as u32);
+    }
+
+    fn outcome(&mut self, id: HandshakeId, flow: FlowId, outcome: Outcome<'_>) {
+        let Some(c) = self.at(flow).filter(|c| self.secured[*c].phase == Phase::Shakes(id)) else { return };
+        match outcome {
+            // One that lacks a part of its flight comes to nothing: by its owner's timer, if not before.
+            Outcome::Send(bytes) => {
+                self.send(flow, bytes);
+            }
+            Outcome::Established(e) => {
+                let s = &mut self.secured[c];
+                let side = if s.is_client { Side::Client } else { Side::Server };
+                match self.sessions.open(&e.keys, side) {
+                    Some(session) => s.phase = Phase::Open(session),
+                    None => s.phase = Phase::Broken,
+                }
+                s.is_new = true;
+                s.entry = e.entry;
+                s.kernel = e.kernel.map(Box::new);
+                self.tcp.wake(flow);
+            }
+            Outcome::Failed(failure) => {
+                let s = &mut self.secured[c];
+                s.phase = Phase::Broken;
+                s.failure = Some(Box::new(failure));
+                self.tcp.wake(flow);
+            }
+        }
+    }
 }
 
 /// TCP's connections, with TLS or without.
@@ -189,11 +272,11 @@ impl Tls {
     pub fn has_work(&self) -> bool {
         self.handshakes.has_work()
     }
+}
 
-    fn at(&self, layer: u32) -> Option<SecuredId> {
-        use hugepages::SlabIndex;
-        layer.checked_sub(1).map(SecuredId::from_u32)
-    }
+fn secured_of(layer: u32) -> Option<SecuredId> {
+    use hugepages::SlabIndex;
+    layer.checked_sub(1).map(SecuredId::from_u32)
 }
 
 fn layer_of(id: SecuredId) -> u32 {
@@ -205,7 +288,7 @@ impl Conns<'_> {
     /// The connection's TLS, if it has any.
     #[inline]
     fn secured(&self, flow: FlowId) -> Option<SecuredId> {
-        self.tls.at(self.tcp.layer(flow))
+        secured_of(self.tcp.layer(flow))
     }
 
     /// Whether what it carries is TLS.
@@ -214,7 +297,7 @@ impl Conns<'_> {
         self.tcp.layer(flow) != 0
     }
 
-    /// Why the handshake of a connection that is closed has failed, if it has.
+    /// Why the handshake of a connection that is closed has failed, if it has; or by which alert it ended afterwards.
     pub fn failure(&self, flow: FlowId) -> Option<&Failure> {
         self.tls.secured[self.secured(flow)?].failure.as_deref()
     }
@@ -224,24 +307,28 @@ impl Conns<'_> {
         self.secured(flow).is_some_and(|c| matches!(self.tls.secured[c].phase, Phase::Shakes(_)))
     }
 
-    /// The entry of the front whose certificate its client was shown.
-    pub fn entry(&self, flow: FlowId) -> Option<u16> {
-        self.secured(flow).map(|c| self.tls.secured[c].entry)
+    /// The entry of `front` whose certificate its client was shown, and by which the client's was verified. `None` if it
+    /// was another front's.
+    pub fn entry(&self, flow: FlowId, front: &Front) -> Option<u16> {
+        let s = &self.tls.secured[self.secured(flow)?];
+        (s.front == front.id()).then_some(s.entry)
     }
 
     // ── Handshakes ──────────────────────────────────────────────────────────────────────────────────
 
     /// A connection that was accepted begins with a ClientHello; `first`: what of it has been read already. Gives
     /// whether there is room for it; if there is none its owner ends it.
-    pub fn start_server(&mut self, flow: FlowId, first: Option<Slice>, now: Time) -> bool {
+    pub fn start_server(&mut self, flow: FlowId, first: Option<Slice>, front: &Front) -> bool {
         let source = self.tcp.tuple(flow).remote.ip();
-        let Some(h) = self.tls.handshakes.start_server(flow, source, now) else { return false };
-        if !self.secure(flow, h, false) {
+        let Ok(h) = self.tls.handshakes.start_server(flow, source) else { return false };
+        if !self.secure(flow, h, false, first) {
             return false;
         }
-        if let Some(first) = first {
-            self.feed(flow, h, first);
+        if let Some(c) = self.secured(flow) {
+            self.tls.secured[c].front = front.id();
         }
+        // The hello may have come with what completed the connection: there will be no other event for it.
+        self.tls.handshakes.readable(h);
         true
     }
 
@@ -252,84 +339,32 @@ impl Conns<'_> {
         flow: FlowId,
         config: &Arc<ClientConfig>,
         name: &ServerName<'static>,
-        now: Time,
     ) -> bool {
-        match self.tls.handshakes.start_client(flow, config, name, now) {
-            Some(h) => self.secure(flow, h, true),
-            None => false,
+        match self.tls.handshakes.start_client(flow, Arc::clone(config), name.clone()) {
+            Ok(h) => self.secure(flow, h, true, None),
+            Err(_) => false,
         }
     }
 
-    fn secure(&mut self, flow: FlowId, h: HandshakeId, is_client: bool) -> bool {
+    fn secure(&mut self, flow: FlowId, h: HandshakeId, is_client: bool, rest: Option<Slice>) -> bool {
         let Some(c) = self.tls.secured.alloc() else {
             self.tls.counters.inc(Ctr::TlsNoSession);
             self.tls.handshakes.cancel(h);
             return false;
         };
-        self.tls.secured[c] = Secured { phase: Phase::Shakes(h), is_client, ..Secured::default() };
+        self.tls.secured[c] = Secured { phase: Phase::Shakes(h), is_client, rest, ..Secured::default() };
         self.tcp.set_layer(flow, layer_of(c));
         true
     }
 
-    fn feed(&mut self, flow: FlowId, h: HandshakeId, bytes: Slice) {
-        self.tls.handshakes.input(h, &bytes);
-        if let Some(c) = self.secured(flow) {
-            // Its window opens when the handshake is done: what is read of it is bounded.
-            self.tls.secured[c].sent += bytes.len() as u32;
-        }
-    }
-
     /// Lets handshakes go on, as far as one pass may. Gives whether anything was done.
-    pub fn shake(&mut self, front: Option<&Arc<Front>>, now: Time) -> bool {
-        let mut any = false;
-        while let Some((flow, outcome)) = self.tls.handshakes.step(front, now) {
-            any = true;
-            match outcome {
-                Outcome::Send(bytes) => {
-                    // What does not fit one cell goes out in several.
-                    let cells = &self.tls.cells;
-                    let sent = bytes
-                        .chunks(RECORD_BYTES_MAX as usize)
-                        .all(|b| cells.store(b).is_some_and(|s| self.tcp.send(flow, s).is_ok()));
-                    if !sent {
-                        self.tls.counters.inc(Ctr::TlsNoCell);
-                        self.break_now(flow);
-                    }
-                }
-                Outcome::Established(e, entry) => self.established(flow, *e, entry),
-                Outcome::Failed(failure) => {
-                    if let Some(c) = self.secured(flow) {
-                        self.tls.secured[c].failure = Some(failure);
-                    }
-                    self.break_now(flow);
-                }
-            }
+    pub fn shake(&mut self, front: &Front) -> bool {
+        if !self.tls.handshakes.has_work() {
+            return false;
         }
-        any
-    }
-
-    fn established(&mut self, flow: FlowId, e: Established, entry: u16) {
-        let Some(c) = self.secured(flow) else { return };
-        let side = if self.tls.secured[c].is_client { Side::Client } else { Side::Server };
-        let Some(session) = self.tls.sessions.open(&e.keys, side) else {
-            return self.break_now(flow);
-        };
-        let s = &mut self.tls.secured[c];
-        s.phase = Phase::Open(session);
-        s.is_new = true;
-        s.entry = entry;
-        s.kernel = e.kernel.map(Box::new);
-        let fed = std::mem::take(&mut s.sent);
-        self.tcp.consume(flow, fed.saturating_sub(e.unread.len() as u32));
-        let s = &mut self.tls.secured[c];
-        if !e.unread.is_empty() {
-            s.rest = self.tls.cells.store(&e.unread);
-            if self.tls.secured[c].rest.is_none() {
-                self.tls.counters.inc(Ctr::TlsNoCell);
-                return self.break_now(flow);
-            }
-        }
-        self.tcp.wake(flow);
+        let Tls { handshakes, sessions, secured, cells, counters, .. } = &mut *self.tls;
+        handshakes.run(front, &mut Shaking { tcp: self.tcp, sessions, secured, cells, counters });
+        true
     }
 
     /// The connection is of no use any more: its owner hears that it is closed.
@@ -372,14 +407,13 @@ impl Conns<'_> {
         let closed = events.has(Events::CLOSED);
         match self.tls.secured[c].phase {
             Phase::Shakes(h) => {
-                while let Some(bytes) = self.tcp.read(flow) {
-                    self.feed(flow, h, bytes);
-                }
-                if closed {
+                let nothing_comes = closed || self.tcp.has_ended(flow) && !self.has_bytes(flow, c);
+                if nothing_comes {
                     self.close_session(c);
                     self.tls.secured[c].phase = Phase::Broken;
-                } else if self.tcp.has_ended(flow) {
-                    self.tls.handshakes.ended(h);
+                    events.set(Events::CLOSED);
+                } else {
+                    self.tls.handshakes.readable(h);
                 }
                 events.clear(Events::READABLE);
                 events.clear(Events::WRITABLE);
@@ -411,6 +445,11 @@ impl Conns<'_> {
                 events
             }
         }
+    }
+
+    /// Whether anything has come that was not looked at.
+    fn has_bytes(&self, flow: FlowId, c: SecuredId) -> bool {
+        self.tls.secured[c].rest.is_some() || self.tcp.is_readable(flow)
     }
 
     /// Whether the peer has ended the connection without having said so by TLS, and nothing is left to be opened.
@@ -488,7 +527,13 @@ impl Conns<'_> {
                     }
                 }
                 Ok(Received::CloseNotify) => self.tls.secured[c].has_closed = true,
-                Ok(Received::Fatal(_)) => return self.break_now(flow),
+                Ok(Received::Fatal(alert)) => {
+                    // An origin that does not like our certificate says so only now (TLS 1.3).
+                    let error = Error::AlertReceived(AlertDescription::from(alert.0));
+                    let failure = Failure { kind: FailureKind::Alert, error };
+                    self.tls.secured[c].failure = Some(Box::new(failure));
+                    return self.break_now(flow);
+                }
                 Err(alert) => return self.fail(flow, c, alert),
             }
             self.tcp.consume(flow, (bytes - data) as u32);
@@ -652,6 +697,9 @@ impl Conns<'_> {
     /// Seals and sends what waits for more.
     fn flush(&mut self) {
         let flow = self.tls.builder.flow;
+        if flow.is_none() {
+            return;
+        }
         if !self.seal_pending() {
             self.break_now(flow);
         }

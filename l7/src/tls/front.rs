@@ -11,13 +11,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
-    ClientHello as RustlsHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert,
-    ServerSessionMemoryCache, WebPkiClientVerifier,
+    ClientHello as RustlsHello, NoServerSessionStorage, ResolvesServerCert, ServerSessionMemoryCache,
+    WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
@@ -27,6 +28,8 @@ use rustls::{
 
 use super::handshake;
 use super::hello::ClientHello;
+use super::slow::slow_key;
+use super::tickets::Ticketer;
 use crate::phases::Hosts;
 
 /// All that a listener presents.
@@ -47,16 +50,9 @@ pub struct FrontSpec {
 #[derive(Clone)]
 pub struct Tickets {
     /// Seals and opens them.
-    pub producer: Arc<dyn Binds>,
+    pub producer: Arc<Ticketer>,
     /// How many a TLS 1.3 client gets: each is for one connection (RFC 8446, C.4).
     pub sent: usize,
-}
-
-/// Makes what seals and opens tickets of one kind only.
-pub trait Binds: fmt::Debug + Send + Sync {
-    /// For tickets of `kind`: one of another kind does not open. Sessions are of one kind if whoever has one may well
-    /// have the other: the same certificates, and the same clients.
-    fn bind(&self, kind: &[u8]) -> Arc<dyn ProducesTickets>;
 }
 
 /// One set of names.
@@ -106,12 +102,15 @@ pub struct Front {
     challenge_hosts: Hosts,
     entries: Box<[Ready]>,
     challenges: Box<[Arc<ServerConfig>]>,
+    /// No other front of this process has it.
+    id: u32,
 }
 
 struct Ready {
     config: Arc<ServerConfig>,
     keys: Arc<Keys>,
     tls12: bool,
+    verifies: bool,
 }
 
 /// How to answer a hello.
@@ -123,6 +122,8 @@ pub struct Choice {
     pub entry: u16,
     /// Whether a full handshake will sign by a key that takes long: RSA, or a large curve.
     pub slow: bool,
+    /// Whether a full handshake will verify the client's certificates.
+    pub verifies: bool,
 }
 
 /// In [`Choice::entry`]: the client is an ACME server, and nothing but the handshake counts.
@@ -172,7 +173,19 @@ impl Front {
                 ready.map(|ready| ready.config).map_err(|what| FrontError { entry: None, what })
             })
             .collect();
-        Ok(Front { hosts, challenge_hosts, entries: entries?, challenges: challenges? })
+        Ok(Front { hosts, challenge_hosts, entries: entries?, challenges: challenges?, id: next_id() })
+    }
+
+    /// For a node that presents nothing: every hello is refused.
+    pub fn none() -> Arc<Front> {
+        let (hosts, challenge_hosts) = (Hosts::new(std::iter::empty()), Hosts::new(std::iter::empty()));
+        Arc::new(Front {
+            hosts,
+            challenge_hosts,
+            entries: Box::default(),
+            challenges: Box::default(),
+            id: next_id(),
+        })
     }
 
     /// How to answer `hello`.
@@ -185,17 +198,28 @@ impl Front {
         if !self.challenges.is_empty() && hello.alpn().eq([ACME_TLS]) {
             let config = self.challenge_hosts.find(name).and_then(|n| self.challenges.get(usize::from(n)));
             let config = config.ok_or(AlertDescription::UnrecognisedName)?.clone();
-            return Ok(Choice { config, entry: CHALLENGE, slow: false });
+            return Ok(Choice { config, entry: CHALLENGE, slow: false, verifies: false });
         }
         let entry = self.hosts.find(name).ok_or(AlertDescription::UnrecognisedName)?;
         let ready = self.entries.get(usize::from(entry)).ok_or(AlertDescription::InternalError)?;
-        Ok(Choice { config: ready.config.clone(), entry, slow: ready.is_slow(hello) })
+        let (slow, verifies) = (ready.is_slow(hello), ready.verifies);
+        Ok(Choice { config: ready.config.clone(), entry, slow, verifies })
+    }
+
+    /// Its number: entries of another front are others.
+    pub fn id(&self) -> u32 {
+        self.id
     }
 
     /// How many entries there are.
     pub fn entries(&self) -> usize {
         self.entries.len()
     }
+}
+
+fn next_id() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 impl FrontSpec {
@@ -235,7 +259,8 @@ impl Ready {
                 config.max_early_data_size = entry.early_data_bytes;
             }
         }
-        Ok(Ready { config: Arc::new(config), keys, tls12: entry.tls12 })
+        let verifies = !matches!(entry.client_auth, ClientAuth::None);
+        Ok(Ready { config: Arc::new(config), keys, tls12: entry.tls12, verifies })
     }
 
     /// Whether the key that is taken is a slow one. In TLS 1.2 the suite must fit the key too.
@@ -329,7 +354,16 @@ impl Keys {
                     .contains(scheme)
             };
             let slow = !schemes.iter().all(is_quick);
-            keys.push(Key { certified: certified.clone(), schemes, slow });
+            let mut certified = certified.clone();
+            if slow {
+                let slow = CertifiedKey {
+                    cert: certified.cert.clone(),
+                    key: slow_key(certified.key.clone()),
+                    ocsp: certified.ocsp.clone(),
+                };
+                certified = Arc::new(slow);
+            }
+            keys.push(Key { certified, schemes, slow });
         }
         if keys.is_empty() {
             return Err("no certificate".into());

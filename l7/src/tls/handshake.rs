@@ -37,6 +37,11 @@ pub const INPUT_BYTES_MAX: usize = 64 << 10;
 const HEADER_BYTES: usize = 5;
 /// Longest body of a record (RFC 5246, 6.2.3).
 const BODY_BYTES_MAX: usize = (16 << 10) + 2048;
+/// Types of records.
+const ALERT: u8 = 21;
+const APPLICATION_DATA: u8 = 23;
+/// An alert's record in TLS 1.3: header, level and description, type, tag. Nothing else of a handshake is as short.
+const SEALED_ALERT_BYTES: usize = HEADER_BYTES + 2 + 1 + 16;
 /// Steps that one record may cause. A flight is one record for each message at most, and one for each ticket.
 const STEPS_MAX: usize = 64;
 
@@ -83,6 +88,10 @@ pub struct Established {
     pub peer: Vec<CertificateDer<'static>>,
     /// Plaintext that came with the client's first flight: anyone may have sent it again (RFC 8446, 8).
     pub early: Vec<u8>,
+    /// On the server's side, the entry of the front; [`Handshakes`](super::handshakes::Handshakes) knows it.
+    pub entry: u16,
+    /// On the server's side, the name that the client has asked for; likewise.
+    pub server_name: Option<Box<str>>,
     /// On the client's side in TLS 1.3, what takes the tickets that come later.
     pub kernel: Option<KernelConnection<ClientConnectionData>>,
 }
@@ -142,13 +151,30 @@ impl Handshake {
         }
     }
 
+    /// Takes `input`, and does nothing with it yet.
+    pub fn give(&mut self, input: &[u8]) {
+        self.input.extend_from_slice(input);
+    }
+
+    /// Whether a full handshake was agreed on: certificates are shown, and none of it is over quickly.
+    pub fn is_full(&self) -> bool {
+        let kind = self.side.common().ok().and_then(|common| common.handshake_kind());
+        matches!(kind, Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest))
+    }
+
+    /// Whether the client was asked to say hello again, with another key (RFC 8446, 4.1.4).
+    pub fn is_retrying(&self) -> bool {
+        let kind = self.side.common().ok().and_then(|common| common.handshake_kind());
+        kind == Some(HandshakeKind::FullWithHelloRetryRequest)
+    }
+
     /// Takes `input` and goes as far as that allows. What is to be sent is put behind what is in `out`, whether this
     /// succeeds or not.
     ///
     /// # Errors
     /// When the handshake has failed. If there is an alert to be sent, it is in `out`.
     pub fn advance(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<Progress, Failure> {
-        self.input.extend_from_slice(input);
+        self.give(input);
         let result = self.go(out);
         if !matches!(result, Ok(Progress::WantsMore)) {
             self.side = Side::Over;
@@ -214,17 +240,22 @@ impl Handshake {
         Err(Failure::internal("a handshake that does not come to an end"))
     }
 
-    /// What rustls still has to say after an error: its alert. It may hold places in what it was shown, so it is shown
-    /// that again.
+    /// What rustls still has to say after an error, up to its alert. It may hold places in what it was shown, so it is
+    /// shown that again; and it must not fail again once it has sent its alert.
     fn last_words(&mut self, out: &mut Vec<u8>) {
         for _ in 0..STEPS_MAX {
-            let shown = self.input.get_mut(..self.shown).unwrap_or_default();
+            let (start, shown) = (out.len(), self.input.get_mut(..self.shown).unwrap_or_default());
             let step = match &mut self.side {
                 Side::Server(server) => step(server.process_tls_records(shown).state, out),
                 Side::Client(client) => step(client.process_tls_records(shown).state, out),
                 Side::Over => return,
             };
-            if !matches!(step, Step::Again) {
+            let is_alert = match out.get(start..) {
+                Some([ALERT, ..]) => true,
+                Some(sealed @ [APPLICATION_DATA, ..]) => sealed.len() == SEALED_ALERT_BYTES,
+                _ => false,
+            };
+            if is_alert || !matches!(step, Step::Again) {
                 return;
             }
         }
@@ -279,6 +310,8 @@ impl Handshake {
             group,
             peer,
             early: std::mem::take(&mut self.early),
+            entry: 0,
+            server_name: None,
             kernel,
         })
     }
@@ -457,6 +490,11 @@ impl Failure {
             _ => FailureKind::Protocol,
         };
         Failure { kind, error }
+    }
+
+    /// We have answered by `alert`, and rustls was not asked.
+    pub(super) fn refused(kind: FailureKind, alert: AlertDescription) -> Failure {
+        Failure { kind, error: Error::General(format!("refused: {alert:?}")) }
     }
 
     fn internal(why: &str) -> Failure {

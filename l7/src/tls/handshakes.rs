@@ -1,230 +1,587 @@
-//! The handshakes of one core: a bounded number of them, those that can go on in a queue, so many steps a pass.
+//! The handshakes of one core: so many at a time, so much work in a pass, so many for one source.
+//!
+//! ```text
+//!  start ──► slot ── readable ──► going │ new ── turn ──► advance ──► Send, Established, Failed
+//!              │                    ▲                        │
+//!              │                    └──── back ◄── helper ◄──┤  what is slow, or too much
+//!              └─ refused: full, or the source has its share  └─ waits for its peer
+//! ```
+//!
+//! - **Work.** A pass does [`HandshakeLimits::work_per_pass`] units, a unit being about 10 µs: a hello is
+//!   [`HELLO`] of them, what follows it [`STEP`]. At least one step is done in a pass that has any to do. Those that have
+//!   said hello come before those that say it: what was begun is brought to an end.
+//! - **Slow steps** (signatures by RSA, a client's or an origin's certificates) go to a helper thread, where there are
+//!   any; so do hellos while more than [`HandshakeLimits::waiting`] wait for the core. When the helpers are full, the slow
+//!   ones wait in a queue of their own, and delay nobody else.
+//! - **Shedding.** Whoever comes when all slots are in use, or while its source has its share, is refused: its
+//!   connection is to be reset, as a handshake that is not begun costs the least. Nothing else is shed; whoever is too
+//!   slow meets its owner's timeout ([`cancel`](Handshakes::cancel)).
+//! - **Memory.** A slot that waits for a hello has no more than what came of it. A hello has at most 16 KiB, in at most 64
+//!   records, and what follows it 64 KiB. What rustls needs for one is about 10 KiB until it is done.
+//!
+//! Bytes are taken from TCP's queue by [`Peers`] as they are needed, a record at a time: what is behind the handshake
+//! stays there.
 
-use std::collections::VecDeque;
+use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use dataplane::{Counters, Ctr, Time};
+use dataplane::{Counters, Ctr, sip};
 use hugepages::{SlabIndex, typed_index};
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, ClientConfig, Error};
+use rustls::{AlertDescription, ClientConfig, ServerConfig};
 use stack::FlowId;
 
 use super::front::Front;
-use super::handshake::{Established, Failure, FailureKind, Handshake, INPUT_BYTES_MAX, Progress};
-use super::hello::{Peek, peek};
+use super::handshake::{Established, Failure, FailureKind, Handshake, Progress};
+use super::hello::{self, Peek};
+use super::offload::Helper;
+use super::queue::{Links, Queue};
+use super::slow;
+use super::sources::{Source, Sources};
 
 typed_index! {
-    /// A handshake under way.
+    /// A handshake under way. The number is another's once it is over.
     pub struct HandshakeId;
 }
 
-/// Steps in a pass: each may cost as much as some hundred packets.
-const STEPS_A_PASS: u32 = 1;
+/// Units of work of a hello, of either side: a key exchange, a signature by P-256. 60 to 90 µs.
+pub const HELLO: u32 = 8;
+/// Of any other step: a few µs; sealing two tickets is the most of it.
+pub const STEP: u32 = 1;
+/// Of a chain of certificates that the core has to verify itself.
+pub const VERIFY: u32 = 16;
 
-/// What has come of a handshake.
-pub enum Outcome {
-    /// These bytes are to be sent.
-    Send(Vec<u8>),
-    /// It is done; the entry of the front that was presented.
-    Established(Box<Established>, u16),
-    /// It has failed. What the peer is to be told has come as [`Outcome::Send`].
-    Failed(Box<Failure>),
+/// How much of everything.
+#[derive(Clone, Debug)]
+pub struct HandshakeLimits {
+    /// Under way on this core.
+    pub handshakes: u32,
+    /// Of those, with one source: an IPv4 address, an IPv6 network of 64 bits.
+    pub per_source: u32,
+    /// Units of work in a pass.
+    pub work_per_pass: u32,
+    /// Hellos that may wait for the core before helpers take more of them.
+    pub waiting: u32,
+    /// For the table of sources: nobody else may know it.
+    pub key: sip::Key,
 }
 
-/// One that is under way.
-struct Under {
-    flow: FlowId,
-    handshake: Option<Handshake>,
-    /// What came and has not been given to rustls.
-    input: Vec<u8>,
-    ended: bool,
-    queued: bool,
-    entry: u16,
+impl HandshakeLimits {
+    /// What fits most: an eighth of them for one source, one hello a pass.
+    pub fn new(handshakes: u32, key: sip::Key) -> HandshakeLimits {
+        HandshakeLimits {
+            handshakes,
+            per_source: (handshakes / 8).max(16),
+            work_per_pass: HELLO,
+            waiting: 16,
+            key,
+        }
+    }
 }
 
-/// Those of one core.
+/// Why a handshake is not begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shed {
+    /// As many as there may be are under way.
+    Full,
+    /// The source has its share.
+    Source,
+    /// rustls does not take the config.
+    Config,
+}
+
+/// The connections that handshakes are done over.
+pub trait Peers {
+    /// The first bytes, as many as lie together, that `flow` has received and nobody has consumed.
+    fn received(&mut self, flow: FlowId) -> &[u8];
+    /// The first `bytes` of them are done with.
+    fn consume(&mut self, flow: FlowId, bytes: usize);
+    /// What has become of a handshake.
+    fn outcome(&mut self, id: HandshakeId, flow: FlowId, outcome: Outcome<'_>);
+}
+
+/// What has become of a handshake.
+#[derive(Debug)]
+pub enum Outcome<'a> {
+    /// This is to be sent.
+    Send(&'a [u8]),
+    /// It is done, and its number is free. All that it has to send has been given before.
+    Established(Box<Established>),
+    /// It has failed, and its number is free. If there is an alert to be sent, it has been given before.
+    Failed(Failure),
+}
+
+/// See the module.
 pub struct Handshakes {
-    slots: Vec<Option<Box<Under>>>,
+    slots: Box<[Slot]>,
     free: Vec<u32>,
-    queue: VecDeque<HandshakeId>,
-    outbox: VecDeque<(FlowId, Outcome)>,
-    steps: u32,
+    sources: Sources,
+    going: Queue,
+    new: Queue,
+    /// What only helpers do, while they are full.
+    slow: Queue,
+    helper: Option<Helper>,
+    limits: HandshakeLimits,
     counters: Counters,
+    out: Vec<u8>,
+    joined: Vec<u8>,
+}
+
+struct Slot {
+    flow: FlowId,
+    source: Source,
+    state: State,
+    /// Which of those that have had this slot.
+    generation: u32,
+    links: Links,
+    side: Side,
+    /// The next step is slow.
+    is_slow: bool,
+    /// The peer's certificates will have to be verified, if it is a full handshake.
+    verifies: bool,
+    entry: u16,
+    name: Option<Box<str>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Server,
+    Client,
+}
+
+enum State {
+    Free,
+    /// What has come of a hello, and where the record ends whose header is there.
+    Hello {
+        bytes: Vec<u8>,
+        shown: usize,
+    },
+    /// `starts`: nothing was done yet.
+    Running {
+        handshake: Handshake,
+        starts: bool,
+    },
+    Away,
+}
+
+/// What a turn came to.
+enum Turn {
+    /// The peer's turn.
+    Waits,
+    /// There is more to be done.
+    Again,
+    /// The next step is for a helper.
+    Slow,
+    /// It is a helper's, or over.
+    Left,
 }
 
 impl Handshakes {
-    /// Room for `n` at a time.
-    pub fn new(n: u32, counters: Counters) -> Handshakes {
+    /// Those of a core, with its way to the helpers, if there are any.
+    pub fn new(limits: HandshakeLimits, helper: Option<Helper>, counters: Counters) -> Handshakes {
+        let slot = || Slot {
+            flow: FlowId::NONE,
+            source: Source::NONE,
+            state: State::Free,
+            generation: 0,
+            links: Links::default(),
+            side: Side::Server,
+            is_slow: false,
+            verifies: false,
+            entry: 0,
+            name: None,
+        };
         Handshakes {
-            slots: (0..n).map(|_| None).collect(),
-            free: (0..n).rev().collect(),
-            queue: VecDeque::with_capacity(n as usize),
-            outbox: VecDeque::new(),
-            steps: 0,
+            slots: (0..limits.handshakes).map(|_| slot()).collect(),
+            free: (0..limits.handshakes).rev().collect(),
+            sources: Sources::new(limits.handshakes, limits.per_source, limits.key),
+            going: Queue::new(0),
+            new: Queue::new(1),
+            slow: Queue::new(2),
+            helper,
+            limits,
             counters,
+            out: Vec::with_capacity(16 << 10),
+            joined: Vec::with_capacity(hello::HELLO_BYTES_MAX),
         }
     }
 
-    /// A client's connection begins. `None`: there is no room.
-    pub fn start_server(&mut self, flow: FlowId, _source: IpAddr, _now: Time) -> Option<HandshakeId> {
-        self.start(flow, None)
+    /// Bytes of the tables, without what is allocated for a handshake under way.
+    pub const fn bytes(handshakes: u32) -> usize {
+        handshakes as usize * (size_of::<Slot>() + 4) + Sources::bytes(handshakes)
     }
 
-    /// We begin, on a connection of ours. `None`: there is no room.
+    /// The server's side, with a client from `source`. It is begun by [`readable`](Self::readable).
+    ///
+    /// # Errors
+    /// When the connection is to be refused.
+    pub fn start_server(&mut self, flow: FlowId, source: IpAddr) -> Result<HandshakeId, Shed> {
+        if self.free.is_empty() {
+            self.counters.inc(Ctr::TlsShedFull);
+            return Err(Shed::Full);
+        }
+        let source = Source::of(source);
+        if !self.sources.add(source) {
+            self.counters.inc(Ctr::TlsShedSource);
+            return Err(Shed::Source);
+        }
+        self.start(flow, source, Side::Server, State::Hello { bytes: Vec::new(), shown: 0 }).ok_or(Shed::Full)
+    }
+
+    /// The client's side, with an origin. It is begun by the next pass.
+    ///
+    /// # Errors
+    /// When there is no slot.
     pub fn start_client(
         &mut self,
         flow: FlowId,
-        config: &Arc<ClientConfig>,
-        name: &ServerName<'static>,
-        _now: Time,
-    ) -> Option<HandshakeId> {
-        let handshake = Handshake::client(Arc::clone(config), name.clone()).ok()?;
-        let id = self.start(flow, Some(handshake))?;
-        self.enqueue(id);
-        Some(id)
-    }
-
-    fn start(&mut self, flow: FlowId, handshake: Option<Handshake>) -> Option<HandshakeId> {
-        let Some(n) = self.free.pop() else {
-            self.counters.inc(Ctr::TlsHandshakesShed);
-            return None;
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<HandshakeId, Shed> {
+        let handshake = Handshake::client(config, name).map_err(|_| Shed::Config)?;
+        let state = State::Running { handshake, starts: true };
+        let Some(id) = self.start(flow, Source::NONE, Side::Client, state) else {
+            self.counters.inc(Ctr::TlsShedFull);
+            return Err(Shed::Full);
         };
-        let under = Under { flow, handshake, input: Vec::new(), ended: false, queued: false, entry: 0 };
-        self.slots[n as usize] = Some(Box::new(under));
-        Some(HandshakeId::from_u32(n))
+        self.readable(id);
+        Ok(id)
     }
 
-    fn enqueue(&mut self, id: HandshakeId) {
-        if let Some(u) = &mut self.slots[id.to_u32() as usize]
-            && !std::mem::replace(&mut u.queued, true)
-        {
-            self.queue.push_back(id);
+    fn start(&mut self, flow: FlowId, source: Source, side: Side, state: State) -> Option<HandshakeId> {
+        let number = self.free.pop()?;
+        let slot = &mut self.slots[number as usize];
+        debug_assert!(matches!(slot.state, State::Free) && !slot.links.is_queued());
+        let generation = slot.generation.wrapping_add(1);
+        *slot = Slot {
+            flow,
+            source,
+            state,
+            generation,
+            links: Links::default(),
+            side,
+            is_slow: false,
+            verifies: side == Side::Client,
+            entry: 0,
+            name: None,
+        };
+        Some(HandshakeId::from_u32(number))
+    }
+
+    /// The flow has received something.
+    pub fn readable(&mut self, id: HandshakeId) {
+        let number = id.to_u32();
+        let Some(slot) = self.slots.get(number as usize) else { return };
+        if slot.links.is_queued() {
+            return;
+        }
+        match &slot.state {
+            State::Hello { .. } | State::Running { starts: true, .. } => {
+                self.new.push(&mut self.slots, number)
+            }
+            State::Running { .. } => self.going.push(&mut self.slots, number),
+            State::Free | State::Away => {}
         }
     }
 
-    /// Bytes have come for it.
-    pub fn input(&mut self, id: HandshakeId, bytes: &[u8]) {
-        if let Some(u) = &mut self.slots[id.to_u32() as usize] {
-            // One byte more than there may be says that there were too many.
-            let room = (INPUT_BYTES_MAX + 1).saturating_sub(u.input.len());
-            u.input.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        }
-        self.enqueue(id);
-    }
-
-    /// No more bytes will come.
-    pub fn ended(&mut self, id: HandshakeId) {
-        if let Some(u) = &mut self.slots[id.to_u32() as usize] {
-            u.ended = true;
-        }
-        self.enqueue(id);
-    }
-
-    /// Nobody wants it any more.
+    /// The connection is closed, or its owner has had enough of it. The number is free.
     pub fn cancel(&mut self, id: HandshakeId) {
-        if self.slots[id.to_u32() as usize].take().is_some() {
-            self.free.push(id.to_u32());
+        if self.slots.get(id.to_u32() as usize).is_some_and(|slot| !matches!(slot.state, State::Free)) {
+            self.counters.inc(Ctr::TlsCancelled);
+            self.end(id.to_u32());
         }
     }
 
-    /// Whether there is something to be done.
+    /// Whether a pass would do anything: a core that sleeps now would make somebody wait.
     pub fn has_work(&self) -> bool {
-        !self.queue.is_empty() || !self.outbox.is_empty()
+        let helped = self
+            .helper
+            .as_ref()
+            .is_some_and(|helper| helper.has_done() || (helper.has_room() && !self.slow.is_empty()));
+        helped || !self.going.is_empty() || !self.new.is_empty()
     }
 
-    /// The next thing that has come of one. `None`: nothing more, or not in this pass.
-    pub fn step(&mut self, front: Option<&Arc<Front>>, _now: Time) -> Option<(FlowId, Outcome)> {
-        loop {
-            if let Some(outcome) = self.outbox.pop_front() {
-                return Some(outcome);
+    /// Handshakes under way.
+    pub fn active(&self) -> u32 {
+        self.slots.len() as u32 - self.free.len() as u32
+    }
+
+    /// Does a pass's work. Hellos are answered as `front` says.
+    pub fn run(&mut self, front: &Front, peers: &mut impl Peers) {
+        self.take_back(peers);
+        self.hand_over();
+        let mut work = 0;
+        while work < self.limits.work_per_pass {
+            let Some(number) = self.going.pop(&mut self.slots).or_else(|| self.new.pop(&mut self.slots))
+            else {
+                break;
+            };
+            match self.turn(number, front, &mut work, peers) {
+                Turn::Waits | Turn::Left => {}
+                Turn::Again => self.going.push(&mut self.slots, number),
+                Turn::Slow => {
+                    self.slow.push(&mut self.slots, number);
+                    self.hand_over();
+                }
             }
-            if self.steps >= STEPS_A_PASS || self.queue.is_empty() {
-                self.steps = 0;
-                return None;
+        }
+        self.counters.set(Ctr::TlsActive, self.active().into());
+        let waiting = self.going.len() + self.new.len() + self.slow.len();
+        self.counters.set(Ctr::TlsWaiting, waiting.into());
+        self.counters.set(Ctr::TlsAway, self.helper.as_ref().map_or(0, |helper| helper.away() as u64));
+    }
+
+    /// What the helpers have done. No more than they may have at a time.
+    fn take_back(&mut self, peers: &mut impl Peers) {
+        while let Some(job) = self.helper.as_mut().and_then(Helper::take_back) {
+            let number = job.id;
+            let is_ours =
+                |slot: &&mut Slot| slot.generation == job.generation && matches!(slot.state, State::Away);
+            let Some(slot) = self.slots.get_mut(number as usize).filter(is_ours) else { continue };
+            slot.state = State::Running { handshake: job.handshake, starts: false };
+            slot.is_slow = false;
+            self.out.clear();
+            self.out.extend_from_slice(&job.out);
+            match self.settle(number, job.result, peers) {
+                // Something may have come meanwhile.
+                Turn::Waits | Turn::Again => self.going.push(&mut self.slots, number),
+                Turn::Slow => self.slow.push(&mut self.slots, number),
+                Turn::Left => {}
             }
-            let id = self.queue.pop_front()?;
-            self.advance(id, front);
         }
     }
 
-    fn advance(&mut self, id: HandshakeId, front: Option<&Arc<Front>>) {
-        let Some(u) = &mut self.slots[id.to_u32() as usize] else { return };
-        u.queued = false;
-        let mut out = Vec::new();
-        let done = u.go(front, &mut out, &mut self.steps);
-        let flow = u.flow;
-        if !out.is_empty() {
-            self.outbox.push_back((flow, Outcome::Send(out)));
+    /// What only helpers do goes to them, as many as there is room for.
+    fn hand_over(&mut self) {
+        while !self.slow.is_empty() {
+            let Some(helper) = self.helper.as_mut() else { return };
+            if !helper.has_room() {
+                self.counters.inc(Ctr::TlsHelpersFull);
+                return;
+            }
+            let Some(number) = self.slow.pop(&mut self.slots) else { return };
+            let slot = &mut self.slots[number as usize];
+            let State::Running { handshake, .. } = mem::replace(&mut slot.state, State::Away) else {
+                debug_assert!(false, "only those that run are handed over");
+                continue;
+            };
+            match helper.submit(number, slot.generation, handshake) {
+                Ok(()) => self.counters.inc(Ctr::TlsHelped),
+                Err(handshake) => {
+                    slot.state = State::Running { handshake, starts: false };
+                    self.slow.push(&mut self.slots, number);
+                    return;
+                }
+            }
         }
-        let outcome = match done {
-            Ok(Progress::WantsMore) => return,
-            Ok(Progress::Done(e)) => {
-                self.counters.inc(if e.resumed { Ctr::TlsHandshakesResumed } else { Ctr::TlsHandshakesFull });
-                Outcome::Established(e, u.entry)
+    }
+
+    fn turn(&mut self, number: u32, front: &Front, work: &mut u32, peers: &mut impl Peers) -> Turn {
+        let slot = &mut self.slots[number as usize];
+        match &mut slot.state {
+            State::Hello { bytes, shown } => {
+                let progress = read_hello(bytes, shown, slot.flow, peers);
+                if progress == Read::Missing {
+                    return Turn::Waits;
+                }
+                let bytes = mem::take(bytes);
+                self.answer_hello(number, &bytes, front, work, peers)
+            }
+            State::Running { handshake, starts } => {
+                if !mem::take(starts) && !read_record(handshake, slot.flow, peers) {
+                    return Turn::Waits;
+                }
+                if slot.is_slow && self.helper.is_some() {
+                    return Turn::Slow;
+                }
+                let is_hello = handshake.is_retrying() || slot.side == Side::Client;
+                *work += match slot.is_slow {
+                    true => VERIFY,
+                    false if is_hello => HELLO,
+                    false => STEP,
+                };
+                self.out.clear();
+                let result = handshake.advance(&[], &mut self.out);
+                self.settle(number, result, peers)
+            }
+            State::Free | State::Away => Turn::Left,
+        }
+    }
+
+    /// A whole hello, or what can't become one.
+    fn answer_hello(
+        &mut self,
+        number: u32,
+        bytes: &[u8],
+        front: &Front,
+        work: &mut u32,
+        peers: &mut impl Peers,
+    ) -> Turn {
+        let slot = &mut self.slots[number as usize];
+        let seen = match hello::peek(bytes, &mut self.joined) {
+            Ok(Peek::Hello(hello)) => hello,
+            Ok(Peek::Partial) => {
+                slot.state = State::Hello { bytes: bytes.to_vec(), shown: bytes.len() };
+                return Turn::Again;
+            }
+            Err(alert) => return self.refuse(number, alert, FailureKind::Protocol, peers),
+        };
+        let resumes = seen.resumes;
+        slot.name = seen.server_name.and_then(|name| std::str::from_utf8(name).ok()).map(Box::from);
+        let choice = match front.choose(&seen) {
+            Ok(choice) => choice,
+            Err(alert) => {
+                self.counters.inc(Ctr::TlsUnknownName);
+                return self.refuse(number, alert, FailureKind::Incompatible, peers);
+            }
+        };
+        (slot.entry, slot.verifies) = (choice.entry, choice.verifies);
+        let helped = self.helper.is_some();
+        let is_too_much =
+            self.new.len() >= self.limits.waiting && self.helper.as_ref().is_some_and(Helper::has_room);
+        let begin = |config: &Arc<ServerConfig>| {
+            Handshake::server(config.clone()).map(|mut handshake| {
+                handshake.give(bytes);
+                handshake
+            })
+        };
+        let Ok(mut handshake) = begin(&choice.config) else {
+            return self.refuse(number, AlertDescription::InternalError, FailureKind::Internal, peers);
+        };
+        if helped && ((choice.slow && !resumes) || is_too_much) {
+            slot.state = State::Running { handshake, starts: false };
+            return Turn::Slow;
+        }
+        *work += HELLO;
+        self.out.clear();
+        if helped && choice.slow {
+            let (result, was_refused) = slow::without(|| handshake.advance(&[], &mut self.out));
+            if was_refused && let Ok(again) = begin(&choice.config) {
+                slot.state = State::Running { handshake: again, starts: false };
+                return Turn::Slow;
+            }
+            slot.is_slow = handshake.is_retrying();
+            slot.state = State::Running { handshake, starts: false };
+            return self.settle(number, result, peers);
+        }
+        let result = handshake.advance(&[], &mut self.out);
+        slot.state = State::Running { handshake, starts: false };
+        self.settle(number, result, peers)
+    }
+
+    /// Sends what there is in `out`, and sees what a step came to.
+    fn settle(&mut self, number: u32, result: Result<Progress, Failure>, peers: &mut impl Peers) -> Turn {
+        let (id, slot) = (HandshakeId::from_u32(number), &mut self.slots[number as usize]);
+        let flow = slot.flow;
+        if !self.out.is_empty() {
+            peers.outcome(id, flow, Outcome::Send(&self.out));
+        }
+        match result {
+            Ok(Progress::WantsMore) => {
+                let State::Running { handshake, .. } = &slot.state else { return Turn::Left };
+                if slot.verifies && handshake.is_full() && !handshake.is_retrying() {
+                    slot.is_slow = true;
+                }
+                if peers.received(flow).is_empty() { Turn::Waits } else { Turn::Again }
+            }
+            Ok(Progress::Done(mut established)) => {
+                established.entry = slot.entry;
+                established.server_name = slot.name.take();
+                self.counters.inc(match (slot.side, established.resumed) {
+                    (Side::Server, false) => Ctr::TlsFull,
+                    (Side::Server, true) => Ctr::TlsResumed,
+                    (Side::Client, false) => Ctr::TlsOriginFull,
+                    (Side::Client, true) => Ctr::TlsOriginResumed,
+                });
+                self.end(number);
+                peers.outcome(id, flow, Outcome::Established(established));
+                Turn::Left
             }
             Err(failure) => {
-                self.counters.inc(Ctr::TlsHandshakesFailed);
-                Outcome::Failed(Box::new(failure))
+                self.counters.inc(match (slot.side, failure.kind) {
+                    (Side::Client, _) => Ctr::TlsOriginFailed,
+                    (Side::Server, FailureKind::Protocol) => Ctr::TlsFailedProtocol,
+                    (Side::Server, FailureKind::Incompatible) => Ctr::TlsFailedIncompatible,
+                    (Side::Server, FailureKind::Certificate) => Ctr::TlsFailedCertificate,
+                    (Side::Server, FailureKind::Alert) => Ctr::TlsFailedAlert,
+                    (Side::Server, FailureKind::Internal) => Ctr::TlsFailedInternal,
+                });
+                self.end(number);
+                peers.outcome(id, flow, Outcome::Failed(failure));
+                Turn::Left
             }
-        };
-        self.outbox.push_back((flow, outcome));
-        self.cancel(id);
+        }
     }
-}
 
-impl Under {
-    fn go(
+    /// Fails what rustls has not seen.
+    fn refuse(
         &mut self,
-        front: Option<&Arc<Front>>,
-        out: &mut Vec<u8>,
-        steps: &mut u32,
-    ) -> Result<Progress, Failure> {
-        if self.input.len() > INPUT_BYTES_MAX {
-            return Err(failure(AlertDescription::DecodeError, out));
+        number: u32,
+        alert: AlertDescription,
+        kind: FailureKind,
+        peers: &mut impl Peers,
+    ) -> Turn {
+        self.out.clear();
+        self.out.extend_from_slice(&[21, 3, 3, 0, 2, 2, alert.into()]);
+        self.settle(number, Err(Failure::refused(kind, alert)), peers)
+    }
+
+    fn end(&mut self, number: u32) {
+        for queue in [&mut self.going, &mut self.new, &mut self.slow] {
+            queue.remove(&mut self.slots, number);
         }
-        let handshake = match &mut self.handshake {
-            Some(h) => h,
-            None => {
-                let mut joined = Vec::new();
-                let hello = match peek(&self.input, &mut joined) {
-                    Ok(Peek::Hello(hello)) => hello,
-                    Ok(_) if self.ended => return Err(failure(AlertDescription::CloseNotify, out)),
-                    Ok(_) => return Ok(Progress::WantsMore),
-                    Err(alert) => return Err(failure(alert, out)),
-                };
-                let front = front.ok_or_else(|| failure(AlertDescription::InternalError, out))?;
-                let choice = front.choose(&hello).map_err(|alert| failure(alert, out))?;
-                self.entry = choice.entry;
-                let handshake = Handshake::server(choice.config)
-                    .map_err(|error| Failure { kind: FailureKind::Internal, error })?;
-                self.handshake.insert(handshake)
-            }
-        };
-        *steps += 1;
-        // No more than it wants: what comes behind the handshake is not its.
-        let mut at = 0;
-        let mut progress = handshake.advance(&[], out)?;
-        while let (Progress::WantsMore, true) = (&progress, at < self.input.len()) {
-            let n = handshake.wants().max(1).min(self.input.len() - at);
-            progress = handshake.advance(&self.input[at..at + n], out)?;
-            at += n;
-        }
-        if let Progress::Done(e) = &mut progress {
-            e.unread.extend_from_slice(&self.input[at..]);
-        }
-        self.input.drain(..at);
-        match progress {
-            Progress::WantsMore if self.ended => Err(failure(AlertDescription::CloseNotify, out)),
-            progress => Ok(progress),
-        }
+        let slot = &mut self.slots[number as usize];
+        self.sources.remove(slot.source);
+        slot.state = State::Free;
+        slot.name = None;
+        self.free.push(number);
     }
 }
 
-/// A failure before rustls has had a say: the alert, in a record of its own.
-fn failure(alert: AlertDescription, out: &mut Vec<u8>) -> Failure {
-    if alert != AlertDescription::CloseNotify {
-        out.extend_from_slice(&[21, 3, 3, 0, 2, 2, alert.into()]);
+impl AsMut<Links> for Slot {
+    fn as_mut(&mut self) -> &mut Links {
+        &mut self.links
     }
-    Failure { kind: FailureKind::Protocol, error: Error::AlertReceived(alert) }
+}
+
+#[derive(PartialEq, Eq)]
+enum Read {
+    Missing,
+    Whole,
+}
+
+/// Takes records until there is a whole hello, or what is none; no more than that.
+fn read_hello(bytes: &mut Vec<u8>, shown: &mut usize, flow: FlowId, peers: &mut impl Peers) -> Read {
+    loop {
+        let missing = hello::missing(bytes.get(*shown..).unwrap_or_default());
+        if missing == 0 {
+            *shown = bytes.len();
+            return Read::Whole;
+        }
+        let received = peers.received(flow);
+        if received.is_empty() {
+            return Read::Missing;
+        }
+        let take = missing.min(received.len());
+        bytes.extend_from_slice(&received[..take]);
+        peers.consume(flow, take);
+    }
+}
+
+/// Takes what is missing of a record. Gives whether it is whole.
+fn read_record(handshake: &mut Handshake, flow: FlowId, peers: &mut impl Peers) -> bool {
+    loop {
+        let missing = handshake.wants();
+        if missing == 0 {
+            return true;
+        }
+        let received = peers.received(flow);
+        if received.is_empty() {
+            return false;
+        }
+        let take = missing.min(received.len());
+        handshake.give(&received[..take]);
+        peers.consume(flow, take);
+    }
 }

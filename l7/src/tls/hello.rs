@@ -74,6 +74,18 @@ pub fn peek<'a>(bytes: &'a [u8], joined: &'a mut Vec<u8>) -> Result<Peek<'a>, Al
     Err(AlertDescription::DecodeError)
 }
 
+/// How many bytes are missing until there is something new to look at: of a header, or of a record; `bytes` starts with a
+/// record. None are missing of what [`peek`] refuses.
+pub fn missing(bytes: &[u8]) -> usize {
+    match (fragment(bytes), bytes) {
+        (Ok(None), [_, _, _, high, low, body @ ..]) => {
+            usize::from(u16::from_be_bytes([*high, *low])).saturating_sub(body.len())
+        }
+        (Ok(None), _) => HEADER_BYTES.saturating_sub(bytes.len()),
+        _ => 0,
+    }
+}
+
 /// The body of the first record and what is behind it. `None`: the record is not whole.
 fn fragment(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>, AlertDescription> {
     match bytes {
@@ -237,6 +249,8 @@ impl<'a> ClientHello<'a> {
     }
 }
 
+/// Of a record's header.
+const HEADER_BYTES: usize = 5;
 const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 /// Longest body of a record in plain text (RFC 8446, 5.1).

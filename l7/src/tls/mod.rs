@@ -19,15 +19,20 @@ pub mod handshake;
 pub mod handshakes;
 pub mod hello;
 pub mod keys;
+pub mod offload;
 pub mod origin;
+mod queue;
 pub mod record;
+mod slow;
+mod sources;
+pub mod tickets;
 
 #[cfg(test)]
 mod tests;
 
 pub use conns::{Conns, RECORD_BYTES_MAX, RecordCells, Tls};
 pub use front::Front;
-pub use handshakes::Handshakes;
+pub use handshakes::{HandshakeLimits, Handshakes};
 
 /// What a handshake under way takes of the heap, about: rustls' state, and what has come and is to be sent.
 pub const HANDSHAKE_BYTES: u64 = 24 << 10;

@@ -4,6 +4,8 @@
 mod opinion;
 mod peer;
 #[cfg(test)]
+mod storm;
+#[cfg(test)]
 mod tests;
 mod world;
 

@@ -6,6 +6,7 @@ use dataplane::Time;
 use super::opinion;
 use super::world::World;
 use super::{OUR_MAC, PEER_MAC};
+use crate::addr::Tuple;
 use crate::parse::protocol;
 use crate::tcp::cc::Algorithm;
 use crate::tcp::{Congestion, CookieUse, Flags, State, Tcb, TcpConfig};
@@ -64,6 +65,35 @@ impl SynAck {
     }
 }
 
+/// ICMP's word that a segment of ours, with this number, was longer than the path takes; or, in IPv4, that there is no way.
+pub fn too_big(tuple: &Tuple, seq: u32, mtu: u16, unreachable: bool) -> Vec<u8> {
+    let mut tcp = [0; 20];
+    tcp[..2].copy_from_slice(&tuple.local_port.to_be_bytes());
+    tcp[2..4].copy_from_slice(&tuple.remote_port.to_be_bytes());
+    tcp[4..8].copy_from_slice(&seq.to_be_bytes());
+    let (us, peer) = (tuple.local.wire(), tuple.remote.wire());
+    let ip4 = |proto: u8, src: &[u8], dst: &[u8], l4: &[u8]| {
+        let total = (20 + l4.len()) as u16;
+        [&[0x45, 0][..], &total.to_be_bytes(), &[0, 0, 0x40, 0, 64, proto, 0, 0], src, dst, l4].concat()
+    };
+    let ip6 = |next: u8, src: &[u8], dst: &[u8], l4: &[u8]| {
+        [&[0x60, 0, 0, 0][..], &(l4.len() as u16).to_be_bytes(), &[next, 64], src, dst, l4].concat()
+    };
+    let (kind, ip): ([u8; 2], Vec<u8>) = if tuple.local.is_v4() {
+        let quoted = ip4(protocol::TCP, us, peer, &tcp);
+        let said =
+            [&[3, if unreachable { 1 } else { 4 }, 0, 0, 0, 0][..], &mtu.to_be_bytes(), &quoted].concat();
+        ([8, 0], ip4(1, peer, us, &said))
+    } else {
+        let quoted = ip6(protocol::TCP, us, peer, &tcp);
+        let said = [&[2, 0, 0, 0][..], &u32::from(mtu).to_be_bytes(), &quoted].concat();
+        ([0x86, 0xdd], ip6(58, peer, us, &said))
+    };
+    let mut f = [&OUR_MAC[..], &PEER_MAC, &kind, &ip].concat();
+    opinion::mend_checksums(&mut f);
+    f
+}
+
 impl World<'_, '_> {
     /// The ACK of the last SYN-ACK, whether a connection is behind it or a cookie; damaged by `damage`.
     pub(super) fn answer_syn_ack(&mut self, damage: u8) {
@@ -94,33 +124,7 @@ impl World<'_, '_> {
         if how & 3 == 1 {
             seq = t.snd_nxt.0.wrapping_sub(u32::from(how));
         }
-        let mut tcp = [0; 20];
-        tcp[..2].copy_from_slice(&t.tuple.local_port.to_be_bytes());
-        tcp[2..4].copy_from_slice(&t.tuple.remote_port.to_be_bytes());
-        tcp[4..8].copy_from_slice(&seq.to_be_bytes());
-        let mtu = mtu % 2000;
-        let (ours, theirs) = ([10, 0, 0, 1], [10, 0, 0, 2]);
-        let long = |n: u8| [&[0xfd][..], &[0; 14], &[n]].concat();
-        let ip4 = |proto: u8, src: &[u8], dst: &[u8], l4: &[u8]| {
-            let total = (20 + l4.len()) as u16;
-            [&[0x45, 0][..], &total.to_be_bytes(), &[0, 0, 0x40, 0, 64, proto, 0, 0], src, dst, l4].concat()
-        };
-        let ip6 = |next: u8, src: &[u8], dst: &[u8], l4: &[u8]| {
-            [&[0x60, 0, 0, 0][..], &(l4.len() as u16).to_be_bytes(), &[next, 64], src, dst, l4].concat()
-        };
-        let (kind, ip): ([u8; 2], Vec<u8>) = if self.is_v6 {
-            let quoted = ip6(protocol::TCP, &long(1), &long(2), &tcp);
-            let said = [&[2, 0, 0, 0][..], &u32::from(mtu).to_be_bytes(), &quoted].concat();
-            ([0x86, 0xdd], ip6(58, &long(2), &long(1), &said))
-        } else {
-            let quoted = ip4(protocol::TCP, &ours, &theirs, &tcp);
-            // Now and then that there is no way at all.
-            let code = if how & 0xf0 == 0xf0 { 1 } else { 4 };
-            let said = [&[3, code, 0, 0, 0, 0][..], &mtu.to_be_bytes(), &quoted].concat();
-            ([8, 0], ip4(1, &theirs, &ours, &said))
-        };
-        let mut f = [&OUR_MAC[..], &PEER_MAC, &kind, &ip].concat();
-        opinion::mend_checksums(&mut f);
+        let f = too_big(&t.tuple, seq, mtu % 2000, how & 0xf0 == 0xf0);
         self.wire.send(&f);
     }
 
@@ -169,25 +173,27 @@ impl World<'_, '_> {
     /// The connections, for the one who looks for what went wrong.
     pub(super) fn describe(&self) -> Vec<String> {
         let tcp = &self.core.pipeline.stack.tcp;
-        let one = |t: &Tcb| {
-            let left = t.queue_end.since(t.snd_nxt) as i32;
-            format!(
-                "{} {:?} una {:?} nxt {:?} unsent {left} wnd {} cwnd {} lost {:?} pipe {} mss {} rexmit {} pace {} probe {} owed {}",
-                t.state.name(),
-                t.flags,
-                t.snd_una,
-                t.snd_nxt,
-                t.snd_wnd,
-                t.window.cwnd,
-                t.out.next_lost(),
-                t.pipe(),
-                t.mss,
-                t.rexmit_at,
-                t.pace_at,
-                t.probe_at,
-                t.acks_owed,
-            )
-        };
-        tcp.flows().map(|id| one(tcp.flow(id))).collect()
+        tcp.flows().map(|id| describe(tcp.flow(id))).collect()
     }
+}
+
+/// A connection, for the one who looks for what went wrong.
+pub fn describe(t: &Tcb) -> String {
+    let left = t.queue_end.since(t.snd_nxt) as i32;
+    format!(
+        "{} {:?} una {:?} nxt {:?} unsent {left} wnd {} cwnd {} lost {:?} pipe {} mss {} rexmit {} pace {} probe {} owed {}",
+        t.state.name(),
+        t.flags,
+        t.snd_una,
+        t.snd_nxt,
+        t.snd_wnd,
+        t.window.cwnd,
+        t.out.next_lost(),
+        t.pipe(),
+        t.mss,
+        t.rexmit_at,
+        t.pace_at,
+        t.probe_at,
+        t.acks_owed,
+    )
 }

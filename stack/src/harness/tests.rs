@@ -5,17 +5,17 @@ use std::sync::atomic::Ordering;
 use dataplane::rng::Rng;
 
 /// How many inputs: enough to notice, or what MILLRACE_FUZZ_RUNS says.
-fn runs(default: u64) -> u64 {
+pub(super) fn runs(default: u64) -> u64 {
     std::env::var("MILLRACE_FUZZ_RUNS").ok().and_then(|v| v.parse().ok()).unwrap_or(default)
 }
 
 /// The first seed, so that runs by hand need not begin with the same ones.
-fn first() -> u64 {
+pub(super) fn first() -> u64 {
     std::env::var("MILLRACE_FUZZ_FROM").ok().and_then(|v| v.parse().ok()).unwrap_or(0)
 }
 
 /// Says which seed it was, when one fails.
-struct Seed(u64);
+pub(super) struct Seed(pub(super) u64);
 
 impl Drop for Seed {
     fn drop(&mut self) {

@@ -112,6 +112,10 @@ impl<'i, 'd> World<'i, 'd> {
             send_records: 12,
             segments: 24,
             http_contexts: 0,
+            tls_connections: 0,
+            tls_contexts: 0,
+            tls_handshakes: 0,
+            record_cells: 0,
             neighbours: 4,
             request_budget_bytes: 16 << 10,
         };

@@ -6,16 +6,17 @@
 //! ```
 
 use dataplane::{Ctr, Time};
+use hugepages::Slab;
 
-use super::cc::{Ack, Congestion, Kind};
+use super::cc::{Ack, Congestion, Kind, Rate};
 use super::input::Verdict;
 use super::options::Options;
 use super::rack::lose;
 use super::rate::{Sampler, micros};
 use super::recovery::Phase;
-use super::scoreboard::{Out, Place};
+use super::scoreboard::{Out, Place, Segments};
 use super::segment::{Segment, bits};
-use super::tcb::{CloseReason, Events, Flags, FlowId, State, Tcb};
+use super::tcb::{CloseReason, Events, Flags, FlowId, RecordId, SendRecord, State, Tcb};
 use super::{Seq, Tcp};
 
 /// Third duplicate ACK: loss (RFC 5681 3.2).
@@ -27,19 +28,19 @@ const PASSES_MAX: u32 = 512;
 
 /// What one ACK has delivered.
 #[derive(Default)]
-struct Found {
+pub(super) struct Found {
     sampler: Sampler,
     /// Bytes, acknowledged or SACKed.
-    delivered: u32,
+    pub delivered: u32,
     /// RTT of the segment that was sent first, of those sent once: for the RTO; 0: none.
-    rtt_us: u32,
+    pub rtt_us: u32,
     /// RTT of the one that was sent last, of those sent once: for congestion control; 0: none.
-    last_rtt_us: u32,
+    pub last_rtt_us: u32,
 }
 
 impl Found {
-    #[inline]
-    fn take(&mut self, t: &mut Tcb, o: &Out, now_us: u32) {
+    #[inline(always)]
+    pub fn take(&mut self, t: &mut Tcb, o: &Out, now_us: u32) {
         self.delivered += o.span();
         self.sampler.take(&mut t.rate, &o.stamp, o.sent_us, o.app_limited, o.span(), now_us);
         if o.resent == 0 {
@@ -49,6 +50,13 @@ impl Found {
             self.rtt_us = self.rtt_us.max(rtt);
         }
         t.recovery.rack.delivered(o, now_us);
+    }
+
+    /// The rate sample, for who asks for one.
+    #[inline]
+    pub fn rate(&self, t: &mut Tcb) -> Option<Rate> {
+        t.rate.end_app_limited();
+        if t.cc.wants_rates() { self.sampler.rate(&t.rate, t.recovery.rack.min_rtt_us) } else { None }
     }
 }
 
@@ -147,7 +155,7 @@ impl Tcp {
         let mut loss = false;
         if sack {
             if found.delivered > 0 || t.out.sacked() > 0 {
-                loss = self.detect_losses(id, now);
+                loss = Tcp::detect_losses(&mut self.segments, &self.counters, t, now);
             }
         } else {
             loss = self.count_duplicates(id, advanced, now);
@@ -156,7 +164,7 @@ impl Tcp {
         let lost = t.rate.lost.wrapping_sub(lost_before);
         let repaired = self.probe_answered(id, ack, o.sack.is_empty(), duplicate);
         if loss && !matches!(self.table.flows[id].recovery.phase, Phase::Recovery | Phase::Loss) {
-            self.enter(id, Kind::Loss, lost, now);
+            self.table.flows[id].enter(&self.counters, Kind::Loss, lost, now);
         } else if repaired && self.table.flows[id].recovery.phase == Phase::Open {
             self.blame_repaired(id, now);
         }
@@ -184,7 +192,7 @@ impl Tcp {
             limited: t.recovery.was_limited(&t.window),
             in_recovery,
             ece: false,
-            rate: found.sampler.rate(&mut t.rate, min_rtt_us),
+            rate: found.rate(t),
             mss: t.mss.into(),
         };
         t.cc.on_ack(&mut t.window, &a);
@@ -210,9 +218,29 @@ impl Tcp {
         t.snd_una = ack;
         t.backoff = 0;
         t.flags.clear(Flags::PERSIST);
+        Tcp::take_acknowledged(&mut self.segments, t, ack, found, now_us);
+        Tcp::free_acknowledged(&mut self.records, t);
+        if !t.out.is_empty() {
+            let first = &mut self.segments[t.out.first()];
+            // Its first byte may be in another piece now.
+            if first.seq == ack {
+                first.piece = t.send_head;
+            }
+        }
+    }
+
+    /// Takes the segments out of those that are out that `ack`, which is SND.UNA, acknowledges.
+    #[inline(always)]
+    pub(super) fn take_acknowledged(
+        segments: &mut Segments,
+        t: &mut Tcb,
+        ack: Seq,
+        found: &mut Found,
+        now_us: u32,
+    ) {
         while !t.out.is_empty() {
             let s = t.out.first();
-            let o = self.segments[s];
+            let o = segments[s];
             if o.end().gt(ack) {
                 if o.seq.lt(ack) {
                     // In part: a peer that takes what fits its window.
@@ -221,23 +249,14 @@ impl Tcp {
                         found.delivered += part;
                         t.rate.bytes = t.rate.bytes.wrapping_add(part);
                     }
-                    self.segments.trim(&mut t.out, ack);
+                    segments.trim(&mut t.out, ack);
                 }
                 break;
             }
             if o.place != Place::Sacked {
                 found.take(t, &o, now_us);
             }
-            self.segments.pop(&mut t.out);
-        }
-        self.free_acknowledged(id);
-        let t = &mut self.table.flows[id];
-        if !t.out.is_empty() {
-            let first = &mut self.segments[t.out.first()];
-            // Its first byte may be in another piece now.
-            if first.seq == ack {
-                first.piece = t.send_head;
-            }
+            segments.pop(&mut t.out, &o);
         }
     }
 
@@ -371,10 +390,10 @@ impl Tcp {
     }
 
     /// Lets the acknowledged front of the send queue go.
-    pub(super) fn free_acknowledged(&mut self, id: FlowId) {
-        let t = &mut self.table.flows[id];
+    #[inline(always)]
+    pub(super) fn free_acknowledged(records: &mut Slab<RecordId, SendRecord>, t: &mut Tcb) {
         while t.send_head.is_some() {
-            let r = &mut self.records[t.send_head];
+            let r = &mut records[t.send_head];
             let len = r.slice.as_ref().map_or(0, |s| s.len()) as u32;
             if t.snd_una.lt(r.seq + len) {
                 break;
@@ -389,7 +408,7 @@ impl Tcp {
             if t.send_head.is_none() {
                 t.send_tail = t.send_head;
             }
-            self.records.free(gone);
+            records.free(gone);
         }
     }
 }

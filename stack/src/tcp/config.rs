@@ -35,6 +35,8 @@ pub struct TcpConfig {
     pub epoch_ms: u64,
     /// Explicit congestion notification.
     pub ecn: EcnUse,
+    /// Each segment is looked at closely, the usual ones too: for tests, which compare.
+    pub looks_closely: bool,
 }
 
 /// When a connection uses ECN (RFC 3168).
@@ -72,6 +74,7 @@ impl TcpConfig {
             cookie_secrets: None,
             epoch_ms: 0,
             ecn: EcnUse::default(),
+            looks_closely: false,
         }
     }
 }

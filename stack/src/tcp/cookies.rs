@@ -18,13 +18,14 @@ use dataplane::{Ctr, Packet, Time, TxQueue, sip};
 
 use super::input::Verdict;
 use super::options::{OPTIONS_MAX, Options, SynOptions, Timestamps};
-use super::segment::{self, Header, Segment, bits};
+use super::segment::{Header, Segment, bits};
 use super::tcb::Flags;
 use super::timestamps::clock_ms;
 use super::{Seq, Tcp};
 use crate::addr::Tuple;
-use crate::net::{Net, Path};
-use crate::parse::{protocol, source_mac};
+use crate::frame::Leaves;
+use crate::net::Net;
+use crate::parse::source_mac;
 
 /// When SYNs are answered by cookies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,9 +86,11 @@ impl Cookies {
     }
 
     /// The cookie for a SYN with `irs` and this MSS.
+    #[inline(always)]
     fn make(&self, t: &Tuple, irs: Seq, mss: u16, now: Time) -> Seq {
-        let table = table(t);
-        let index = table.iter().rposition(|m| *m <= mss).unwrap_or(0) as u32;
+        let largest = if t.local.is_v4() { MSS[7] } else { MSS_JUMBO_V6 };
+        // The last that is not above it, or the first.
+        let index = MSS[1..7].iter().map(|m| u32::from(*m <= mss)).sum::<u32>() + u32::from(mss >= largest);
         let slot = self.slot(now);
         Seq((slot as u32 & 3) << 30 | index << MAC_BITS | mac(&self.secrets[0], t, irs, slot, index))
     }
@@ -101,7 +104,7 @@ impl Cookies {
         let index = cookie.0 >> MAC_BITS & 7;
         let sent = cookie.0 & ((1 << MAC_BITS) - 1);
         let mut secrets = self.secrets.iter();
-        secrets.any(|s| mac(s, t, irs, slot, index) == sent).then(|| table(t)[index as usize])
+        secrets.any(|s| mac_of(s, t, irs, slot, index) == sent).then(|| table(t)[index as usize])
     }
 
     /// Whether an ACK may bring a cookie back.
@@ -118,6 +121,7 @@ fn table(t: &Tuple) -> [u16; 8] {
     all
 }
 
+#[inline(always)]
 fn mac(secret: &[u64; 2], t: &Tuple, irs: Seq, slot: u64, index: u32) -> u32 {
     let half = |a: &[u8; 16], i: usize| {
         let mut b = [0; 8];
@@ -133,6 +137,12 @@ fn mac(secret: &[u64; 2], t: &Tuple, irs: Seq, slot: u64, index: u32) -> u32 {
         return (sip::words(*secret, [l | r, ports, what & !(0xff << 56) | 24 << 56]) >> 37) as u32;
     }
     (sip::words(*secret, [half(l, 0), half(l, 8), half(r, 0), half(r, 8), ports, what]) >> 37) as u32
+}
+
+/// [`mac`], where it is not made by the million.
+#[inline(never)]
+fn mac_of(secret: &[u64; 2], t: &Tuple, irs: Seq, slot: u64, index: u32) -> u32 {
+    mac(secret, t, irs, slot, index)
 }
 
 impl Tcp {
@@ -172,6 +182,7 @@ impl Tcp {
     }
 
     /// Answers a SYN, and forgets it.
+    #[inline(always)] // In a flood this is what is done.
     #[allow(clippy::too_many_arguments)] // One segment, parsed in steps.
     pub(super) fn send_cookie(
         &mut self,
@@ -188,7 +199,8 @@ impl Tcp {
         let iss = self.cookies.make(tuple, seg.seq, asked.mss.unwrap_or(default), now);
         let port = p.meta().port;
         let iface = &net.ifaces[usize::from(port)];
-        let mut answer = SynOptions { mss: Some(self.our_mss(iface.mtu, headers)), ..SynOptions::default() };
+        let mut answer =
+            SynOptions { mss: Some(self.config.our_mss(iface.mtu, headers)), ..SynOptions::default() };
         let mut flags = bits::SYN | bits::ACK;
         if let Some(ts) = asked.timestamps {
             let ecn = self.agrees_to_ecn(seg);
@@ -204,7 +216,7 @@ impl Tcp {
             answer.sack = asked.sack;
             flags |= if ecn { bits::ECE } else { 0 };
         }
-        let Some(mut out) = net.headers.alloc() else {
+        let Some(out) = net.headers.alloc() else {
             self.counters.inc(Ctr::TcpNoHeader);
             return Err(Ctr::DropTcpHalfOpenFull);
         };
@@ -218,22 +230,11 @@ impl Tcp {
             bits: flags,
             window: self.config.first_window(),
         };
-        let offload = net.ifaces[usize::from(port)].tx_checksum_offload;
-        segment::write(&mut out, &h, &room[..n], &tuple.local, &tuple.remote, !offload);
-        let path = Path {
-            port,
-            src: tuple.local,
-            dst: tuple.remote,
-            mac: Some(source_mac(p)),
-            protocol: protocol::TCP,
-            hop_limit: super::emit::HOP_LIMIT,
-            flow_label: hash as u32,
-            ecn: 0,
-        };
+        let leaves = Leaves { port, mac: Some(&source_mac(p)), ecn: 0 };
         self.cookies.last_sent = Some(now);
         self.counters.inc(Ctr::TcpCookiesSent);
         self.counters.inc(Ctr::TcpSegmentsOut);
-        net.send(out, &path, tx, now);
+        super::emit::send(net, out, (&h, &room, n), tuple, (&leaves, hash as u32), tx, now);
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use crate::parse::ecn;
 /// Codepoint: the sender understands ECN.
 pub(super) const ECT0: u8 = 2;
 /// Codepoint: a router has met congestion.
-const CE: u8 = 3;
+pub(super) const CE: u8 = 3;
 
 impl Tcp {
     /// What an acceptable segment of a connection with ECN says of congestion on its own way.
@@ -46,7 +46,7 @@ impl Tcp {
             Phase::Open => {
                 t.flags.set(Flags::CWR_NEXT);
                 if !t.out.is_empty() {
-                    self.enter(id, Kind::Ecn, 0, now);
+                    t.enter(&self.counters, Kind::Ecn, 0, now);
                 }
             }
             // It came down for a loss; that is said too.

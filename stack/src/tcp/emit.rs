@@ -5,12 +5,15 @@ use dataplane::{Ctr, Packet, Time, TxQueue};
 
 use super::ecn::ECT0;
 use super::options::{OPTIONS_MAX, Options, SynOptions, Timestamps};
+use super::output::Sending;
 use super::rate::micros;
 use super::segment::{self, Header, Segment, bits};
-use super::tcb::{Flags, FlowId, State};
+use super::tcb::{Flags, State, Tcb};
 use super::time_wait::Waiting;
 use super::timestamps::clock_ms;
 use super::{EcnUse, Seq, Tcp};
+use crate::addr::Tuple;
+use crate::frame::{HOP_LIMIT, Leaves};
 use crate::net::{Net, Path};
 use crate::parse::{addresses, protocol, source_mac};
 
@@ -18,7 +21,6 @@ use crate::parse::{addresses, protocol, source_mac};
 const OWED_ACKS_MAX: u8 = 8;
 /// The same where one ACK tells of all of them (RFC 2018): as many as a sender that counts them all the same waits for.
 const OWED_SACKS_MAX: u8 = 3;
-pub(super) const HOP_LIMIT: u8 = 64;
 
 /// An answer to a segment that belongs to no connection of ours.
 pub(super) enum Reply {
@@ -28,41 +30,38 @@ pub(super) enum Reply {
     Ack(Waiting, u32),
 }
 
-impl Tcp {
+impl Sending<'_> {
     /// Sends the ACKs that no data carried. Gives whether none is left: `false` when there was no room.
-    pub(super) fn send_acks(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
-        let t = &mut self.table.flows[id];
+    pub(super) fn send_acks(&mut self, t: &mut Tcb, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
         // One ACK for each out-of-order arrival: the peer counts them to find its loss (RFC 5681 3.2).
         let most = if t.flags.has(Flags::SACK_OK) { OWED_SACKS_MAX } else { OWED_ACKS_MAX };
         let owed = t.acks_owed.min(most).max(u8::from(t.flags.has(Flags::ACK_NOW)));
         let (port, seq) = (t.port as usize, t.ack_seq());
         for sent in 0..owed {
-            if tx[port].room() == 0 || !self.emit(id, net, tx, seq, bits::ACK, &[], None, now) {
-                self.table.flows[id].acks_owed = owed - sent;
+            if tx[port].room() == 0 || !self.emit(t, net, tx, seq, bits::ACK, &[], None, now) {
+                t.acks_owed = owed - sent;
                 return false;
             }
         }
-        self.table.flows[id].acks_owed = 0;
+        t.acks_owed = 0;
         true
     }
 
     /// Sends a probe that is wanted. Gives `false` when there was no room.
-    pub(super) fn send_probe(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
-        let t = &mut self.table.flows[id];
+    pub(super) fn send_probe(&mut self, t: &mut Tcb, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
         if !t.flags.has(Flags::PROBE_NOW) {
             return true;
         }
         let seq = t.snd_una - 1;
-        if tx[t.port as usize].room() == 0 || !self.emit(id, net, tx, seq, bits::ACK, &[], None, now) {
+        if tx[t.port as usize].room() == 0 || !self.emit(t, net, tx, seq, bits::ACK, &[], None, now) {
             return false;
         }
-        self.table.flows[id].flags.clear(Flags::PROBE_NOW);
+        t.flags.clear(Flags::PROBE_NOW);
         true
     }
 
     /// Sends our SYN or SYN-ACK. Gives whether it was built.
-    pub(super) fn send_syn(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
-        let t = &self.table.flows[id];
+    pub(super) fn send_syn(&mut self, t: &mut Tcb, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
         let passive = t.state == State::SynReceived;
         let bits = match passive {
             // A SYN that was not answered may have been thrown away for its asking (RFC 3168 6.1.1.1).
@@ -75,7 +74,7 @@ impl Tcp {
         let headers = if t.tuple.local.is_v4() { 40 } else { 60 };
         let scale = !passive || t.flags.has(Flags::SCALED);
         let options = SynOptions {
-            mss: Some(self.our_mss(iface.mtu, headers)),
+            mss: Some(self.config.our_mss(iface.mtu, headers)),
             window_scale: scale.then_some(self.config.window_scale),
             sack: !passive || t.flags.has(Flags::SACK_OK),
             timestamps: if !passive {
@@ -87,10 +86,9 @@ impl Tcp {
         let mut o = [0; OPTIONS_MAX];
         let n = options.write(&mut o);
         let iss = t.iss;
-        if !self.emit(id, net, tx, iss, bits, &o[..n], None, now) {
+        if !self.emit(t, net, tx, iss, bits, &o[..n], None, now) {
             return false;
         }
-        let t = &mut self.table.flows[id];
         t.flags.clear(Flags::SYN_NOW);
         if t.snd_nxt == iss {
             t.rate.first_sent_us = micros(now);
@@ -104,10 +102,11 @@ impl Tcp {
     }
 
     /// Builds and queues one segment. Every segment carries the latest acknowledgment and window.
+    #[inline(never)]
     #[allow(clippy::too_many_arguments)] // The fields of one segment.
     pub(super) fn emit(
-        &mut self,
-        id: FlowId,
+        &self,
+        t: &mut Tcb,
         net: &mut Net,
         tx: &mut [TxQueue],
         seq: Seq,
@@ -116,12 +115,28 @@ impl Tcp {
         payload: Option<Packet>,
         now: Time,
     ) -> bool {
-        let Some(mut p) = payload.or_else(|| net.headers.alloc()) else {
+        self.emit_here(t, net, tx, seq, flags, options, payload, now)
+    }
+
+    /// The same, without a call: for what is sent most.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)] // As above.
+    pub(super) fn emit_here(
+        &self,
+        t: &mut Tcb,
+        net: &mut Net,
+        tx: &mut [TxQueue],
+        seq: Seq,
+        flags: u8,
+        options: &[u8],
+        payload: Option<Packet>,
+        now: Time,
+    ) -> bool {
+        let Some(p) = payload.or_else(|| net.headers.alloc()) else {
             self.counters.inc(Ctr::TcpNoHeader);
             return false;
         };
-        let room = self.window_limit();
-        let t = &mut self.table.flows[id];
+        let room = self.rx.window_limit();
         let mut window = 0;
         if flags & bits::ACK != 0 {
             let is_syn = flags & bits::SYN != 0;
@@ -155,30 +170,21 @@ impl Tcp {
             window,
         };
         let mut room = [0; OPTIONS_MAX];
-        let options = if flags & bits::SYN != 0 {
-            options
+        let n = if flags & bits::SYN != 0 {
+            room[..options.len()].copy_from_slice(options);
+            options.len()
         } else {
-            let n = t.options(&p, flags, now, &mut room);
-            &room[..n]
-        };
-        let offload = net.ifaces[t.port as usize].tx_checksum_offload;
-        segment::write(&mut p, &h, options, &t.tuple.local, &t.tuple.remote, !offload);
-        let path = Path {
-            port: t.port,
-            src: t.tuple.local,
-            dst: t.tuple.remote,
-            mac: t.flags.has(Flags::HAS_MAC).then_some(t.mac),
-            protocol: protocol::TCP,
-            hop_limit: HOP_LIMIT,
-            flow_label: t.hash,
-            ecn,
+            t.options(&p, flags, now, &mut room)
         };
         t.tally.segments_out += 1;
         self.counters.inc(Ctr::TcpSegmentsOut);
-        net.send(p, &path, tx, now);
+        let leaves = Leaves { port: t.port, mac: t.flags.has(Flags::HAS_MAC).then_some(&t.mac), ecn };
+        send(net, p, (&h, &room, n), &t.tuple, (&leaves, t.hash), tx, now);
         true
     }
+}
 
+impl Tcp {
     /// Answers a segment that belongs to no connection.
     pub(super) fn reply(&mut self, net: &mut Net, to: &Packet, r: Reply, tx: &mut [TxQueue], now: Time) {
         let seg = Segment::read(to);
@@ -203,41 +209,90 @@ impl Tcp {
                 (w.snd_nxt, w.rcv_nxt, bits::ACK)
             }
         };
-        let Some(mut p) = net.headers.alloc() else {
+        let Some(p) = net.headers.alloc() else {
             self.counters.inc(Ctr::TcpNoHeader);
             return;
         };
         let h = Header { src_port: dst_port, dst_port: src_port, seq, ack, bits: flags, window: 0 };
-        let port = to.meta().port;
-        let offload = net.ifaces[port as usize].tx_checksum_offload;
         let mut room = [0; OPTIONS_MAX];
         let n = options.write(&mut room);
-        segment::write(&mut p, &h, &room[..n], &dst, &src, !offload);
-        let path = Path {
-            port,
-            src: dst,
-            dst: src,
-            mac: Some(source_mac(to)),
-            protocol: protocol::TCP,
-            hop_limit: HOP_LIMIT,
-            flow_label: 0,
-            ecn: 0,
-        };
+        let tuple = Tuple { local: dst, remote: src, local_port: dst_port, remote_port: src_port };
+        let leaves = Leaves { port: to.meta().port, mac: Some(&source_mac(to)), ecn: 0 };
         self.counters.inc(Ctr::TcpSegmentsOut);
-        net.send(p, &path, tx, now);
+        send(net, p, (&h, &room, n), &tuple, (&leaves, 0), tx, now);
     }
+}
+
+/// Puts the headers of a segment, whose options are the first `n` bytes of `options`, in front of its payload and queues
+/// it.
+#[inline(always)]
+pub(super) fn send(
+    net: &mut Net,
+    p: Packet,
+    segment: (&Header, &[u8; OPTIONS_MAX], usize),
+    tuple: &Tuple,
+    (leaves, flow_label): (&Leaves<'_>, u32),
+    tx: &mut [TxQueue],
+    now: Time,
+) {
+    if let Err(p) = net.send_usual(p, segment, tuple, leaves, tx) {
+        send_layers(net, p, segment, tuple, (leaves, flow_label), tx, now);
+    }
+}
+
+/// The same, a layer at a time.
+#[inline(never)]
+fn send_layers(
+    net: &mut Net,
+    mut p: Packet,
+    (h, options, n): (&Header, &[u8; OPTIONS_MAX], usize),
+    tuple: &Tuple,
+    (leaves, flow_label): (&Leaves<'_>, u32),
+    tx: &mut [TxQueue],
+    now: Time,
+) {
+    let offload = net.ifaces[usize::from(leaves.port)].tx_checksum_offload;
+    segment::write(&mut p, h, &options[..n], &tuple.local, &tuple.remote, !offload);
+    let path = Path {
+        port: leaves.port,
+        src: tuple.local,
+        dst: tuple.remote,
+        mac: leaves.mac.copied(),
+        protocol: protocol::TCP,
+        hop_limit: HOP_LIMIT,
+        flow_label,
+        ecn: leaves.ecn,
+    };
+    net.send(p, &path, tx, now);
 }
 
 impl super::Tcb {
     /// Writes the options of a segment without SYN: timestamps where they were agreed (in a RST too: RFC 7323 3.2), and
     /// what waits out of order, as far as there is room beside the payload. Gives the length.
-    #[inline]
+    #[inline(always)]
     fn options(&mut self, p: &Packet, flags: u8, now: Time, out: &mut [u8; OPTIONS_MAX]) -> usize {
+        if !self.sack_out.is_empty() {
+            return self.options_with_blocks(p, flags, now, out);
+        }
+        if !self.flags.has(Flags::TIMESTAMPS) {
+            return 0;
+        }
+        self.timestamps(now).write(out)
+    }
+
+    #[inline(never)]
+    fn options_with_blocks(
+        &mut self,
+        p: &Packet,
+        flags: u8,
+        now: Time,
+        out: &mut [u8; OPTIONS_MAX],
+    ) -> usize {
         let mut o = Options::default();
         if self.flags.has(Flags::TIMESTAMPS) {
             o.timestamps = Some(self.timestamps(now));
         }
-        if !self.sack_out.is_empty() && self.flags.has(Flags::SACK_OK) && flags & bits::RST == 0 {
+        if self.flags.has(Flags::SACK_OK) && flags & bits::RST == 0 {
             let payload: usize = p.tail().iter().map(|s| s.len()).sum();
             // Mostly an ACK alone. Data leaves room at the end of a stream; full segments go without.
             if payload + OPTIONS_MAX <= usize::from(self.mss) || payload == 0 {

@@ -15,7 +15,8 @@ use super::segment::{Segment, bits, ports};
 use super::tcb::{CloseReason, Events, Flags, FlowId, State};
 use super::time_wait::Waiting;
 use super::{EcnUse, Tcp};
-use crate::addr::Tuple;
+use crate::addr::{Addr, Tuple};
+use crate::frame::usual_key;
 use crate::net::Net;
 use crate::parse::{addresses, source_mac};
 
@@ -57,10 +58,9 @@ impl Tcp {
     fn ask_for(&self, burst: &dataplane::Burst, keys: &mut Keys) {
         for p in burst.iter() {
             debug_assert_eq!(p.meta().l4_kind, L4::Tcp);
-            let tuple = tuple_of(p);
-            let hash = self.table.hash(&tuple);
-            self.table.prefetch_bucket(hash);
-            keys.push((hash, tuple));
+            let key = self.key_of(p);
+            self.table.prefetch_bucket(key.0);
+            keys.push(key);
         }
         if burst.len() > 1 {
             let mut first = [FlowId::NONE; dataplane::BURST_MAX];
@@ -108,7 +108,11 @@ impl Tcp {
             t.mac = source_mac(&p);
             t.flags.set(Flags::HAS_MAC);
         }
-        let verdict = match t.state {
+        let p = match self.usual_segment(id, p, &seg, now) {
+            Ok(()) => return Ok(()),
+            Err(p) => p,
+        };
+        let verdict = match self.table.flows[id].state {
             State::SynSent => self.in_syn_sent(net, id, &p, &seg, tx, now),
             _ => self.in_synchronized(net, id, p, &seg, tx, now),
         };
@@ -283,7 +287,7 @@ impl Tcp {
         }
         self.take_timestamp(id, seg, options, now);
         if seg.len > 0 {
-            self.table.flows[id].measure_receiving(seg, options, now);
+            self.table.flows[id].measure_receiving(seg, options.timestamps, now);
         }
         self.payload(id, p, seg, now)
     }
@@ -370,7 +374,7 @@ impl Tcp {
         let t = &mut self.table.flows[id];
         let ts_recent = t.flags.has(Flags::TIMESTAMPS).then_some(t.ts_recent);
         let w = Waiting { snd_nxt: t.snd_nxt, rcv_nxt: t.rcv_nxt, ts_recent };
-        let hash = self.table.hash(&self.table.flows[id].tuple);
+        let hash = u64::from(t.hash) | u64::from(t.hash_high) << 32;
         self.counters.inc(Ctr::TcpTimeWaits);
         self.counters.inc(Ctr::TcpClosed);
         if self.time_wait.insert(hash, w, now) {
@@ -383,6 +387,21 @@ impl Tcp {
     }
 }
 
+impl Tcp {
+    /// The tuple of a segment, and its hash.
+    #[inline(always)]
+    fn key_of(&self, p: &Packet) -> (u64, Tuple) {
+        let Some((local, remote, ports)) = usual_key(p) else {
+            let tuple = tuple_of(p);
+            return (self.table.hash(&tuple), tuple);
+        };
+        let (local_port, remote_port) = (ports as u16, (ports >> 16) as u16);
+        let tuple = Tuple { local: Addr::v4(&local), remote: Addr::v4(&remote), local_port, remote_port };
+        (self.table.hash_v4(local, remote, ports), tuple)
+    }
+}
+
+#[inline(never)]
 fn tuple_of(p: &Packet) -> Tuple {
     let (src, dst) = addresses(p);
     let (remote_port, local_port) = ports(p);

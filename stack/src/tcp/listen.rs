@@ -138,17 +138,13 @@ impl Tcp {
     }
 
     /// Whether a listener may have one more connection.
+    #[inline(always)]
     fn has_room_for(&mut self, listener: u16) -> Verdict {
         if !self.is_full(listener) {
             return Ok(());
         }
         self.refused(listener);
         Err(Ctr::DropTcpListenerFull)
-    }
-
-    /// The MSS that we announce by an interface.
-    pub(super) fn our_mss(&self, mtu: u16, headers: u16) -> u16 {
-        (mtu - headers).min(self.config.mss_max)
     }
 
     /// Whether a SYN asks for ECN, and we are to agree (RFC 3168 6.1.1).

@@ -40,7 +40,7 @@ mod recovery;
 mod rtt;
 mod sack_out;
 mod scoreboard;
-mod segment;
+pub(crate) mod segment;
 mod seq;
 mod table;
 mod tcb;
@@ -49,6 +49,7 @@ mod timers;
 mod timestamps;
 mod totals;
 mod tuning;
+mod usual;
 mod wheel;
 mod window;
 
@@ -266,19 +267,20 @@ impl Tcp {
         let headers = if tuple.local.is_v4() { 40 } else { 60 };
         let ts_offset = self.ts_offset(hash);
         let t = &mut self.table.flows[id];
-        *t = Tcb {
-            tuple,
-            hash: hash as u32,
-            port,
-            vlan: iface.vlan,
-            mss: (iface.mtu - headers).min(self.config.mss_max),
-            rcv_mss: 536,
-            quick_acks: self.config.quick_acks,
-            ts_offset,
-            rcv_wnd_max: self.config.receive_budget_bytes / WINDOW_SHARE,
-            cc: Cc::new(self.config.congestion.choose((hash >> 32) as u32), hash as u32),
-            ..Tcb::default()
-        };
+        // In two steps, as the first is one copy of bytes that are known.
+        *t = Tcb::EMPTY;
+        t.tuple = tuple;
+        (t.hash, t.hash_high) = (hash as u32, (hash >> 32) as u32);
+        t.port = port;
+        t.mss = (iface.mtu - headers).min(self.config.mss_max);
+        t.rcv_mss = 536;
+        t.quick_acks = self.config.quick_acks;
+        t.ts_offset = ts_offset;
+        t.rcv_wnd_max = self.config.receive_budget_bytes / WINDOW_SHARE;
+        let algorithm = self.config.congestion.choose((hash >> 32) as u32);
+        if algorithm != Algorithm::Cubic {
+            t.cc = Cc::new(algorithm, hash as u32);
+        }
         t.flags.set(Flags::HASHED);
         self.table.insert(id);
         Some(id)
@@ -350,7 +352,7 @@ impl Tcp {
 }
 
 fn push(table: &mut Table, list: &mut List, id: FlowId, next: impl Fn(&mut Tcb) -> &mut FlowId) {
-    *next(&mut table.flows[id]) = FlowId::NONE;
+    debug_assert!(next(&mut table.flows[id]).is_none(), "it is in no list");
     if list.last.is_some() {
         *next(&mut table.flows[list.last]) = id;
     } else {

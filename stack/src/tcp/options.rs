@@ -20,6 +20,17 @@ pub struct Timestamps {
     pub ecr: u32,
 }
 
+impl Timestamps {
+    /// Writes the option, padded to 4 bytes; gives the length.
+    #[inline]
+    pub fn write(&self, out: &mut [u8; OPTIONS_MAX]) -> usize {
+        out[..4].copy_from_slice(&[1, 1, 8, 10]);
+        out[4..8].copy_from_slice(&self.val.to_be_bytes());
+        out[8..12].copy_from_slice(&self.ecr.to_be_bytes());
+        usize::from(TIMESTAMPS_BYTES)
+    }
+}
+
 /// The options of a SYN that we understand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SynOptions {
@@ -35,19 +46,22 @@ pub struct SynOptions {
 
 impl SynOptions {
     /// Reads a SYN's options. What is malformed ends the list (RFC 9293 3.1, MUST-7: be ready for it).
+    #[inline(always)]
     pub fn read(p: &Packet) -> SynOptions {
         let m = p.meta();
         // As Linux writes them, which floods imitate.
-        if let [2, 4, a, b, 4, 2, 8, 10, t, u, v, w, c, d, e, f, 1, 3, 3, s] =
-            p.head()[m.l4 as usize + 20..m.payload as usize]
+        if let Ok(words) = <&[u8; 20]>::try_from(&p.head()[m.l4 as usize + 20..m.payload as usize])
+            && let [mss, both, val, ecr, scale] = words.as_chunks::<4>().0
         {
-            let (val, ecr) = (u32::from_be_bytes([t, u, v, w]), u32::from_be_bytes([c, d, e, f]));
-            return SynOptions {
-                mss: Some(u16::from_be_bytes([a, b])),
-                window_scale: Some(s.min(14)),
-                sack: true,
-                timestamps: Some(Timestamps { val, ecr }),
-            };
+            let [mss, both, val, ecr, scale] = [mss, both, val, ecr, scale].map(|w| u32::from_be_bytes(*w));
+            if mss >> 16 == 0x0204 && both == 0x0402_080a && scale >> 8 == 0x01_0303 {
+                return SynOptions {
+                    mss: Some(mss as u16),
+                    window_scale: Some((scale as u8).min(14)),
+                    sack: true,
+                    timestamps: Some(Timestamps { val, ecr }),
+                };
+            }
         }
         SynOptions::read_slowly(p)
     }
@@ -67,29 +81,30 @@ impl SynOptions {
 
     /// Writes the options in Linux's order (mss, nop, nop, sackOK, nop, wscale; with timestamps: mss, sackOK, ts, nop,
     /// wscale), padded to 4 bytes; gives the length.
+    #[inline(always)]
     pub fn write(&self, out: &mut [u8; OPTIONS_MAX]) -> usize {
+        let (words, _) = out.as_chunks_mut::<4>();
         let mut n = 0;
-        let mut put = |bytes: &[u8]| {
-            out[n..n + bytes.len()].copy_from_slice(bytes);
-            n += bytes.len();
+        let mut put = |word: u32| {
+            words[n] = word.to_be_bytes();
+            n += 1;
         };
         if let Some(mss) = self.mss {
-            put(&[2, 4, (mss >> 8) as u8, mss as u8]);
+            put(0x0204_0000 | u32::from(mss));
         }
         match (self.sack, self.timestamps) {
-            (true, None) => put(&[1, 1, 4, 2]),
+            (true, None) => put(0x0101_0402),
             (sack, Some(ts)) => {
-                put(if sack { &[4, 2] } else { &[1, 1] });
-                put(&[8, 10]);
-                put(&ts.val.to_be_bytes());
-                put(&ts.ecr.to_be_bytes());
+                put(if sack { 0x0402_080a } else { 0x0101_080a });
+                put(ts.val);
+                put(ts.ecr);
             }
             (false, None) => {}
         }
         if let Some(s) = self.window_scale {
-            put(&[1, 3, 3, s]);
+            put(0x0103_0300 | u32::from(s));
         }
-        n
+        n * 4
     }
 }
 
@@ -162,10 +177,7 @@ impl Options {
     pub fn write(&self, out: &mut [u8; OPTIONS_MAX]) -> usize {
         let mut n = 0;
         if let Some(ts) = self.timestamps {
-            out[..4].copy_from_slice(&[1, 1, 8, 10]);
-            out[4..8].copy_from_slice(&ts.val.to_be_bytes());
-            out[8..12].copy_from_slice(&ts.ecr.to_be_bytes());
-            n = 12;
+            n = ts.write(out);
         }
         let room = (OPTIONS_MAX - n - 4) / 8;
         let blocks = &self.sack[..self.sack.len().min(room)];

@@ -2,14 +2,16 @@
 
 mod bulk;
 
-use dataplane::{Ctr, Packet, Time, TxQueue};
+use dataplane::{Counters, Ctr, Packet, Time, TxQueue};
+use hugepages::Slab;
 
 use super::cc::Sent;
 use super::rate::micros;
-use super::scoreboard::{Out, Place};
+use super::scoreboard::{Out, Place, Segments};
 use super::segment::bits;
-use super::tcb::{Flags, FlowId, RecordId, SegId, State, Tcb};
-use super::{List, OUTPUT_LISTS, Seq, Tcp};
+use super::tcb::{Flags, FlowId, RecordId, SegId, SendRecord, State, Tcb};
+use super::window::RxRoom;
+use super::{List, OUTPUT_LISTS, Seq, Tcp, TcpConfig};
 use crate::net::Net;
 
 /// Segments that one connection may send in one pass, so that one download does not delay the rest.
@@ -65,20 +67,24 @@ impl Tcp {
             }
             t.output_next = FlowId::NONE;
             t.flags.clear(Flags::IN_OUTPUT);
+            let closed = t.state == State::Closed;
+            let (t, mut sending) = self.sending(id);
             let mut turn = Turn::Done;
-            if t.state == State::Closed {
-                self.output_closed(id, net, tx, now);
+            if closed {
+                sending.last_word(t, net, tx, now);
             } else {
-                turn = self.output_one(id, net, tx, now);
+                turn = sending.turn(t, net, tx, now);
                 if turn != Turn::Done {
                     self.want_output(id);
                 }
             }
-            if self.table.flows.is_used(id) {
-                if self.table.flows[id].flags.has(Flags::DEAD) {
-                    self.free_if_unlisted(id);
-                } else {
-                    self.rearm(id);
+            let t = &self.table.flows[id];
+            if t.flags.has(Flags::DEAD) {
+                self.free_if_unlisted(id);
+            } else {
+                let at = t.deadline();
+                if at != Time::NEVER {
+                    self.wheel.arm(id, at);
                 }
             }
             if id == last || turn == Turn::Full || self.output[list].first.is_none() {
@@ -86,10 +92,35 @@ impl Tcp {
             }
         }
     }
+}
 
+/// What sending takes of the engine, beside the connection itself.
+pub(super) struct Sending<'a> {
+    pub records: &'a Slab<RecordId, SendRecord>,
+    pub segments: &'a mut Segments,
+    pub counters: &'a Counters,
+    pub config: &'a TcpConfig,
+    pub rx: RxRoom<'a>,
+}
+
+impl Tcp {
+    /// A connection, and what sending on it takes.
+    #[inline(always)]
+    pub(super) fn sending(&mut self, id: FlowId) -> (&mut Tcb, Sending<'_>) {
+        let sending = Sending {
+            records: &self.records,
+            segments: &mut self.segments,
+            counters: &self.counters,
+            config: &self.config,
+            rx: RxRoom { pool: &self.rx_pool, reserve: self.rx_reserve },
+        };
+        (&mut self.table.flows[id], sending)
+    }
+}
+
+impl Sending<'_> {
     /// The last word of a connection that is over: the ACK of the peer's FIN, or a RST (abort).
-    fn output_closed(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) {
-        let t = &mut self.table.flows[id];
+    fn last_word(&mut self, t: &mut Tcb, net: &mut Net, tx: &mut [TxQueue], now: Time) {
         if !t.flags.has(Flags::ACK_NOW) {
             return;
         }
@@ -99,26 +130,25 @@ impl Tcp {
             (t.snd_nxt, bits::ACK)
         } else {
             self.counters.inc(Ctr::TcpResetsSent);
-            (self.table.flows[id].snd_nxt, bits::RST | bits::ACK)
+            (t.snd_nxt, bits::RST | bits::ACK)
         };
-        self.emit(id, net, tx, seq, bits, &[], None, now);
+        self.emit(t, net, tx, seq, bits, &[], None, now);
     }
 
     /// Sends for one connection.
-    fn output_one(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> Turn {
-        let t = &mut self.table.flows[id];
+    #[inline(always)]
+    fn turn(&mut self, t: &mut Tcb, net: &mut Net, tx: &mut [TxQueue], now: Time) -> Turn {
         if matches!(t.state, State::SynSent | State::SynReceived) {
             if t.flags.has(Flags::SYN_NOW) {
-                return Turn::full_unless(self.send_syn(id, net, tx, now));
+                return Turn::full_unless(self.send_syn(t, net, tx, now));
             }
             // Before the peer's SYN there is nothing to acknowledge.
-            return Turn::full_unless(t.state == State::SynSent || self.send_acks(id, net, tx, now));
+            return Turn::full_unless(t.state == State::SynSent || self.send_acks(t, net, tx, now));
         }
-        let mut turn = self.send_stream(id, net, tx, now);
-        if turn == Turn::Done && self.table.flows[id].flags.has(Flags::TAIL_PROBE_NOW) {
-            turn = Turn::full_unless(self.send_tail_probe(id, net, tx, now));
+        let mut turn = self.send_stream(t, net, tx, now);
+        if turn == Turn::Done && t.flags.has(Flags::TAIL_PROBE_NOW) {
+            turn = Turn::full_unless(self.send_tail_probe(t, net, tx, now));
         }
-        let t = &mut self.table.flows[id];
         // Data waits, nothing is out, the window is too small: probe it, or we wait for each other for ever.
         let waits = t.rexmit_at == Time::NEVER && t.pace_at == Time::NEVER;
         if turn == Turn::Done && waits && t.out.is_empty() && t.has_unsent() {
@@ -130,12 +160,12 @@ impl Tcp {
             return turn;
         }
         // The ACKs before the probe, which carries one too, but in a segment that the peer need not look into.
-        if self.send_acks(id, net, tx, now) && self.send_probe(id, net, tx, now) { turn } else { Turn::Full }
+        if self.send_acks(t, net, tx, now) && self.send_probe(t, net, tx, now) { turn } else { Turn::Full }
     }
 
     /// Sends again what was lost, and then new data.
-    fn send_stream(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> Turn {
-        let t = &mut self.table.flows[id];
+    #[inline(always)]
+    fn send_stream(&mut self, t: &mut Tcb, net: &mut Net, tx: &mut [TxQueue], now: Time) -> Turn {
         if t.out.next_lost().is_none() && !t.has_unsent() {
             return Turn::Done;
         }
@@ -146,7 +176,6 @@ impl Tcp {
         let mut turn = Turn::Done;
         let mut budget = SEGMENTS_PER_PASS;
         loop {
-            let t = &mut self.table.flows[id];
             let lost = t.out.next_lost();
             if lost.is_none() {
                 t.flags.clear(Flags::REXMIT_NOW); // It has come after all.
@@ -182,7 +211,7 @@ impl Tcp {
                 break;
             }
             if cuts && lost.is_none() {
-                let n = self.send_bulk(id, net, tx, budget, now);
+                let n = self.send_bulk(t, net, tx, budget, now);
                 if n > 0 {
                     budget -= n;
                     continue;
@@ -190,15 +219,14 @@ impl Tcp {
             }
             budget -= 1;
             let sent = if lost.is_some() {
-                self.send_again(id, lost, net, tx, now)
+                self.send_again(t, lost, net, tx, now)
             } else {
-                self.send_new(id, net, tx, now)
+                self.send_new(t, net, tx, now)
             };
             if !sent {
                 // No record for it: the ACK of those that it has itself, or their timeout, brings its next turn. One that
                 // has none looks again soon, instead of in every pass: others may hold all for as long as they like.
                 turn = if self.segments.is_full() { Turn::Done } else { Turn::Full };
-                let t = &mut self.table.flows[id];
                 if turn == Turn::Done && t.out.is_empty() {
                     t.pace_at = now.plus_ns(NO_RECORD_NS);
                     paced = true;
@@ -206,7 +234,6 @@ impl Tcp {
                 break;
             }
         }
-        let t = &mut self.table.flows[id];
         if !paced && turn == Turn::Done {
             // What pacing had allowed, and something else did not, is gone.
             t.pace_next = t.pace_next.max(now);
@@ -217,8 +244,7 @@ impl Tcp {
     }
 
     /// A tail loss probe: new data when there is some, the last segment otherwise (RFC 8985 7.3).
-    fn send_tail_probe(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
-        let t = &mut self.table.flows[id];
+    fn send_tail_probe(&mut self, t: &mut Tcb, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
         let last = t.out.last();
         let new = t.has_unsent()
             && t.snd_wnd.saturating_sub(t.flight()) >= u32::from(t.mss)
@@ -233,31 +259,28 @@ impl Tcp {
                 return false;
             }
             let sent =
-                if new { self.send_new(id, net, tx, now) } else { self.send_again(id, last, net, tx, now) };
+                if new { self.send_new(t, net, tx, now) } else { self.send_again(t, last, net, tx, now) };
             if !sent {
                 if !self.segments.is_full() {
                     return false;
                 }
                 // No record for a probe: the timeout does without.
-                let t = &mut self.table.flows[id];
                 t.flags.clear(Flags::TAIL_PROBE_NOW);
                 t.probe_at = Time::NEVER;
                 return true;
             }
             self.counters.inc(Ctr::TcpTailProbes);
-            let t = &mut self.table.flows[id];
             t.tally.tail_probes = t.tally.tail_probes.saturating_add(1);
             Tcp::probe_sent(t, new);
             t.probe_at = Time::NEVER;
             t.rexmit_at = now.plus_ns(t.rtt.rto_ns(t.backoff));
         }
-        self.table.flows[id].flags.clear(Flags::TAIL_PROBE_NOW);
+        t.flags.clear(Flags::TAIL_PROBE_NOW);
         true
     }
 
     /// Sends the next segment of new data (and FIN, where it follows). Gives whether it was built.
-    fn send_new(&mut self, id: FlowId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
-        let t = &mut self.table.flows[id];
+    fn send_new(&mut self, t: &mut Tcb, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
         let seq = t.snd_nxt;
         let room = t.snd_wnd.saturating_sub(t.flight());
         let want = t.queue_end.since(seq).min(t.mss.into()).min(room);
@@ -270,7 +293,6 @@ impl Tcp {
             self.segments.give_back(s);
             return false;
         };
-        let t = &mut self.table.flows[id];
         let fin = t.flags.has(Flags::FIN_QUEUED) && seq + len == t.queue_end && (len > 0 || room > 0);
         let fin = fin && room > len;
         if len == 0 && !fin {
@@ -278,17 +300,25 @@ impl Tcp {
             return false;
         }
         t.send_cursor = cursor;
-        let out =
-            self.record_new(id, s, Out { seq, len: len as u16, fin, piece: from, ..Out::default() }, now);
-        self.send_data(id, net, tx, &out, p, now)
+        self.record_new(t, s, (seq, len as u16, fin), from, now);
+        self.send_data(t, net, tx, (seq, len as u16, fin), p, now)
     }
 
-    /// Records the next segment of new data as out, before it is sent. Gives the whole record.
-    fn record_new(&mut self, id: FlowId, s: SegId, next: Out, now: Time) -> Out {
-        let t = &mut self.table.flows[id];
-        let (span, in_flight) = (next.span(), t.out.in_flight());
+    /// Records the next segment of new data, whose first byte is in `piece`, as out, before it is sent.
+    #[inline(always)]
+    fn record_new(
+        &mut self,
+        t: &mut Tcb,
+        s: SegId,
+        (seq, len, fin): (Seq, u16, bool),
+        piece: RecordId,
+        now: Time,
+    ) {
+        let (span, in_flight) = (u32::from(len) + u32::from(fin), t.out.in_flight());
+        let sent_us = micros(now);
         if t.out.is_empty() {
             t.recovery.rack.begin_flight();
+            t.tally.begins(sent_us);
         }
         if in_flight == 0 {
             let sent = Sent {
@@ -302,19 +332,19 @@ impl Tcp {
             };
             t.cc.on_sent(&mut t.window, &sent);
         }
-        let sent_us = micros(now);
         let out = Out {
+            seq,
+            len,
+            fin,
             app_limited: t.rate.is_app_limited(),
             sent_us,
+            piece,
             stamp: t.rate.stamp(sent_us, in_flight, span),
-            ..next
+            ..Out::default()
         };
-        if t.out.is_empty() {
-            t.tally.begins(sent_us);
-        }
         self.segments.push(&mut t.out, s, out);
-        t.snd_nxt = out.seq + span;
-        if out.fin {
+        t.snd_nxt = seq + span;
+        if fin {
             t.state = match t.state {
                 State::Established => State::FinWait1,
                 State::CloseWait => State::LastAck,
@@ -327,17 +357,15 @@ impl Tcp {
         }
         Tcp::arm_probe(t, now);
         t.flags.set(Flags::NEW_DATA);
-        self.counters.add(Ctr::TcpBytesOut, out.len.into());
-        out
+        self.counters.add(Ctr::TcpBytesOut, len.into());
     }
 
     /// Sends a segment again. Gives whether it was built.
-    fn send_again(&mut self, id: FlowId, s: SegId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
-        let t = &self.table.flows[id];
+    #[inline(never)]
+    fn send_again(&mut self, t: &mut Tcb, s: SegId, net: &mut Net, tx: &mut [TxQueue], now: Time) -> bool {
         let o = self.segments[s];
         let want = u32::from(o.len).min(t.mss.into());
         let Some((p, len, cursor)) = self.gather(net, o.seq, want, o.piece) else { return false };
-        let t = &mut self.table.flows[id];
         // The path has become narrower: the rest is a segment of its own.
         if len < o.len.into() {
             if o.place != Place::Lost || len == 0 {
@@ -361,18 +389,13 @@ impl Tcp {
             t.rexmit_at = now.plus_ns(t.rtt.rto_ns(t.backoff));
         }
         self.counters.inc(Ctr::TcpRetransmits);
-        self.send_data(id, net, tx, &o, p, now)
+        self.send_data(t, net, tx, (o.seq, o.len, o.fin), p, now)
     }
 
     /// A header buffer with up to `want` bytes of the send queue from `seq` on, which lies in piece `from`; how many
     /// they are, and the piece with the next one. `None`: there is no buffer.
-    fn gather(
-        &mut self,
-        net: &mut Net,
-        seq: Seq,
-        want: u32,
-        from: RecordId,
-    ) -> Option<(Packet, u32, RecordId)> {
+    #[inline(always)]
+    fn gather(&self, net: &mut Net, seq: Seq, want: u32, from: RecordId) -> Option<(Packet, u32, RecordId)> {
         let Some(mut p) = net.headers.alloc() else {
             self.counters.inc(Ctr::TcpNoHeader);
             return None;
@@ -397,28 +420,29 @@ impl Tcp {
         Some((p, len, r))
     }
 
-    /// Sends a segment of data that is recorded as out.
+    /// Sends a segment of data (or several, which the port cuts) that is recorded as out.
+    #[inline(always)]
     fn send_data(
         &mut self,
-        id: FlowId,
+        t: &mut Tcb,
         net: &mut Net,
         tx: &mut [TxQueue],
-        o: &Out,
+        (seq, len, fin): (Seq, u16, bool),
         p: Packet,
         now: Time,
     ) -> bool {
-        let t = &mut self.table.flows[id];
+        let span = u32::from(len) + u32::from(fin);
         t.last_sent = now;
-        t.recovery.sent(o.span());
-        t.charge_pace(o.span(), now);
+        t.recovery.sent(span);
+        t.charge_pace(span, now);
         let mut flags = bits::ACK;
-        if o.fin {
+        if fin {
             flags |= bits::FIN;
         }
-        if o.len > 0 && o.seq + u32::from(o.len) == t.queue_end {
+        if len > 0 && seq + u32::from(len) == t.queue_end {
             flags |= bits::PSH;
         }
-        self.emit(id, net, tx, o.seq, flags, &[], Some(p), now)
+        self.emit_here(t, net, tx, seq, flags, &[], Some(p), now)
     }
 }
 

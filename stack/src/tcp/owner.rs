@@ -98,9 +98,13 @@ impl Tcp {
             return Ok(());
         }
         let len = data.len() as u32;
-        let data = match self.join(id, data, len) {
-            Ok(()) => return Ok(()),
-            Err(data) => data,
+        let data = if t.send_tail.is_none() {
+            data
+        } else {
+            match self.join(id, data, len) {
+                Ok(()) => return Ok(()),
+                Err(data) => data,
+            }
         };
         let t = &mut self.table.flows[id];
         let Some(r) = self.records.alloc() else {
@@ -109,7 +113,9 @@ impl Tcp {
         };
         // A view of a cell that others hold too pins no memory of its own.
         let charge = if data.is_unique() { data.true_size() } else { len + 64 };
-        self.records[r] = SendRecord { slice: Some(data), seq: t.queue_end, charge, next: RecordId::NONE };
+        let record = &mut self.records[r];
+        debug_assert!(record.slice.is_none(), "what is free holds nothing");
+        *record = SendRecord { slice: Some(data), seq: t.queue_end, charge, next: RecordId::NONE };
         if t.send_tail.is_some() {
             self.records[t.send_tail].next = r;
         } else {
@@ -121,7 +127,9 @@ impl Tcp {
         }
         t.queue_end += len;
         t.send_charge += charge;
-        self.want_output(id);
+        if !t.flags.has(Flags::IN_OUTPUT) {
+            self.want_output(id);
+        }
         Ok(())
     }
 

@@ -134,6 +134,12 @@ impl Rack {
         (o.sent_no.wrapping_sub(self.newest) as i32) > 0
     }
 
+    /// Nothing is found lost by what was delivered, as what is out, of which `oldest` was sent first, was sent after it.
+    #[inline]
+    pub fn finds_nothing(&self, oldest: &Out) -> bool {
+        self.rtt_us == 0 || self.is_newer(oldest)
+    }
+
     /// Recovery is over: after enough of them the reordering window is its first again.
     pub fn recovered(&mut self) {
         if self.reorder_persist > 0 {
@@ -196,8 +202,12 @@ pub(super) fn lose(segments: &mut Segments, counters: &Counters, t: &mut Tcb, s:
 
 impl Tcp {
     /// Finds what is lost by time (RFC 8985 6.2, step 5). Gives whether anything is.
-    pub(super) fn detect_losses(&mut self, id: FlowId, now: Time) -> bool {
-        let t = &mut self.table.flows[id];
+    pub(super) fn detect_losses(
+        segments: &mut Segments,
+        counters: &Counters,
+        t: &mut Tcb,
+        now: Time,
+    ) -> bool {
         let now_us = micros(now);
         if t.recovery.rack.timer == ProbeTimer::Reordering {
             t.probe_at = Time::NEVER;
@@ -214,7 +224,7 @@ impl Tcp {
             if s.is_none() {
                 return any;
             }
-            let o = &self.segments[s];
+            let o = &segments[s];
             if t.recovery.rack.is_newer(o) {
                 return any;
             }
@@ -224,7 +234,7 @@ impl Tcp {
                 t.probe_at = now.plus_ns(u64::from(late - for_us) * 1000);
                 return any;
             }
-            lose(&mut self.segments, &self.counters, t, s, now);
+            lose(segments, counters, t, s, now);
             any = true;
         }
     }
@@ -255,6 +265,7 @@ impl Tcp {
     }
 
     /// Sets the timer of a tail loss probe (RFC 8985 7.2), where one is due before the retransmission timer.
+    #[inline(always)]
     pub(super) fn arm_probe(t: &mut Tcb, now: Time) {
         let r = &mut t.recovery;
         if r.rack.timer == ProbeTimer::Reordering && t.probe_at != Time::NEVER {
@@ -285,11 +296,10 @@ impl Tcp {
         t.probe_at = Time::NEVER;
         if t.recovery.rack.timer == ProbeTimer::Reordering {
             let before = t.rate.lost;
-            if self.detect_losses(id, now) {
-                let t = &self.table.flows[id];
+            if Tcp::detect_losses(&mut self.segments, &self.counters, t, now) {
                 if !matches!(t.recovery.phase, Phase::Recovery | Phase::Loss) {
                     let lost = t.rate.lost.wrapping_sub(before);
-                    self.enter(id, Kind::Loss, lost, now);
+                    t.enter(&self.counters, Kind::Loss, lost, now);
                 }
                 self.want_output(id);
             }

@@ -43,6 +43,10 @@ pub struct Stamp {
 }
 
 impl Delivered {
+    /// Nothing has been delivered.
+    pub const EMPTY: Delivered =
+        Delivered { bytes: 0, at_us: 0, first_sent_us: 0, app_limited: 0, lost: 0, resent: 0 };
+
     /// A segment of `bytes` is sent, with `in_flight` bytes out before it.
     #[inline]
     pub fn stamp(&mut self, now_us: u32, in_flight: u32, bytes: u32) -> Stamp {
@@ -64,6 +68,14 @@ impl Delivered {
     #[inline]
     pub fn set_app_limited(&mut self, in_flight: u32) {
         self.app_limited = self.bytes.wrapping_add(in_flight).max(1);
+    }
+
+    /// More has been delivered than was out when the owner had nothing more to send: samples tell of the path again.
+    #[inline]
+    pub fn end_app_limited(&mut self) {
+        if self.app_limited != 0 && (self.bytes.wrapping_sub(self.app_limited) as i32) > 0 {
+            self.app_limited = 0;
+        }
     }
 
     /// Whether samples are limited by the owner.
@@ -103,10 +115,7 @@ impl Sampler {
     }
 
     /// The sample, when there is one: an interval shorter than the path's RTT says nothing.
-    pub fn rate(&self, d: &mut Delivered, min_rtt_us: u32) -> Option<Rate> {
-        if d.app_limited != 0 && (d.bytes.wrapping_sub(d.app_limited) as i32) > 0 {
-            d.app_limited = 0;
-        }
+    pub fn rate(&self, d: &Delivered, min_rtt_us: u32) -> Option<Rate> {
         if !self.any {
             return None;
         }
@@ -139,14 +148,14 @@ mod tests {
         for (i, st) in stamps.iter().enumerate() {
             s.take(&mut d, st, 1000, false, 100, 21_000 + i as u32);
         }
-        let r = s.rate(&mut d, 20_000).expect("a sample");
+        let r = s.rate(&d, 20_000).expect("a sample");
         assert_eq!((r.delivered, r.interval_us, r.tx_in_flight, r.lost), (1000, 20_009, 1000, 0));
-        assert!(s.rate(&mut d, 30_000).is_none(), "shorter than the path");
+        assert!(s.rate(&d, 30_000).is_none(), "shorter than the path");
         d.set_app_limited(200);
         assert!(d.is_app_limited());
         let st = d.stamp(30_000, 0, 300);
         Sampler::default().take(&mut d, &st, 30_000, true, 300, 50_000);
-        Sampler::default().rate(&mut d, 20_000);
+        d.end_app_limited();
         assert!(!d.is_app_limited(), "what was out then is delivered");
     }
 }

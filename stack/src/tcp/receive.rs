@@ -16,7 +16,7 @@ const DISCARD_MAX: u32 = 256 << 10;
 /// enough that a peer which makes them on purpose costs little.
 const WALK_MAX: usize = 128;
 /// Small segments that are acknowledged together at most.
-const SMALL_SEGMENTS: u8 = 4;
+pub(super) const SMALL_SEGMENTS: u8 = 4;
 
 impl Tcp {
     /// Sixth to eighth: data, and FIN.
@@ -245,7 +245,8 @@ impl Tcp {
 
 /// Queues in-order payload: copied behind what waits already when it is small or the flow is over its
 /// budget, in its own cell otherwise.
-fn store(
+#[inline(always)]
+pub(super) fn store(
     queue: &mut dataplane::CellQueue,
     counters: &Counters,
     p: Packet,

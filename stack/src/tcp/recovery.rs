@@ -9,7 +9,7 @@
 //!    ◄──────────── undo: the losses were none ──────────────────────┘
 //! ```
 
-use dataplane::{Ctr, Time};
+use dataplane::{Counters, Ctr, Time};
 
 use super::Tcp;
 use super::cc::{Congestion, Kind, Window};
@@ -40,78 +40,100 @@ const RESENT_KNOWN: usize = 2;
 
 /// State of loss recovery.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub struct Recovery {
-    /// Where we stand.
-    pub phase: Phase,
+    // What each ACK and each segment touches: a line.
     /// What is known of times and order on this path.
     pub rack: Rack,
+    /// Where we stand.
+    pub phase: Phase,
     /// The last congestion can still turn out to be none.
     can_undo: bool,
-    /// ... because of that many segments that were sent again since,
+    /// The window held the sender back in this round.
+    limited: bool,
+    /// `can_undo`, because of that many segments that were sent again since,
     resent: u16,
     /// of which the peer has had that many already.
     needless: u16,
+    /// TSval of the first retransmission (Eifel, RFC 3522); 0: none.
+    first_resent_ts: u32,
+    /// Most sequence numbers in flight in this round.
+    pub flight_max: u32,
+    /// The round that `flight_max` is of ends here.
+    round_end: Seq,
+    /// PRR: bytes sent since.
+    prr_out: u32,
+    /// PRR: bytes that may be sent, and have not been.
+    prr_due: u32,
+
+    // What recovery itself needs.
+    /// PRR: bytes delivered since it began.
+    prr_delivered: u32,
+    /// PRR: bytes that were out then (RecoverFS).
+    prr_base: u32,
+    /// The windows before it: congestion window and threshold.
+    prior: (u32, u32),
     /// Where these begin.
     resent_at: [Seq; RESENT_KNOWN],
     /// SND.NXT when loss was found (RFC 6582).
     pub until: Seq,
     /// SND.UNA then: what is before it cannot speak of this recovery.
     since: Seq,
-    /// TSval of the first retransmission (Eifel, RFC 3522); 0: none.
-    first_resent_ts: u32,
-    /// The windows before it.
-    prior: Window,
-    /// PRR: bytes delivered since it began.
-    prr_delivered: u32,
-    /// PRR: bytes sent since.
-    prr_out: u32,
-    /// PRR: bytes that may be sent, and have not been.
-    prr_due: u32,
-    /// PRR: bytes that were out then (RecoverFS).
-    prr_base: u32,
-    /// Most sequence numbers in flight in this round.
-    pub flight_max: u32,
-    /// The round that `flight_max` is of ends here.
-    round_end: Seq,
-    /// The window held the sender back in this round.
-    limited: bool,
 }
+
+const _: () = assert!(std::mem::offset_of!(Recovery, prr_delivered) == 64);
 
 impl Default for Recovery {
     fn default() -> Recovery {
-        Recovery {
-            phase: Phase::Open,
-            rack: Rack::default(),
-            can_undo: false,
-            resent: 0,
-            needless: 0,
-            resent_at: [Seq(0); RESENT_KNOWN],
-            until: Seq(0),
-            since: Seq(0),
-            first_resent_ts: 0,
-            prior: Window::default(),
-            prr_delivered: 0,
-            prr_out: 0,
-            prr_due: 0,
-            prr_base: 0,
-            flight_max: 0,
-            round_end: Seq(0),
-            limited: false,
-        }
+        Recovery::NONE
     }
 }
 
 impl Recovery {
+    /// Nothing was ever lost.
+    pub const NONE: Recovery = Recovery {
+        phase: Phase::Open,
+        rack: Rack::new(Seq(0)),
+        can_undo: false,
+        resent: 0,
+        needless: 0,
+        resent_at: [Seq(0); RESENT_KNOWN],
+        until: Seq(0),
+        since: Seq(0),
+        first_resent_ts: 0,
+        prior: (0, 0),
+        prr_delivered: 0,
+        prr_out: 0,
+        prr_due: 0,
+        prr_base: 0,
+        flight_max: 0,
+        round_end: Seq(0),
+        limited: false,
+    };
+
     /// At the start of a connection.
     pub fn start(&mut self, iss: Seq) {
-        *self = Recovery { until: iss, since: iss, rack: Rack::new(iss), ..Recovery::default() };
+        *self = Recovery { until: iss, since: iss, rack: Rack::new(iss), ..Recovery::NONE };
         self.round_end = iss;
+    }
+
+    /// Nothing is lost or probed for, and nothing that was taken for lost can be found not to have been, by an ACK of new
+    /// data without SACK blocks.
+    #[inline]
+    pub fn is_calm(&self) -> bool {
+        let told = !self.can_undo || (self.first_resent_ts == 0 && !self.needs_a_look());
+        self.phase == Phase::Open && self.rack.probe.is_none() && told
     }
 
     /// Whether PRR or the like decides how much goes out.
     #[inline]
     pub fn is_reducing(&self) -> bool {
         matches!(self.phase, Phase::Recovery | Phase::Reduced)
+    }
+
+    /// The windows before it.
+    pub fn prior_cwnd(&self) -> u32 {
+        self.prior.0
     }
 
     /// Whether an ACK that acknowledges nothing new can end or undo something.
@@ -190,55 +212,6 @@ impl Recovery {
 }
 
 impl Tcp {
-    /// Loss or a mark was found: the window comes down, at most once in a round trip.
-    pub(super) fn enter(&mut self, id: FlowId, kind: Kind, lost: u32, now: Time) {
-        let t = &mut self.table.flows[id];
-        let new_phase = match kind {
-            Kind::Loss => Phase::Recovery,
-            Kind::Ecn => Phase::Reduced,
-            Kind::Rto { .. } => Phase::Loss,
-        };
-        let was = t.recovery.phase;
-        // A timeout within a recovery, or one more in a row, keeps what the first one has saved.
-        if was == Phase::Open {
-            t.recovery.prior = t.window;
-        }
-        if was == Phase::Open || was == Phase::Reduced || (was == Phase::Recovery && new_phase == Phase::Loss)
-        {
-            let r = &mut t.recovery;
-            (r.can_undo, r.resent, r.needless, r.first_resent_ts) = (true, 0, 0, 0);
-            r.since = t.snd_una;
-        }
-        let r = &mut t.recovery;
-        r.phase = new_phase;
-        r.until = t.snd_nxt;
-        r.rack.probe = None;
-        let c = Congestion {
-            now,
-            kind,
-            in_flight: t.out.in_flight().saturating_add(lost),
-            srtt_us: t.rtt.srtt_us,
-            mss: t.mss.into(),
-        };
-        t.cc.on_congestion(&mut t.window, &c);
-        (r.prr_delivered, r.prr_out, r.prr_due) = (0, 0, 0);
-        r.prr_base = t.snd_nxt.since(t.snd_una).saturating_sub(t.out.sacked());
-        match kind {
-            Kind::Loss => {
-                t.flags.set(Flags::REXMIT_NOW);
-                t.tally.recoveries = t.tally.recoveries.saturating_add(1);
-                self.counters.inc(Ctr::TcpFastRetransmit);
-            }
-            Kind::Ecn => {}
-            Kind::Rto { .. } => {
-                // One segment more than what may still be under way.
-                t.window.cwnd = t.window.cwnd.max(t.out.in_flight() + u32::from(t.mss));
-                t.tally.timeouts = t.tally.timeouts.saturating_add(1);
-                self.counters.inc(Ctr::TcpRto);
-            }
-        }
-    }
-
     /// Leaves recovery when all is acknowledged that was out when it began; undoes it when the losses were none.
     pub(super) fn leave(&mut self, id: FlowId, o: &Options, now: Time) {
         let t = &mut self.table.flows[id];
@@ -259,7 +232,8 @@ impl Tcp {
                 r.can_undo = false;
                 // Out of order, it seems, by more than the window.
                 r.rack.reordering_seen = true;
-                let prior = r.prior;
+                let (cwnd, ssthresh) = r.prior;
+                let prior = Window { cwnd, ssthresh, ..t.window };
                 r.phase = Phase::Open;
                 t.flags.clear(Flags::REXMIT_NOW);
                 t.cc.on_undo(&mut t.window, &prior, now);
@@ -333,8 +307,8 @@ impl Tcp {
         t.flags.clear(Flags::TAIL_PROBE_NOW);
         t.pace_at = Time::NEVER;
         let lost = t.rate.lost.wrapping_sub(before);
-        self.enter(id, Kind::Rto { first }, lost, now);
-        self.table.flows[id].flags.set(Flags::REXMIT_NOW);
+        t.enter(&self.counters, Kind::Rto { first }, lost, now);
+        t.flags.set(Flags::REXMIT_NOW);
     }
 
     /// Everything that is out is taken for lost, without blame on the path: the peer's window does not hold it any
@@ -350,6 +324,55 @@ impl Tcp {
 }
 
 impl Tcb {
+    /// Loss or a mark was found: the window comes down, at most once in a round trip.
+    pub(super) fn enter(&mut self, counters: &Counters, kind: Kind, lost: u32, now: Time) {
+        let t = self;
+        let new_phase = match kind {
+            Kind::Loss => Phase::Recovery,
+            Kind::Ecn => Phase::Reduced,
+            Kind::Rto { .. } => Phase::Loss,
+        };
+        let was = t.recovery.phase;
+        // A timeout within a recovery, or one more in a row, keeps what the first one has saved.
+        if was == Phase::Open {
+            t.recovery.prior = (t.window.cwnd, t.window.ssthresh);
+        }
+        if was == Phase::Open || was == Phase::Reduced || (was == Phase::Recovery && new_phase == Phase::Loss)
+        {
+            let r = &mut t.recovery;
+            (r.can_undo, r.resent, r.needless, r.first_resent_ts) = (true, 0, 0, 0);
+            r.since = t.snd_una;
+        }
+        let r = &mut t.recovery;
+        r.phase = new_phase;
+        r.until = t.snd_nxt;
+        r.rack.probe = None;
+        let c = Congestion {
+            now,
+            kind,
+            in_flight: t.out.in_flight().saturating_add(lost),
+            srtt_us: t.rtt.srtt_us,
+            mss: t.mss.into(),
+        };
+        t.cc.on_congestion(&mut t.window, &c);
+        (r.prr_delivered, r.prr_out, r.prr_due) = (0, 0, 0);
+        r.prr_base = t.snd_nxt.since(t.snd_una).saturating_sub(t.out.sacked());
+        match kind {
+            Kind::Loss => {
+                t.flags.set(Flags::REXMIT_NOW);
+                t.tally.recoveries = t.tally.recoveries.saturating_add(1);
+                counters.inc(Ctr::TcpFastRetransmit);
+            }
+            Kind::Ecn => {}
+            Kind::Rto { .. } => {
+                // One segment more than what may still be under way.
+                t.window.cwnd = t.window.cwnd.max(t.out.in_flight() + u32::from(t.mss));
+                t.tally.timeouts = t.tally.timeouts.saturating_add(1);
+                counters.inc(Ctr::TcpRto);
+            }
+        }
+    }
+
     /// The handshake is done: MSS and algorithm are known, sending may begin.
     pub(super) fn start_window(&mut self) {
         let mss = u32::from(self.mss);

@@ -20,12 +20,16 @@ pub struct Rtt {
 
 impl Default for Rtt {
     fn default() -> Rtt {
-        Rtt { srtt_us: 0, var_us: 0, rto_us: RTO_INITIAL_US }
+        Rtt::UNKNOWN
     }
 }
 
 impl Rtt {
+    /// Before the first sample.
+    pub const UNKNOWN: Rtt = Rtt { srtt_us: 0, var_us: 0, rto_us: RTO_INITIAL_US };
+
     /// Takes a sample. The caller keeps Karn's rule: never from a segment that was sent twice.
+    #[inline(always)]
     pub fn sample(&mut self, us: u32) {
         let us = us.clamp(1, RTO_MAX_US);
         if self.srtt_us == 0 {
@@ -41,6 +45,7 @@ impl Rtt {
     }
 
     /// The timeout after `backoff` expiries in a row, in nanoseconds (RFC 6298 5.5).
+    #[inline]
     pub fn rto_ns(&self, backoff: u8) -> u64 {
         let us = u64::from(self.rto_us) << backoff.min(16);
         us.min(u64::from(RTO_MAX_US)) * 1000

@@ -11,16 +11,21 @@ use super::seq::Seq;
 
 /// The blocks that the next ACK carries.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
 pub struct SackOut {
-    /// Runs; where there is a duplicate, it is in the last place.
-    blocks: [(Seq, Seq); SACK_BLOCKS_MAX],
     len: u8,
     has_duplicate: bool,
+    /// Runs; where there is a duplicate, it is in the last place.
+    blocks: [(Seq, Seq); SACK_BLOCKS_MAX],
 }
 
 const LAST: usize = SACK_BLOCKS_MAX - 1;
 
 impl SackOut {
+    /// Nothing to tell.
+    pub const EMPTY: SackOut =
+        SackOut { len: 0, has_duplicate: false, blocks: [(Seq(0), Seq(0)); SACK_BLOCKS_MAX] };
+
     /// Whether there is nothing to tell.
     #[inline]
     pub fn is_empty(&self) -> bool {

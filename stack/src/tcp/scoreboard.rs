@@ -90,6 +90,10 @@ struct Ends {
     last: SegId,
 }
 
+impl Ends {
+    const NONE: Ends = Ends { first: SegId::NONE, last: SegId::NONE };
+}
+
 /// The scoreboard of one connection.
 #[derive(Clone, Copy, Default)]
 pub struct Scoreboard {
@@ -109,6 +113,18 @@ pub struct Scoreboard {
 }
 
 impl Scoreboard {
+    /// Nothing is out.
+    pub const EMPTY: Scoreboard = Scoreboard {
+        order: Ends::NONE,
+        flight: Ends::NONE,
+        lost: Ends::NONE,
+        hint: SegId::NONE,
+        in_flight: 0,
+        sacked: 0,
+        sendings: 0,
+        sacked_segments: 0,
+    };
+
     /// Sequence numbers in flight: sent, not acknowledged, not SACKed, not found lost (RFC 6675: pipe).
     #[inline]
     pub fn in_flight(&self) -> u32 {
@@ -216,37 +232,58 @@ impl Segments {
     /// A new segment has been sent: behind all others, in sequence and in time.
     #[inline]
     pub fn push(&mut self, b: &mut Scoreboard, id: SegId, out: Out) {
-        let last = b.order.last;
+        let (last, sent_last) = (b.order.last, b.flight.last);
         b.sendings = b.sendings.wrapping_add(1);
-        self.0[id] = Out { next: SegId::NONE, prev: last, sent_no: b.sendings, ..out };
+        b.in_flight += out.span();
+        self.0[id] = Out {
+            place: Place::InFlight,
+            sent_no: b.sendings,
+            next: SegId::NONE,
+            prev: last,
+            later: SegId::NONE,
+            earlier: sent_last,
+            ..out
+        };
+        (b.order.last, b.flight.last) = (id, id);
+        if sent_last.is_some() {
+            self.0[sent_last].later = id;
+        } else {
+            b.flight.first = id;
+        }
         if last.is_some() {
             self.0[last].next = id;
         } else {
             b.order.first = id;
         }
-        b.order.last = id;
-        self.0[id].place = Place::InFlight;
-        b.in_flight += out.span();
-        self.enqueue(&mut b.flight, id, false);
     }
 
-    /// Takes the first in sequence out: it has been acknowledged.
-    #[inline]
-    pub fn pop(&mut self, b: &mut Scoreboard) -> Out {
+    /// Takes the first in sequence, which is `out`, out: it has been acknowledged.
+    #[inline(always)]
+    pub fn pop(&mut self, b: &mut Scoreboard, out: &Out) {
         let id = b.order.first;
-        self.leave(b, id);
-        let out = self.0[id];
         b.order.first = out.next;
-        if out.next.is_some() {
-            self.0[out.next].prev = SegId::NONE;
+        if out.place == Place::InFlight && out.earlier.is_none() && out.later == out.next {
+            // The first in both lists, and so is what follows it.
+            b.in_flight -= out.span();
+            b.flight.first = out.next;
+            if out.next.is_some() {
+                let next = &mut self.0[out.next];
+                (next.prev, next.earlier) = (SegId::NONE, SegId::NONE);
+            } else {
+                (b.order.last, b.flight.last) = (SegId::NONE, SegId::NONE);
+            }
         } else {
-            b.order.last = SegId::NONE;
+            self.leave(b, id);
+            if out.next.is_some() {
+                self.0[out.next].prev = SegId::NONE;
+            } else {
+                b.order.last = SegId::NONE;
+            }
         }
         if b.hint == id {
             b.hint = out.next;
         }
         self.0.free(id);
-        out
     }
 
     /// Everything goes: the connection is over.

@@ -36,15 +36,21 @@ impl Table {
     /// to choose its bucket.
     #[inline]
     pub fn hash(&self, t: &Tuple) -> u64 {
-        let ports = u64::from(t.local_port) | u64::from(t.remote_port) << 16;
-        if t.local.is_v4() && t.remote.is_v4() {
-            // A shorter message, and so never the same as one of IPv6: the hash takes in its length.
-            let addresses = u64::from(word(&t.local.0[12..])) | u64::from(word(&t.remote.0[12..])) << 32;
-            return sip::words(self.key, [addresses, ports | 12 << 56]);
+        let ports = u32::from(t.local_port) | u32::from(t.remote_port) << 16;
+        if let (Some(l), Some(r)) = (t.local.as_v4(), t.remote.as_v4()) {
+            return self.hash_v4(l.to_be_bytes(), r.to_be_bytes(), ports);
         }
+        let ports = u64::from(ports);
         let half = |a: &[u8]| u64::from(word(a)) | u64::from(word(&a[4..])) << 32;
         let (l, r) = (&t.local.0, &t.remote.0);
         sip::words(self.key, [half(l), half(&l[8..]), half(r), half(&r[8..]), ports | 36 << 56])
+    }
+
+    /// The same of IPv4: a shorter message, and so never the same as one of IPv6, as the hash takes in its length.
+    #[inline]
+    pub fn hash_v4(&self, local: [u8; 4], remote: [u8; 4], ports: u32) -> u64 {
+        let addresses = u64::from(u32::from_le_bytes(local)) | u64::from(u32::from_le_bytes(remote)) << 32;
+        sip::words(self.key, [addresses, u64::from(ports) | 12 << 56])
     }
 
     #[inline]

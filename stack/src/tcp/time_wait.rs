@@ -87,13 +87,16 @@ impl TimeWait {
 
     /// Adds a record. Gives whether an unexpired one had to go for it.
     pub fn insert(&mut self, hash: u64, w: Waiting, now: Time) -> bool {
-        self.remove(hash);
+        if self.buckets[self.bucket(hash)] != NONE {
+            self.remove(hash);
+        }
         let mut recycled = false;
         if self.used == self.records.len() {
             recycled = self.records[self.first].live;
             self.drop_first();
         }
-        let at = (self.first + self.used) % self.records.len();
+        let end = self.first + self.used;
+        let at = if end >= self.records.len() { end - self.records.len() } else { end };
         self.used += 1;
         let bucket = self.bucket(hash);
         self.records[at] = Record {
@@ -155,7 +158,7 @@ impl TimeWait {
         if r.live {
             self.remove(r.hash);
         }
-        self.first = (self.first + 1) % self.records.len();
+        self.first = if self.first + 1 == self.records.len() { 0 } else { self.first + 1 };
         self.used -= 1;
     }
 

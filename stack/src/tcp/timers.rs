@@ -19,7 +19,7 @@ const KEEP_ALIVE_INTERVAL_NS: u64 = 10_000_000_000;
 const KEEP_ALIVE_TRIES: u8 = 6;
 /// How long an orphan waits for its peer.
 pub const LINGER_NS: u64 = 30_000_000_000;
-/// How long FIN-WAIT-2 lasts when the peer says nothing.
+/// How long the peer may be silent in FIN-WAIT-2 before it is probed (Linux: for ever, while the socket has an owner).
 pub const FIN_WAIT_2_NS: u64 = 60_000_000_000;
 /// Back-off of window probes once the peer has shown that it lives: they go on without end.
 pub const PERSIST_BACKOFF_MAX: u8 = 6;
@@ -140,17 +140,11 @@ impl Tcp {
             return false;
         }
         let quiet = now.since_ns(t.last_heard);
-        if t.state == State::FinWait2 {
-            if quiet < FIN_WAIT_2_NS {
-                t.idle_at = t.last_heard.plus_ns(FIN_WAIT_2_NS);
-                return true;
-            }
-            self.counters.inc(Ctr::TcpTimeouts);
-            self.finish(id, CloseReason::TimedOut);
-            return false;
-        }
-        if quiet < self.config.keep_alive_ns {
-            t.idle_at = t.last_heard.plus_ns(self.config.keep_alive_ns);
+        // A peer in FIN-WAIT-2 need not say anything, and what it says may be retransmitted as seldom as its own longest
+        // timeout lets it: it is asked whether it is there. How long one may be that only says yes, is the owner's to know.
+        let patience = if t.state == State::FinWait2 { FIN_WAIT_2_NS } else { self.config.keep_alive_ns };
+        if quiet < patience {
+            t.idle_at = t.last_heard.plus_ns(patience);
             t.probes = 0;
             return true;
         }

@@ -52,6 +52,21 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Nothing has been done.
+    pub const EMPTY: Tally = Tally {
+        acked: 0,
+        received: 0,
+        busy_us: 0,
+        busy_since_us: 0,
+        segments_out: 0,
+        segments_in: 0,
+        resent: 0,
+        timeouts: 0,
+        recoveries: 0,
+        tail_probes: 0,
+        undone: 0,
+    };
+
     /// Data goes out, and nothing was.
     #[inline]
     pub(super) fn begins(&mut self, now_us: u32) {
@@ -218,6 +233,7 @@ impl Tcp {
     }
 
     /// A SYN was refused for want of room.
+    #[inline(never)]
     pub(super) fn refused(&mut self, listener: u16) {
         let algorithm = self.tuning(listener).congestion.algorithm;
         let place = place_of(Side::Listener(listener), algorithm);

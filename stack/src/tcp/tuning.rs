@@ -5,7 +5,7 @@
 //! and the secret: every packet of it would choose the same.
 
 use super::Tcp;
-use super::cc::{Algorithm, Cc};
+use super::cc::{Algorithm, Cc, NO_THRESHOLD};
 use super::tcb::{Flags, FlowId};
 
 /// Which algorithm connections get.
@@ -74,10 +74,15 @@ impl Tcp {
         let t = &mut self.table.flows[id];
         if t.cc.algorithm() != algorithm {
             t.cc = Cc::new(algorithm, t.hash);
+            if t.recovery.is_reducing() && t.window.ssthresh == NO_THRESHOLD {
+                // The one before it recovers to no threshold (BBR); this one's window will be what it finds there.
+                t.window.ssthresh = (t.recovery.prior_cwnd() / 2).max(2 * u32::from(t.mss));
+            }
         }
     }
 
     /// The listener that the connections of `listener` are counted at.
+    #[inline]
     fn counter_of(&self, listener: u16) -> usize {
         let with = self.listeners[usize::from(listener)].tuning.counted_with;
         with.map(usize::from).filter(|n| *n < self.listeners.len()).unwrap_or(usize::from(listener))
@@ -95,6 +100,7 @@ impl Tcp {
     }
 
     /// Whether `listener` has as many connections as it may.
+    #[inline]
     pub(super) fn is_full(&self, listener: u16) -> bool {
         let l = &self.listeners[self.counter_of(listener)];
         l.connections >= l.tuning.connections_max

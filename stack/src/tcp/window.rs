@@ -7,9 +7,9 @@
 //! share of the receive pool, one sixteenth. Under memory pressure nothing grows, and `Tcp::window_limit` closes the
 //! windows of all, by not opening them.
 
-use dataplane::Time;
+use dataplane::{Pool, Time};
 
-use super::options::Options;
+use super::options::Timestamps;
 use super::segment::Segment;
 use super::tcb::{Flags, FlowId, Tcb};
 use super::{Tcp, TcpConfig, WINDOW_SHARE};
@@ -36,6 +36,9 @@ pub struct Sizing {
 }
 
 impl Sizing {
+    /// Nothing has been measured.
+    pub const EMPTY: Sizing = Sizing { rtt_us: 0, consumed: 0, since_us: 0, space_kib: 0, echo: 0 };
+
     /// Takes what the owner has consumed. Gives the window that would be right, when a round trip has passed and more
     /// was consumed in it than ever before.
     fn consume(&mut self, bytes: u32, rtt_us: u32, mss: u32, now_us: u32) -> Option<u32> {
@@ -69,6 +72,11 @@ impl Sizing {
 }
 
 impl TcpConfig {
+    /// The MSS that we announce by an interface.
+    pub(super) fn our_mss(&self, mtu: u16, headers: u16) -> u16 {
+        (mtu - headers).min(self.mss_max)
+    }
+
     /// The window of a SYN, which is not scaled.
     pub(super) fn first_window(&self) -> u16 {
         (self.receive_budget_bytes / WINDOW_SHARE).min(0xffff) as u16
@@ -89,7 +97,7 @@ impl TcpConfig {
 impl Tcp {
     /// `bytes` that were read have left the owner's hands: the window may open by them.
     pub fn consume(&mut self, id: FlowId, bytes: u32) {
-        let room = self.window_limit();
+        let room = self.rx_room().window_limit();
         let t = &mut self.table.flows[id];
         debug_assert!(bytes <= t.rcv_held, "consumed {bytes} of {}", t.rcv_held);
         t.rcv_held = t.rcv_held.saturating_sub(bytes);
@@ -102,20 +110,37 @@ impl Tcp {
         // RFC 9293 3.8.6.2.2: no announcement of small openings; and none to a peer that has room enough:
         // data that goes its way, or the next ACK, will carry it.
         let (limit, left) = (t.rcv_wnd_max.min(room), t.rcv_adv.since(t.rcv_nxt));
-        let (opens, two) = (t.window(room) - left, 2 * u32::from(t.rcv_mss));
-        if t.state.can_receive() && left < (limit / 4).max(two) && opens >= two.min(limit / 2) {
+        let two = 2 * u32::from(t.rcv_mss);
+        if left >= (limit / 4).max(two) || !t.state.can_receive() {
+            return;
+        }
+        if t.window(room) - left >= two.min(limit / 2) {
             t.flags.set(Flags::ACK_NOW);
             self.want_output(id);
         }
     }
 
+    fn rx_room(&self) -> RxRoom<'_> {
+        RxRoom { pool: &self.rx_pool, reserve: self.rx_reserve }
+    }
+}
+
+/// The receive pool, and what is left of it for those who hold nothing.
+#[derive(Clone, Copy)]
+pub(super) struct RxRoom<'a> {
+    pub pool: &'a Pool,
+    pub reserve: u32,
+}
+
+impl RxRoom<'_> {
     /// The most that any connection may announce, by how much of the receive pool is free: an empty pool
     /// helps nobody, so windows shrink (by not opening) long before it is.
-    pub(super) fn window_limit(&self) -> u32 {
-        let (free, all) = (self.rx_pool.free_count(), self.rx_pool.capacity());
+    #[inline]
+    pub fn window_limit(&self) -> u32 {
+        let (free, all) = (self.pool.free_count(), self.pool.capacity());
         if free > all / 2 {
             u32::MAX
-        } else if free <= 2 * self.rx_reserve {
+        } else if free <= 2 * self.reserve {
             // Only what comes in order is still taken, a segment at a time: no more may be out.
             2 << 10
         } else if free > all / 4 {
@@ -156,8 +181,8 @@ impl Tcb {
 
     /// Measures the round-trip time by data that came (without timestamps, what sending has found is good enough).
     #[inline]
-    pub(super) fn measure_receiving(&mut self, seg: &Segment, o: &Options, now: Time) {
-        if let Some(ts) = o.timestamps
+    pub(super) fn measure_receiving(&mut self, seg: &Segment, ts: Option<Timestamps>, now: Time) {
+        if let Some(ts) = ts
             && self.flags.has(Flags::TIMESTAMPS)
         {
             // One sample for each echo: the data that our ACK let out. Milliseconds.

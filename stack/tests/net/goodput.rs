@@ -33,7 +33,7 @@ const CELL: Cell =
     Cell { name: "", mbit: 100, rtt_ms: 20, queue_ms: 40, bytes: 5 << 20, loss: 0, reorder: 0, duplicate: 0 };
 
 /// The share of the rate, per cent, that the median of the seeds reaches at least: CUBIC, BBR, Reno.
-const CELLS: [(Cell, [u64; 3]); 13] = [
+const CELLS: [(Cell, [u64; 3]); 16] = [
     (Cell { name: "clean", ..CELL }, [72, 70, 70]),
     (Cell { name: "clean-far", rtt_ms: 100, queue_ms: 100, ..CELL }, [33, 33, 25]),
     (Cell { name: "loss0.1", loss: 1_000, ..CELL }, [45, 68, 25]),
@@ -45,6 +45,9 @@ const CELLS: [(Cell, [u64; 3]); 13] = [
     (Cell { name: "duplicate1", duplicate: 10_000, ..CELL }, [68, 70, 68]),
     (Cell { name: "gigabit", mbit: 1000, rtt_ms: 1, queue_ms: 4, ..CELL }, [80, 80, 80]),
     (Cell { name: "gigabit-loss0.1", mbit: 1000, rtt_ms: 1, queue_ms: 4, loss: 1_000, ..CELL }, [75, 78, 60]),
+    (Cell { name: "gigabit-far", mbit: 1000, ..CELL }, [10, 10, 10]),
+    (Cell { name: "far-tail-drop", rtt_ms: 100, ..CELL }, [20, 20, 15]),
+    (Cell { name: "near-tail-drop", rtt_ms: 1, queue_ms: 20, ..CELL }, [60, 60, 60]),
     (Cell { name: "small", bytes: 100_000, ..CELL }, [8, 8, 8]),
     (Cell { name: "small-loss1", bytes: 100_000, loss: 10_000, ..CELL }, [5, 5, 5]),
 ];

@@ -20,3 +20,4 @@ mod sending;
 mod states;
 mod steering;
 mod transfer;
+mod usual;

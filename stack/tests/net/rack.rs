@@ -148,3 +148,15 @@ fn what_is_known_of_the_path_does_not_outlive_the_clock() {
          +30\n< A 1 ack 201 win 60000\n+5\n> -\n< A 1 ack 401 win 60000\ncount tcp.lost 0",
     );
 }
+
+#[test]
+fn another_algorithm_in_the_middle_of_a_recovery_ends_it_with_a_window() {
+    // BBR recovers to no threshold, and CUBIC's window is the threshold at its end. (Found by the storm, seed 6.)
+    opened(
+        "half of what was there before",
+        &format!(
+            "algorithm Bbr\n{FIVE}< A 1 ack 1 win 60000 sack 201:501\n> A 1:101 ack 1\n> A 101:201 ack 1
+             algorithm Cubic\n+20\n< A 1 ack 501 win 60000\ncwnd 500"
+        ),
+    );
+}

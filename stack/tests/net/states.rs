@@ -248,8 +248,19 @@ fn we_close_first() {
     opened("RST in FIN-WAIT-1", "shutdown\n> FA 1 ack 1\n< R 1\n= CLOSED Reset");
     opened("RST in FIN-WAIT-2", "shutdown\n> FA 1 ack 1\n< A 1 ack 2\n< R 1\n= CLOSED Reset");
     opened(
-        "FIN-WAIT-2 ends after a minute of silence",
-        "shutdown\n> FA 1 ack 1\n< A 1 ack 2\n+50000\n< A 1:11 ack 2\n+41\n> A 2 ack 11\n+50000\n= FIN-WAIT-2\n+10000\n= CLOSED TimedOut",
+        "FIN-WAIT-2 is probed after a minute of silence, and ends when nobody answers",
+        &format!(
+            "shutdown\n> FA 1 ack 1\n< A 1 ack 2\n+50000\n< A 1:11 ack 2\n+41\n> A 2 ack 11\n+50000\n= FIN-WAIT-2\n+9960
+             {}= CLOSED TimedOut",
+            "> A 1 ack 11\n+10001\n".repeat(6)
+        ),
+    );
+    opened(
+        "a peer that answers may take its time, and lose what it sends",
+        &format!(
+            "shutdown\n> FA 1 ack 1\n< A 1 ack 2\n{}+59000\n< FA 1 ack 2\n> A 2 ack 2\n= CLOSED Done",
+            "+60001\n> A 1 ack 1\n< A 1 ack 2\n".repeat(20)
+        ),
     );
     opened("shutdown twice is once", "shutdown\n> FA 1 ack 1\nshutdown\n> -");
     opened(

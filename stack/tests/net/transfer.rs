@@ -156,30 +156,49 @@ fn own_to_own_over_bad_links() {
     assert!(rto > 0 && fast > 0 && ooo > 0 && zero > 0);
 }
 
+/// Whether smoltcp was well all the time.
+fn smoltcp_over_a_bad_link(seed: u64) -> bool {
+    let mut rng = Rng::new(seed ^ 0x5EED);
+    let mut w = with_peer(&Setup::host(1), bad_link(&mut rng), seed);
+    w.stalls = stalls(seed);
+    if let Some(path) = std::env::var_os("MILLRACE_SIM_PCAP") {
+        w.link.capture(PcapWriter::create(path.as_ref(), &["to-smoltcp", "to-us"]).expect("a file"));
+    }
+    let v6 = rng.chance(500_000);
+    for n in 0..rng.range(1, 4) {
+        let port = 80 + n as u16;
+        let (here, there) = plans(&mut rng, n);
+        if rng.chance(500_000) {
+            w.b.listen(port, there);
+            w.a.connect(to(v6, port), here, w.now).unwrap();
+        } else {
+            w.a.listen(port, here);
+            w.b.connect(from_a(v6, port), there, w.now);
+        }
+    }
+    let r = w.finish(Time::from_ms(1_200_000));
+    if r.is_err() && w.b.is_deaf() {
+        println!("seed {seed}: smoltcp does not hear of an open window in LAST-ACK");
+        return false;
+    }
+    assert!(r.is_ok(), "seed {seed} at {}: {r:?}", w.now);
+    true
+}
+
 #[test]
 fn with_smoltcp_over_bad_links() {
-    for seed in seeds(200) {
-        let mut rng = Rng::new(seed ^ 0x5EED);
-        let mut w = with_peer(&Setup::host(1), bad_link(&mut rng), seed);
-        w.stalls = stalls(seed);
-        if let Some(path) = std::env::var_os("MILLRACE_SIM_PCAP") {
-            w.link.capture(PcapWriter::create(path.as_ref(), &["to-smoltcp", "to-us"]).expect("a file"));
-        }
-        let v6 = rng.chance(500_000);
-        for n in 0..rng.range(1, 4) {
-            let port = 80 + n as u16;
-            let (here, there) = plans(&mut rng, n);
-            if rng.chance(500_000) {
-                w.b.listen(port, there);
-                w.a.connect(to(v6, port), here, w.now).unwrap();
-            } else {
-                w.a.listen(port, here);
-                w.b.connect(from_a(v6, port), there, w.now);
-            }
-        }
-        let r = w.finish(Time::from_ms(1_200_000));
-        assert!(r.is_ok(), "seed {seed} at {}: {r:?}", w.now);
-    }
+    let seeds = seeds(200);
+    let all = seeds.end - seeds.start;
+    let deaf = seeds.filter(|seed| !smoltcp_over_a_bad_link(*seed)).count() as u64;
+    println!("{all} seeds, of them {deaf} with smoltcp's defect");
+    assert!(deaf <= 1 + all / 2000, "{deaf} of {all}");
+}
+
+#[test]
+fn seeds_that_have_failed_with_smoltcp() {
+    // It retransmitted after its longest timeout, a minute, as we gave it up in FIN-WAIT-2 after as long.
+    assert!(smoltcp_over_a_bad_link(5718));
+    assert!(!smoltcp_over_a_bad_link(3933), "smoltcp is mended, and `Deafness` can go");
 }
 
 /// Timeouts of data until the last of 12, with an RTO that stalls have made long; keep-alive is sooner.

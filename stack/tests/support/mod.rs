@@ -160,12 +160,12 @@ pub trait Host {
     fn results(&self) -> Vec<(Plan, Outcome)>;
 }
 
-/// Seeds to run: `default`, or what MILLRACE_SIM_SEEDS says; MILLRACE_SIM_SEED runs one.
+/// Seeds to run: `default`, or what MILLRACE_SIM_SEEDS says, from MILLRACE_SIM_FROM on; MILLRACE_SIM_SEED runs one.
 pub fn seeds(default: u64) -> std::ops::Range<u64> {
     let var = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
-    match (var("MILLRACE_SIM_SEED"), var("MILLRACE_SIM_SEEDS")) {
-        (Some(one), _) => one..one + 1,
-        (_, Some(n)) => 0..n,
-        _ => 0..default,
+    if let Some(one) = var("MILLRACE_SIM_SEED") {
+        return one..one + 1;
     }
+    let from = var("MILLRACE_SIM_FROM").unwrap_or(0);
+    from..from + var("MILLRACE_SIM_SEEDS").unwrap_or(default)
 }

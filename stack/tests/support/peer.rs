@@ -2,6 +2,7 @@
 //!
 //! Its rings stay below 64 KiB (DESIGN.md 11: at and above that, smoltcp 0.14 panics on out-of-order data).
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use dataplane::Time;
@@ -10,7 +11,7 @@ use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{self, Device, DeviceCapabilities, Medium};
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant;
-use smoltcp::wire::{EthernetAddress, IpCidr, IpListenEndpoint};
+use smoltcp::wire::{EthernetAddress, IpCidr, IpListenEndpoint, TcpPacket};
 
 use super::own::Setup;
 use super::{Finish, Host, Outcome, Plan, Reading, byte_at};
@@ -18,10 +19,10 @@ use super::{Finish, Host, Outcome, Plan, Reading, byte_at};
 /// Bytes of each ring.
 pub const RING: usize = 60_000;
 
-struct Wire(WireEnd, usize);
+struct Wire(WireEnd, usize, Deafness);
 
 struct Rx(Vec<u8>);
-struct Tx<'a>(&'a WireEnd);
+struct Tx<'a>(&'a WireEnd, &'a mut Deafness);
 
 impl phy::RxToken for Rx {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
@@ -33,6 +34,7 @@ impl phy::TxToken for Tx<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
         let mut frame = vec![0; len];
         let r = f(&mut frame);
+        self.1.sent(&frame);
         assert!(self.0.send(&frame), "the wire was said to have room");
         r
     }
@@ -47,11 +49,12 @@ impl Device for Wire {
             return None;
         }
         let frame = self.0.recv_with(|f| f.to_vec())?;
-        Some((Rx(frame), Tx(&self.0)))
+        self.2.came(&frame);
+        Some((Rx(frame), Tx(&self.0, &mut self.2)))
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Tx<'_>> {
-        self.0.can_send().then_some(Tx(&self.0))
+        self.0.can_send().then_some(Tx(&self.0, &mut self.2))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -59,6 +62,61 @@ impl Device for Wire {
         c.medium = Medium::Ethernet;
         c.max_transmission_unit = self.1 + 14;
         c
+    }
+}
+
+/// A defect of smoltcp 0.14: in LAST-ACK it throws away an ACK that acknowledges nothing new (`process` answers it by a
+/// challenge ACK and returns), and with it the window that it opens. When what it had sent last before the window closed
+/// was lost, it probes behind the hole for ever, which no ACK can answer so that it notices. This recognises it: by the
+/// ACK that opened a closed window, and the probes that went on all the same.
+#[derive(Default)]
+struct Deafness {
+    /// By smoltcp's port.
+    seen: HashMap<u16, Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// The last ACK and window that came.
+    ack: u32,
+    window: u16,
+    /// The number of the last probe, and how often it was sent while the window was open and the ACK stayed.
+    probe: u32,
+    probes: u32,
+}
+
+/// So many probes into a window that is open say that it is not known to be.
+const PROBES_DEAF: u32 = 5;
+
+impl Deafness {
+    fn tcp(frame: &[u8]) -> Option<TcpPacket<&[u8]>> {
+        let at = match frame.get(12..14)? {
+            [8, 0] if frame.get(23) == Some(&6) => 34,
+            [0x86, 0xdd] if frame.get(20) == Some(&6) => 54,
+            _ => return None,
+        };
+        TcpPacket::new_checked(frame.get(at..)?).ok()
+    }
+
+    fn came(&mut self, frame: &[u8]) {
+        let Some(t) = Deafness::tcp(frame) else { return };
+        let (ack, window) = (t.ack_number().0 as u32, t.window_len());
+        let s = self.seen.entry(t.dst_port()).or_default();
+        if s.ack != ack {
+            s.probes = 0;
+        }
+        (s.ack, s.window) = (ack, window);
+    }
+
+    fn sent(&mut self, frame: &[u8]) {
+        let Some(t) = Deafness::tcp(frame) else { return };
+        if let Some(s) = self.seen.get_mut(&t.src_port())
+            && t.payload().len() == 1
+        {
+            let seq = t.seq_number().0 as u32;
+            s.probes = if s.window > 0 && s.probe == seq { s.probes + 1 } else { 0 };
+            s.probe = seq;
+        }
     }
 }
 
@@ -85,7 +143,7 @@ fn instant(t: Time) -> Instant {
 
 impl PeerHost {
     pub fn new(setup: &Setup, end: WireEnd, seed: u64) -> PeerHost {
-        let mut device = Wire(end, setup.mtu.into());
+        let mut device = Wire(end, setup.mtu.into(), Deafness::default());
         let mut config = Config::new(EthernetAddress(setup.mac).into());
         config.random_seed = seed;
         let mut iface = Interface::new(config, &mut device, Instant::ZERO);
@@ -135,6 +193,17 @@ impl PeerHost {
     /// The socket of connection `n`.
     pub fn tcp(&mut self, n: usize) -> &mut tcp::Socket<'static> {
         self.sockets.get_mut(self.conns[n].socket)
+    }
+
+    /// Whether a connection hangs on smoltcp's defect in LAST-ACK (see [`Deafness`]).
+    pub fn is_deaf(&self) -> bool {
+        self.conns.iter().filter(|c| c.out.closed.is_none()).any(|c| {
+            let s = self.sockets.get::<tcp::Socket>(c.socket);
+            let port = s.local_endpoint().map_or(0, |e| e.port);
+            s.state() == tcp::State::LastAck
+                && s.send_queue() > 0
+                && self.device.2.seen.get(&port).is_some_and(|s| s.probes >= PROBES_DEAF)
+        })
     }
 
     fn pump(&mut self, now: Time) -> bool {

@@ -15,6 +15,7 @@
 //!  ev CONNECTED READABLE                  events since last asked
 //!  send 100 · shutdown · abort · orphan · release · read [N] · hold · consume N · keep · timer MS
 //!  connect [ERROR] · peer PORT · port PORT · forget · count NAME N · cells N · limit N
+//!  algorithm Bbr · cwnd N                 its congestion control from now on; the congestion window is N bytes
 //!  toobig MTU SEQ                         ICMP: our segment at SEQ was too long for a router
 //! ```
 //!
@@ -22,7 +23,7 @@
 
 use dataplane::port::mem::{WireEnd, wire};
 use dataplane::{Ctr, Time};
-use stack::tcp::Tuning;
+use stack::tcp::{Algorithm, Tuning};
 use stack::{Events, FlowId};
 
 use super::frames::{Ends, Tcp};
@@ -194,6 +195,21 @@ impl Script {
             "release" => {
                 let id = self.id()?;
                 self.host.tcp().release(id);
+            }
+            "algorithm" => {
+                let (id, name) = (self.id()?, w.next().unwrap_or(""));
+                let a = Algorithm::ALL
+                    .into_iter()
+                    .find(|a| format!("{a:?}") == name)
+                    .ok_or("no such algorithm")?;
+                self.host.tcp().set_algorithm(id, a);
+            }
+            "cwnd" => {
+                let (id, want) = (self.id()?, number::<u32>(w.next())?);
+                let cwnd = self.host.tcp().flow(id).window.cwnd;
+                if cwnd != want {
+                    return Err(format!("it is {cwnd}"));
+                }
             }
             "keep" => {
                 let id = self.id()?;

@@ -36,6 +36,9 @@ impl Header {
 }
 
 impl CellQueue {
+    /// An empty queue.
+    pub const EMPTY: CellQueue = CellQueue { first: None, last: None, count: 0, true_bytes: 0 };
+
     /// Entries.
     pub fn len(&self) -> usize {
         self.count as usize

@@ -61,6 +61,12 @@ impl Alert {
     }
 }
 
+impl From<rustls::AlertDescription> for Alert {
+    fn from(alert: rustls::AlertDescription) -> Alert {
+        Alert(alert.into())
+    }
+}
+
 impl fmt::Display for Alert {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

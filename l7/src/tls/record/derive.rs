@@ -84,3 +84,11 @@ fn expand_label(
         .and_then(|okm| okm.fill(out))
         .map_err(|_| Broken)
 }
+
+/// The key that a traffic secret gives.
+#[cfg(test)]
+pub(super) fn key_for_tests(suite: Suite, secret: &[u8; SECRET_BYTES]) -> Vec<u8> {
+    let mut key = vec![0; suite.key_bytes()];
+    expand_label(suite, secret, b"key", &mut key).expect("the library works");
+    key
+}

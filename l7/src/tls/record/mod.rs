@@ -27,6 +27,9 @@
 mod alert;
 mod contexts;
 mod derive;
+#[cfg(any(test, feature = "harness"))]
+#[doc(hidden)]
+pub mod harness;
 mod receive;
 mod session;
 mod sessions;

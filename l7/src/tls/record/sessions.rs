@@ -281,7 +281,7 @@ impl Sessions {
 
 /// A record's header. Version 1.2 stands in all of them (RFC 8446, 5.1 and 5.2).
 #[inline]
-fn head_of(kind: ContentType, length: usize) -> [u8; HEADER_BYTES] {
+pub(super) fn head_of(kind: ContentType, length: usize) -> [u8; HEADER_BYTES] {
     let [high, low] = (length as u16).to_be_bytes();
     [kind as u8, 3, 3, high, low]
 }

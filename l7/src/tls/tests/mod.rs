@@ -2,4 +2,6 @@
 
 mod front;
 mod handshake;
+mod handshakes;
 pub(super) mod support;
+mod tickets;

@@ -94,6 +94,12 @@ impl Cc {
         }
     }
 
+    /// Whether [`Ack::rate`] is looked at.
+    #[inline]
+    pub fn wants_rates(&self) -> bool {
+        matches!(self, Cc::Bbr(_))
+    }
+
     /// [`CongestionControl::on_sent`].
     #[inline]
     pub fn on_sent(&mut self, w: &mut Window, s: &Sent) {
@@ -101,7 +107,7 @@ impl Cc {
     }
 
     /// [`CongestionControl::on_ack`].
-    #[inline]
+    #[inline(always)]
     pub fn on_ack(&mut self, w: &mut Window, a: &Ack) {
         each!(self, c => c.on_ack(w, a));
     }

@@ -153,6 +153,7 @@ impl Cubic {
     }
 
     /// Congestion avoidance (RFC 9438 4.2 to 4.5).
+    #[inline(never)]
     fn avoid(&mut self, w: &mut Window, bytes: u32, a: &Ack) {
         let now_ms = ms(a.now);
         if !self.curve.running {
@@ -225,6 +226,7 @@ impl CongestionControl for Cubic {
         }
     }
 
+    #[inline]
     fn on_ack(&mut self, w: &mut Window, a: &Ack) {
         if ack_phase(self.phase, a) {
             let rest = if w.cwnd < w.ssthresh { self.start(w, a) } else { a.delivered };

@@ -38,7 +38,7 @@ const NONE: u32 = u32::MAX;
 /// State of one connection's first slow start.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HyStart {
-    /// windowEnd: the round ends when this is acknowledged.
+    /// windowEnd: the round ends when more than this is acknowledged.
     round_end: u32,
     last_round_min_us: u32,
     this_round_min_us: u32,
@@ -95,11 +95,22 @@ impl HyStart {
     }
 
     /// An ACK in the first slow start (RFC 9406 4.2). It counts for all that it delivers: what is sent is paced.
+    #[inline]
     pub(super) fn on_ack(&mut self, a: &Ack) -> Step {
         if !self.started {
             self.started = true;
             self.round_end = a.snd_nxt;
             self.board(a);
+        } else if a.snd_una.wrapping_sub(self.round_end) as i32 > 0 {
+            // A round begins with the first ACK of what was sent in the last one, as in Linux; not with the last ACK before,
+            // as RFC 9406 has it: what that lets go is not out yet then. A round would end sooner than the window that it
+            // follows, by more in each, until its first samples were those of a window's last segments, that wait in the
+            // queue which the window itself is.
+            // A train is one round's, too; that of the next may follow without a gap.
+            self.board(a);
+            if self.next_round(a.snd_nxt) {
+                return Step::Exit;
+            }
         }
         if a.rtt_us > 0 {
             self.this_round_min_us = self.this_round_min_us.min(a.rtt_us);
@@ -118,15 +129,6 @@ impl HyStart {
         self.follow_train(a);
         if self.both_agree(a) {
             return Step::Exit;
-        }
-        // Serial arithmetic: the end of the round is at or before SND.UNA.
-        let ended = a.snd_una.wrapping_sub(self.round_end) as i32 >= 0;
-        if ended {
-            // A train is one round's; that of the next may follow without a gap.
-            self.board(a);
-            if self.next_round(a.snd_nxt) {
-                return Step::Exit;
-            }
         }
         Step::Grow(if self.conservative() { a.delivered / CSS_GROWTH_DIVISOR } else { a.delivered })
     }
@@ -279,5 +281,33 @@ mod tests {
             }
         }
         assert!(!h.conservative());
+    }
+
+    /// A window goes out in one lot, over a path of 100 ms with a segment in 120 µs: the ACKs come back one by one, each lets
+    /// two segments go, and these wait for one another at the bottleneck. Gives the largest window before anything is found.
+    #[test]
+    fn a_window_is_not_taken_for_a_queue_before_it_fills_half_the_path() {
+        let (mut h, mut una, mut nxt) = (HyStart::new(), 0u32, 10 * MSS);
+        let mut window = 10;
+        let mut now_us = 0u64;
+        for _ in 0..8 {
+            now_us += 100_000;
+            for i in 0..window {
+                una += MSS;
+                let rtt_us = 100_000 + i * 120;
+                let now = dataplane::Time((now_us + u64::from(i) * 240) * 1000);
+                let a = Ack { now, snd_una: una, snd_nxt: nxt, rtt_us, min_rtt_us: 100_000, ..ack(MSS, MSS) };
+                assert_eq!(h.on_ack(&a), Step::Grow(if h.conservative() { MSS / 4 } else { MSS }));
+                if h.conservative() {
+                    // Half the path is 50 ms: 208 ACKs.
+                    assert!(i > 200 && window == 320, "at segment {i} of {window}");
+                    return;
+                }
+                // What the ACK lets go is sent behind it.
+                nxt += 2 * MSS;
+            }
+            window *= 2;
+        }
+        panic!("never found");
     }
 }

@@ -4,28 +4,26 @@
 use dataplane::buf::TAIL_MAX;
 use dataplane::{Ctr, Time, TxQueue};
 
-use super::super::scoreboard::Out;
-use super::super::tcb::{Flags, FlowId, RecordId, Tcb};
-use super::super::{Seq, Tcp};
-use super::{LATE_NS_MAX, burst_ns};
+use super::super::Seq;
+use super::super::tcb::{Flags, RecordId, Tcb};
+use super::{LATE_NS_MAX, Sending, burst_ns};
 use crate::net::Net;
 
 /// Ethernet with a VLAN's tag, IPv6, TCP with all its options.
 const HEADERS_MAX: u32 = 18 + 40 + 60;
 
-impl Tcp {
+impl Sending<'_> {
     /// Sends the next segments of new data, at most `most`, as one frame that the port cuts. Gives how many they are. 0: none
     /// is sent, as there are fewer than two, or there is something special about the next: that is for `send_new`.
     #[inline(never)] // Most ports cut nothing.
     pub(super) fn send_bulk(
         &mut self,
-        id: FlowId,
+        t: &mut Tcb,
         net: &mut Net,
         tx: &mut [TxQueue],
         most: u32,
         now: Time,
     ) -> u32 {
-        let t = &self.table.flows[id];
         let frame_max = net.ifaces[t.port as usize].tso_bytes_max;
         // What answers an ECN-Echo says so in one segment, and the port would have to know (RFC 3168 6.1.2).
         if frame_max <= HEADERS_MAX || t.flags.has(Flags::CWR_NEXT) {
@@ -56,17 +54,16 @@ impl Tcp {
             };
             piece = self.piece_with(at, piece);
             let bytes = (seq + len).since(at).min(mss) as u16;
-            let out = self.record_new(id, s, Out { seq: at, len: bytes, piece, ..Out::default() }, now);
-            at += u32::from(out.len);
+            self.record_new(t, s, (at, bytes, false), piece, now);
+            at += u32::from(bytes);
             n += 1;
         }
         debug_assert!(at == seq + len);
-        let t = &mut self.table.flows[id];
         t.send_cursor = cursor;
         // `emit` counts one.
         t.tally.segments_out += n - 1;
         self.counters.add(Ctr::TcpSegmentsOut, u64::from(n) - 1);
-        self.send_data(id, net, tx, &Out { seq, len: len as u16, ..Out::default() }, p, now);
+        self.send_data(t, net, tx, (seq, len as u16, false), p, now);
         n
     }
 

@@ -1,0 +1,494 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use dataplane::Ctr;
+use dataplane::counters::Segment;
+use hugepages::SlabIndex;
+use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, ClientConfig, ClientConnection, SignatureScheme};
+use stack::FlowId;
+
+use super::support::*;
+use crate::tls::front::{ClientAuth, Front};
+use crate::tls::handshake::{self, Established, Failure, FailureKind};
+use crate::tls::handshakes::{HandshakeId, HandshakeLimits, Handshakes, Outcome, Peers, Shed};
+use crate::tls::offload::{Helpers, Host};
+
+/// Connections without TCP: what came for each, and what was said to it.
+#[derive(Default)]
+struct Wire {
+    flows: BTreeMap<u32, Flow>,
+    /// How much lies together.
+    slice: usize,
+}
+
+#[derive(Default)]
+struct Flow {
+    inbox: Vec<u8>,
+    sent: Vec<u8>,
+    done: Option<Box<Established>>,
+    failed: Option<Failure>,
+}
+
+impl Wire {
+    fn of(&mut self, flow: FlowId) -> &mut Flow {
+        self.flows.entry(flow.to_u32()).or_default()
+    }
+}
+
+impl Peers for Wire {
+    fn received(&mut self, flow: FlowId) -> &[u8] {
+        let slice = if self.slice == 0 { usize::MAX } else { self.slice };
+        let inbox = &self.of(flow).inbox;
+        &inbox[..inbox.len().min(slice)]
+    }
+
+    fn consume(&mut self, flow: FlowId, bytes: usize) {
+        self.of(flow).inbox.drain(..bytes);
+    }
+
+    fn outcome(&mut self, _: HandshakeId, flow: FlowId, outcome: Outcome<'_>) {
+        let flow = self.of(flow);
+        assert!(flow.done.is_none() && flow.failed.is_none(), "nothing is said after the end");
+        match outcome {
+            Outcome::Send(bytes) => flow.sent.extend_from_slice(bytes),
+            Outcome::Established(established) => flow.done = Some(established),
+            Outcome::Failed(failure) => flow.failed = Some(failure),
+        }
+    }
+}
+
+/// A core.
+struct Core {
+    handshakes: Handshakes,
+    front: Front,
+    wire: Wire,
+    counters: dataplane::Counters,
+    helpers: Option<(Helpers, Receiver<usize>)>,
+}
+
+struct Bell(std::sync::Mutex<Sender<usize>>);
+
+impl Host for Bell {
+    fn done(&self, core: usize) {
+        let _ = self.0.lock().unwrap().send(core);
+    }
+}
+
+const SOURCE: [u8; 4] = [192, 0, 2, 1];
+
+impl Core {
+    fn new(front: Front, limits: HandshakeLimits) -> Core {
+        let counters = Segment::in_memory(1).writer(0);
+        let handshakes = Handshakes::new(limits, None, counters.clone());
+        Core { handshakes, front, wire: Wire::default(), counters, helpers: None }
+    }
+
+    fn with_helpers(front: Front, limits: HandshakeLimits, places: usize) -> Core {
+        let (bell, rings) = channel();
+        let helpers = Helpers::start(2, 1, places, Arc::new(Bell(bell.into()))).unwrap();
+        let mut core = Core::new(front, limits.clone());
+        assert!(helpers.of(1).is_none());
+        core.handshakes = Handshakes::new(limits, helpers.of(0), core.counters.clone());
+        core.helpers = Some((helpers, rings));
+        core
+    }
+
+    fn run(&mut self) {
+        self.handshakes.run(&self.front, &mut self.wire);
+    }
+
+    /// Runs until there is nothing to do, waiting for the helpers.
+    fn settle(&mut self) {
+        loop {
+            self.run();
+            if self.handshakes.has_work() {
+                continue;
+            }
+            if self.counters.get(Ctr::TlsAway) == 0 {
+                return;
+            }
+            self.helpers.as_ref().unwrap().1.recv().unwrap();
+        }
+    }
+
+    fn start(&mut self, flow: u32) -> HandshakeId {
+        self.handshakes.start_server(FlowId::from_u32(flow), SOURCE.into()).unwrap()
+    }
+
+    fn give(&mut self, flow: u32, id: HandshakeId, bytes: &[u8]) {
+        self.wire.of(FlowId::from_u32(flow)).inbox.extend_from_slice(bytes);
+        self.handshakes.readable(id);
+    }
+
+    fn flow(&mut self, flow: u32) -> &mut Flow {
+        self.wire.of(FlowId::from_u32(flow))
+    }
+
+    /// Shakes hands with a stock client, which may send `behind` as soon as it can.
+    fn shake(
+        &mut self,
+        flow: u32,
+        client: &mut ClientConnection,
+        behind: &[u8],
+    ) -> Result<(), rustls::Error> {
+        let id = self.start(flow);
+        let mut has_sent = false;
+        for _ in 0..10 {
+            if !client.is_handshaking() && !has_sent {
+                has_sent = true;
+                std::io::Write::write_all(&mut client.writer(), behind).unwrap();
+            }
+            let bytes = flush(client);
+            if bytes.is_empty() {
+                break;
+            }
+            self.give(flow, id, &bytes);
+            self.settle();
+            let sent = std::mem::take(&mut self.flow(flow).sent);
+            feed(client, &sent)?;
+        }
+        Ok(())
+    }
+}
+
+fn limits(handshakes: u32) -> HandshakeLimits {
+    HandshakeLimits { per_source: handshakes, ..HandshakeLimits::new(handshakes, [1, 2]) }
+}
+
+#[test]
+fn what_is_behind_a_handshake_stays_where_it_was() {
+    let authority = Authority::new("ca");
+    for tls13 in [true, false] {
+        for slice in [0, 1, 3] {
+            let mut core = Core::new(simple_front(&authority), limits(4));
+            core.wire.slice = slice;
+            let config = Arc::new(client_config(&authority, tls13));
+            let mut client = client(&config, "a.test");
+            core.shake(1, &mut client, b"GET / HTTP/1.1\r\n").unwrap();
+            let established = core.flow(1).done.take().unwrap();
+            assert!(established.unread.is_empty());
+            assert_eq!(established.server_name.as_deref(), Some("a.test"));
+            // The record of the request: header, bytes, and what the AEAD adds.
+            let added = if tls13 { 1 + 16 } else { 8 + 16 };
+            assert_eq!(core.flow(1).inbox.len(), 5 + 16 + added);
+            assert_eq!(core.counters.get(Ctr::TlsFull), 1);
+            assert_eq!(core.handshakes.active(), 0);
+        }
+    }
+}
+
+#[test]
+fn the_pool_and_each_source_have_a_bound() {
+    let authority = Authority::new("ca");
+    let limits = HandshakeLimits { per_source: 2, ..HandshakeLimits::new(3, [1, 2]) };
+    let mut core = Core::new(simple_front(&authority), limits);
+    let start = |core: &mut Core, flow, source: &str| {
+        core.handshakes.start_server(FlowId::from_u32(flow), source.parse().unwrap())
+    };
+    let first = start(&mut core, 1, "2001:db8::1").unwrap();
+    start(&mut core, 2, "2001:db8::2").unwrap();
+    assert_eq!(start(&mut core, 3, "2001:db8::3"), Err(Shed::Source));
+    let other = start(&mut core, 3, "192.0.2.1").unwrap();
+    assert_eq!(start(&mut core, 4, "192.0.2.2"), Err(Shed::Full));
+    core.handshakes.cancel(first);
+    core.handshakes.cancel(first);
+    assert_eq!(core.handshakes.active(), 2);
+    let again = start(&mut core, 5, "2001:db8::1").unwrap();
+    core.handshakes.cancel(again);
+    core.handshakes.cancel(other);
+    assert_eq!(core.counters.get(Ctr::TlsShedSource), 1);
+    assert_eq!(core.counters.get(Ctr::TlsShedFull), 1);
+    assert_eq!(core.counters.get(Ctr::TlsCancelled), 3);
+}
+
+#[test]
+fn a_pass_says_one_hello_and_what_was_begun_comes_first() {
+    let authority = Authority::new("ca");
+    let mut core = Core::new(simple_front(&authority), limits(16));
+    let config = Arc::new(client_config(&authority, true));
+    let mut clients: Vec<_> = (0..8).map(|_| client(&config, "a.test")).collect();
+    let mut ids = Vec::new();
+    for (n, client) in (0..).zip(&mut clients) {
+        let id = core.start(n);
+        core.give(n, id, &flush(client));
+        ids.push(id);
+    }
+    for pass in 1..=4 {
+        core.run();
+        let answered = core.wire.flows.values().filter(|flow| !flow.sent.is_empty()).count();
+        assert_eq!(answered, pass);
+    }
+    // The first one's next flight is read before the fifth's hello.
+    let sent = std::mem::take(&mut core.flow(0).sent);
+    feed(&mut clients[0], &sent).unwrap();
+    let flight = flush(&mut clients[0]);
+    core.give(0, ids[0], &flight);
+    core.run();
+    assert!(core.flow(0).done.is_some());
+    assert!(core.handshakes.has_work());
+    // One that is cancelled while it waits has no turn.
+    core.handshakes.cancel(ids[7]);
+    core.settle();
+    assert!(core.flow(7).sent.is_empty() && !core.flow(6).sent.is_empty());
+}
+
+#[test]
+fn a_name_that_nobody_has_is_told_so() {
+    let authority = Authority::new("ca");
+    let certified = || vec![authority.certified(&["a.test", "*.b.test"], KeyType::Ecdsa)];
+    let entries = vec![entry(&["a.test"], certified()), entry(&["*.b.test"], certified())];
+    let mut core = Core::new(Front::new(spec(entries)).unwrap(), limits(4));
+    let config = Arc::new(client_config(&authority, true));
+    for (flow, name, number) in [(1, "a.test", 0), (2, "x.b.test", 1)] {
+        core.shake(flow, &mut client(&config, name), b"").unwrap();
+        assert_eq!(core.flow(flow).done.as_ref().unwrap().entry, number);
+    }
+    for (flow, name) in [(3, "b.test"), (4, "192.0.2.7")] {
+        let error = core.shake(flow, &mut client(&config, name), b"").unwrap_err();
+        assert_eq!(error, rustls::Error::AlertReceived(AlertDescription::UnrecognisedName));
+        assert_eq!(core.flow(flow).failed.as_ref().unwrap().kind, FailureKind::Incompatible);
+    }
+    assert_eq!(core.counters.get(Ctr::TlsUnknownName), 2);
+    assert_eq!(core.handshakes.active(), 0);
+}
+
+/// A record of `bytes`.
+fn record(kind: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[kind, 3, 1], &(bytes.len() as u16).to_be_bytes()[..], bytes].concat()
+}
+
+#[test]
+fn a_hello_in_many_records() {
+    let authority = Authority::new("ca");
+    let config = Arc::new(client_config(&authority, true));
+    for count in [2, 5, 64] {
+        let mut core = Core::new(simple_front(&authority), limits(4));
+        let mut client = client(&config, "a.test");
+        let hello = flush(&mut client);
+        let body = &hello[5..];
+        let id = core.start(1);
+        for piece in body.chunks(body.len().div_ceil(count)) {
+            core.give(1, id, &record(22, piece));
+            core.settle();
+        }
+        let sent = std::mem::take(&mut core.flow(1).sent);
+        feed(&mut client, &sent).unwrap();
+        core.give(1, id, &flush(&mut client));
+        core.settle();
+        assert!(core.flow(1).done.is_some(), "{count} records");
+    }
+}
+
+#[test]
+fn what_cannot_become_a_hello_ends_at_once() {
+    let authority = Authority::new("ca");
+    let mut core = Core::new(simple_front(&authority), limits(4));
+    let long = [&[1, 1, 0, 0][..], &[0; 100]].concat();
+    let many: Vec<u8> = (0..100).flat_map(|_| record(22, &[1])).collect();
+    let cases: &[(&str, &[u8], AlertDescription)] = &[
+        ("plain text", b"GET / HTTP/1.1\r\n\r\n", AlertDescription::UnexpectedMessage),
+        ("SSL 2", &[0x80, 0x2e, 1, 3, 1, 0, 0x15], AlertDescription::UnexpectedMessage),
+        ("an alert", &record(21, &[2, 40]), AlertDescription::UnexpectedMessage),
+        ("version 4", &[22, 4, 0, 0, 5, 1, 0, 0, 1, 0], AlertDescription::ProtocolVersion),
+        ("an empty record", &record(22, &[]), AlertDescription::DecodeError),
+        ("a record too long", &[22, 3, 1, 0x40, 1], AlertDescription::RecordOverflow),
+        ("another message", &record(22, &[2, 0, 0, 1, 0]), AlertDescription::UnexpectedMessage),
+        ("64 KiB", &record(22, &long), AlertDescription::DecodeError),
+        ("an empty hello", &record(22, &[1, 0, 0, 0]), AlertDescription::DecodeError),
+        ("a record for each byte", &many, AlertDescription::DecodeError),
+    ];
+    for (flow, (what, bytes, alert)) in (0..).zip(cases) {
+        let id = core.start(flow);
+        core.give(flow, id, bytes);
+        core.settle();
+        let flow = core.flow(flow);
+        assert_eq!(flow.failed.as_ref().map(|failure| failure.kind), Some(FailureKind::Protocol), "{what}");
+        assert_eq!(flow.sent, [21, 3, 3, 0, 2, 2, u8::from(*alert)], "{what}");
+        assert_eq!(core.handshakes.active(), 0);
+    }
+    assert_eq!(core.counters.get(Ctr::TlsFailedProtocol), cases.len() as u64);
+    // Half a hello is none, and costs no work.
+    let id = core.start(99);
+    core.give(99, id, &[22, 3, 1, 2, 0, 1, 0, 1, 0xfc]);
+    core.settle();
+    assert!(!core.handshakes.has_work() && core.handshakes.active() == 1);
+    core.handshakes.cancel(id);
+}
+
+fn rsa_front(authority: &Authority) -> Front {
+    let both = vec![
+        authority.certified(&["a.test"], KeyType::Rsa),
+        authority.certified(&["a.test"], KeyType::Ecdsa),
+    ];
+    Front::new(spec(vec![
+        entry(&["*"], both),
+        entry(&["rsa.test"], vec![authority.certified(&["rsa.test"], KeyType::Rsa)]),
+    ]))
+    .unwrap()
+}
+
+/// A client that makes the other side sign by RSA.
+fn rsa_client(authority: &Authority, tls13: bool) -> ClientConfig {
+    let mut config = client_config(authority, tls13);
+    super::front::witness(
+        &mut config,
+        authority,
+        &[SignatureScheme::RSA_PSS_SHA256, SignatureScheme::RSA_PKCS1_SHA256],
+    );
+    config
+}
+
+#[test]
+fn slow_signatures_are_made_by_helpers() {
+    let authority = Authority::new("ca");
+    let front = rsa_front(&authority);
+    let mut core = Core::with_helpers(front, limits(16), 1);
+    for (flow, tls13) in [(1, true), (2, false)] {
+        let config = Arc::new(rsa_client(&authority, tls13));
+        core.shake(flow, &mut client(&config, "a.test"), b"").unwrap();
+        assert!(core.flow(flow).done.is_some());
+        assert_eq!(core.counters.get(Ctr::TlsHelped), u64::from(flow));
+    }
+    // Whoever can verify ECDSA gets that.
+    let config = Arc::new(client_config(&authority, true));
+    core.shake(3, &mut client(&config, "a.test"), b"").unwrap();
+    assert_eq!(core.counters.get(Ctr::TlsHelped), 2);
+    // Several at once, with one place: they wait, and all are served.
+    let mut clients: Vec<_> = (10..16).map(|flow| (flow, client(&config, "rsa.test"))).collect();
+    let mut ids = Vec::new();
+    for (flow, client) in &mut clients {
+        let id = core.start(*flow);
+        core.give(*flow, id, &flush(client));
+        ids.push(id);
+    }
+    core.settle();
+    for ((flow, client), id) in clients.iter_mut().zip(ids) {
+        let sent = std::mem::take(&mut core.flow(*flow).sent);
+        feed(client, &sent).unwrap();
+        core.give(*flow, id, &flush(client));
+        core.settle();
+        assert!(core.flow(*flow).done.is_some());
+    }
+    assert_eq!(core.counters.get(Ctr::TlsHelped), 8);
+    assert!(core.counters.get(Ctr::TlsHelpersFull) > 0);
+}
+
+#[test]
+fn one_that_is_cancelled_with_a_helper_is_forgotten() {
+    let authority = Authority::new("ca");
+    let mut core = Core::with_helpers(rsa_front(&authority), limits(1), 4);
+    let config = Arc::new(client_config(&authority, true));
+    let id = core.start(1);
+    core.give(1, id, &flush(&mut client(&config, "rsa.test")));
+    core.run();
+    assert_eq!(core.counters.get(Ctr::TlsAway), 1);
+    core.handshakes.cancel(id);
+    // Its slot is another's at once.
+    core.shake(2, &mut client(&config, "a.test"), b"").unwrap();
+    core.settle();
+    assert!(core.flow(2).done.is_some());
+    assert!(core.flow(1).sent.is_empty() && core.flow(1).done.is_none());
+}
+
+#[test]
+fn too_many_hellos_are_shared_with_the_helpers() {
+    let authority = Authority::new("ca");
+    let mut core =
+        Core::with_helpers(simple_front(&authority), HandshakeLimits { waiting: 2, ..limits(16) }, 16);
+    let config = Arc::new(client_config(&authority, true));
+    let mut clients: Vec<_> = (0..10).map(|_| client(&config, "a.test")).collect();
+    for (n, client) in (0..).zip(&mut clients) {
+        let id = core.start(n);
+        core.give(n, id, &flush(client));
+    }
+    core.settle();
+    assert!(core.counters.get(Ctr::TlsHelped) >= 6, "{}", core.counters.get(Ctr::TlsHelped));
+    assert_eq!(core.wire.flows.values().filter(|flow| !flow.sent.is_empty()).count(), 10);
+}
+
+#[test]
+fn clients_show_certificates_where_they_are_to() {
+    let (authority, people) = (Authority::new("ca"), Authority::new("people"));
+    let make_front = |auth: ClientAuth| {
+        let mut entry = entry(&["*"], vec![authority.certified(&["a.test"], KeyType::Ecdsa)]);
+        entry.client_auth = auth;
+        Front::new(spec(vec![entry])).unwrap()
+    };
+    let with_certificate = |issuer: &Authority, tls13| {
+        let (chain, key) = issuer.issue(&["somebody.test"], KeyType::Ecdsa);
+        let mut config = client_config(&authority, tls13);
+        let resolver = rustls::sign::SingleCertAndKey::from(
+            crate::tls::front::certified(chain, key, None, config.crypto_provider()).unwrap(),
+        );
+        config.client_auth_cert_resolver = Arc::new(resolver);
+        Arc::new(config)
+    };
+    let none = |tls13| Arc::new(client_config(&authority, tls13));
+    let stranger = Authority::new("stranger");
+    for helped in [false, true] {
+        for tls13 in [true, false] {
+            let make = |auth| match helped {
+                true => Core::with_helpers(make_front(auth), limits(4), 4),
+                false => Core::new(make_front(auth), limits(4)),
+            };
+            let mut core = make(ClientAuth::Required(people.roots()));
+            core.shake(1, &mut client(&with_certificate(&people, tls13), "a.test"), b"GET").unwrap();
+            assert_eq!(core.flow(1).done.as_ref().unwrap().peer.len(), 1);
+            assert_eq!(core.counters.get(Ctr::TlsHelped) > 0, helped);
+            assert!(core.shake(2, &mut client(&none(tls13), "a.test"), b"").is_err());
+            assert_eq!(core.flow(2).failed.as_ref().unwrap().kind, FailureKind::Certificate);
+            assert!(core.shake(3, &mut client(&with_certificate(&stranger, tls13), "a.test"), b"").is_err());
+            assert_eq!(core.flow(3).failed.as_ref().unwrap().kind, FailureKind::Certificate);
+            let mut core = make(ClientAuth::Optional(people.roots()));
+            core.shake(4, &mut client(&none(tls13), "a.test"), b"").unwrap();
+            assert!(core.flow(4).done.as_ref().unwrap().peer.is_empty());
+            core.shake(5, &mut client(&with_certificate(&people, tls13), "a.test"), b"").unwrap();
+            assert_eq!(core.flow(5).done.as_ref().unwrap().peer.len(), 1);
+        }
+    }
+}
+
+#[test]
+fn our_clients_shake_hands_with_origins() {
+    let authority = Authority::new("ca");
+    for helped in [false, true] {
+        let front = simple_front(&authority);
+        let mut core =
+            if helped { Core::with_helpers(front, limits(4), 4) } else { Core::new(front, limits(4)) };
+        for (flow, tls13) in [(1, true), (2, false)] {
+            let mut server =
+                stock_server(server_config(authority.certified(&["a.test"], KeyType::Ecdsa), tls13));
+            let mut config = client_config(&authority, true);
+            handshake::ask(&mut config);
+            let name = ServerName::try_from("a.test").unwrap();
+            let id = core.handshakes.start_client(FlowId::from_u32(flow), Arc::new(config), name).unwrap();
+            core.settle();
+            while core.flow(flow).done.is_none() {
+                let sent = std::mem::take(&mut core.flow(flow).sent);
+                feed(&mut server, &sent).unwrap();
+                core.give(flow, id, &flush(&mut server));
+                core.settle();
+            }
+            let sent = std::mem::take(&mut core.flow(flow).sent);
+            feed(&mut server, &sent).unwrap();
+            assert!(!server.is_handshaking());
+        }
+        assert_eq!(core.counters.get(Ctr::TlsOriginFull), 2);
+        assert_eq!(core.counters.get(Ctr::TlsHelped) > 0, helped);
+        // A certificate for another name.
+        let mut server = stock_server(server_config(authority.certified(&["b.test"], KeyType::Ecdsa), true));
+        let mut config = client_config(&authority, true);
+        handshake::ask(&mut config);
+        let name = ServerName::try_from("a.test").unwrap();
+        let id = core.handshakes.start_client(FlowId::from_u32(3), Arc::new(config), name).unwrap();
+        core.settle();
+        let sent = std::mem::take(&mut core.flow(3).sent);
+        feed(&mut server, &sent).unwrap();
+        core.give(3, id, &flush(&mut server));
+        core.settle();
+        assert_eq!(core.flow(3).failed.as_ref().unwrap().kind, FailureKind::Certificate);
+        assert_eq!(core.counters.get(Ctr::TlsOriginFailed), 1);
+    }
+}

@@ -1,0 +1,337 @@
+//! Tickets of sessions (RFC 8446, 4.6.1; RFC 5077): what a client keeps for us, sealed, so that its next handshake is
+//! shorter, with whichever core or node it is.
+//!
+//! ```text
+//!  control side ── rotate(now) ──► a set of keys ──► cores: one load to see that it is the same as before
+//!
+//!  a period: │ 0       │ 1       │ 2       │
+//!  key 0     │ seals   │ opens …for the lifetime of its last ticket, then it is erased
+//!  key 1     │ (opens) │ seals   │ opens …
+//! ```
+//!
+//! Keys are drawn anew for each period, and nobody else has them; or they are derived from a secret in a file that
+//! several nodes share, and then every node has the same ones without a word between them. A node whose clock is a
+//! little behind opens what another seals with the next period's key. Whoever steals that file can open what was sealed
+//! while it was in use: it is to be replaced from time to time, the old one kept as a second for as long as tickets live.
+//!
+//! A stolen key opens tickets: in TLS 1.2 that is the session, in TLS 1.3 early data alone, as there is a new key
+//! exchange in every handshake.
+//!
+//! What the hot path pays: rustls wants a `Vec` for each ticket, sealed or opened. No lock: a thread keeps the set that it
+//! used last, and asks for another only when the number of the set has changed. The nonce comes from aws-lc, as all of
+//! rustls' randomness does; AES-256-GCM-SIV does not mind if one comes twice, however many nodes share a key.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::{digest, hkdf, rand};
+use rustls::pki_types::UnixTime;
+use rustls::server::ProducesTickets;
+use rustls::time_provider::TimeProvider;
+
+/// Longest ticket that is opened or sealed. A client's chain of certificates is in it.
+const TICKET_BYTES_MAX: usize = 16 << 10;
+const NAME_BYTES: usize = 16;
+const KEY_BYTES: usize = 32;
+const TAG_BYTES: usize = 16;
+/// Shortest secret of a file.
+pub const SECRET_BYTES_MIN: usize = 32;
+/// Periods that a ticket lives at most: keys are looked for one by one.
+pub const PERIODS_MAX: u64 = 24;
+/// Longest life of a ticket (RFC 8446, 4.6.1).
+pub const LIFETIME_S_MAX: u64 = 7 * 86_400;
+
+/// How long keys and tickets live, and where keys come from.
+#[derive(Clone)]
+pub struct TicketSpec {
+    /// For how long a key seals, in seconds.
+    pub period_s: u64,
+    /// For how long a ticket is good, in seconds.
+    pub lifetime_s: u64,
+    /// From which all keys are derived: the first seals, all open. None: keys are drawn, and are this process's.
+    pub secrets: Vec<Vec<u8>>,
+}
+
+impl Default for TicketSpec {
+    /// A key an hour, tickets for half a day, this process's own.
+    fn default() -> Self {
+        TicketSpec { period_s: 3600, lifetime_s: 43_200, secrets: Vec::new() }
+    }
+}
+
+/// What is wrong with a [`TicketSpec`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TicketError {
+    /// A secret is shorter than [`SECRET_BYTES_MIN`].
+    ShortSecret,
+    /// A ticket lives for no time, for more than a week, or for more than [`PERIODS_MAX`] periods.
+    Times,
+    /// aws-lc gives no randomness, or takes no key.
+    Crypto,
+}
+
+/// Seals and opens tickets, for all cores.
+pub struct Ticketer {
+    /// Tells those of one process from another.
+    id: u64,
+    spec: TicketSpec,
+    /// Of the set: another one has another.
+    version: AtomicU64,
+    set: Mutex<Arc<Set>>,
+}
+
+/// The keys of one period: that which seals, and all that open.
+struct Set {
+    keys: Box<[Arc<Key>]>,
+    seals: usize,
+}
+
+struct Key {
+    name: [u8; NAME_BYTES],
+    aead: LessSafeKey,
+    /// The period that it seals in.
+    period: u64,
+}
+
+thread_local! {
+    /// The set that this thread used last: whose, which, itself.
+    static LAST: RefCell<Option<(u64, u64, Arc<Set>)>> = const { RefCell::new(None) };
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+impl Ticketer {
+    /// With the keys of the period that `now`, in seconds since 1970, is in.
+    ///
+    /// # Errors
+    /// When the spec is not one.
+    pub fn new(spec: TicketSpec, now: u64) -> Result<Arc<Ticketer>, TicketError> {
+        if spec.secrets.iter().any(|secret| secret.len() < SECRET_BYTES_MIN) {
+            return Err(TicketError::ShortSecret);
+        }
+        let lives = (1..=LIFETIME_S_MAX).contains(&spec.lifetime_s) && spec.period_s > 0;
+        if !lives || spec.lifetime_s.div_ceil(spec.period_s) > PERIODS_MAX {
+            return Err(TicketError::Times);
+        }
+        let nothing = Set { keys: Box::new([]), seals: 0 };
+        let set = Set::of(&spec, &nothing, now).ok_or(TicketError::Crypto)?;
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Ok(Arc::new(Ticketer { id, spec, version: AtomicU64::new(0), set: Mutex::new(Arc::new(set)) }))
+    }
+
+    /// To be called by the control side, at [`next_rotation`](Self::next_rotation) at the latest: a new key if it is time
+    /// for one, and those that are too old are erased. Gives whether anything has changed; if there is no randomness, all
+    /// stays as it is.
+    pub fn rotate(&self, now: u64) -> bool {
+        let mut set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
+        if set.is_of(now / self.spec.period_s, &self.spec) {
+            return false;
+        }
+        let Some(new) = Set::of(&self.spec, &set, now) else { return false };
+        *set = Arc::new(new);
+        drop(set);
+        self.version.fetch_add(1, Ordering::Release);
+        true
+    }
+
+    /// When the next period starts.
+    pub fn next_rotation(&self, now: u64) -> u64 {
+        (now / self.spec.period_s + 1) * self.spec.period_s
+    }
+
+    /// How many keys there are.
+    pub fn keys(&self) -> usize {
+        self.set.lock().unwrap_or_else(PoisonError::into_inner).keys.len()
+    }
+
+    /// For tickets of `kind`: one of another kind does not open. Sessions are of one kind if whoever has one may as well
+    /// have the other: the same names, and the same clients.
+    pub fn bind(self: &Arc<Ticketer>, kind: &[u8]) -> Arc<dyn ProducesTickets> {
+        let mut digest = [0; 32];
+        digest.copy_from_slice(digest::digest(&digest::SHA256, kind).as_ref());
+        Arc::new(Bound { ticketer: self.clone(), kind: digest })
+    }
+
+    fn with_set<T>(&self, work: impl FnOnce(&Set) -> T) -> T {
+        LAST.with_borrow_mut(|last| {
+            let version = self.version.load(Ordering::Acquire);
+            match last {
+                Some((id, of, set)) if *id == self.id && *of == version => work(set),
+                _ => {
+                    let set = self.set.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    let result = work(&set);
+                    *last = Some((self.id, version, set));
+                    result
+                }
+            }
+        })
+    }
+}
+
+impl Set {
+    /// The keys of `now`; those of `old` that are still good among them.
+    fn of(spec: &TicketSpec, old: &Set, now: u64) -> Option<Set> {
+        let period = now / spec.period_s;
+        // A ticket sealed at the end of a period is good for its lifetime.
+        let oldest = period.saturating_sub(spec.lifetime_s.div_ceil(spec.period_s));
+        let mut keys = Vec::new();
+        if spec.secrets.is_empty() {
+            // A clock that was set back leaves keys of the future: the newest of all seals.
+            let good = |key: &&Arc<Key>| (oldest..=period.saturating_add(PERIODS_MAX)).contains(&key.period);
+            keys.extend(old.keys.iter().filter(good).cloned());
+            if keys.iter().all(|key| key.period < period) {
+                keys.insert(0, Arc::new(Key::drawn(period)?));
+            }
+            return Some(Set { keys: keys.into(), seals: 0 });
+        }
+        for secret in &spec.secrets {
+            for period in (oldest..=period + 1).rev() {
+                keys.push(Arc::new(Key::derived(secret, spec.period_s, period)?));
+            }
+        }
+        // The first of the first secret is the next period's.
+        Some(Set { keys: keys.into(), seals: 1 })
+    }
+
+    /// Whether nothing has to change in `period`. Drawn keys may be of a later one, after a clock was set back.
+    fn is_of(&self, period: u64, spec: &TicketSpec) -> bool {
+        let late = if spec.secrets.is_empty() { PERIODS_MAX } else { 0 };
+        self.keys.get(self.seals).is_some_and(|key| (period..=period + late).contains(&key.period))
+    }
+}
+
+impl Key {
+    fn drawn(period: u64) -> Option<Key> {
+        let (mut name, mut key) = ([0; NAME_BYTES], [0; KEY_BYTES]);
+        rand::fill(&mut name).ok()?;
+        rand::fill(&mut key).ok()?;
+        Key::new(name, &key, period)
+    }
+
+    /// The same on all nodes with the same secret and the same periods.
+    fn derived(secret: &[u8], period_s: u64, period: u64) -> Option<Key> {
+        struct Bytes(usize);
+        impl hkdf::KeyType for Bytes {
+            fn len(&self) -> usize {
+                self.0
+            }
+        }
+        let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, b"millrace session tickets 1").extract(secret);
+        let mut bytes = [0; NAME_BYTES + KEY_BYTES];
+        let info = [&period_s.to_be_bytes()[..], &period.to_be_bytes()];
+        prk.expand(&info, Bytes(bytes.len())).ok()?.fill(&mut bytes).ok()?;
+        let (name, key) = bytes.split_first_chunk()?;
+        Key::new(*name, key, period)
+    }
+
+    fn new(name: [u8; NAME_BYTES], key: &[u8], period: u64) -> Option<Key> {
+        let aead = LessSafeKey::new(UnboundKey::new(&AES_256_GCM_SIV, key).ok()?);
+        Some(Key { name, aead, period })
+    }
+}
+
+/// A ticketer for one kind of sessions.
+struct Bound {
+    ticketer: Arc<Ticketer>,
+    /// Authenticated with each ticket.
+    kind: [u8; 32],
+}
+
+/// A ticket is the key's name, the nonce, what is sealed, the tag.
+impl ProducesTickets for Bound {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.ticketer.spec.lifetime_s as u32
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        if plain.len() > TICKET_BYTES_MAX {
+            return None;
+        }
+        let mut nonce = [0; NONCE_LEN];
+        rand::fill(&mut nonce).ok()?;
+        self.ticketer.with_set(|set| {
+            let key = set.keys.get(set.seals)?;
+            let mut ticket = Vec::with_capacity(NAME_BYTES + NONCE_LEN + plain.len() + TAG_BYTES);
+            ticket.extend_from_slice(&key.name);
+            ticket.extend_from_slice(&nonce);
+            ticket.extend_from_slice(plain);
+            let sealed = ticket.get_mut(NAME_BYTES + NONCE_LEN..)?;
+            let nonce = Nonce::assume_unique_for_key(nonce);
+            let tag = key.aead.seal_in_place_separate_tag(nonce, Aad::from(self.kind), sealed).ok()?;
+            ticket.extend_from_slice(tag.as_ref());
+            Some(ticket)
+        })
+    }
+
+    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        if ticket.len() > NAME_BYTES + NONCE_LEN + TICKET_BYTES_MAX + TAG_BYTES {
+            return None;
+        }
+        let (name, rest) = ticket.split_first_chunk::<NAME_BYTES>()?;
+        let (nonce, sealed) = rest.split_first_chunk::<NONCE_LEN>()?;
+        self.ticketer.with_set(|set| {
+            // Names are no secrets.
+            let key = set.keys.iter().find(|key| key.name == *name)?;
+            let mut plain = sealed.to_vec();
+            let nonce = Nonce::assume_unique_for_key(*nonce);
+            let len = key.aead.open_in_place(nonce, Aad::from(self.kind), &mut plain).ok()?.len();
+            plain.truncate(len);
+            Some(plain)
+        })
+    }
+}
+
+/// The time for rustls, in seconds since 1970, as somebody else tells it: cores read no clock for it.
+#[derive(Debug, Default)]
+pub struct SharedTime(AtomicU64);
+
+impl SharedTime {
+    /// It is `now`.
+    pub fn set(&self, now: u64) {
+        self.0.store(now, Ordering::Relaxed);
+    }
+
+    /// What was said last; 0 if nothing was.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl TimeProvider for SharedTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        let now = self.get();
+        (now > 0).then(|| UnixTime::since_unix_epoch(Duration::from_secs(now)))
+    }
+}
+
+impl fmt::Debug for Ticketer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticketer").field("keys", &self.keys()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.ticketer.fmt(f)
+    }
+}
+
+impl fmt::Display for TicketError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TicketError::ShortSecret => "a ticket secret has at least 32 bytes",
+            TicketError::Times => "tickets live for at most a week, and for at most 24 periods of their keys",
+            TicketError::Crypto => "no randomness, or no AES-256-GCM-SIV",
+        })
+    }
+}
+
+impl std::error::Error for TicketError {}

@@ -1,0 +1,105 @@
+//! malloc and its family interposed, and counted: for what a library in C allocates too.
+
+#![allow(unsafe_code)] // Interposing the C allocator; it only counts and passes on.
+
+use std::cell::Cell;
+use std::ffi::{c_int, c_void};
+
+/// What a piece of work asked of the allocator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Blocks asked for, and blocks that were to change their size.
+    pub allocations: u64,
+    /// Bytes of those.
+    pub bytes: u64,
+    /// Blocks given back.
+    pub frees: u64,
+}
+
+thread_local! {
+    /// Whether this thread's allocations count. `const`, so that reading it in malloc allocates nothing itself.
+    static ARMED: Cell<bool> = const { Cell::new(false) };
+    static COUNTS: Cell<Counts> = const { Cell::new(Counts { allocations: 0, bytes: 0, frees: 0 }) };
+}
+
+unsafe extern "C" {
+    fn __libc_malloc(n: usize) -> *mut c_void;
+    fn __libc_calloc(n: usize, m: usize) -> *mut c_void;
+    fn __libc_realloc(p: *mut c_void, n: usize) -> *mut c_void;
+    fn __libc_memalign(align: usize, n: usize) -> *mut c_void;
+    fn __libc_free(p: *mut c_void);
+}
+
+/// What `work` allocates on this thread.
+pub fn counts_of(work: impl FnOnce()) -> Counts {
+    COUNTS.set(Counts::default());
+    ARMED.set(true);
+    work();
+    ARMED.set(false);
+    COUNTS.get()
+}
+
+/// Asserts that `work` allocates nothing on this thread, and that an allocation would have been seen.
+pub fn assert_none(work: impl FnOnce()) {
+    assert_eq!(counts_of(work), Counts::default());
+    let one = counts_of(|| drop(std::hint::black_box(Box::new([1u8; 100]))));
+    assert_eq!(one, Counts { allocations: 1, bytes: 100, frees: 1 });
+}
+
+fn allocated(n: usize) {
+    if ARMED.get() {
+        let c = COUNTS.get();
+        COUNTS.set(Counts { allocations: c.allocations + 1, bytes: c.bytes + n as u64, ..c });
+    }
+}
+
+/// # Safety
+/// As the C function of this name.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn malloc(n: usize) -> *mut c_void {
+    allocated(n);
+    // SAFETY: glibc's own malloc, with the caller's argument.
+    unsafe { __libc_malloc(n) }
+}
+
+/// # Safety
+/// As the C function of this name.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn calloc(n: usize, m: usize) -> *mut c_void {
+    allocated(n.saturating_mul(m));
+    // SAFETY: glibc's own calloc, with the caller's arguments.
+    unsafe { __libc_calloc(n, m) }
+}
+
+/// # Safety
+/// As the C function of this name.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn realloc(p: *mut c_void, n: usize) -> *mut c_void {
+    allocated(n);
+    // SAFETY: glibc's own realloc, with the caller's arguments.
+    unsafe { __libc_realloc(p, n) }
+}
+
+/// # Safety
+/// As the C function of this name.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn posix_memalign(out: *mut *mut c_void, align: usize, n: usize) -> c_int {
+    allocated(n);
+    // SAFETY: glibc's own memalign; `out` is valid, as the caller of posix_memalign promises.
+    unsafe {
+        *out = __libc_memalign(align, n);
+        if (*out).is_null() { 12 } else { 0 }
+    }
+}
+
+/// # Safety
+/// As the C function of this name.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn free(p: *mut c_void) {
+    if ARMED.get() && !p.is_null() {
+        let c = COUNTS.get();
+        COUNTS.set(Counts { frees: c.frees + 1, ..c });
+    }
+    // SAFETY: glibc's own free, of a block that glibc gave.
+    unsafe { __libc_free(p) }
+}

@@ -1,0 +1,14 @@
+//! TLS on the control side: from what a config says to what the cores shake hands by.
+//!
+//! ```text
+//!  Config (certificates, keys: read with it) ─┐
+//!  ACME (challenges under way)  ──────────────┼─► FrontSpec ─► Front ─► Program ─► every core swaps
+//!  Tickets (keys that outlive reloads) ───────┘
+//! ```
+//!
+//! A reload makes a new [`Front`]; what a handshake began with, it ends with. The keys of tickets are the node's, not the
+//! config's: sessions from before a reload are resumed after it.
+
+mod fronts;
+
+pub use fronts::{Challenge, Fronts, fronts};
