@@ -295,8 +295,6 @@ counters! {
     OriginRetries "origin.retries" Events "Requests sent again because a kept-alive connection had gone stale";
     OriginConnectFailed "origin.connect_failed" Events "Origin connections refused or unreachable";
     OriginConnectTimeout "origin.connect_timeout" Events "Origins that did not answer a SYN in time";
-    OriginTlsFull "origin.tls_full" Events "Full TLS handshakes with origins";
-    OriginTlsResumed "origin.tls_resumed" Events "TLS handshakes with origins that went on from an earlier one";
     OriginTlsExpired "origin.tls_failed_expired" Events "TLS handshakes with origins that failed: the certificate's time is over";
     OriginTlsNotYetValid "origin.tls_failed_not_yet_valid" Events "The same: the certificate's time has not begun";
     OriginTlsUnknownIssuer "origin.tls_failed_unknown_issuer" Events "The same: no trusted root has signed the certificate";

@@ -140,10 +140,16 @@ impl Proxy {
             return self.has_won(io, x, lane);
         }
         if events.has(Events::CLOSED) {
+            let reason = io.tcp.close_reason(flow);
             if !self.has_refused(io, x, flow) {
-                self.counters.inc(Ctr::OriginConnectFailed);
+                if io.tcp.is_secured(flow) && matches!(reason, CloseReason::Done | CloseReason::Reset) {
+                    // It was there, and went away in the middle of the handshake.
+                    self.tell_refusal(io, x, flow, &Refusal::plain(Reason::Closed));
+                } else {
+                    self.counters.inc(Ctr::OriginConnectFailed);
+                }
             }
-            let timed_out = io.tcp.close_reason(flow) == CloseReason::TimedOut;
+            let timed_out = reason == CloseReason::TimedOut;
             self.exchanges[x].race.failed(lane);
             self.drop_lane(io, x, lane);
             self.race_on(io, x, if timed_out { 504 } else { 502 });

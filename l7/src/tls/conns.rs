@@ -15,15 +15,15 @@ use std::sync::Arc;
 
 use dataplane::{CellWriter, Counters, Ctr, Pool, Slice, Time};
 use hugepages::{Arena, Footprint, Limits, Slab, typed_index};
-use rustls::ClientConfig;
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
 use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, ClientConfig, Error};
 use stack::tcp::cc::Algorithm;
 use stack::{CloseReason, ConnectError, Events, FlowId, Net, State, Tcp};
 
 use super::front::Front;
-use super::handshake::Failure;
+use super::handshake::{Failure, FailureKind};
 use super::handshakes::{HandshakeId, Handshakes, Outcome, Peers};
 use super::record::{self, Alert, ContentType, OVERHEAD_MAX, Received, SessionId, Sessions, Side, tickets};
 
@@ -297,7 +297,7 @@ impl Conns<'_> {
         self.tcp.layer(flow) != 0
     }
 
-    /// Why the handshake of a connection that is closed has failed, if it has.
+    /// Why the handshake of a connection that is closed has failed, if it has; or by which alert it ended afterwards.
     pub fn failure(&self, flow: FlowId) -> Option<&Failure> {
         self.tls.secured[self.secured(flow)?].failure.as_deref()
     }
@@ -527,7 +527,13 @@ impl Conns<'_> {
                     }
                 }
                 Ok(Received::CloseNotify) => self.tls.secured[c].has_closed = true,
-                Ok(Received::Fatal(_)) => return self.break_now(flow),
+                Ok(Received::Fatal(alert)) => {
+                    // An origin that does not like our certificate says so only now (TLS 1.3).
+                    let error = Error::AlertReceived(AlertDescription::from(alert.0));
+                    let failure = Failure { kind: FailureKind::Alert, error };
+                    self.tls.secured[c].failure = Some(Box::new(failure));
+                    return self.break_now(flow);
+                }
                 Err(alert) => return self.fail(flow, c, alert),
             }
             self.tcp.consume(flow, (bytes - data) as u32);

@@ -238,6 +238,8 @@ impl Client {
     fn shake(&mut self, s: u32, bytes: &mut [u8], now: Time) -> Result<(), Fault> {
         let Some(tls) = &mut self.tls else { return Ok(()) };
         let Some(handshake) = &mut tls.conns[s as usize].handshake else { return Ok(()) };
+        // What another connection had no room for is not this one's.
+        tls.out.clear();
         let progress = handshake.advance(bytes, &mut tls.out);
         let (tcp, flow) = (&mut self.stack.tcp, self.t.slots[s as usize].flow);
         let sent = tls.flight(|slice| tcp.send(flow, slice).is_ok());
