@@ -115,7 +115,7 @@ pub fn write(p: &mut Packet, e: &Ends, s: &Seg, verified: bool) {
     t[2..4].copy_from_slice(&e.our_port.to_be_bytes());
     t[4..8].copy_from_slice(&s.seq.to_be_bytes());
     t[8..12].copy_from_slice(&s.ack.to_be_bytes());
-    t[12..14].copy_from_slice(&[(header / 4 << 4) as u8, s.bits]);
+    t[12..14].copy_from_slice(&[((header / 4) << 4) as u8, s.bits]);
     t[14..16].copy_from_slice(&s.window.to_be_bytes());
     t[16..20].fill(0);
     t[20..header].copy_from_slice(&s.options);
