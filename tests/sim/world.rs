@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use dataplane::core_loop::Core;
 use dataplane::counters::{Segment, Snapshot};
@@ -37,6 +37,9 @@ const PATIENCE: Time = Time(4 * 3_600_000_000_000);
 /// Bytes of bodies in one seed, both ways together.
 const SEED_BYTES: u64 = 6 << 20;
 
+/// Stalls in all seeds so far.
+pub static STALLS: AtomicU64 = AtomicU64::new(0);
+
 pub struct World {
     /// The edge's cores.
     edge: Vec<Core<NodePipeline>>,
@@ -52,6 +55,31 @@ pub struct World {
     now: Time,
     /// What clients trust, where they speak TLS.
     identity: Option<Identity>,
+    stalls: Stalls,
+}
+
+/// When cores of the edge do nothing for a while, as those do that the kernel takes away.
+struct Stalls {
+    rng: Rng,
+    /// How often a step ends in one for a core, in a million; 0: never.
+    ppm: u32,
+    /// Until when each core does.
+    until: Vec<Time>,
+    drawn: u64,
+}
+
+/// The longest.
+const STALL_NS_MAX: u64 = 2_000_000_000;
+
+impl Stalls {
+    fn draw(&mut self, now: Time) {
+        for until in &mut self.until {
+            if *until <= now && self.rng.chance(self.ppm) {
+                *until = now.plus_ns(self.rng.below(STALL_NS_MAX));
+                self.drawn += 1;
+            }
+        }
+    }
 }
 
 /// What a seed has drawn.
@@ -60,6 +88,8 @@ pub struct Drawn {
     pub v6: bool,
     pub clients: Vec<Client>,
     pub requests: usize,
+    /// Cores of the edge stall.
+    pub stalls: bool,
 }
 
 pub fn draw(seed: u64) -> Drawn {
@@ -115,7 +145,8 @@ pub fn draw(seed: u64) -> Drawn {
             Client::new(list, r.below(4) == 0, v6, pause, abort)
         })
         .collect();
-    Drawn { faults, v6, clients, requests }
+    // What else a seed draws does not depend on it.
+    Drawn { faults, v6, clients, requests, stalls: seed % 3 == 1 }
 }
 
 impl World {
@@ -166,17 +197,32 @@ impl World {
             orders.push(order);
             pools.extend(own);
         }
-        World { edge, orders, segment, pools, devices, own, smol, origin, links, now: Time(0), identity }
+        let until = vec![Time(0); cores];
+        let stalls = Stalls { rng: Rng::new(seed ^ 0x57A1), ppm: 0, until, drawn: 0 };
+        World {
+            edge,
+            orders,
+            segment,
+            pools,
+            devices,
+            own,
+            smol,
+            origin,
+            links,
+            now: Time(0),
+            identity,
+            stalls,
+        }
     }
 
-    /// A pass of every core of the edge.
+    /// A pass of every core of the edge that does not stall.
     fn pass_edge(&mut self, now: Time) -> bool {
         let mut busy = false;
         for d in &mut self.devices {
             busy |= d.carry();
         }
-        for core in &mut self.edge {
-            busy |= core.pass(now);
+        for (core, until) in self.edge.iter_mut().zip(&self.stalls.until) {
+            busy |= *until <= now && core.pass(now);
         }
         for d in &mut self.devices {
             busy |= d.carry();
@@ -187,6 +233,7 @@ impl World {
     /// Runs until nothing moves at this time, then goes on to the next time at which something does.
     fn step(&mut self) -> bool {
         let mut turns = 0;
+        self.stalls.draw(self.now);
         loop {
             let now = self.now;
             let mut busy = false;
@@ -209,7 +256,10 @@ impl World {
         }
         let mut next: Vec<Option<Time>> = self.links.iter().map(Link::next_due).collect();
         use dataplane::core_loop::Pipeline;
-        next.extend(self.edge.iter().map(|c| c.pipeline.next_deadline()));
+        let edge = self.edge.iter().zip(&self.stalls.until);
+        next.extend(
+            edge.map(|(c, until)| if *until <= now { c.pipeline.next_deadline() } else { Some(*until) }),
+        );
         next.push(self.own.core.pipeline.next_deadline());
         next.push(self.origin.core.pipeline.next_deadline());
         next.push(self.smol.next_deadline(now));
@@ -232,6 +282,7 @@ impl World {
 
     /// Runs the clients to their end, drains the edge, and judges. Gives the edge's counters.
     pub fn run(mut self, drawn: Drawn) -> Result<Snapshot, String> {
+        self.stalls.ppm = if drawn.stalls { 300 } else { 0 };
         let (to_own, to_smol) = (Place::new(1, 1).ip(drawn.v6), Place::new(2, 1).ip(drawn.v6));
         for (n, c) in drawn.clients.into_iter().enumerate() {
             let (port, c): (u16, Box<dyn Session>) = match &self.identity {
@@ -263,6 +314,10 @@ impl World {
                 ));
             }
         }
+        // All are there when it is over.
+        self.stalls.ppm = 0;
+        self.now = self.stalls.until.iter().copied().max().unwrap_or(self.now).max(self.now);
+        STALLS.fetch_add(self.stalls.drawn, Ordering::Relaxed);
         for o in &self.orders {
             o.drain.store(true, Ordering::Relaxed);
         }
