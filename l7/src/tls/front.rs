@@ -22,7 +22,8 @@ use rustls::server::{
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
 use rustls::{
-    AlertDescription, RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion, version,
+    AlertDescription, NamedGroup, RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion,
+    version,
 };
 
 use super::handshake;
