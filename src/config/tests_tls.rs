@@ -256,7 +256,7 @@ fn the_keys_of_tls() {
     assert_eq!(tls("tickets = true"), Ok(Tls::default()));
     assert_eq!(tls("tickets = false").expect("good").tickets, None);
     let said = tls(
-        "min_version = \"1.3\"\nearly_data = true\nhandshakes_max = 9\nhandshakes_per_source_max = 8\nthreads = 7\n\
+        "min_version = \"1.3\"\nearly_data = false\nhandshakes_max = 9\nhandshakes_per_source_max = 8\nthreads = 7\n\
          tickets = { rotate = \"1h\", keep = \"2h\", key_file = \"ticket.key\" }",
     )
     .expect("good");
@@ -265,7 +265,7 @@ fn the_keys_of_tls() {
     let expected = Tls {
         min_version: TlsVersion::V1_3,
         tickets: Some(Tickets { rotate: hour, keep: 2 * hour, shared: Some(secret) }),
-        early_data: true,
+        early_data: false,
         handshakes_max: Some(9),
         handshakes_per_source_max: Some(8),
         threads: Some(7),

@@ -30,8 +30,8 @@ pub(super) fn tls(folder: &Path, table: &Table<'_, '_>) -> Tls {
     let tickets = tickets(folder, table);
     let early_value = table.get("early_data");
     let early_data = early_value.as_ref().and_then(|v| v.boolean()).unwrap_or(default.early_data);
-    if let Some(value) = early_value.filter(|_| early_data && tickets.is_none()) {
-        value.error("early data needs tickets", "remove tickets = false, or this");
+    if let Some(value) = early_value.filter(|_| early_data) {
+        value.error("early_data = true is not yet in this version", "leave it out");
     }
     let count = |key, max: u32| table.get(key).and_then(|v| v.integer(1..=u64::from(max))).map(|n| n as u32);
     let handshakes_max = count("handshakes_max", CONNECTIONS_MAX);
