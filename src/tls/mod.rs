@@ -6,7 +6,7 @@
 //!  Tickets (keys that outlive reloads) ───────┘
 //! ```
 //!
-//! A reload makes a new [`Front`]; what a handshake began with, it ends with. The keys of tickets are the node's, not the
+//! A reload makes a new [`Front`](l7::tls::Front); what a handshake began with, it ends with. The keys of tickets are the node's, not the
 //! config's: sessions from before a reload are resumed after it.
 
 mod fronts;

@@ -161,7 +161,7 @@ enum State {
     },
     /// `starts`: nothing was done yet.
     Running {
-        handshake: Handshake,
+        handshake: Box<Handshake>,
         starts: bool,
     },
     Away,
@@ -243,7 +243,7 @@ impl Handshakes {
         name: ServerName<'static>,
     ) -> Result<HandshakeId, Shed> {
         let handshake = Handshake::client(config, name).map_err(|_| Shed::Config)?;
-        let state = State::Running { handshake, starts: true };
+        let state = State::Running { handshake: Box::new(handshake), starts: true };
         let Some(id) = self.start(flow, Source::NONE, Side::Client, state) else {
             self.counters.inc(Ctr::TlsShedFull);
             return Err(Shed::Full);
@@ -447,7 +447,7 @@ impl Handshakes {
         let begin = |config: &Arc<ServerConfig>| {
             Handshake::server(config.clone()).map(|mut handshake| {
                 handshake.give(bytes);
-                handshake
+                Box::new(handshake)
             })
         };
         let Ok(mut handshake) = begin(&choice.config) else {

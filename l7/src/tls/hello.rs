@@ -86,8 +86,11 @@ pub fn missing(bytes: &[u8]) -> usize {
     }
 }
 
-/// The body of the first record and what is behind it. `None`: the record is not whole.
-fn fragment(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>, AlertDescription> {
+/// The body of a record, and what is behind it.
+type Fragment<'a> = (&'a [u8], &'a [u8]);
+
+/// The first record. `None`: it is not whole.
+fn fragment(bytes: &[u8]) -> Result<Option<Fragment<'_>>, AlertDescription> {
     match bytes {
         [kind, ..] if *kind != HANDSHAKE => return Err(AlertDescription::UnexpectedMessage),
         [_, major, ..] if *major != 3 => return Err(AlertDescription::ProtocolVersion),

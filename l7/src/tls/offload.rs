@@ -49,7 +49,7 @@ pub(super) struct Job {
     pub id: u32,
     pub generation: u32,
     /// It has been given all that it is to look at.
-    pub handshake: Handshake,
+    pub handshake: Box<Handshake>,
     /// What it has to send.
     pub out: Vec<u8>,
     /// What it came to.
@@ -126,7 +126,12 @@ impl Helper {
     }
 
     /// Gives a handshake away, if there is room.
-    pub(super) fn submit(&mut self, id: u32, generation: u32, handshake: Handshake) -> Result<(), Handshake> {
+    pub(super) fn submit(
+        &mut self,
+        id: u32,
+        generation: u32,
+        handshake: Box<Handshake>,
+    ) -> Result<(), Box<Handshake>> {
         if !self.has_room() {
             return Err(handshake);
         }

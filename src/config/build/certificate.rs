@@ -160,9 +160,7 @@ fn ocsp(folder: &Path, value: &Value<'_, '_>) -> Option<Arc<[u8]>> {
     let shown = quote(value.string()?);
     let whole = x509_parser::der_parser::der::parse_der_sequence(&bytes);
     let status = match &whole {
-        Ok((rest, der)) if rest.is_empty() => {
-            der.as_sequence().ok().and_then(|parts| parts.first()?.content.as_u32().ok())
-        }
+        Ok(([], der)) => der.as_sequence().ok().and_then(|parts| parts.first()?.content.as_u32().ok()),
         _ => None,
     };
     let (cause, mend) = match status {
@@ -260,7 +258,7 @@ fn names_of(leaf: &X509Certificate<'_>) -> Vec<HostPattern> {
 
 fn parsed<'a>(certificate: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
     match X509Certificate::from_der(certificate) {
-        Ok((rest, parsed)) if rest.is_empty() => Some(parsed),
+        Ok(([], parsed)) => Some(parsed),
         _ => None,
     }
 }

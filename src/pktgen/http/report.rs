@@ -390,7 +390,8 @@ mod tests {
         let t = some();
         t.add(Count::HandshakesFull, 1);
         t.add(Count::HandshakesResumed, 9);
-        (t.shaking_from.store(500_000_000, Relaxed), t.shaking_to.store(2_500_000_000, Relaxed));
+        t.shaking_from.store(500_000_000, Relaxed);
+        t.shaking_to.store(2_500_000_000, Relaxed);
         t.handshake.record(2_000_000);
         let tls = Secured::new("a.example", Trust::Anybody, Mode::Resumed, 2).expect("good");
         report(&t, |r| {

@@ -307,7 +307,7 @@ impl Client {
         let tcp = &mut self.stack.tcp;
         if tls.sessions.update_due(session) {
             let update = tls.seal(session, Sealed::Update);
-            if !update.is_some_and(|u| tcp.send(flow, u).is_ok()) {
+            if update.is_none_or(|u| tcp.send(flow, u).is_err()) {
                 return false;
             }
         }

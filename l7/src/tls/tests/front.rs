@@ -59,12 +59,11 @@ impl fmt::Debug for Witness {
     }
 }
 
+/// Gives, once, the certificate and the OCSP response that a client was shown.
+pub type Seen = Arc<dyn Fn() -> Option<(Vec<u8>, Vec<u8>)>>;
+
 /// Makes a client one that can verify these only.
-pub fn witness(
-    config: &mut ClientConfig,
-    authority: &Authority,
-    schemes: &[SignatureScheme],
-) -> Arc<dyn Fn() -> Option<(Vec<u8>, Vec<u8>)>> {
+pub fn witness(config: &mut ClientConfig, authority: &Authority, schemes: &[SignatureScheme]) -> Seen {
     let webpki =
         WebPkiServerVerifier::builder_with_provider(authority.roots(), front::provider()).build().unwrap();
     let witness = Arc::new(Witness { webpki, schemes: schemes.to_vec(), seen: Mutex::default() });
