@@ -83,6 +83,9 @@ else
     skip "chromium is not installed"
 fi
 kill -TERM $demo
-wait $demo && demo= && check "the demo ends in order" true || { demo=; check "the demo ends in order" false; }
+code=0
+wait $demo || code=$?
+demo=
+check "the demo ends in order" "[ $code = 0 ]"
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed = 0 ]
