@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Ordinary TLS clients of `millrace demo --https`: curl, wget, openssl s_client (1.2, 1.3, resumption, KeyUpdate, a name that
-# nobody has, no ALPN), and Chromium, where it is installed. No root, no NIC.
+# Ordinary TLS clients of `millrace demo --https`: curl, wget, openssl s_client (1.2, 1.3, resumption, KeyUpdate, a name
+# that nobody has, no ALPN), and Chromium, where it is installed. No root, no NIC.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
@@ -70,13 +70,17 @@ done
 for suite in TLS_AES_128_GCM_SHA256 TLS_AES_256_GCM_SHA384 TLS_CHACHA20_POLY1305_SHA256; do
     check "openssl, $suite" "($get) | $client -ciphersuites $suite 2>/dev/null | grep -q 'Cipher is $suite'"
 done
-check "openssl, KeyUpdate, ours asked for" "(echo 'GET / HTTP/1.1'; echo 'Host: localhost'; echo; sleep 1; echo K; sleep 1; $get) | $client -crlf 2>&1 | grep -c '200 OK' | grep -qx 2"
+check "openssl, KeyUpdate both ways between two requests" "
+    (printf 'GET / HTTP/1.1\nHost: localhost\n\n'; sleep 1; echo K; sleep 1
+        printf 'GET / HTTP/1.1\nHost: localhost\nConnection: close\n\n'; sleep 1) |
+        $client -crlf 2>/dev/null | grep -c '^HTTP/1.1 200 OK' | grep -qx 2"
 check "openssl, a name that nobody has: the default certificate" "($get) | openssl s_client -connect $at -servername nobody.invalid -CAfile $dir/ca.pem 2>/dev/null | grep -q 'CN = localhost\|CN = millrace\|BEGIN CERTIFICATE'"
 check "openssl, no name at all" "($get) | openssl s_client -connect $at -noservername 2>/dev/null | grep -q '200 OK'"
 check "openssl, no ALPN" "($get) | $client 2>/dev/null | grep -q 'No ALPN negotiated'"
 check "openssl, ALPN http/1.1" "($get) | $client -alpn http/1.1 2>/dev/null | grep -q 'ALPN protocol: http/1.1'"
 check "openssl, TLS 1.1: refused" "! ($get) | $client -tls1_1 -cipher ALL@SECLEVEL=0 2>/dev/null | grep -q '200 OK'"
-check "openssl, garbage in the handshake: an alert" "head -c 300 /dev/zero | timeout 5 nc -q 1 127.0.0.1 $port | od -An -tx1 | grep -q '15 03'"
+check "garbage instead of a handshake: an alert" "
+    exec 3<>/dev/tcp/${at%:*}/$port; head -c 300 /dev/zero >&3; timeout 5 cat <&3 | od -An -tx1 | grep -q '15 03'"
 if have chromium; then
     check "chromium shows the page" "chromium --headless --no-sandbox --disable-gpu --ignore-certificate-errors --user-data-dir=$dir/chromium --virtual-time-budget=5000 --dump-dom $url | grep -qi '<html'"
 else
