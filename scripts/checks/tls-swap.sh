@@ -12,7 +12,7 @@ esac
 have jq || die "needs jq: scripts/setup.sh"
 millrace=${MILLRACE:-${CARGO_TARGET_DIR:-target}/release/millrace}
 each=${SECONDS_EACH:-10}
-ns=millrace-swap
+ns='millrace-swap'
 dir=$(mktemp -d /tmp/millrace-swap.XXXXXX)
 export MILLRACE_RUN=$dir/run
 passed=0 failed=0 edge='' origin=''
@@ -81,9 +81,10 @@ in_ns ip link set lo up
 in_ns ip link add br0 type bridge
 in_ns ip addr add 10.80.0.3/24 dev br0
 in_ns ip link set br0 up
-in_ns python3 -m http.server 8000 --bind 10.80.0.3 --directory "$dir/www" >/dev/null 2>&1 &
+# Not by in_ns: what is started has to be what $! names.
+ip netns exec $ns python3 -m http.server 8000 --bind 10.80.0.3 --directory "$dir/www" >/dev/null 2>&1 &
 origin=$!
-in_ns "$millrace" run --config "$dir/edge.toml" >"$dir/edge.log" 2>&1 &
+ip netns exec $ns "$millrace" run --config "$dir/edge.toml" >"$dir/edge.log" 2>&1 &
 edge=$!
 for device in e0 p0; do
     [ $device = e0 ] || in_ns ip tuntap add p0 mode tap vnet_hdr
@@ -96,7 +97,7 @@ done
 load() { # NAME ARGUMENTS…
     local name=$1
     shift
-    in_ns "$millrace" pktgen http https://10.80.0.1/1k --port tap:p0 --address 10.80.0.9/24 \
+    ip netns exec $ns "$millrace" pktgen http https://10.80.0.1/1k --port tap:p0 --address 10.80.0.9/24 \
         --host any.lab --ca "$dir/ca.pem" --duration "${each}s" --json "$@" >"$dir/$name.json" 2>"$dir/$name.err" &
     local client=$! swaps=0 which=b
     while kill -0 $client 2>/dev/null; do
