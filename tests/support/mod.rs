@@ -559,16 +559,12 @@ impl Rig {
         for i in 0..n {
             self.load.open(i);
             if i % 32 == 31 || i + 1 == n {
-                for _ in 0..6 {
+                // A handshake takes passes of its own.
+                for _ in 0..if self.load.tls.is_some() { 160 } else { 6 } {
                     self.pass();
                     self.load.poll();
                 }
             }
-        }
-        // A handshake takes passes of its own.
-        for _ in 0..if self.load.tls.is_some() { 16 * n + 64 } else { 0 } {
-            self.pass();
-            self.load.poll();
         }
         assert!((0..n).all(|i| self.load.is_open(i)));
     }
