@@ -193,7 +193,7 @@ counters! {
     TcpMtuSuspects "tcp.mtu_suspects" Events "Times that segments were made shorter, as longer ones time out and no ICMP comes";
     TcpReneged "tcp.reneged" Events "Times that out-of-order data was let go, as the rx pool was low";
     TcpNoRecord "tcp.no_send_record" Events "Data not queued: every send record is in use";
-    TcpNoSegment "tcp.no_segment" Events "Segments not sent: every record of segments out is in use";
+    TcpNoSegment "tcp.no_segment" Events "Segments not sent: every record of segments out is in use, or the connection's share of them";
     TcpNoHeader "tcp.no_header" Events "Segments not built: every header cell is in use";
     TcpTimeWaits "tcp.time_waits" Events "Connections that entered TIME-WAIT";
     TcpTimeWaitRecycled "tcp.time_wait_recycled" Events "TIME-WAIT records recycled because the pool was full";

@@ -228,10 +228,14 @@ impl Sending<'_> {
             if !sent {
                 // No record for it: the ACK of those that it has itself, or their timeout, brings its next turn. One that
                 // has none looks again soon, instead of in every pass: others may hold all for as long as they like.
-                turn = if self.segments.is_full() { Turn::Done } else { Turn::Full };
+                turn = if self.segments.room_for(&t.out) == 0 { Turn::Done } else { Turn::Full };
                 if turn == Turn::Done && t.out.is_empty() {
                     t.pace_at = now.plus_ns(NO_RECORD_NS);
                     paced = true;
+                } else if turn == Turn::Done {
+                    // It is not the path that holds it back.
+                    let in_flight = t.out.in_flight();
+                    t.rate.set_app_limited(in_flight);
                 }
                 break;
             }
@@ -250,7 +254,7 @@ impl Sending<'_> {
         let last = t.out.last();
         let new = t.has_unsent()
             && t.snd_wnd.saturating_sub(t.flight()) >= u32::from(t.mss)
-            && !self.segments.is_full();
+            && self.segments.room_for(&t.out) > 0;
         // One that is longer than the path takes by now is not probed with: it will time out, and be cut.
         let again = !new
             && last.is_some()
@@ -263,7 +267,7 @@ impl Sending<'_> {
             let sent =
                 if new { self.send_new(t, net, tx, now) } else { self.send_again(t, last, net, tx, now) };
             if !sent {
-                if !self.segments.is_full() {
+                if self.segments.room_for(&t.out) > 0 {
                     return false;
                 }
                 // No record for a probe: the timeout does without.
@@ -286,7 +290,8 @@ impl Sending<'_> {
         let seq = t.snd_nxt;
         let room = t.snd_wnd.saturating_sub(t.flight());
         let want = t.queue_end.since(seq).min(t.mss.into()).min(room);
-        let Some(s) = self.segments.alloc() else {
+        let room_for = self.segments.room_for(&t.out);
+        let Some(s) = (room_for > 0).then(|| self.segments.alloc()).flatten() else {
             self.counters.inc(Ctr::TcpNoSegment);
             return false;
         };

@@ -19,6 +19,10 @@ use super::tcb::{RecordId, SegId};
 
 /// Segments that one search passes at most.
 const FIND_STEPS: u32 = 256;
+/// Segments that a connection may have out however few records are left, but for the reserve: an initial window, and a few.
+const RECORDS_MIN: u32 = 16;
+/// The part of the records that is for connections with nothing out.
+const RESERVE_PART: u32 = 8;
 
 /// A segment that is out.
 #[derive(Clone, Copy, Default)]
@@ -110,6 +114,8 @@ pub struct Scoreboard {
     sendings: u32,
     /// Segments SACKed.
     pub sacked_segments: u16,
+    /// Records that it has.
+    records: u16,
 }
 
 impl Scoreboard {
@@ -123,6 +129,7 @@ impl Scoreboard {
         sacked: 0,
         sendings: 0,
         sacked_segments: 0,
+        records: 0,
     };
 
     /// Sequence numbers in flight: sent, not acknowledged, not SACKed, not found lost (RFC 6675: pipe).
@@ -169,6 +176,10 @@ impl Scoreboard {
 }
 
 /// The records of all connections.
+///
+/// A connection may have as many of them as are left for others: one alone comes to half, of a dozen each has a thirteenth,
+/// and what is left is as much again. So no peer takes them all from others, by segments that are as short as it likes or by
+/// a window that it never acknowledges. The last eighth is for connections that have nothing out.
 pub struct Segments(Slab<SegId, Out>);
 
 impl std::ops::Index<SegId> for Segments {
@@ -202,14 +213,16 @@ impl Segments {
         self.0.in_use()
     }
 
-    /// Whether none is left.
-    pub fn is_full(&self) -> bool {
-        self.0.in_use() == self.0.capacity()
-    }
-
-    /// Records that are not in use.
-    pub fn free(&self) -> u32 {
-        self.0.capacity() - self.0.in_use()
+    /// Records that a connection may have beside those that it has.
+    #[inline]
+    pub fn room_for(&self, b: &Scoreboard) -> u32 {
+        let (has, free) = (u32::from(b.records), self.0.capacity() - self.0.in_use());
+        let left = free.saturating_sub(self.0.capacity() / RESERVE_PART);
+        if left > 0 {
+            (left.max(RECORDS_MIN).min(u16::MAX.into())).saturating_sub(has).min(left)
+        } else {
+            u32::from(has == 0 && free > 0)
+        }
     }
 
     /// Asks the CPU to fetch a record.
@@ -218,7 +231,7 @@ impl Segments {
         self.0.prefetch(id, 1);
     }
 
-    /// A record for a segment that is about to be sent; `None` when all are in use.
+    /// A record for a segment that a connection is about to send, and that there was room for; `None` when all are in use.
     #[inline]
     pub fn alloc(&mut self) -> Option<SegId> {
         self.0.alloc()
@@ -234,6 +247,7 @@ impl Segments {
     pub fn push(&mut self, b: &mut Scoreboard, id: SegId, out: Out) {
         let (last, sent_last) = (b.order.last, b.flight.last);
         b.sendings = b.sendings.wrapping_add(1);
+        b.records += 1;
         b.in_flight += out.span();
         self.0[id] = Out {
             place: Place::InFlight,
@@ -262,6 +276,7 @@ impl Segments {
     pub fn pop(&mut self, b: &mut Scoreboard, out: &Out) {
         let id = b.order.first;
         b.order.first = out.next;
+        b.records -= 1;
         if out.place == Place::InFlight && out.earlier.is_none() && out.later == out.next {
             // The first in both lists, and so is what follows it.
             b.in_flight -= out.span();
@@ -316,7 +331,12 @@ impl Segments {
     /// first byte. Gives `false` when there is no record for it.
     pub fn split(&mut self, b: &mut Scoreboard, id: SegId, at: u16, piece: RecordId) -> bool {
         debug_assert!(self.0[id].place == Place::Lost && at < self.0[id].len);
+        // Beyond its share: what does not fit the path must be cut, or nothing goes on.
+        if b.records == u16::MAX {
+            return false;
+        }
         let Some(rest) = self.0.alloc() else { return false };
+        b.records += 1;
         let o = self.0[id];
         self.0[rest] = Out { seq: o.seq + u32::from(at), len: o.len - at, piece, prev: id, earlier: id, ..o };
         if o.next.is_some() {
@@ -499,6 +519,9 @@ impl Segments {
         }
         if prev != b.order.last || end != nxt {
             return Err(format!("the segments end at {end:?}, SND.NXT is {nxt:?}"));
+        }
+        if n != b.records.into() {
+            return Err(format!("{n} records, counted {}", b.records));
         }
         if in_flight != b.in_flight || sacked != b.sacked {
             return Err(format!(

@@ -130,6 +130,8 @@ fn empty_pools_only_slow_things_down() {
     let same = |p: Plan| p;
     squeezed("few header cells", |s| s.limits.header_cells = 6, same, &[Ctr::TcpNoHeader]);
     squeezed("few send records", |s| s.limits.send_records = 10, |p| p.chunks(2000), &[Ctr::TcpNoRecord]);
+    squeezed("few records of segments", |s| s.limits.segments = 20, same, &[Ctr::TcpNoSegment]);
+    squeezed("one record for each, and one", |s| s.limits.segments = 5, same, &[Ctr::TcpNoSegment]);
     squeezed("few payload cells", |s| s.limits.payload_cells = 12, same, &[]);
     squeezed("a short queue to the port", |s| s.tx_bound = 3, same, &[]);
     squeezed("one place in it", |s| s.tx_bound = 1, same, &[]);
@@ -147,6 +149,7 @@ fn empty_pools_only_slow_things_down() {
         |s| {
             s.limits.header_cells = 8;
             s.limits.send_records = 12;
+            s.limits.segments = 16;
             s.limits.payload_cells = 16;
             (s.limits.rx_cells, s.limits.rx_reserve) = (80, 16);
             s.tx_bound = 2;
@@ -209,6 +212,31 @@ fn closes_of_every_kind_leave_nothing() {
             }
         }
     }
+}
+
+/// Clients with an MSS of 88 and a window full of it have what they like of the records of segments, but for what others need.
+#[test]
+fn clients_with_tiny_segments_leave_records_for_others() {
+    let (mut a, mut b) = (Setup::host(1), Setup::host(2));
+    (a.limits.segments, a.limits.payload_cells, a.limits.send_records) = (1024, 2048, 4096);
+    b.mtu = 128;
+    let faults = Faults { delay_ns: 50_000_000, ..Faults::default() };
+    let mut w = pair_with(&a, &b, faults, 1);
+    for n in 0..12u16 {
+        let (here, there) = Plan::both(n.into(), 2_000_000, 0);
+        w.a.listen(80 + n, here);
+        w.b.connect(([10, 0, 0, 1], 80 + n).into(), there, w.now).unwrap();
+    }
+    w.run_to(Time::from_ms(4_000));
+    assert!(w.a.get(Ctr::TcpNoSegment) > 0, "they want more than there is");
+    let (here, there) = Plan::both(99, 4_000, 0);
+    w.a.listen(8080, here);
+    w.b.connect(([10, 0, 0, 1], 8080).into(), there, w.now).unwrap();
+    let got = |w: &mut World<OwnHost>| w.b.results().last().map(|(_, o)| o.got);
+    let done = w.run_until(Time::from_ms(8_000), |w| got(w) >= Some(4_000));
+    // 46 segments, ten at first: four round trips, that of the handshake with them.
+    let took = w.now.since_ns(Time::from_ms(4_000)) / 1_000_000;
+    assert!(done && took <= 500, "{:?} bytes in {took} ms", got(&mut w));
 }
 
 /// Under pressure the window is 2 KiB: its reader's openings must be told, or each ends in a probe of the

@@ -30,7 +30,7 @@ impl Sending<'_> {
             return 0;
         }
         let (mss, seq, from) = (u32::from(t.mss), t.snd_nxt, t.send_cursor);
-        let most = most.min(t.paced_segments(now)).min(self.segments.free());
+        let most = most.min(t.paced_segments(now)).min(self.segments.room_for(&t.out));
         let unsent = t.queue_end.since(seq);
         let room = t.bulk_room().min(frame_max - HEADERS_MAX).min(most.saturating_mul(mss)).min(unsent);
         if room <= mss {
