@@ -119,9 +119,9 @@ counters! {
     DropTcpDuplicate "drop.tcp.duplicate" Packets "Data that had all been received before";
     DropTcpFlowsFull "drop.tcp.flows_full" Packets "SYN refused: every control block is in use";
     DropTcpHalfOpenFull "drop.tcp.half_open_full" Packets "SYN refused: too many handshakes under way";
-    DropTcpListenerFull "drop.tcp.listener_full" Packets "SYN refused: the listener has as many connections as it may";
+    DropTcpListenerFull "drop.tcp.listener_full" Packets "SYN, or end of a handshake, not taken: the listener has as many connections as it may";
     DropTcpDraining "drop.tcp.draining" Packets "SYN refused: the node drains (answered by RST)";
-    DropTcpRxLow "drop.tcp.rx_low" Packets "Data refused: the rx pool is down to its reserve";
+    DropTcpRxLow "drop.tcp.rx_low" Packets "Data refused: no room for it in the rx pool";
     DropTcpClosed "drop.tcp.after_close" Packets "Data for a connection whose reader has gone (answered by RST)";
     DropTcpTimeWait "drop.tcp.time_wait" Packets "Segment of a connection in TIME-WAIT";
     DropTcpOverlap "drop.tcp.ooo_overlap" Packets "Out-of-order data that overlaps what is held";
@@ -158,6 +158,7 @@ counters! {
     TcpResetsSent "tcp.resets_sent" Events "RST segments sent";
     TcpResetsReceived "tcp.resets_received" Events "Connections that the peer reset";
     TcpTimeouts "tcp.timeouts" Events "Connections given up: the peer did not answer";
+    TcpLingerOver "tcp.linger_over" Events "Connections without an owner given up: the peer took the rest too slowly";
     TcpSegmentsIn "tcp.segments_in" Packets "Segments that belong to a connection of ours";
     TcpSegmentsOut "tcp.segments_out" Packets "Segments sent";
     TcpBytesIn "tcp.bytes_in" Bytes "Payload taken in order";
@@ -178,7 +179,7 @@ counters! {
     TcpZeroWindowProbes "tcp.zero_window_probes" Events "Probes sent into a closed window";
     TcpKeepAlives "tcp.keep_alives" Events "Keep-alive probes sent";
     TcpChallengeAcks "tcp.challenge_acks" Events "Challenge ACKs sent (RFC 5961)";
-    TcpChallengeLimited "tcp.challenge_limited" Events "Challenge ACKs not sent because of the rate limit";
+    TcpChallengeLimited "tcp.challenge_limited" Events "Challenge ACKs, and answers to empty segments outside of the window, not sent because of a rate limit";
     TcpDelayedAcks "tcp.delayed_acks" Events "ACKs sent because their delay had passed";
     TcpCompacted "tcp.compacted" Packets "Payloads copied into another cell so that they do not pin their own";
     TcpNoTimestamp "tcp.no_timestamp" Packets "Segments taken without a timestamp on a connection that has them";
@@ -191,7 +192,7 @@ counters! {
     TcpUrgent "tcp.urgent" Packets "Segments with urgent data, which is delivered in line";
     TcpMtuLearnt "tcp.mtu_learnt" Events "Connections that ICMP told of a narrower path (packet too big)";
     TcpMtuSuspects "tcp.mtu_suspects" Events "Times that segments were made shorter, as longer ones time out and no ICMP comes";
-    TcpReneged "tcp.reneged" Events "Times that out-of-order data was let go, as the rx pool was low";
+    TcpReneged "tcp.reneged" Events "Times that a connection's out-of-order data was let go for want of room";
     TcpNoRecord "tcp.no_send_record" Events "Data not queued: every send record is in use";
     TcpNoSegment "tcp.no_segment" Events "Segments not sent: every record of segments out is in use, or the connection's share of them";
     TcpNoHeader "tcp.no_header" Events "Segments not built: every header cell is in use";

@@ -134,7 +134,7 @@ impl Tcp {
         }
         let t = &mut self.table.flows[id];
         if advanced {
-            t.tally.acknowledged(ack.since(una), t.out.is_empty(), now_us);
+            t.tally.acknowledged(ack.since(una), now_us);
         }
         let sack = t.flags.has(Flags::SACK_OK);
         if sack && !o.sack.is_empty() {
@@ -191,7 +191,6 @@ impl Tcp {
             total_lost: t.rate.lost,
             limited: t.recovery.was_limited(&t.window),
             in_recovery,
-            ece: false,
             rate: found.rate(t),
             mss: t.mss.into(),
         };
@@ -334,7 +333,8 @@ impl Tcp {
             // A partial ACK: the next hole.
             t.recovery.phase == Phase::Recovery && t.snd_una.lt(t.recovery.until)
         } else {
-            t.dup_acks == DUP_ACKS && t.recovery.phase == Phase::Open && t.snd_una.ge(t.recovery.until)
+            let past = t.recovery.until.is_past(t.snd_una, t.snd_nxt);
+            t.dup_acks == DUP_ACKS && t.recovery.phase == Phase::Open && past
         };
         let first = t.out.first();
         if lose_first && self.segments[first].place == Place::InFlight {

@@ -4,7 +4,7 @@
 use dataplane::Time;
 
 use super::tcb::{Flags, FlowId, RecordId, State, Tcb};
-use super::{List, Seq, Tcp};
+use super::{LISTENERS_MAX, List, Seq, Tcp};
 
 macro_rules! must {
     ($cond:expr, $($what:tt)+) => {
@@ -21,10 +21,15 @@ impl Tcp {
     /// Which does not hold.
     #[doc(hidden)]
     pub fn audit(&self) -> Result<(), String> {
-        let (mut records, mut segments, mut half_open) = (0, 0, 0);
+        let (mut records, mut segments, mut half_open, mut waiting) = (0, 0, 0, 0);
+        let mut connections = [0; LISTENERS_MAX];
         for id in self.table.flows.used() {
             let t = &self.table.flows[id];
             half_open += u32::from(t.flags.has(Flags::HALF_OPEN));
+            waiting += u64::from(t.ooo.true_bytes());
+            if !t.flags.has(Flags(Flags::ACTIVE.0 | Flags::HALF_OPEN.0 | Flags::DEAD.0)) {
+                connections[self.counter_of(t.listener)] += 1;
+            }
             let nothing = t.state == State::Closed;
             let (una, nxt) = (t.snd_una.max(t.iss + 1), t.snd_nxt.max(t.iss + 1));
             let out = self.segments.audit(&t.out, if nothing { nxt } else { una }, nxt);
@@ -38,6 +43,10 @@ impl Tcp {
             self.segments.in_use()
         );
         must!(half_open == self.half_open, "{half_open} half open, {} counted", self.half_open);
+        must!(waiting == self.waiting_bytes, "{waiting} bytes wait, {} counted", self.waiting_bytes);
+        for (l, n) in self.listeners.iter().zip(connections) {
+            must!(l.connections == n, "{n} connections of port {}, {} counted", l.port, l.connections);
+        }
         self.audit_lists(&[self.ready], Flags::IN_READY, |t| t.ready_next)?;
         self.audit_lists(&self.output, Flags::IN_OUTPUT, |t| t.output_next)
     }

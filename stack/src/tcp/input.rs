@@ -23,11 +23,19 @@ use crate::parse::{addresses, source_mac};
 /// Challenge ACKs in a second (RFC 5961 7): from half of this on, and up to half as many again.
 const CHALLENGES_PER_SECOND: u32 = 1000;
 
+/// 537 ms.
+const HALF_SECOND_SHIFT: u32 = 29;
+
 /// `Ok`: the segment's consumer took it. `Err`: the reason that it was dropped.
 pub(super) type Verdict = Result<(), Ctr>;
 
 /// Hashes and tuples of a burst.
 type Keys = ArrayVec<(u64, Tuple), { dataplane::BURST_MAX }>;
+
+/// Which half second of the clock, modulo 2^8.
+pub(super) fn half_second(now: Time) -> u8 {
+    (now.0 >> HALF_SECOND_SHIFT) as u8
+}
 
 impl Tcp {
     /// Takes the TCP packets of a burst, all parsed. Four steps over the burst, so that the cache misses of
@@ -112,14 +120,7 @@ impl Tcp {
         };
         self.counters.inc(Ctr::TcpSegmentsIn);
         let t = &mut self.table.flows[id];
-        t.tally.segments_in += 1;
-        t.last_heard = now;
-        t.probes = 0;
-        if !t.flags.has(Flags::HAS_MAC) {
-            // Answer the station that it came from (DESIGN.md 5).
-            t.mac = source_mac(&p);
-            t.flags.set(Flags::HAS_MAC);
-        }
+        t.tally.segments_in = t.tally.segments_in.saturating_add(1);
         let p = match self.usual_segment(id, p, &seg, now) {
             Ok(()) => return Ok(()),
             Err(p) => p,
@@ -172,6 +173,10 @@ impl Tcp {
             return Err(Ctr::DropTcpNoAck);
         }
         t.take_syn(seg, &SynOptions::read(p), self.config.window_scale, now);
+        t.heard(now);
+        // Answer the station that it came from (DESIGN.md 5).
+        t.mac = source_mac(p);
+        t.flags.set(Flags::HAS_MAC);
         let asked = seg.bits & (bits::ECE | bits::CWR);
         // Agreed to; in a simultaneous open: asked for (RFC 3168 6.1.1).
         self.use_known_mtu(id, now);
@@ -253,9 +258,13 @@ impl Tcp {
         }
         let (seg, options) = (&seg, &Options::read(&p));
         self.check_timestamp(id, seg, options, now)?;
-        self.check_sequence(id, seg)?;
+        self.check_sequence(id, seg, now)?;
+        let t = &mut self.table.flows[id];
+        t.heard(now);
+        // Another router may bring it than the one before, which may be dead.
+        t.mac = source_mac(&p);
         if seg.has(bits::RST) {
-            return self.reset_received(id, seg);
+            return self.reset_received(id, seg, now);
         }
         if seg.has(bits::SYN) {
             self.challenge(id, now);
@@ -270,12 +279,17 @@ impl Tcp {
                 self.reply(net, &p, Reply::Reset, tx, now);
                 return Err(Ctr::DropTcpAck);
             }
-            let active = t.flags.has(Flags::ACTIVE);
+            let (active, listener) = (t.flags.has(Flags::ACTIVE), t.listener);
+            if !active && self.is_full(listener) {
+                return Err(Ctr::DropTcpListenerFull);
+            }
+            let t = &mut self.table.flows[id];
             t.snd_wnd = u32::from(seg.window) << t.snd_wscale;
             self.established(id, seg, now);
             if active {
                 self.raise(id, Events::CONNECTED);
             } else {
+                self.counts(id);
                 self.counters.inc(Ctr::TcpPassiveOpens);
                 self.raise(id, Events::ACCEPTED);
             }
@@ -305,7 +319,7 @@ impl Tcp {
     }
 
     /// First check: is the segment within the window?
-    fn check_sequence(&mut self, id: FlowId, seg: &Segment) -> Verdict {
+    fn check_sequence(&mut self, id: FlowId, seg: &Segment, now: Time) -> Verdict {
         let t = &mut self.table.flows[id];
         let (len, window) = (seg.seq_len(), t.rcv_adv.since(t.rcv_nxt));
         let (first, edge) = (seg.seq, t.rcv_nxt + window);
@@ -328,12 +342,14 @@ impl Tcp {
             self.want_output(id);
             return Err(Ctr::DropTcpDuplicate);
         }
-        t.flags.set(Flags::ACK_NOW);
+        if len > 0 || self.may_answer_nothing(id, now) {
+            self.table.flows[id].flags.set(Flags::ACK_NOW);
+            self.want_output(id);
+        }
+        let t = &mut self.table.flows[id];
         if len > 0 && (first + len).le(t.rcv_nxt) {
             t.sack_out.came_again(first, first + len);
         }
-        self.want_output(id);
-        let t = &mut self.table.flows[id];
         if seg.len <= 1 && first + 1 == t.rcv_nxt && !seg.has(bits::SYN | bits::FIN) {
             return Ok(()); // A keep-alive, or a probe of our window: answering it is all there is to do.
         }
@@ -345,10 +361,10 @@ impl Tcp {
     }
 
     /// RFC 5961 3.2: only a RST at exactly RCV.NXT resets.
-    fn reset_received(&mut self, id: FlowId, seg: &Segment) -> Verdict {
+    fn reset_received(&mut self, id: FlowId, seg: &Segment, now: Time) -> Verdict {
         let t = &self.table.flows[id];
         if seg.seq != t.rcv_nxt {
-            self.challenge(id, t.last_heard);
+            self.challenge(id, now);
             return Err(Ctr::DropTcpReset);
         }
         let reason = if t.flags.has(Flags::ACTIVE) && t.state == State::SynReceived {
@@ -361,8 +377,24 @@ impl Tcp {
         Ok(())
     }
 
-    /// RFC 5961: asks the peer to prove itself, within a rate.
+    /// Whether a segment that brings nothing may be answered: once in each half second of the clock, on a connection. Two
+    /// ends that disagree of what has been said would answer each other's answers for ever, as fast as the path is.
+    fn may_answer_nothing(&mut self, id: FlowId, now: Time) -> bool {
+        let half = half_second(now);
+        let t = &mut self.table.flows[id];
+        let may = t.challenged != half;
+        t.challenged = half;
+        if !may {
+            self.counters.inc(Ctr::TcpChallengeLimited);
+        }
+        may
+    }
+
+    /// RFC 5961: asks the peer to prove itself, within two rates: the connection's, and that of all.
     pub(super) fn challenge(&mut self, id: FlowId, now: Time) {
+        if !self.may_answer_nothing(id, now) {
+            return;
+        }
         let second = now.0 / 1_000_000_000;
         if second != self.challenge_second {
             (self.challenge_second, self.challenges) = (second, 0);

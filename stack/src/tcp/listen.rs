@@ -3,7 +3,7 @@
 use dataplane::{Ctr, Packet, Time, TxQueue};
 
 use super::emit::Reply;
-use super::input::Verdict;
+use super::input::{Verdict, half_second};
 use super::options::{SynOptions, TIMESTAMPS_BYTES};
 use super::segment::{Segment, bits};
 use super::tcb::{Flags, FlowId, State};
@@ -132,7 +132,8 @@ impl Tcp {
         self.use_known_mtu(id, now);
         let t = &mut self.table.flows[id];
         t.start_sending(iss);
-        t.last_heard = now;
+        t.heard(now);
+        t.challenged = half_second(now).wrapping_sub(1);
         t.rexmit_at = now.plus_ns(t.rtt.rto_ns(0));
         Ok(id)
     }

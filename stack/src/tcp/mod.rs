@@ -87,6 +87,8 @@ pub const LISTENERS_MAX: usize = 64;
 const OUTPUT_LISTS: usize = 8;
 /// Payload bytes that a connection may hold for its owner: half the budget, as true size is up to twice that.
 const WINDOW_SHARE: u32 = 2;
+/// The part of the receive pool that may hold what waits out of order.
+const OUT_OF_ORDER_PART: u64 = 4;
 
 /// Where connections are taken.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +98,7 @@ struct Listener {
     port: u16,
     open: bool,
     tuning: Tuning,
-    /// Connections with a control block that are counted with it.
+    /// Connections that are counted with it: those whose handshake is done, until they are released.
     connections: u32,
 }
 
@@ -123,6 +125,11 @@ pub struct Tcp {
     counters: Counters,
     rx_pool: Pool,
     rx_reserve: u32,
+    /// What waits out of order on all connections, by true size; and the most of it.
+    waiting_bytes: u64,
+    waiting_max: u64,
+    /// Where the next look for some of it begins that is let go for more.
+    waiting_hand: u32,
     half_open: u32,
     half_open_max: u32,
     ready: List,
@@ -194,8 +201,13 @@ impl Tcp {
         let window_max = config.window_max(rx_pool.capacity());
         config.window_scale = config.scale_for(window_max);
         let cookies = Cookies::new(config.cookie_secrets, &config.keys, config.epoch_ms);
+        let cells = u64::from(rx_pool.capacity());
+        let waiting_max = cells / OUT_OF_ORDER_PART * u64::from(Pool::true_size(rx_pool.cell_bytes()));
         Some(Tcp {
             cookies,
+            waiting_bytes: 0,
+            waiting_max,
+            waiting_hand: 0,
             window_max,
             now_us: 0,
             path_mtus: PathMtus::new(arena, [config.keys[2], config.keys[3]])?,
@@ -316,7 +328,7 @@ impl Tcp {
         if reason != CloseReason::Done {
             t.flags.clear(Flags::ACK_NOW); // Nobody is there to read it.
         }
-        t.drop_out_of_order();
+        self.drop_out_of_order(id);
         self.drop_send_queue(id);
         let t = &mut self.table.flows[id];
         if t.flags.has(Flags::HASHED) {

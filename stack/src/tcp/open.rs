@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use dataplane::rss::Rss;
 use dataplane::{Ctr, Time, sip};
 
+use super::input::half_second;
 use super::tcb::{Flags, FlowId, State};
 use super::{Seq, Tcp};
 use crate::addr::{Addr, Tuple};
@@ -74,7 +75,8 @@ impl Tcp {
         t.flags.set(Flags::SYN_NOW);
         t.start_sending(iss);
         t.rexmit_at = now.plus_ns(t.rtt.rto_ns(0));
-        t.last_heard = now;
+        t.heard(now);
+        t.challenged = half_second(now).wrapping_sub(1);
         self.counters.inc(Ctr::TcpActiveOpens);
         self.want_output(id);
         self.rearm(id);

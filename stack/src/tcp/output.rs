@@ -390,7 +390,7 @@ impl Sending<'_> {
         let ts = if t.flags.has(Flags::TIMESTAMPS) { t.ts_now(now) } else { 0 };
         t.recovery.sent_again(o.seq, ts);
         t.rate.resent += u64::from(o.span());
-        t.tally.resent += 1;
+        t.tally.resent = t.tally.resent.saturating_add(1);
         t.flags.clear(Flags::REXMIT_NOW);
         if s == t.out.first() {
             t.rexmit_at = now.plus_ns(t.rtt.rto_ns(t.backoff));

@@ -195,9 +195,11 @@ impl Tcp {
         }
         t.flags.set(Flags::ORPHAN);
         t.rx.clear();
-        t.drop_out_of_order();
+        self.drop_out_of_order(id);
+        let t = &mut self.table.flows[id];
         let held = t.rcv_held;
-        t.user_at = Time::NEVER;
+        // The owner's timer is nobody's any more: it is how long this may last in all.
+        t.user_at = now.plus_ns(timers::LINGER_MAX_NS);
         t.idle_at = now.plus_ns(timers::LINGER_NS);
         t.linger_una = t.snd_una;
         self.consume(id, held);
@@ -216,7 +218,9 @@ impl Tcp {
         }
         t.flags.set(Flags::DEAD);
         t.rx.clear();
-        t.drop_out_of_order();
+        self.drop_out_of_order(id);
+        self.leaves(id);
+        let t = &mut self.table.flows[id];
         if t.flags.has(Flags::HALF_OPEN) {
             t.flags.clear(Flags::HALF_OPEN);
             self.half_open -= 1;
@@ -228,7 +232,6 @@ impl Tcp {
         }
         self.wheel.cancel(id);
         self.sum_up(id);
-        self.leaves(id);
         self.free_if_unlisted(id);
     }
 

@@ -153,7 +153,7 @@ impl Rack {
     /// A D-SACK for what begins at `from`: what was sent again had been received (RFC 8985 6.2: the window grows, once a
     /// round).
     pub fn duplicate_reported(&mut self, from: Seq, snd_una: Seq, snd_nxt: Seq) {
-        if snd_una.ge(self.dsack_round) {
+        if self.dsack_round.is_past(snd_una, snd_nxt) {
             self.dsack_round = snd_nxt;
             self.reorder_quarters = (self.reorder_quarters + 1).min(REORDER_STEPS_MAX);
             self.reorder_persist = REORDER_PERSIST;

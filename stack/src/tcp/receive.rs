@@ -2,6 +2,7 @@
 
 use dataplane::buf::NotInserted;
 use dataplane::{Counters, Ctr, Packet, Time};
+use hugepages::SlabIndex;
 
 use super::input::Verdict;
 use super::segment::{Segment, bits};
@@ -17,6 +18,10 @@ const DISCARD_MAX: u32 = 256 << 10;
 const WALK_MAX: usize = 128;
 /// Small segments that are acknowledged together at most.
 pub(super) const SMALL_SEGMENTS: u8 = 4;
+/// Places of control blocks that are looked at for something out of order to let go, for each segment that has no room.
+const LOOKS_FOR_ROOM: u32 = 16;
+/// Half seconds after which what nobody has completed is let go before what is larger.
+const LONG_OUT_OF_ORDER: u8 = 3;
 
 impl Tcp {
     /// Sixth to eighth: data, and FIN.
@@ -99,11 +104,60 @@ impl Tcp {
         }
         if free < reserve && !t.ooo.is_empty() {
             // What was never acknowledged was never promised: it makes room.
-            t.drop_out_of_order();
+            self.drop_out_of_order(id);
             self.counters.inc(Ctr::TcpReneged);
             return true;
         }
         free >= if t.rcv_held == 0 { reserve / 2 } else { reserve }
+    }
+
+    /// Lets go what waits out of order.
+    pub(super) fn drop_out_of_order(&mut self, id: FlowId) {
+        let t = &mut self.table.flows[id];
+        self.waiting_bytes -= u64::from(t.ooo.true_bytes());
+        t.ooo.clear();
+        t.sack_out.forget_runs();
+    }
+
+    /// Whether one more piece may wait out of order. All that waits has a bound, so that what nobody ever completes closes
+    /// no windows. At the bound others' makes room: that of a connection on which nothing was completed for a while, as a
+    /// retransmission would have done it; or else the largest of a few, of others each time.
+    #[inline]
+    fn has_room_out_of_order(&mut self, id: FlowId) -> bool {
+        self.waiting_bytes < self.waiting_max || self.make_room_out_of_order(id)
+    }
+
+    #[inline(never)]
+    fn make_room_out_of_order(&mut self, id: FlowId) -> bool {
+        let (flows, half, mut looks) = (self.table.flows.capacity(), self.half_second(), LOOKS_FOR_ROOM);
+        let (mut victim, mut most) = (FlowId::NONE, 0);
+        while looks > 0 {
+            let from = self.waiting_hand;
+            let found = self.table.flows.next_used(from, looks);
+            let next = found.map_or_else(|on| on, |at| at.to_u32() + 1);
+            looks -= (next - from).clamp(1, looks);
+            self.waiting_hand = if next >= flows { 0 } else { next };
+            let Some(at) = found.ok().filter(|at| *at != id) else { continue };
+            let t = &self.table.flows[at];
+            let bytes = t.ooo.true_bytes();
+            let long = half.wrapping_sub(t.sack_out.since) >= LONG_OUT_OF_ORDER;
+            if bytes > most || (bytes > 0 && long) {
+                (victim, most) = (at, bytes);
+            }
+            if bytes > 0 && long {
+                break;
+            }
+        }
+        if victim.is_some() {
+            self.drop_out_of_order(victim);
+            self.counters.inc(Ctr::TcpReneged);
+        }
+        self.waiting_bytes < self.waiting_max
+    }
+
+    /// Which half second of the clock this pass is in, modulo 2^8.
+    fn half_second(&self) -> u8 {
+        (self.now_us >> 19) as u8
     }
 
     pub(super) fn in_order(&mut self, id: FlowId, p: Packet, skip: u32, len: u32) -> Verdict {
@@ -113,6 +167,7 @@ impl Tcp {
             t.flags.set(Flags::ACK_NOW); // RFC 5681 4.2: at once when a gap is filled.
             self.want_output(id);
         }
+        let half = self.half_second();
         let t = &mut self.table.flows[id];
         let before = t.rcv_nxt;
         t.rcv_nxt += len;
@@ -120,6 +175,10 @@ impl Tcp {
         store(&mut t.rx, &self.counters, p, 0, skip, len, budget);
         self.counters.add(Ctr::TcpBytesIn, len.into());
         // What was waiting behind it.
+        let waited = t.ooo.true_bytes();
+        if waited > 0 {
+            t.sack_out.since = half;
+        }
         while let Some((tag, n)) = t.ooo.front() {
             if Seq(tag).gt(t.rcv_nxt) {
                 break;
@@ -136,6 +195,7 @@ impl Tcp {
                 let _ = t.rx.push_back(0, s);
             }
         }
+        self.waiting_bytes -= u64::from(waited - t.ooo.true_bytes());
         t.tally.received += u64::from(t.rcv_nxt.since(before));
         t.sack_out.acknowledged(t.rcv_nxt);
         self.raise(id, Events::READABLE);
@@ -146,13 +206,20 @@ impl Tcp {
         let t = &mut self.table.flows[id];
         t.acks_owed = t.acks_owed.saturating_add(1);
         let held_to = t.ooo.back().map_or(t.rcv_nxt, |(tag, n)| Seq(tag) + n as u32);
-        if t.ooo.true_bytes() > WINDOW_SHARE * t.rcv_wnd_max {
+        if t.ooo.true_bytes() > WINDOW_SHARE * t.rcv_wnd_max || !self.has_room_out_of_order(id) {
             return Err(Ctr::DropTcpRxLow);
+        }
+        let half = self.half_second();
+        let t = &mut self.table.flows[id];
+        let waited = t.ooo.true_bytes();
+        if waited == 0 {
+            t.sack_out.since = half;
         }
         // Small pieces in a row share a cell.
         if !t.ooo.is_empty() && held_to == seq && (len as usize) < COMPACT_BELOW {
             let at = skip as usize;
             if t.ooo.extend_back(&p.payload()[at..at + len as usize]) {
+                self.waiting_bytes += u64::from(t.ooo.true_bytes() - waited);
                 t.sack_out.arrived(seq, seq + len);
                 self.counters.inc(Ctr::TcpOutOfOrder);
                 self.counters.inc(Ctr::TcpCompacted);
@@ -167,6 +234,7 @@ impl Tcp {
         });
         match put {
             Ok((start, end)) => {
+                self.waiting_bytes += u64::from(t.ooo.true_bytes() - waited);
                 t.sack_out.arrived(Seq(start), Seq(end));
                 t.sack_out.came_again(seq, Seq(start));
                 self.counters.inc(Ctr::TcpOutOfOrder);
@@ -205,7 +273,8 @@ impl Tcp {
         t.rcv_nxt += 1;
         t.flags.set(Flags::FIN_TAKEN);
         t.flags.set(Flags::ACK_NOW);
-        t.drop_out_of_order();
+        self.drop_out_of_order(id);
+        let t = &mut self.table.flows[id];
         let fin_acked = t.flags.has(Flags::FIN_QUEUED) && t.snd_una.gt(t.queue_end);
         match t.state {
             State::Established => t.state = State::CloseWait,

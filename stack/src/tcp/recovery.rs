@@ -333,14 +333,17 @@ impl Tcb {
             Kind::Rto { .. } => Phase::Loss,
         };
         let was = t.recovery.phase;
-        // A timeout within a recovery, or one more in a row, keeps what the first one has saved.
-        if was == Phase::Open {
-            t.recovery.prior = (t.window.cwnd, t.window.ssthresh);
+        // A timeout within a recovery, or one more in a row, keeps what the first one has saved. A mark's reduction stands,
+        // whatever becomes of a loss within it.
+        if was == Phase::Open || was == Phase::Reduced {
+            let whole = if was == Phase::Reduced && t.cc.prr() { t.window.ssthresh } else { t.window.cwnd };
+            t.recovery.prior = (whole, t.window.ssthresh);
         }
         if was == Phase::Open || was == Phase::Reduced || (was == Phase::Recovery && new_phase == Phase::Loss)
         {
             let r = &mut t.recovery;
-            (r.can_undo, r.resent, r.needless, r.first_resent_ts) = (true, 0, 0, 0);
+            // No segment that comes after all says that a router has not marked another.
+            (r.can_undo, r.resent, r.needless, r.first_resent_ts) = (kind != Kind::Ecn, 0, 0, 0);
             r.since = t.snd_una;
         }
         let r = &mut t.recovery;

@@ -15,6 +15,8 @@ use super::seq::Seq;
 pub struct SackOut {
     len: u8,
     has_duplicate: bool,
+    /// When what waits began to wait, or was last completed in part: half a second of the clock, modulo 2^8.
+    pub(super) since: u8,
     /// Runs; where there is a duplicate, it is in the last place.
     blocks: [(Seq, Seq); SACK_BLOCKS_MAX],
 }
@@ -24,7 +26,7 @@ const LAST: usize = SACK_BLOCKS_MAX - 1;
 impl SackOut {
     /// Nothing to tell.
     pub const EMPTY: SackOut =
-        SackOut { len: 0, has_duplicate: false, blocks: [(Seq(0), Seq(0)); SACK_BLOCKS_MAX] };
+        SackOut { len: 0, has_duplicate: false, since: 0, blocks: [(Seq(0), Seq(0)); SACK_BLOCKS_MAX] };
 
     /// Whether there is nothing to tell.
     #[inline]

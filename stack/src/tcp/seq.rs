@@ -28,6 +28,12 @@ impl Seq {
     pub const fn ge(self, other: Seq) -> bool {
         !self.lt(other)
     }
+    /// Whether a number that SND.NXT was once is acknowledged. However long ago that was: what is ahead of both is not
+    /// ahead, but more than half of all numbers behind.
+    #[inline]
+    pub const fn is_past(self, snd_una: Seq, snd_nxt: Seq) -> bool {
+        self.le(snd_una) || self.gt(snd_nxt)
+    }
     /// The later of two.
     #[inline]
     pub const fn max(self, other: Seq) -> Seq {
@@ -83,6 +89,13 @@ mod tests {
         let a = Seq(u32::MAX - 1);
         let b = a + 5;
         assert!(a.lt(b) && b.gt(a) && a.le(a) && a.ge(a) && !b.le(a));
+        for una in [1000u32, u32::MAX - 5] {
+            let (una, nxt) = (Seq(una), Seq(una) + 10_000);
+            assert!(!nxt.is_past(una, nxt) && !(una + 1).is_past(una, nxt) && una.is_past(una, nxt));
+            for ago in [1u32 << 20, 1 << 30, (1 << 31) + 1, 3 << 30, u32::MAX - 10_000] {
+                assert!((una - ago).is_past(una, nxt), "{ago} ago");
+            }
+        }
         assert_eq!((b.since(a), a.since(b), b - 5, a.max(b), a.min(b)), (5, 0, a, b, a));
     }
 }

@@ -326,6 +326,8 @@ pub struct Tcb {
     pub mss_full: u16,
     /// Full segments that are still acknowledged one by one.
     pub quick_acks: u8,
+    /// The half second of the clock, modulo 2^8, in which an ACK of nothing was sent last.
+    pub challenged: u8,
     /// The number of a layer between the engine and the owner; 0: there is none.
     pub layer: u32,
 
@@ -358,7 +360,7 @@ pub struct Tcb {
     pub idle_at: Time,
     /// When data was last sent.
     pub last_sent: Time,
-    /// When the last segment came.
+    /// When the last segment came that was within the window.
     pub last_heard: Time,
 
     // Line 5: what has come, and what has arrived there.
@@ -474,11 +476,19 @@ impl Tcb {
         path_full_at: 0,
         sizing: Sizing::EMPTY,
         quick_acks: 0,
+        challenged: 0,
         rate: Delivered::EMPTY,
         recovery: Recovery::NONE,
         cc: Cc::Cubic(Cubic::new()),
         tally: Tally::EMPTY,
     };
+
+    /// A segment has come that may be the peer's.
+    #[inline]
+    pub(super) fn heard(&mut self, now: Time) {
+        self.last_heard = now;
+        self.probes = 0;
+    }
 
     /// Sequence numbers sent and not acknowledged.
     #[inline]
@@ -490,12 +500,6 @@ impl Tcb {
     #[inline]
     pub fn queued(&self) -> u32 {
         self.queue_end.since(self.snd_una)
-    }
-
-    /// Lets go what waits out of order.
-    pub fn drop_out_of_order(&mut self) {
-        self.ooo.clear();
-        self.sack_out.forget_runs();
     }
 
     /// What its owner should keep queued, bytes: two windows, the smaller of the path's and the peer's; and what the peer

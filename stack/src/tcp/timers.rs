@@ -19,6 +19,8 @@ const KEEP_ALIVE_INTERVAL_NS: u64 = 10_000_000_000;
 const KEEP_ALIVE_TRIES: u8 = 6;
 /// How long an orphan waits for its peer.
 pub const LINGER_NS: u64 = 30_000_000_000;
+/// How long an orphan lasts in all, however its peer goes on: what is left to send then are two windows at most.
+pub const LINGER_MAX_NS: u64 = 300_000_000_000;
 /// How long the peer may be silent in FIN-WAIT-2 before it is probed (Linux: for ever, while the socket has an owner).
 pub const FIN_WAIT_2_NS: u64 = 60_000_000_000;
 /// Back-off of window probes once the peer has shown that it lives: they go on without end.
@@ -75,6 +77,12 @@ impl Tcp {
         let t = &mut self.table.flows[id];
         if t.user_at <= now {
             t.user_at = Time::NEVER;
+            if t.flags.has(Flags::ORPHAN) {
+                // Byte by byte, nobody would ever end it.
+                self.counters.inc(Ctr::TcpLingerOver);
+                self.abort(id);
+                return;
+            }
             self.raise(id, Events::TIMEOUT);
         }
         // The wheel may have fired for a deadline that has moved since.
@@ -107,12 +115,16 @@ impl Tcp {
         t.rexmit_at = now.plus_ns(t.rtt.rto_ns(t.backoff));
         if t.flags.has(Flags::PERSIST) {
             t.flags.set(Flags::PROBE_NOW);
+            if !t.out.is_empty() {
+                t.tally.goes_on(super::rate::micros(now));
+            }
             self.counters.inc(Ctr::TcpZeroWindowProbes);
         } else if syn {
             t.flags.set(Flags::SYN_NOW);
             t.flags.clear(Flags::TIMING);
             self.counters.inc(Ctr::TcpRto);
         } else if !t.out.is_empty() {
+            t.tally.goes_on(super::rate::micros(now));
             if t.backoff >= 2 {
                 self.mtu_suspect(id, now);
             }

@@ -31,11 +31,11 @@ pub struct Tally {
     pub acked: u64,
     /// Bytes taken in order.
     pub received: u64,
-    /// Time with data out, µs; without what is out now.
+    /// Time with data out, µs, up to `busy_since_us`.
     busy_us: u64,
-    /// Since when data is out, µs.
+    /// Where data is out, up to when that is in `busy_us`, µs modulo 2^32.
     busy_since_us: u32,
-    /// Segments sent, of any kind.
+    /// Segments sent, of any kind. Saturating, as all of the short numbers: a sum must not go down.
     pub segments_out: u32,
     /// Segments that came.
     pub segments_in: u32,
@@ -73,13 +73,18 @@ impl Tally {
         self.busy_since_us = now_us;
     }
 
-    /// So much is acknowledged; `all`: nothing is out any more.
+    /// So much of what was out is acknowledged.
     #[inline]
-    pub(super) fn acknowledged(&mut self, n: u32, all: bool, now_us: u32) {
+    pub(super) fn acknowledged(&mut self, n: u32, now_us: u32) {
         self.acked += u64::from(n);
-        if all {
-            self.busy_us += u64::from(now_us.wrapping_sub(self.busy_since_us));
-        }
+        self.goes_on(now_us);
+    }
+
+    /// Data has been out until now. More often than the clock of microseconds goes round (71 minutes).
+    #[inline]
+    pub(super) fn goes_on(&mut self, now_us: u32) {
+        self.busy_us += u64::from(now_us.wrapping_sub(self.busy_since_us));
+        self.busy_since_us = now_us;
     }
 
     /// Time with data out, µs; `out`: some is now.
@@ -301,13 +306,21 @@ mod tests {
     fn time_with_data_out() {
         let mut t = Tally::default();
         t.begins(100);
-        t.acknowledged(10, false, 150);
+        t.acknowledged(10, 150);
         assert_eq!(t.busy_us(true, Time(160_000)), 60);
-        t.acknowledged(10, true, 200);
+        t.acknowledged(10, 200);
         assert_eq!((t.acked, t.busy_us(false, Time(999_000))), (20, 100));
         // The clock of microseconds wraps.
         t.begins(u32::MAX - 9);
-        t.acknowledged(1, true, 10);
+        t.acknowledged(1, 10);
         assert_eq!(t.busy_us(false, Time(0)), 120);
+        // A download of ten hours, in which there is always something out; for the first two the window is closed.
+        let (hour, began) = (3_600_000_000u64, 10);
+        for half in 1..20 {
+            let now_us = (began + half * hour / 2) as u32;
+            if half < 4 { t.goes_on(now_us) } else { t.acknowledged(1, now_us) }
+        }
+        let now = Time((began + 10 * hour) * 1000);
+        assert_eq!(t.busy_us(true, now), 120 + 10 * hour);
     }
 }

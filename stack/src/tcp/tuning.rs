@@ -42,7 +42,7 @@ impl Congestion {
 pub struct Tuning {
     /// Their congestion control.
     pub congestion: Congestion,
-    /// Most of them at a time, on this core.
+    /// Most of them at a time, on this core; those whose handshake is not done do not count.
     pub connections_max: u32,
     /// They are counted with those of this listener, whose bound is theirs too; `None`: for themselves. For an address of
     /// several; never changed while there are any.
@@ -83,18 +83,22 @@ impl Tcp {
 
     /// The listener that the connections of `listener` are counted at.
     #[inline]
-    fn counter_of(&self, listener: u16) -> usize {
+    pub(super) fn counter_of(&self, listener: u16) -> usize {
         let with = self.listeners[usize::from(listener)].tuning.counted_with;
         with.map(usize::from).filter(|n| *n < self.listeners.len()).unwrap_or(usize::from(listener))
     }
 
     /// Lets at most `max` connections that came by a listener be open at once. SYNs beyond that are dropped and counted: the
     /// client tries again in a second, as if it stood in a queue; a RST would tell it that there is no service.
+    ///
+    /// A handshake that is not done does not count: else a few made-up SYNs a second, each of which lasts two minutes, would
+    /// keep everybody out, and too few for cookies to begin. One that is done when there is no room any more stays half open:
+    /// the client's next segment, or its answer to our next SYN-ACK, tries again.
     pub fn limit_connections(&mut self, listener: u16, max: u32) {
         self.listeners[usize::from(listener)].tuning.connections_max = max;
     }
 
-    /// Connections with a control block that came by a listener.
+    /// Connections that came by a listener, of those whose handshake is done.
     pub fn connections_of(&self, listener: u16) -> u32 {
         self.listeners[self.counter_of(listener)].connections
     }
@@ -108,18 +112,22 @@ impl Tcp {
 
     /// A connection has come by `listener`, with this hash of its addresses.
     pub(super) fn came_by(&mut self, id: FlowId, listener: u16, hash: u64) {
-        let counter = self.counter_of(listener);
-        self.listeners[counter].connections += 1;
         self.table.flows[id].listener = listener;
         // The low half of the hash chooses the bucket of the table.
         let algorithm = self.listeners[usize::from(listener)].tuning.congestion.choose((hash >> 32) as u32);
         self.set_algorithm(id, algorithm);
     }
 
+    /// The handshake of a connection that came is done.
+    pub(super) fn counts(&mut self, id: FlowId) {
+        let counter = self.counter_of(self.table.flows[id].listener);
+        self.listeners[counter].connections += 1;
+    }
+
     /// A connection is released: its listener has room for another.
     pub(super) fn leaves(&mut self, id: FlowId) {
         let t = &self.table.flows[id];
-        if !t.flags.has(Flags::ACTIVE) {
+        if !t.flags.has(Flags(Flags::ACTIVE.0 | Flags::HALF_OPEN.0)) {
             let counter = self.counter_of(t.listener);
             let l = &mut self.listeners[counter];
             debug_assert!(l.connections > 0, "more have left than came");

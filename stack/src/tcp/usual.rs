@@ -14,7 +14,7 @@ use super::recovery::Phase;
 use super::segment::{Segment, bits};
 use super::tcb::{Events, Flags, FlowId, State};
 use super::{Tcp, WINDOW_SHARE, push};
-use crate::parse::ecn;
+use crate::parse::{ecn, source_mac};
 
 /// Of a connection that has one of these each segment is looked into.
 const SPECIAL: Flags =
@@ -56,7 +56,8 @@ impl Tcp {
             && seg.len <= t.rcv_adv.since(t.rcv_nxt)
             && acked <= t.snd_nxt.0.wrapping_sub(una.0)
             && (acked > 0 || seg.len > 0)
-            && window > 0;
+            && window > 0
+            && t.mac == source_mac(&p);
         let is_calm = t.recovery.is_calm()
             && t.out.sacked() == 0
             && t.out.next_lost().is_none()
@@ -78,6 +79,7 @@ impl Tcp {
             return Err(p);
         }
         let (mut events, mut sends) = (Events::default(), false);
+        t.heard(now);
 
         if acked > 0 {
             let now_us = micros(now);
@@ -95,7 +97,7 @@ impl Tcp {
                     o.piece = t.send_head;
                 }
             }
-            t.tally.acknowledged(acked, first.is_none(), now_us);
+            t.tally.acknowledged(acked, now_us);
             if found.rtt_us != 0 {
                 t.rtt.sample(found.rtt_us);
                 t.recovery.rack.take_min_rtt(found.last_rtt_us, now_us);
@@ -130,7 +132,6 @@ impl Tcp {
                 total_lost: t.rate.lost,
                 limited: t.recovery.was_limited(&t.window),
                 in_recovery: t.recovery.phase != Phase::Open,
-                ece: false,
                 rate: found.rate(t),
                 mss: t.mss.into(),
             };

@@ -36,6 +36,10 @@ struct Beside {
 
 impl Beside {
     fn new(seed: u64, v6: bool) -> Beside {
+        Beside::with(&Setup::host(2), seed, v6)
+    }
+
+    fn with(host: &Setup, seed: u64, v6: bool) -> Beside {
         let (host_a, left) = wire(256, 1600);
         let (right, mid) = wire(256, 1600);
         let (near, host_b) = wire(512, 1600);
@@ -48,7 +52,7 @@ impl Beside {
         };
         Beside {
             a: OwnHost::new(&Setup::host(1), host_a),
-            b: OwnHost::new(&Setup::host(2), host_b),
+            b: OwnHost::new(host, host_b),
             link: Link::new(left, right, faults, seed),
             mid,
             near,
@@ -194,6 +198,115 @@ fn turned(frame: Vec<u8>) -> Vec<u8> {
     f
 }
 
+/// Made-up clients, whose handshakes are done, and whose data never begins at its beginning.
+struct Junk {
+    ends: Ends,
+    to: u16,
+    clients: Vec<(u16, u32, u32)>,
+    round: u32,
+}
+
+impl Junk {
+    /// So many of them at host 2.
+    fn new(w: &mut Beside, clients: u16, to: u16) -> Junk {
+        let ends = Ends { src: [10, 0, 0, 77].into(), ..Ends::hosts(1, 2, false) };
+        let mut j = Junk { ends, to, clients: Vec::new(), round: 0 };
+        for port in 20_000..20_000 + clients {
+            let syn = Tcp { src_port: port, dst_port: to, bits: SYN, mss: Some(1460), ..Tcp::default() };
+            w.near.send(&Tcp { window: 60_000, ..syn.clone() }.frame(&ends));
+            while w.b.pass(w.now) {}
+            let t = w.b.tcp();
+            let id = t.flows().find(|id| t.tuple(*id).remote_port == port).expect("a connection");
+            let seq = t.flow(id).iss.0.wrapping_add(1);
+            let ack = Tcp { src_port: port, dst_port: to, seq: 1, ack: seq, bits: ACK, ..Tcp::default() };
+            w.near.send(&Tcp { window: 60_000, ..ack }.frame(&ends));
+            while w.b.pass(w.now) {}
+            w.carry();
+            j.clients.push((port, 1, seq));
+        }
+        j
+    }
+
+    /// So many segments from one after the other, none of which is the first.
+    fn send(&mut self, w: &mut Beside, segments: u32) {
+        for _ in 0..segments {
+            let clients = self.clients.len() as u32;
+            let (port, seq, ack) = &self.clients[(self.round % clients) as usize];
+            let seq = seq + 1000 + self.round / clients % 43 * 1500;
+            self.round += 1;
+            let s = Tcp { src_port: *port, dst_port: self.to, seq, ack: *ack, bits: ACK, ..Tcp::default() };
+            w.near.send(&Tcp { window: 60_000, payload: vec![0xEE; 1400], ..s }.frame(&self.ends));
+            while w.b.pass(w.now) {}
+            w.carry();
+        }
+    }
+}
+
+#[test]
+fn a_little_now_and_then_does_not_keep_what_nobody_owns() {
+    let mut w = Beside::new(0, false);
+    let (all, finish) = (100_000, crate::support::Finish::Orphan);
+    w.b.listen(80, Plan::both(1, all, 0).0.ending(finish));
+    let j = Junk::new(&mut w, 1, 80);
+    let (port, seq, _) = j.clients[0];
+    let began = w.now;
+    let mut next = began;
+    while w.b.tcp().in_use().0 > 0 && w.now < began.plus_ns(3_000_000_000_000) {
+        if w.now >= next {
+            next = w.now.plus_ns(10_000_000_000);
+            let t = w.b.tcp();
+            let id = t.flows().next().expect("it is still there");
+            let ack = t.flow(id).snd_una.0.wrapping_add(100);
+            let s = Tcp { src_port: port, dst_port: 80, seq, ack, bits: ACK, ..Tcp::default() };
+            w.near.send(&Tcp { window: 60_000, ..s }.frame(&j.ends));
+        }
+        assert!(w.step());
+    }
+    let took = w.now.since_ns(began) / 1_000_000_000;
+    assert!((299..=301).contains(&took), "{took} s");
+    assert_eq!((w.b.get(Ctr::TcpLingerOver), w.b.get(Ctr::TcpTimeouts)), (1, 0));
+    assert!(w.b.results()[0].1.sent == all);
+    w.b.leaks().unwrap();
+}
+
+#[test]
+fn what_is_never_completed_closes_no_windows() {
+    let mut took = [0; 2];
+    for (junk, took) in [false, true].into_iter().zip(&mut took) {
+        let mut host = Setup::host(2);
+        (host.limits.rx_cells, host.limits.flows) = (8192, 256);
+        let mut w = Beside::with(&host, 1, false); // With losses: what is out of order is of use, too.
+        let mut j = Junk::new(&mut w, 0, 81);
+        w.b.listen(80, Plan::both(9, 0, 0).0);
+        let nothing = Plan::both(9, 0, 0).1.ending(crate::support::Finish::Never);
+        w.b.listen(81, nothing);
+        if junk {
+            j = Junk::new(&mut w, 200, 81);
+            j.send(&mut w, 43 * 200);
+            w.now = w.now.plus_ns(2_000_000_000);
+        }
+        let (here, there) = Plan::both(1, 3 * BYTES, 0);
+        w.b.listen(82, there);
+        let (began, mut steps) = (w.now, 0);
+        w.a.connect(([10, 0, 0, 2], 82).into(), here, w.now).unwrap();
+        let got = |w: &Beside| w.b.results().iter().map(|(_, o)| o.got).max();
+        while got(&w) < Some(3 * BYTES) && w.now < began.plus_ns(60_000_000_000) {
+            // Some thousand in a second: as many as wait in two.
+            steps += 1;
+            if junk && steps % 16 == 0 {
+                j.send(&mut w, 1);
+            }
+            assert!(w.step());
+        }
+        *took = w.now.since_ns(began) / 1_000_000;
+        let free = w.b.rx.free_count();
+        assert!(free > 8192 / 2, "{free} cells are free");
+        assert_eq!(junk, w.b.get(Ctr::TcpReneged) > 0, "others' made room");
+    }
+    let [alone, beside] = took;
+    assert!(beside <= alone + alone / 2, "{beside} ms, {alone} alone");
+}
+
 #[test]
 fn a_transfer_survives_whoever_guesses_beside_it() {
     let (mut challenged, mut made_up) = (0, 0);
@@ -215,7 +328,7 @@ fn a_transfer_survives_whoever_guesses_beside_it() {
                 w.b.connect((ip(1), 80).into(), there, w.now).unwrap();
             }
             *took = w.run(flood);
-            challenged += w.b.get(Ctr::TcpChallengeAcks);
+            challenged += w.b.get(Ctr::TcpChallengeAcks) + w.b.get(Ctr::TcpChallengeLimited);
             made_up += w.made_up;
             if flood > 0 {
                 assert!(w.made_up > 300, "seed {seed}: {}", w.made_up);
@@ -225,7 +338,7 @@ fn a_transfer_survives_whoever_guesses_beside_it() {
         slowest = slowest.max(took[1].0 as f64 / took[0].0 as f64);
     }
     println!(
-        "{made_up} made up, {challenged} challenges; the slowest took {slowest:.2} times as long as alone"
+        "{made_up} made up, {challenged} challenges, sent or held back; the slowest took {slowest:.2} times as long as alone"
     );
     assert!(challenged > 1000, "{challenged}");
 }

@@ -237,16 +237,21 @@ fn keep_alives_are_for_who_asks_and_one_may_be_lost() {
 /// RFC 5961 7, and CVE-2016-5696: nobody can count out how many there may be.
 #[test]
 fn challenges_are_limited_by_a_number_that_changes() {
-    let mut b = Bench::new(false, |_| {});
-    let syn = b.segment(SYN, 0, b"");
-    b.open(&syn);
+    let mut b = Bench::new(false, |s| s.limits.flows = 2000);
+    for port in 7000..8600 {
+        let syn = Tcp { src_port: port, ..b.segment(SYN, 0, b"") };
+        b.iss = b.ask(&[syn])[0].seq;
+        let third = Tcp { src_port: port, ..b.segment(ACK, 1, b"") };
+        assert!(b.ask(&[third]).is_empty());
+    }
     let mut limits = Vec::new();
     let mut before = 0;
     for second in 2..6 {
         b.now = Time::from_ms(second * 1000);
-        for _ in 0..40 {
-            let resets: Vec<Tcp> = (0..40).map(|i| b.segment(RST, 2 + i, b"")).collect();
-            b.ask(&resets);
+        // One of each connection: it has no more in half a second.
+        for n in 0..40 {
+            let resets = (0..40).map(|i| Tcp { src_port: 7000 + 40 * n + i, ..b.segment(RST, 2, b"") });
+            b.ask(&resets.collect::<Vec<_>>());
         }
         let (sent, held) = (b.host.get(Ctr::TcpChallengeAcks), b.host.get(Ctr::TcpChallengeLimited));
         assert_eq!(sent + held, 1600 * (second - 1));

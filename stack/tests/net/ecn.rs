@@ -48,6 +48,18 @@ fn marks_are_echoed_until_they_were_heard() {
 }
 
 #[test]
+fn what_was_sent_again_for_nothing_does_not_undo_it() {
+    // RTT 1 ms, so that pacing lets a window out at once.
+    run("a tail that was probed had arrived",
+        "< SEW 0 win 60000 mss 1000 sackok\n> SAE 0 ack 1\n+1\n< A 1 ack 1\nev ACCEPTED\nsend 20000\n> A 1:1001 ack 1\n> A 1001:2001 ack 1
+         > A 2001:3001 ack 1\n> A 3001:4001 ack 1\n> A 4001:5001 ack 1\n> A 5001:6001 ack 1\n> A 6001:7001 ack 1\n> A 7001:8001 ack 1
+         > A 8001:9001 ack 1\n> A 9001:10001 ack 1\n+1\n< AE 1 ack 10001\n> AW 10001:11001 ack 1\n> A 11001:12001 ack 1
+         > A 12001:13001 ack 1\n> A 13001:14001 ack 1\n> A 14001:15001 ack 1\n> A 15001:16001 ack 1\n> A 16001:17001 ack 1\n+1
+         < A 1 ack 17001\n> A 17001:18001 ack 1\n> A 18001:19001 ack 1\n> A 19001:20001 ack 1\n+6\n> A 19001:20001 ack 1
+         count tcp.tail_probes 1\n< A 1 ack 20001 sack 19001:20001\ncount tcp.dsack_received 1\ncount tcp.undo 0");
+}
+
+#[test]
 fn an_echo_brings_the_window_down_once() {
     opened("and is answered by CWR on the next new data; what is sent again is not marked as able",
         "send 20000\n> A 1:1001 ack 1 ect\n> A 1001:2001 ack 1 ect\n> A 2001:3001 ack 1\n> A 3001:4001 ack 1\n> A 4001:5001 ack 1

@@ -38,11 +38,25 @@ fn flows_and_half_open() {
 
 #[test]
 fn connections_of_a_listener() {
-    let first = "limit 1\n< S 0\n> SA 0 ack 1\npeer 7001\n< S 0\n> -\ncount drop.tcp.listener_full 1\n";
     run_on(
         "one at a time: the next SYN is dropped, until the first has gone",
         &|_| {},
-        &format!("{first}forget\npeer 7000\n< R 1\npeer 7001\n< S 0\n> SA 0 ack 1\n< A 1 ack 1\nev ACCEPTED"),
+        "limit 1\n< S 0\n> SA 0 ack 1\n< A 1 ack 1\npeer 7001\n< S 0\n> -\ncount drop.tcp.listener_full 1\npeer 7000\n< R 1\nrelease
+         ev ACCEPTED CLOSED\npeer 7001\n< S 0\n> SA 0 ack 1\n< A 1 ack 1\nev ACCEPTED",
+    );
+    run_on(
+        "of two who begin together one stays half open, and has its turn when there is room",
+        &|_| {},
+        "limit 1\n< S 0\n> SA 0 ack 1\npeer 7001\n< S 0\n> SA 0 ack 1\n< A 1 ack 1\npeer 7000\n+1001\n> SA 0 ack 1\n< A 1 ack 1
+         count drop.tcp.listener_full 1\npeer 7001\n< R 1\nrelease\nev ACCEPTED CLOSED\npeer 7000\n+2001\n> SA 0 ack 1\n< A 1 ack 1\nev ACCEPTED",
+    );
+    run_on(
+        "SYNs without an end take no places, and are answered by cookies at last",
+        &|s| s.limits.half_open = 8,
+        &format!(
+            "limit 2\n{}peer 7100\n< S 0\n> SA 0 ack 1\ncount tcp.cookies_sent 1\n< A 1 ack 1\nev ACCEPTED\n< A 1:11 ack 1\n+41\n> A 1 ack 11\nread 10",
+            (0..6).map(|n| format!("peer {}\n< S 0\n> SA 0 ack 1\n", 7000 + n)).collect::<String>()
+        ),
     );
     run_on(
         "our own do not count",

@@ -45,6 +45,24 @@ fn three_that_overtook_it_say_that_a_segment_is_lost() {
 }
 
 #[test]
+fn reordering_that_was_reported_gives_segments_more_time_for_sixteen_recoveries() {
+    // The first segment of five is sent again after a quarter of the RTT, 5 ms, and had arrived: a quarter more.
+    let mut script = format!(
+        "{FIVE}< A 1 ack 1 win 60000 sack 101:201\n+4\n> -\n+2\n> A 1:101 ack 1\n< A 1 ack 501 win 60000 sack 1:101\ncount tcp.undo 1\n+20\n"
+    );
+    // Each time one of two is lost indeed.
+    for n in 0..17 {
+        let (from, half, to) = (501 + 200 * n, 601 + 200 * n, 701 + 200 * n);
+        let (before, behind) = if n < 16 { (9, 2) } else { (4, 2) };
+        script += &format!(
+            "send 200\n> A {from}:{half} ack 1\n> A {half}:{to} ack 1\n+20\n< A 1 ack {from} win 60000 sack {half}:{to}\n+{before}\n> -
+             +{behind}\n> A {from}:{half} ack 1\n< A 1 ack {to} win 60000\n+20\n"
+        );
+    }
+    opened("and no longer", &script);
+}
+
+#[test]
 fn fewer_say_so_when_it_is_late() {
     opened(
         "a quarter of the lowest RTT later, without another ACK",

@@ -144,6 +144,20 @@ fn established_receives() {
          count drop.tcp.ooo_overlap 1",
     );
     opened("a keep-alive is answered", "< A 0 ack 1\n> A 1 ack 1\n< A 0:1 ack 1\n> A 1 ack 1");
+    opened(
+        "what brings nothing is answered once in half a second",
+        "< A 70000 ack 1\n> A 1 ack 1\n< A 70000 ack 1\n> -\n< R 2\n> -\ncount tcp.challenge_limited 2\n< A 70000:70010 ack 1\n> A 1 ack 1
+         +600\n< A 70000 ack 1\n> A 1 ack 1",
+    );
+    opened(
+        "what is outside of the window is no sign of life",
+        "keep\n+50000\n< A 70000 ack 1\n> A 1 ack 1\n+9999\n> -\n+2\n> A 0 ack 1",
+    );
+    opened(
+        "another router may bring it; not what is outside of the window",
+        "mac 9\n< A 1:11 ack 1\n+41\n> A 1 ack 11\nto 9\nsend 10\n> A 1:11 ack 11\nto 9\nmac 8\n< A 70000:70010 ack 1\n> A 11 ack 11\nto 9
+         mac 2\n< A 11 ack 11\nsend 10\n> A 11:21 ack 11\nto 2\nread 10",
+    );
     opened("beyond the window", "< A 70000:70010 ack 1\n> A 1 ack 1\ncount drop.tcp.out_of_window 1");
     opened(
         "the window's end cuts",

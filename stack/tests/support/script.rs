@@ -15,6 +15,7 @@
 //!  ev CONNECTED READABLE                  events since last asked
 //!  send 100 · shutdown · abort · orphan · release · read [N] · hold · consume N · keep · timer MS
 //!  connect [ERROR] · peer PORT · port PORT · forget · count NAME N · cells N · limit N
+//!  mac N · to N                           the peer is at this station from now on; what came last went there
 //!  algorithm Bbr · cwnd N                 its congestion control from now on; the congestion window is N bytes
 //!  toobig MTU SEQ                         ICMP: our segment at SEQ was too long for a router
 //! ```
@@ -70,6 +71,8 @@ pub fn run_over(families: &[bool], name: &str, change: &dyn Fn(&mut Setup), scri
             sent: 1,
             got: 1,
             ts_base: None,
+            mac: 2,
+            to: 0,
         };
         for (n, line) in script.lines().enumerate() {
             let line = line.split('#').next().unwrap_or("").trim();
@@ -97,6 +100,9 @@ struct Script {
     got: u64,
     /// Our timestamp clock when the script began.
     ts_base: Option<u32>,
+    /// The peer's station, and the one that the last segment went to.
+    mac: u8,
+    to: u8,
 }
 
 const BITS: [(char, u8); 8] =
@@ -116,7 +122,8 @@ impl Script {
         match verb {
             "<" | "<+" => {
                 let seg = self.segment(&mut w, true)?;
-                assert!(self.wire.send(&seg.frame(&Ends::hosts(2, 1, self.v6))));
+                let ends = Ends { src_mac: [2, 0, 0, 0, 0, self.mac], ..Ends::hosts(2, 1, self.v6) };
+                assert!(self.wire.send(&seg.frame(&ends)));
                 if verb == "<" {
                     self.work();
                 }
@@ -134,6 +141,13 @@ impl Script {
     fn act(&mut self, verb: &str, w: &mut dyn Iterator<Item = &str>) -> Result<(), String> {
         let now = self.now;
         match verb {
+            "mac" => self.mac = number(w.next())?,
+            "to" => {
+                let want: u8 = number(w.next())?;
+                if self.to != want {
+                    return Err(format!("it went to {}", self.to));
+                }
+            }
             "port" => self.port = number(w.next())?,
             "flows-max" => {
                 let connections_max = number(w.next())?;
@@ -341,8 +355,9 @@ impl Script {
     }
 
     fn next_segment(&mut self) -> Option<Tcp> {
-        while let Some(t) = self.wire.recv_with(Tcp::parse) {
+        while let Some((to, t)) = self.wire.recv_with(|f| (f[5], Tcp::parse(f))) {
             if t.is_some() {
+                self.to = to;
                 return t;
             }
         }

@@ -104,7 +104,7 @@ fn limits(rng: &mut Rng) -> Limits {
         flows: size,
         half_open: (size / 4).max(3),
         time_wait: (size / 2).max(2),
-        send_records: of(size * 24, size * 3),
+        send_records: of(size * 24, size * 2),
         segments: of(size * 32, size * 4),
         http_contexts: 0,
         tls_connections: 0,

@@ -30,15 +30,18 @@ pub(super) fn ack_phase(phase: Phase, a: &Ack) -> bool {
 /// Slow start (RFC 5681 3.1, RFC 3465 2.2): grows by what was delivered, up to the threshold. Says how many bytes are left
 /// for congestion avoidance.
 ///
-/// Where pacing spreads what an ACK lets go, an ACK may count for all that it delivers (RFC 9406 4.2, L is infinite);
-/// else for two segments, and for one after a timeout (RFC 3465 2.3), as the delivered bytes may then have been sent long ago.
+/// An ACK counts for all that it delivers (RFC 9406 4.2: L is infinite), also in the slow start of a connection, which is
+/// not paced (see [`pace`]), where RFC 9406 asks for L = 8 then: receivers and networks that join segments (GRO) acknowledge
+/// dozens at once, a limit would have them start slower for that, and Linux, which has none, is what paths are used to. Before
+/// the first RTT sample for two segments, and for one after a timeout (RFC 3465 2.3), as the delivered bytes may then have
+/// been sent long ago.
 pub(super) fn slow_start(w: &mut Window, a: &Ack, phase: Phase) -> u32 {
     if w.cwnd >= w.ssthresh {
         return a.delivered;
     }
     let counted = match phase {
         Phase::Timeout => a.delivered.min(a.mss),
-        // Not paced before the first RTT sample.
+        // Nothing is known of the path yet.
         _ if a.srtt_us == 0 => a.delivered.min(2 * a.mss),
         _ => a.delivered,
     };
@@ -51,8 +54,9 @@ pub(super) fn slow_start(w: &mut Window, a: &Ack, phase: Phase) -> u32 {
 pub(super) const UNPACED_SEGMENTS: u32 = 64;
 
 /// Pacing of a sender that a window clocks: a fifth more than the window in a round trip, so that pacing never is what
-/// holds it back (Linux: `tcp_pacing_ca_ratio`). Not in the slow start of a connection: there ACKs clock it, an object that
-/// is done within it would come later by up to a round trip, and HyStart looks for the ACKs of a window that went out at once.
+/// holds it back (Linux: `tcp_pacing_ca_ratio`), and twice the window in a later slow start, up to half of the threshold. Not
+/// in the slow start of a connection: there ACKs clock it, an object that is done within it would come later by up to a round
+/// trip, and HyStart looks for the ACKs of a window that went out at once.
 pub(super) fn pace(w: &mut Window, a: &Ack, phase: Phase) {
     if a.srtt_us == 0 || w.ssthresh == NO_THRESHOLD {
         w.pacing_rate = 0;

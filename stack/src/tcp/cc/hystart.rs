@@ -94,7 +94,8 @@ impl HyStart {
         self.css_baseline_us != NONE
     }
 
-    /// An ACK in the first slow start (RFC 9406 4.2). It counts for all that it delivers: what is sent is paced.
+    /// An ACK in the first slow start (RFC 9406 4.2). It counts for all that it delivers, though what it lets go is not
+    /// paced: `common::slow_start` says why.
     #[inline]
     pub(super) fn on_ack(&mut self, a: &Ack) -> Step {
         if !self.started {

@@ -111,8 +111,6 @@ pub struct Ack {
     /// In recovery (after loss, ECN or a timeout), and so it stays with this ACK. After a timeout the algorithm lets the
     /// window grow all the same: slow start, no PRR.
     pub in_recovery: bool,
-    /// The peer echoes a congestion mark with it.
-    pub ece: bool,
     /// Rate sample of the segment sent last of those that it delivers.
     pub rate: Option<Rate>,
     /// Largest payload, bytes.

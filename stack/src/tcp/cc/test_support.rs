@@ -22,7 +22,6 @@ pub(super) fn ack(bytes: u32, mss: u32) -> Ack {
         total_lost: 0,
         limited: true,
         in_recovery: false,
-        ece: false,
         rate: None,
         mss,
     }

@@ -262,6 +262,9 @@ impl Bbr {
         let now = ms(a.now);
         (self.min_rtt_ms, self.probe_rtt_min_ms, self.cycle_ms) = (now, now, now);
         self.extra_acked_start_us = (a.now.0 / 1000) as u32;
+        // On a connection that had another algorithm before, gigabytes may have been delivered.
+        let delivered_before = a.total_delivered.wrapping_sub(a.delivered);
+        (self.next_round_delivered, self.loss_round_delivered) = (delivered_before, delivered_before);
     }
 
     /// The rate sample, with what this algorithm itself has held back marked as no measure of the path.

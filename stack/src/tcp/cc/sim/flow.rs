@@ -253,7 +253,6 @@ impl Flow {
             total_lost: self.lost as u32,
             limited: self.limited || (slow_start && self.w.cwnd < 2 * self.out_max),
             in_recovery: self.recovery.is_some(),
-            ece: false,
             rate: Some(Rate {
                 delivered: (self.delivered - p.delivered) as u32,
                 interval_us: interval.max(1) as u32,
