@@ -176,7 +176,7 @@ impl Sending<'_> {
         } else {
             t.options(&p, flags, now, &mut room)
         };
-        t.tally.segments_out = t.tally.segments_out.saturating_add(1);
+        t.tally.segments_out = t.tally.segments_out.wrapping_add(1);
         self.counters.inc(Ctr::TcpSegmentsOut);
         let leaves = Leaves { port: t.port, mac: t.flags.has(Flags::HAS_MAC).then_some(&t.mac), ecn };
         send(net, p, (&h, &room, n), &t.tuple, (&leaves, t.hash), tx, now);

@@ -120,7 +120,7 @@ impl Tcp {
         };
         self.counters.inc(Ctr::TcpSegmentsIn);
         let t = &mut self.table.flows[id];
-        t.tally.segments_in = t.tally.segments_in.saturating_add(1);
+        t.tally.segments_in = t.tally.segments_in.wrapping_add(1);
         let p = match self.usual_segment(id, p, &seg, now) {
             Ok(()) => return Ok(()),
             Err(p) => p,

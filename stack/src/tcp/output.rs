@@ -228,7 +228,7 @@ impl Sending<'_> {
             if !sent {
                 // No record for it: the ACK of those that it has itself, or their timeout, brings its next turn. One that
                 // has none looks again soon, instead of in every pass: others may hold all for as long as they like.
-                turn = if self.segments.room_for(&t.out) == 0 { Turn::Done } else { Turn::Full };
+                turn = if !self.segments.has_room_for(&t.out) { Turn::Done } else { Turn::Full };
                 if turn == Turn::Done && t.out.is_empty() {
                     t.pace_at = now.plus_ns(NO_RECORD_NS);
                     paced = true;
@@ -254,7 +254,7 @@ impl Sending<'_> {
         let last = t.out.last();
         let new = t.has_unsent()
             && t.snd_wnd.saturating_sub(t.flight()) >= u32::from(t.mss)
-            && self.segments.room_for(&t.out) > 0;
+            && self.segments.has_room_for(&t.out);
         // One that is longer than the path takes by now is not probed with: it will time out, and be cut.
         let again = !new
             && last.is_some()
@@ -267,7 +267,7 @@ impl Sending<'_> {
             let sent =
                 if new { self.send_new(t, net, tx, now) } else { self.send_again(t, last, net, tx, now) };
             if !sent {
-                if self.segments.room_for(&t.out) > 0 {
+                if self.segments.has_room_for(&t.out) {
                     return false;
                 }
                 // No record for a probe: the timeout does without.
@@ -290,11 +290,10 @@ impl Sending<'_> {
         let seq = t.snd_nxt;
         let room = t.snd_wnd.saturating_sub(t.flight());
         let want = t.queue_end.since(seq).min(t.mss.into()).min(room);
-        let room_for = self.segments.room_for(&t.out);
-        let Some(s) = (room_for > 0).then(|| self.segments.alloc()).flatten() else {
-            self.counters.inc(Ctr::TcpNoSegment);
-            return false;
-        };
+        if !self.segments.has_room_for(&t.out) {
+            return self.has_no_record();
+        }
+        let Some(s) = self.segments.alloc() else { return self.has_no_record() };
         let from = t.send_cursor;
         let Some((p, len, cursor)) = self.gather(net, seq, want, from) else {
             self.segments.give_back(s);
@@ -309,6 +308,12 @@ impl Sending<'_> {
         t.send_cursor = cursor;
         self.record_new(t, s, (seq, len as u16, fin), from, now);
         self.send_data(t, net, tx, (seq, len as u16, fin), p, now)
+    }
+
+    #[cold]
+    fn has_no_record(&self) -> bool {
+        self.counters.inc(Ctr::TcpNoSegment);
+        false
     }
 
     /// Records the next segment of new data, whose first byte is in `piece`, as out, before it is sent.

@@ -179,8 +179,9 @@ impl Scoreboard {
 ///
 /// A connection may have as many of them as are left for others: one alone comes to half, of a dozen each has a thirteenth,
 /// and what is left is as much again. So no peer takes them all from others, by segments that are as short as it likes or by
-/// a window that it never acknowledges. The last eighth is for connections that have nothing out.
-pub struct Segments(Slab<SegId, Out>);
+/// a window that it never acknowledges. The last eighth, which is what is left when as many as the second field says are in
+/// use, is for connections that have nothing out.
+pub struct Segments(Slab<SegId, Out>, u32);
 
 impl std::ops::Index<SegId> for Segments {
     type Output = Out;
@@ -205,7 +206,7 @@ impl Segments {
 
     /// `capacity` records; `None` when the arena is too small.
     pub fn new(arena: &mut Arena, capacity: u32) -> Option<Segments> {
-        Some(Segments(Slab::new(arena, capacity, Out::default)?))
+        Some(Segments(Slab::new(arena, capacity, Out::default)?, capacity - capacity / RESERVE_PART))
     }
 
     /// Records in use.
@@ -213,15 +214,21 @@ impl Segments {
         self.0.in_use()
     }
 
+    /// Whether a connection may have one more record.
+    #[inline(always)]
+    pub fn has_room_for(&self, b: &Scoreboard) -> bool {
+        (u32::from(b.records) < RECORDS_MIN && self.0.in_use() < self.1) || self.room_for(b) > 0
+    }
+
     /// Records that a connection may have beside those that it has.
-    #[inline]
+    #[inline(never)]
     pub fn room_for(&self, b: &Scoreboard) -> u32 {
-        let (has, free) = (u32::from(b.records), self.0.capacity() - self.0.in_use());
-        let left = free.saturating_sub(self.0.capacity() / RESERVE_PART);
+        let has = u32::from(b.records);
+        let left = self.1.saturating_sub(self.0.in_use());
         if left > 0 {
-            (left.max(RECORDS_MIN).min(u16::MAX.into())).saturating_sub(has).min(left)
+            left.clamp(RECORDS_MIN, u16::MAX.into()).saturating_sub(has).min(left)
         } else {
-            u32::from(has == 0 && free > 0)
+            u32::from(has == 0 && self.0.in_use() < self.0.capacity())
         }
     }
 

@@ -232,7 +232,8 @@ pub struct SendRecord {
 }
 
 /// The control block. Thirteen cache lines: with its bucket, timer and what TLS will keep, an idle connection stays below
-/// 1 KiB. A segment on a connection on which nothing is lost touches all of them but the 7th and the 11th.
+/// 1 KiB. A segment on a connection on which nothing is lost touches all of them but lines 7 and
+/// 11, as they are numbered below.
 #[repr(C, align(64))]
 pub struct Tcb {
     // Line 0: finding it, and what every segment touches first.

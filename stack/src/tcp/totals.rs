@@ -35,11 +35,11 @@ pub struct Tally {
     busy_us: u64,
     /// Where data is out, up to when that is in `busy_us`, µs modulo 2^32.
     busy_since_us: u32,
-    /// Segments sent, of any kind. Saturating, as all of the short numbers: a sum must not go down.
+    /// Segments sent, of any kind, modulo 2^32: six terabytes of them. The bytes are counted whole.
     pub segments_out: u32,
-    /// Segments that came.
+    /// Segments that came, modulo 2^32.
     pub segments_in: u32,
-    /// Segments sent again.
+    /// Segments sent again. Saturating, as all that follows.
     pub resent: u32,
     /// Retransmission timeouts.
     pub timeouts: u16,

@@ -61,7 +61,7 @@ impl Sending<'_> {
         debug_assert!(at == seq + len);
         t.send_cursor = cursor;
         // `emit` counts one.
-        t.tally.segments_out = t.tally.segments_out.saturating_add(n - 1);
+        t.tally.segments_out = t.tally.segments_out.wrapping_add(n - 1);
         self.counters.add(Ctr::TcpSegmentsOut, u64::from(n) - 1);
         self.send_data(t, net, tx, (seq, len as u16, false), p, now);
         n
