@@ -17,7 +17,7 @@ export RUSTFLAGS="-Zsanitizer=address --cfg asan"
 export MILLRACE_SIM_SEEDS=${MILLRACE_SIM_SEEDS:-20}
 
 what=${1:-all}
-node=(--test threads --test cache --test sim)
+node=(--test rig --test cache --test sim)
 case "$what" in
 build)
     cargo test --locked -p l7 --target "$host" --lib --no-run

@@ -5,6 +5,7 @@ use hugepages::Slab;
 use stack::{FlowId, Tcp};
 
 use super::{Phase, RECORD_BYTES_MAX, RecordCells, Secured, SecuredId, secured_of};
+use crate::tls::front::CHALLENGE;
 use crate::tls::handshakes::{HandshakeId, Outcome, Peers};
 use crate::tls::record::{Sessions, Side};
 
@@ -76,6 +77,9 @@ impl Peers for Shaking<'_> {
                 }
                 s.is_new = true;
                 s.entry = e.entry;
+                // RFC 8737, 3: an ACME server has seen what it wanted, and nothing more is said. Its owner finds the
+                // connection at its end, and closes it.
+                s.has_closed = e.entry == CHALLENGE;
                 s.kernel = e.kernel.map(Box::new);
                 self.tcp.wake(flow);
             }
