@@ -95,6 +95,7 @@ fn exchanges(rules: &CacheRules, rooms: &mut Rooms) {
     let to_origin = ToOrigin {
         client_ip: "192.0.2.1".parse().expect("an address"),
         client_tls: false,
+        identity: None,
         host: None,
         forward_expect: false,
         forward_upgrade: false,

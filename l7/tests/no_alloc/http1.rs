@@ -26,6 +26,7 @@ fn exchange(limits: &HttpLimits, slots: &mut HeaderSlots, room: &mut [u8]) {
     let to_origin = ToOrigin {
         client_ip: "2001:db8::1".parse().expect("an address"),
         client_tls: true,
+        identity: None,
         host: None,
         forward_expect: true,
         forward_upgrade: true,

@@ -65,6 +65,7 @@ fn exchange(node: &Node, slots: &mut [HeaderSlots; 2], room: &mut [u8]) {
     let to_origin = ToOrigin {
         client_ip: CLIENT,
         client_tls: true,
+        identity: None,
         host: None,
         forward_expect: true,
         forward_upgrade: true,
