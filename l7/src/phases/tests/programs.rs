@@ -3,6 +3,7 @@
 use super::*;
 use crate::http1::Version;
 use crate::phases::filter::Methods;
+use crate::tls::certs::Identity;
 
 /// Adds its number to the cache key.
 struct Number(u8, Filter);
