@@ -21,7 +21,8 @@ use crate::exit;
 use crate::rundir::{Found, RunDir};
 
 /// The sections that can be asked for by name.
-pub const SECTIONS: &[&str] = &["node", "stages", "law", "drops", "http", "cache", "tls", "tcp", "latency", "all"];
+pub const SECTIONS: &[&str] =
+    &["node", "stages", "law", "drops", "http", "cache", "tls", "tcp", "latency", "all"];
 
 /// How long the node may take to add up.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -317,7 +317,8 @@ mod tests {
 
     #[test]
     fn what_is_too_long_for_a_header_is_nobody() {
-        let long = |n: usize| made(|params| params.distinguished_name.push(DnType::CommonName, "x".repeat(n)));
+        let long =
+            |n: usize| made(|params| params.distinguished_name.push(DnType::CommonName, "x".repeat(n)));
         assert!(Identity::of(&long(TEXT_BYTES_MAX - 3)).is_some());
         assert_eq!(Identity::of(&long(TEXT_BYTES_MAX - 2)), None);
         let names = made(|params| {

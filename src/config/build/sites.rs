@@ -162,7 +162,8 @@ impl Reader<'_, '_> {
             && settings.cache.is_some()
             && request.name_clients()
         {
-            let cause = "the cache would give others what the origin answers to one client by its certificate";
+            let cause =
+                "the cache would give others what the origin answers to one client by its certificate";
             value.error(cause, "write cache = false, or leave the variable out of request_headers");
         }
     }

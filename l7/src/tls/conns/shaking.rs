@@ -84,7 +84,9 @@ impl Peers for Shaking<'_> {
                 // connection at its end, and closes it.
                 s.has_closed = e.entry == CHALLENGE;
                 s.kernel = e.kernel.map(Box::new);
-                if !s.is_client && let Some(certificate) = e.peer.first() {
+                if !s.is_client
+                    && let Some(certificate) = e.peer.first()
+                {
                     s.identity = Identity::of(certificate).map(Rc::new);
                 }
                 self.tcp.wake(flow);

@@ -1,8 +1,6 @@
 //! ACME against a real server: `pebble`, with `pebble-challtestsrv` for its names. A node without any certificate orders
 //! one, proves the name, stores it and takes it into use; one that is nearly over is renewed.
 
-mod running;
-
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -13,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use millrace::acme::{Acme, Board, Proof};
 use millrace::config::{self, Machine};
-use running::Node;
 use rustls::ServerConnection;
 use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig};
 use rustls::sign::CertifiedKey;
+
+use crate::running::Node;
 
 /// A program that ends with its test.
 struct Running(Child);
