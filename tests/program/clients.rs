@@ -117,10 +117,15 @@ impl Client {
         self.0.conn.peer_certificates().and_then(<[_]>::first).expect("one was shown")
     }
 
-    /// What a request is answered: status, and body.
+    /// What a request for `/` is answered: status, and body.
     pub fn get(&mut self, host: &str, more: &str) -> std::io::Result<(u16, String)> {
+        self.ask("/", host, more)
+    }
+
+    /// What a request is answered; `more`: lines of its head.
+    pub fn ask(&mut self, path: &str, host: &str, more: &str) -> std::io::Result<(u16, String)> {
         let broken = || std::io::Error::other("no answer");
-        write!(self.0, "GET / HTTP/1.1\r\nHost: {host}\r\n{more}\r\n")?;
+        write!(self.0, "GET {path} HTTP/1.1\r\nHost: {host}\r\n{more}\r\n")?;
         let head = read_head(&mut self.0).ok_or_else(broken)?;
         let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or_else(broken)?;
         let length = head.lines().find_map(|l| l.strip_prefix("Content-Length: ")).ok_or_else(broken)?;
