@@ -32,10 +32,16 @@ impl Identity {
 
     /// An edge that presents it to whoever comes.
     pub fn front(&self) -> Arc<Front> {
+        self.front_proving(&[])
+    }
+
+    /// The same, while an ACME server is to find it under these names.
+    pub fn front_proving(&self, names: &[&str]) -> Arc<Front> {
         let provider = front::provider();
         let chain = vec![self.certificate.clone()];
         let certified = front::certified(chain, self.key.clone_key(), None, &provider)
             .expect("the key is the certificate's");
+        let challenges = names.iter().map(|name| ((*name).to_owned(), Arc::clone(&certified))).collect();
         let entry = Entry {
             names: vec!["*".to_owned()],
             certificates: vec![certified],
@@ -46,7 +52,7 @@ impl Identity {
             early_data_sessions: 0,
         };
         let time = Arc::new(rustls::time_provider::DefaultTimeProvider);
-        let spec = FrontSpec { entries: vec![entry], challenges: Vec::new(), provider, time, tickets: None };
+        let spec = FrontSpec { entries: vec![entry], challenges, provider, time, tickets: None };
         Arc::new(Front::new(spec).expect("a good entry"))
     }
 }

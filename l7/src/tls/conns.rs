@@ -15,6 +15,7 @@ mod send;
 mod shaking;
 
 use std::ops::Deref;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use dataplane::{CellWriter, Counters, Ctr, Pool, Slice, Time};
@@ -26,6 +27,7 @@ use rustls::pki_types::ServerName;
 use stack::tcp::cc::Algorithm;
 use stack::{CloseReason, ConnectError, Events, FlowId, Net, State, Tcp};
 
+use super::certs::Identity;
 use super::front::Front;
 use super::handshake::Failure;
 use super::handshakes::{HandshakeId, Handshakes};
@@ -87,6 +89,8 @@ struct Secured {
     kernel: Option<Box<KernelConnection<ClientConnectionData>>>,
     /// Why there was no handshake.
     failure: Option<Box<Failure>>,
+    /// Who the client is by the certificate that it has shown.
+    identity: Option<Rc<Identity>>,
 }
 
 /// Where records are kept.
@@ -224,6 +228,11 @@ impl Conns<'_> {
     /// Why the handshake of a connection that is closed has failed, if it has; or by which alert it ended afterwards.
     pub fn failure(&self, flow: FlowId) -> Option<&Failure> {
         self.tls.secured[self.secured(flow)?].failure.as_deref()
+    }
+
+    /// Who the client is by the certificate that it has shown and that was verified.
+    pub fn identity(&self, flow: FlowId) -> Option<&Rc<Identity>> {
+        self.tls.secured[self.secured(flow)?].identity.as_ref()
     }
 
     /// Whether its handshake is under way.

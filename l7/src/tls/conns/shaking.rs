@@ -1,10 +1,14 @@
 //! The connections whose handshakes are under way, as [`Handshakes`](crate::tls::Handshakes) needs them.
 
+use std::rc::Rc;
+
 use dataplane::{Counters, Ctr};
 use hugepages::Slab;
 use stack::{FlowId, Tcp};
 
 use super::{Phase, RECORD_BYTES_MAX, RecordCells, Secured, SecuredId, secured_of};
+use crate::tls::certs::Identity;
+use crate::tls::front::CHALLENGE;
 use crate::tls::handshakes::{HandshakeId, Outcome, Peers};
 use crate::tls::record::{Sessions, Side};
 
@@ -76,7 +80,15 @@ impl Peers for Shaking<'_> {
                 }
                 s.is_new = true;
                 s.entry = e.entry;
+                // RFC 8737, 3: an ACME server has seen what it wanted, and nothing more is said. Its owner finds the
+                // connection at its end, and closes it.
+                s.has_closed = e.entry == CHALLENGE;
                 s.kernel = e.kernel.map(Box::new);
+                if !s.is_client
+                    && let Some(certificate) = e.peer.first()
+                {
+                    s.identity = Identity::of(certificate).map(Rc::new);
+                }
                 self.tcp.wake(flow);
             }
             Outcome::Failed(failure) => {

@@ -4,10 +4,10 @@
 //! `counted NAME REQUESTS` with NAME one of tcp, bulk, syn, stub, cached, proxied, head. REQUESTS are segments sent of
 //! bulk, and SYNs answered by cookies of syn.
 
-#[path = "../tests/support/mod.rs"]
-mod support;
-
+#[path = "../common/mod.rs"]
 mod common;
+#[path = "../../tests/support/mod.rs"]
+mod support;
 
 use std::hint::black_box;
 
