@@ -289,7 +289,10 @@ pub fn core_over(
     let n_shaking = limits.tls_handshakes;
     let shaking = HandshakeLimits { per_source: n_shaking, ..HandshakeLimits::new(n_shaking, [1, 2]) };
     let handshakes = Handshakes::new(shaking, None, c.clone());
-    let tls = Tls::new(&limits, &mut arena, handshakes, record_cells, c.clone()).unwrap();
+    let mut tls = Tls::new(&limits, &mut arena, handshakes, record_cells, c.clone()).unwrap();
+    if let Some((store, _)) = &cache {
+        tls.read_from(Arc::clone(store.store()));
+    }
     let is_logged = program.config.log.is_some();
     let proxy = Proxy::new(program, &limits, &mut arena, cells, cache, c.clone()).unwrap();
     let mut proxy = proxy.on_core(n, shared.orders.len());
