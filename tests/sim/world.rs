@@ -50,6 +50,9 @@ const CACHE_KEYS: HashKeys = HashKeys(3, 4);
 /// Cells for records where they are few: for two connections, of about twenty.
 const FEW_RECORDS: u32 = 24;
 
+/// Of four clients, where they are few, the one that asks for new keys.
+const ASKING: usize = 1;
+
 /// What a seed is run in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scene {
@@ -57,7 +60,7 @@ pub enum Scene {
     Plain,
     /// Clients over TLS.
     Tls,
-    /// The same; they want a few large objects, which the edge stores, and it has hardly any memory for records.
+    /// As `Tls`; they want a few large objects, which the edge stores, and it has hardly any memory for records.
     Pressed,
 }
 
@@ -198,7 +201,9 @@ pub fn draw_pressed(seed: u64) -> Drawn {
             let list = (0..r.range(1, 3)).map(|_| drawn.objects[r.below(3) as usize].clone()).collect();
             let pause = (n % 3 != 0).then(|| (r.below(150_000), r.range(1_000_000_000, 20_000_000_000)));
             let abort = (r.below(12) == 0).then(|| r.below(200_000));
-            Client::new(list, r.below(4) == 0, drawn.v6, pause, abort)
+            // What is behind a response that waits for new keys does not.
+            let pipelines = r.below(4) == 0 && n as usize % 4 != ASKING;
+            Client::new(list, pipelines, drawn.v6, pause, abort)
         })
         .collect();
     drawn.requests = drawn.clients.len();
@@ -353,10 +358,7 @@ impl World {
         for (n, c) in drawn.clients.into_iter().enumerate() {
             let (port, c): (u16, Box<dyn Session>) = match &self.identity {
                 None => (HTTP, Box::new(c)),
-                Some(i) => (
-                    HTTPS,
-                    Box::new(OverTls::client(Box::new(c), &Arc::new(i.client_config()), "sim.example")),
-                ),
+                Some(i) => (HTTPS, Box::new(self.over_tls(i, n, c))),
             };
             if n % 2 == 0 {
                 self.own.connect((to_own, port).into(), c, self.now);
@@ -406,6 +408,16 @@ impl World {
             read_back(store, self.edge.len(), host, &drawn.objects)?;
         }
         self.check()
+    }
+
+    /// Client number `n`. Where memory is short, some speak TLS 1.2, and some want new keys in the middle of it.
+    fn over_tls(&self, identity: &Identity, n: usize, c: Client) -> OverTls {
+        let is_pressed = self.store.is_some();
+        let is_old = is_pressed && n % 4 == 2;
+        let versions = if is_old { &[&rustls::version::TLS12][..] } else { rustls::ALL_VERSIONS };
+        let config = Arc::new(identity.client_config_of(versions));
+        let tls = OverTls::client(Box::new(c), &config, "sim.example");
+        if is_pressed && n % 4 == ASKING { tls.asking(70_000) } else { tls }
     }
 
     fn results(&self) -> impl Iterator<Item = &Result<(), String>> {

@@ -111,12 +111,11 @@ impl Proxy {
     /// Sends on what there is of a stored body.
     pub(super) fn reads_step(&mut self, io: &mut Io<'_>, x: ExchangeId) -> Step {
         let client = self.exchanges[x].client;
-        let mut target = self.queue_bytes_max(io, client, &self.cells.payload);
-        if io.tcp.is_short(client) {
-            target = target.min(QUEUE_BYTES_MIN);
-        }
+        let target = self.queue_bytes_max(io, client, &self.cells.payload);
         loop {
-            if io.tcp.queued_true(client) >= target {
+            // Where cells are short a client has what is on its way, which can be let go, and one record that waits.
+            let has_enough = io.tcp.is_short(client) && io.tcp.has_unsent(client);
+            if has_enough || io.tcp.queued_true(client) >= target {
                 return Step::Waits;
             }
             let e = &mut self.exchanges[x];

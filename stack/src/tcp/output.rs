@@ -79,10 +79,10 @@ impl Tcp {
                 sending.last_word(t, net, tx, now);
             } else {
                 turn = sending.turn(t, net, tx, now);
-                if turn == Turn::Asks {
-                    self.raise(id, Events::MISSING);
-                } else if turn != Turn::Done {
-                    self.want_output(id);
+                match turn {
+                    Turn::Done => {}
+                    Turn::Asks => self.raise(id, Events::MISSING),
+                    Turn::More | Turn::Full => self.want_output(id),
                 }
             }
             let t = &self.table.flows[id];

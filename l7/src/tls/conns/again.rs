@@ -17,8 +17,8 @@
 //!   New stored bytes leave the last sixteenth alone: that is for handshakes, received records and those sealed again.
 //! - **The same bytes.** One number must never seal two plaintexts. A record sealed again is compared with what
 //!   authenticated the first one before anybody sees it; if it differs the connection ends, and that is counted.
-//! - **KeyUpdate** (ours): the old key is gone with it. What is away is sealed again before; what an older key has sealed
-//!   is not let go.
+//! - **KeyUpdate** (ours): the old key is gone with it. What is away is sealed again before, and stored bytes wait for that;
+//!   what an older key has sealed is not let go.
 //! - **No cell** for it: TCP asks again after a millisecond.
 //! - **An owner that leaves** before TCP has all its bytes leaves the connection to us: `Phase::Leaves`, until it has.
 
@@ -213,6 +213,12 @@ impl Conns<'_> {
         self.is_secured(flow) && self.cells_are_short() && self.queued(flow) > 0
     }
 
+    /// Whether something that is queued has not been sent: its acknowledgment will tell.
+    pub fn has_unsent(&self, flow: FlowId) -> bool {
+        let t = self.tcp.flow(flow);
+        t.snd_nxt.lt(t.queue_end) || self.pending(flow) > 0
+    }
+
     /// Whether new bytes of the store have to wait.
     #[inline]
     pub(super) fn is_out_of_cells(&mut self) -> bool {
@@ -389,6 +395,13 @@ impl Conns<'_> {
         Made::Done
     }
 
+    /// Whether a KeyUpdate of ours has to come next, and cannot: there is no cell for what it would make nobody's.
+    pub(super) fn is_held_up(&mut self, flow: FlowId, c: SecuredId) -> bool {
+        let s = &self.tls.secured[c];
+        let Phase::Open(session) = s.phase else { return false };
+        s.notes.is_some() && self.tls.sessions.update_due(session) && !self.make_whole(flow, c)
+    }
+
     /// Seals again whatever of a connection is away. Gives whether nothing is now.
     pub(super) fn make_whole(&mut self, flow: FlowId, c: SecuredId) -> bool {
         self.settle(flow, c);
@@ -400,7 +413,6 @@ impl Conns<'_> {
         loop {
             id = self.tls.again.notes[id].next;
             if self.tls.again.notes[id].is_away && self.make(flow, c, id) != Made::Done {
-                self.tls.counters.inc(Ctr::TlsNoCell);
                 return false;
             }
             if id == last {

@@ -105,6 +105,9 @@ impl Conns<'_> {
         if !self.turn_to(flow, c) {
             return Sent::Never;
         }
+        if self.is_held_up(flow, c) {
+            return Sent::Later;
+        }
         let max = self.record_max(flow, c);
         let waits = self.tls.builder.waiting();
         let want = most.min(max.saturating_sub(waits) as u64) as usize;
@@ -214,6 +217,7 @@ impl Conns<'_> {
         let Phase::Open(session) = self.tls.secured[c].phase else { return false };
         // What has been let go could not be sealed again under the next key.
         if !self.make_whole(flow, c) {
+            self.tls.counters.inc(Ctr::TlsNoCell);
             return false;
         }
         let sessions = &mut self.tls.sessions;
