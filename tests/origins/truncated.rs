@@ -81,7 +81,11 @@ fn serve(p: &mut Peers, config: &Arc<ServerConfig>, response: &[u8], end: End) {
     let (_, out) = turn(&mut tls, b"");
     p.origin_sends(port, &out);
     p.settle(&mut silence);
-    if end == End::Reset { p.origin_resets(port) } else { p.origin_closes(port) }
+    if end == End::Reset {
+        p.origin_resets(port)
+    } else {
+        p.origin_closes(port)
+    }
     p.settle(&mut silence);
 }
 

@@ -39,7 +39,16 @@ impl OverTls {
 
     fn new(inner: Box<dyn Session>, mut tls: Connection) -> OverTls {
         tls.set_buffer_limit(None);
-        OverTls { inner, tls, out: Vec::new(), said_close: false, heard_close: false, failed: None, asks_after: None, got: 0 }
+        OverTls {
+            inner,
+            tls,
+            out: Vec::new(),
+            said_close: false,
+            heard_close: false,
+            failed: None,
+            asks_after: None,
+            got: 0,
+        }
     }
 }
 

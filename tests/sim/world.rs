@@ -261,7 +261,8 @@ impl World {
         let (mut edge, mut orders, mut pools) = (Vec::new(), Vec::new(), Vec::new());
         for (n, ends) in queues.into_iter().enumerate() {
             let steering = post.as_ref().map(|p| Steering::new(n, Arc::clone(p)));
-            let (core, order, own) = edge_core(ends, seed, &segment, n, steering, (identity.as_ref(), store.as_ref()));
+            let (core, order, own) =
+                edge_core(ends, seed, &segment, n, steering, (identity.as_ref(), store.as_ref()));
             edge.push(core);
             orders.push(order);
             pools.extend(own);

@@ -7,11 +7,11 @@ mod tests;
 use dataplane::{Counters, Ctr, Packet, Time, TxQueue};
 use hugepages::Slab;
 
+use super::away::ASK_AGAIN_NS;
 use super::cc::Sent;
 use super::rate::micros;
 use super::scoreboard::{Out, Place, Segments};
 use super::segment::bits;
-use super::away::ASK_AGAIN_NS;
 use super::tcb::{Events, Flags, FlowId, RecordId, SegId, SendRecord, State, Tcb};
 use super::window::RxRoom;
 use super::{List, OUTPUT_LISTS, Seq, Tcp, TcpConfig};

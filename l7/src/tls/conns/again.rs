@@ -364,7 +364,9 @@ impl Conns<'_> {
     /// Seals a record again, and gives it to TCP.
     fn make(&mut self, flow: FlowId, c: SecuredId, id: NoteId) -> Made {
         let tls = &mut *self.tls;
-        let (Phase::Open(session) | Phase::Leaves(session)) = tls.secured[c].phase else { return Made::Wrong };
+        let (Phase::Open(session) | Phase::Leaves(session)) = tls.secured[c].phase else {
+            return Made::Wrong;
+        };
         let again = &mut tls.again;
         let (note, Some(bodies)) = (&mut again.notes[id], &again.bodies) else { return Made::Wrong };
         let Some(at) = note.at.filter(|_| note.flow == flow) else { return Made::Wrong };

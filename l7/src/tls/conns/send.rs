@@ -98,7 +98,9 @@ impl Conns<'_> {
     /// Queues some of the next `most` bytes of a stored body, which are there, from the cursor on, and moves that behind
     /// them: a record at most, sealed from where they lie. Whoever calls has found the object in this pass, or pins it.
     pub fn send_stored(&mut self, flow: FlowId, object: ObjectId, cursor: &mut Cursor, most: u64) -> Sent {
-        let (Some(c), Some(bodies)) = (self.secured(flow), self.tls.again.bodies()) else { return Sent::Never };
+        let (Some(c), Some(bodies)) = (self.secured(flow), self.tls.again.bodies()) else {
+            return Sent::Never;
+        };
         if self.is_out_of_cells() {
             return Sent::Later;
         }
@@ -229,13 +231,7 @@ impl Conns<'_> {
     }
 
     /// Seals one record and queues it.
-    pub(super) fn ship(
-        &mut self,
-        flow: FlowId,
-        session: SessionId,
-        kind: ContentType,
-        plain: &[u8],
-    ) -> bool {
+    pub(super) fn ship(&mut self, flow: FlowId, session: SessionId, kind: ContentType, plain: &[u8]) -> bool {
         let record = self.sealed(session, kind, plain);
         record.is_some_and(|r| self.tcp.send(flow, r).is_ok())
     }
