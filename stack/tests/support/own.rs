@@ -70,6 +70,8 @@ pub struct Setup {
     pub tcp: fn(&mut TcpConfig),
     /// Everybody is reached at this station: no address resolution.
     pub peer_mac: Option<[u8; 6]>,
+    /// Whatever has been sent is let go, and made again if it was lost.
+    pub forgets: bool,
     /// Its port cuts long frames into segments, and fills in checksums.
     pub cuts: bool,
 }
@@ -121,8 +123,6 @@ pub struct OwnHost {
     pub rx: Pool,
     pub headers: Pool,
     pub payload: Pool,
-    /// Whatever has been sent is let go, and made again if it was lost.
-    pub forgets: bool,
     /// Its port cuts frames: more of them reach the wire than it takes.
     pub cuts: bool,
 }
