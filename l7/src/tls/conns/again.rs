@@ -238,6 +238,9 @@ impl Conns<'_> {
         plain: &[u8],
         at: Stored,
     ) -> bool {
+        if self.tls.cells.records.free_count() == 0 {
+            return self.ship(flow, session, ContentType::ApplicationData, plain);
+        }
         let number = self.tls.sessions.next_number(session);
         let Some(record) = self.sealed(session, ContentType::ApplicationData, plain) else { return false };
         let tls = &mut *self.tls;

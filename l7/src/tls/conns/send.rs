@@ -230,8 +230,24 @@ impl Conns<'_> {
         record.is_some_and(|r| self.tcp.send(flow, r).is_ok())
     }
 
-    /// Seals one record and queues it.
-    pub(super) fn ship(&mut self, flow: FlowId, session: SessionId, kind: ContentType, plain: &[u8]) -> bool {
+    /// Seals one record and queues it; or several, where only short cells are left.
+    pub(super) fn ship(
+        &mut self,
+        flow: FlowId,
+        session: SessionId,
+        kind: ContentType,
+        plain: &[u8],
+    ) -> bool {
+        let cells = &self.tls.cells;
+        let short = (cells.payload.cell_bytes() as usize).saturating_sub(OVERHEAD_MAX).max(1);
+        if plain.len() > short && cells.records.free_count() == 0 {
+            return plain.chunks(short).all(|part| self.ship_one(flow, session, kind, part));
+        }
+        self.ship_one(flow, session, kind, plain)
+    }
+
+    #[inline]
+    fn ship_one(&mut self, flow: FlowId, session: SessionId, kind: ContentType, plain: &[u8]) -> bool {
         let record = self.sealed(session, kind, plain);
         record.is_some_and(|r| self.tcp.send(flow, r).is_ok())
     }
