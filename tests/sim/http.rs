@@ -435,7 +435,7 @@ impl Origin {
     fn answer(&mut self) {
         let Some(a) = self.asked.take() else { return };
         let up = if a.got == a.up { format!("{} ok", a.up) } else { format!("{} of {}", a.got, a.up) };
-        let mut s = format!("HTTP/1.1 200 OK\r\nX-Up: {up}\r\n");
+        let mut s = format!("HTTP/1.1 200 OK\r\nCache-Control: max-age=864000\r\nX-Up: {up}\r\n");
         match a.framing {
             'c' => s.push_str("Transfer-Encoding: chunked\r\n"),
             'x' => s.push_str("Connection: close\r\n"),

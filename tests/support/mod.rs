@@ -94,6 +94,8 @@ pub struct Shared {
     pub core_bytes: u64,
     /// Clients speak TLS.
     pub tls: Option<TlsOf>,
+    /// Cells for records of each core.
+    pub record_cells: u32,
     /// The wire may damage frames: checksums are filled in, and verified.
     pub has_checksums: bool,
 }
@@ -108,6 +110,7 @@ impl Shared {
             lines: Arc::default(),
             core_bytes: 256 << 20,
             tls: None,
+            record_cells: 1024,
             has_checksums: false,
             orders: (0..cores).map(|_| Arc::default()).collect(),
             store: Arc::default(),
@@ -261,7 +264,7 @@ pub fn core_over(
         limits.tls_connections = limits.flows;
         limits.tls_contexts = limits.flows;
         limits.tls_handshakes = 512;
-        limits.record_cells = 1024;
+        limits.record_cells = shared.record_cells;
     }
     let pages = PagePolicy::NormalOnly;
     let pool = |name, n, bytes| Pool::reserve(name, n, bytes, pages).unwrap();
@@ -289,7 +292,10 @@ pub fn core_over(
     let n_shaking = limits.tls_handshakes;
     let shaking = HandshakeLimits { per_source: n_shaking, ..HandshakeLimits::new(n_shaking, [1, 2]) };
     let handshakes = Handshakes::new(shaking, None, c.clone());
-    let tls = Tls::new(&limits, &mut arena, handshakes, record_cells, c.clone()).unwrap();
+    let mut tls = Tls::new(&limits, &mut arena, handshakes, record_cells, c.clone()).unwrap();
+    if let Some((store, _)) = &cache {
+        tls.read_from(Arc::clone(store.store()));
+    }
     let is_logged = program.config.log.is_some();
     let proxy = Proxy::new(program, &limits, &mut arena, cells, cache, c.clone()).unwrap();
     let mut proxy = proxy.on_core(n, shared.orders.len());
@@ -332,6 +338,8 @@ pub struct Load {
     pub response: Vec<u8>,
     /// Requests that the origin has answered.
     pub answered: u64,
+    /// Clients acknowledge what comes, and not only by their next request.
+    pub acknowledges: bool,
     owed: Vec<(bool, usize)>,
     /// Clients speak TLS.
     pub tls: Option<TlsLoad>,
@@ -356,6 +364,7 @@ impl Load {
             origin,
             response,
             answered: 0,
+            acknowledges: false,
             owed: Vec::with_capacity(4096),
             tls: None,
         }
@@ -425,6 +434,11 @@ impl Load {
         self.tls = Some(tls);
     }
 
+    /// Whether a client has sent its hello, or has none to send.
+    fn is_greeted(&self, i: usize) -> bool {
+        self.tls.as_ref().is_none_or(|tls| tls.is_shaking(i) || tls.is_open(i))
+    }
+
     /// Whether a connection could be asked something.
     pub fn is_open(&self, i: usize) -> bool {
         self.conns[i].open && self.tls.as_ref().is_none_or(|tls| tls.is_open(i))
@@ -482,6 +496,9 @@ impl Load {
                 c.rcv = seq.wrapping_add(len + u32::from(bits & FIN));
                 c.got += len;
                 c.ended |= bits & FIN != 0;
+                if self.acknowledges && !to_origin && len > 0 {
+                    self.owed.push((false, i));
+                }
             }
             if let Some(bytes) = shaken {
                 self.shake(i, Some(&bytes));
@@ -496,7 +513,7 @@ impl Load {
         }
         while let Some((origin, i)) = self.owed.pop() {
             self.frame(origin, i, ACK, &[]);
-            if !origin {
+            if !origin && !self.is_greeted(i) {
                 self.shake(i, None);
             }
         }

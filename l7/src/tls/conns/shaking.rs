@@ -28,8 +28,10 @@ impl Shaking<'_> {
 
     fn send(&mut self, flow: FlowId, bytes: &[u8]) -> bool {
         // What does not fit one cell goes out in several.
+        let short = self.cells.records.free_count() == 0;
+        let most = if short { self.cells.payload.cell_bytes() } else { RECORD_BYTES_MAX };
         let sent = bytes
-            .chunks(RECORD_BYTES_MAX as usize)
+            .chunks(most as usize)
             .all(|b| self.cells.store(b).is_some_and(|s| self.tcp.send(flow, s).is_ok()));
         if !sent {
             self.counters.inc(Ctr::TlsNoCell);
