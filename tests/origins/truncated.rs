@@ -139,7 +139,8 @@ fn a_clients_end_that_tls_does_not_announce_is_none() {
         config.front = identity.front();
         let mut p = node(config);
         let name = ServerName::try_from("site.lab").expect("a name");
-        let client = ClientConnection::new(Arc::new(identity.client_config()), name).expect("a good config");
+        let client = ClientConnection::new(Arc::new(identity.client_config(rustls::ALL_VERSIONS)), name)
+            .expect("a good config");
         let mut tls = Connection::from(client);
         let port = p.connect(&turn(&mut tls, b"").1);
         // Its body is said to be longer than what comes of it.

@@ -15,7 +15,7 @@ const NAME: &str = "site.lab";
 /// A node that serves by TLS, and one client of it that offers this protocol.
 fn rig(alpn: &[u8]) -> Rig {
     let identity = Identity::new(&[NAME]);
-    let mut client = identity.client_config();
+    let mut client = identity.client_config(rustls::ALL_VERSIONS);
     client.alpn_protocols = vec![alpn.to_vec()];
     handshake::ask(&mut client);
     let mut shared = Shared::new(1);

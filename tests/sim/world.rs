@@ -416,7 +416,7 @@ impl World {
         let is_pressed = self.store.is_some();
         let is_old = is_pressed && n % 4 == 2;
         let versions = if is_old { &[&rustls::version::TLS12][..] } else { rustls::ALL_VERSIONS };
-        let config = Arc::new(identity.client_config_of(versions));
+        let config = Arc::new(identity.client_config(versions));
         let tls = OverTls::client(Box::new(c), &config, "sim.example");
         if is_pressed && n % 4 == ASKING { tls.asking(70_000) } else { tls }
     }

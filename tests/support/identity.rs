@@ -23,13 +23,8 @@ impl Identity {
         Identity { certificate: certificate.der().clone(), key }
     }
 
-    /// What a client needs that trusts it.
-    pub fn client_config(&self) -> ClientConfig {
-        self.client_config_of(rustls::ALL_VERSIONS)
-    }
-
-    /// The same, for these versions.
-    pub fn client_config_of(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
+    /// What a client needs that trusts it, and speaks these versions.
+    pub fn client_config(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).expect("a certificate");
         let config = ClientConfig::builder_with_protocol_versions(versions);

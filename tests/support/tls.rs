@@ -23,7 +23,7 @@ pub struct TlsOf {
 impl TlsOf {
     pub fn new() -> TlsOf {
         let identity = Identity::new(&["site.lab"]);
-        let mut client = identity.client_config();
+        let mut client = identity.client_config(rustls::ALL_VERSIONS);
         handshake::ask(&mut client);
         TlsOf { front: identity.front(), client: Arc::new(client) }
     }

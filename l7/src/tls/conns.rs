@@ -95,12 +95,20 @@ struct Secured {
     rest: Option<Slice>,
     /// Plaintext that the owner has not read yet.
     plain: Option<Slice>,
-    /// Of an origin's connection: what takes the tickets that it sends.
-    kernel: Option<Box<KernelConnection<ClientConnectionData>>>,
-    /// Why there was no handshake.
-    failure: Option<Box<Failure>>,
+    also: Also,
+}
+
+/// What else there is of a connection: of most, nothing.
+#[derive(Default)]
+enum Also {
+    #[default]
+    Nothing,
+    /// Of an origin's: what takes the tickets that it sends.
+    Tickets(Box<KernelConnection<ClientConnectionData>>),
+    /// Why there was no handshake, or by which alert it ended.
+    Failure(Box<Failure>),
     /// Who the client is by the certificate that it has shown.
-    identity: Option<Rc<Identity>>,
+    Client(Rc<Identity>),
 }
 
 /// Where records are kept.
@@ -245,12 +253,18 @@ impl Conns<'_> {
 
     /// Why the handshake of a connection that is closed has failed, if it has; or by which alert it ended afterwards.
     pub fn failure(&self, flow: FlowId) -> Option<&Failure> {
-        self.tls.secured[self.secured(flow)?].failure.as_deref()
+        match &self.tls.secured[self.secured(flow)?].also {
+            Also::Failure(failure) => Some(failure),
+            _ => None,
+        }
     }
 
     /// Who the client is by the certificate that it has shown and that was verified.
     pub fn identity(&self, flow: FlowId) -> Option<&Rc<Identity>> {
-        self.tls.secured[self.secured(flow)?].identity.as_ref()
+        match &self.tls.secured[self.secured(flow)?].also {
+            Also::Client(identity) => Some(identity),
+            _ => None,
+        }
     }
 
     /// Whether its handshake is under way.

@@ -30,7 +30,7 @@ use hugepages::{Arena, Footprint, Limits, Slab, SlabIndex, typed_index};
 use stack::tcp::{RecordId, Seq};
 use stack::{Events, FlowId, State};
 
-use super::{Conns, Phase, SecuredId};
+use super::{Also, Conns, Phase, SecuredId};
 use crate::cache::store::{Cursor, ObjectId, Store};
 use crate::tls::record::{ContentType, RecordNumber, SessionId};
 
@@ -473,7 +473,7 @@ impl Conns<'_> {
             return false;
         }
         let s = &mut self.tls.secured[c];
-        (s.phase, s.rest, s.plain, s.kernel) = (Phase::Leaves(session), None, None, None);
+        (s.phase, s.rest, s.plain, s.also) = (Phase::Leaves(session), None, None, Also::Nothing);
         self.tcp.set_user(flow, 0);
         self.tcp.shutdown(flow);
         self.throw_away(flow);
