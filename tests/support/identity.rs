@@ -2,22 +2,27 @@
 
 use std::sync::Arc;
 
-use l7::tls::front::{self, ClientAuth, Entry, Front, FrontSpec};
+use l7::tls::front::{self, ClientAuth, Entry, Front, FrontSpec, Tickets};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-/// A certificate signed by itself. Ed25519: its signatures are always as long, so that the packets of a run are, too.
+/// A certificate signed by itself.
 pub struct Identity {
     pub certificate: CertificateDer<'static>,
     pub key: PrivateKeyDer<'static>,
 }
 
 impl Identity {
+    /// With Ed25519: its signatures are always as long, so that the packets of a run are, too.
     pub fn new(names: &[&str]) -> Identity {
-        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key");
+        Identity::of(names, &rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key"))
+    }
+
+    /// With this key.
+    pub fn of(names: &[&str], key: &rcgen::KeyPair) -> Identity {
         let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
         let certificate = rcgen::CertificateParams::new(names)
-            .and_then(|params| params.self_signed(&key))
+            .and_then(|params| params.self_signed(key))
             .expect("a certificate");
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("PKCS #8");
         Identity { certificate: certificate.der().clone(), key }
@@ -30,8 +35,13 @@ impl Identity {
         ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()
     }
 
-    /// An edge that presents it to whoever comes.
+    /// An edge that presents it to whoever comes, and gives nobody a ticket.
     pub fn front(&self) -> Arc<Front> {
+        self.front_with(None)
+    }
+
+    /// The same, with these tickets.
+    pub fn front_with(&self, tickets: Option<Tickets>) -> Arc<Front> {
         let provider = front::provider();
         let chain = vec![self.certificate.clone()];
         let certified = front::certified(chain, self.key.clone_key(), None, &provider)
@@ -46,7 +56,7 @@ impl Identity {
             early_data_sessions: 0,
         };
         let time = Arc::new(rustls::time_provider::DefaultTimeProvider);
-        let spec = FrontSpec { entries: vec![entry], challenges: Vec::new(), provider, time, tickets: None };
+        let spec = FrontSpec { entries: vec![entry], challenges: Vec::new(), provider, time, tickets };
         Arc::new(Front::new(spec).expect("a good entry"))
     }
 }

@@ -34,7 +34,7 @@ use l7::proxy::{
 };
 use l7::tls::{Front, HandshakeLimits, Handshakes, RECORD_BYTES_MAX, RecordCells, Tls};
 use millrace::node::{CoreOrder, Desk, NodePipeline, Orders};
-use peers::end::{ACK, FIN, SYN, Segment as Seg, write};
+use peers::end::{ACK, FIN, RST, SYN, Segment as Seg, write};
 use stack::neigh::Neighbours;
 use stack::{Iface, Net, Stack, Steering, Tcp, TcpConfig, Udp};
 use tls::{TlsLoad, TlsOf};
@@ -49,8 +49,10 @@ pub const NODE_IP6: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0xfd00, 0, 0, 0
 pub const ORIGIN_IP6: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 3);
 pub const NODE_PORT: u16 = 80;
 pub const ORIGIN_PORT: u16 = 8000;
-/// Connection `i` comes from this port plus `i`.
+/// Connection `i` comes from this port plus `i`; a stranger from this one.
 const FIRST_PORT: u16 = 10_000;
+/// The networks in which each stranger has an address of its own: 172.16.0.0/12.
+const STRANGERS: (u8, u8) = (172, 16);
 
 /// Frames that the wire of a [`Rig`] holds each way. They are used in turn, so that a larger ring would cost a core
 /// cache misses that a device's DMA spares it.
@@ -257,10 +259,10 @@ pub fn core_over(
     limits.send_records = limits.send_records.max(limits.flows * 4);
     limits.time_wait = limits.flows;
     limits.http_contexts = limits.flows;
-    if shared.tls.is_some() {
+    if let Some(tls) = &shared.tls {
         limits.tls_connections = limits.flows;
         limits.tls_contexts = limits.flows;
-        limits.tls_handshakes = 512;
+        limits.tls_handshakes = tls.handshakes;
         limits.record_cells = 1024;
     }
     let pages = PagePolicy::NormalOnly;
@@ -285,10 +287,11 @@ pub fn core_over(
     };
     let records = pool("record", limits.record_cells.max(1), RECORD_BYTES_MAX);
     let record_cells = RecordCells { payload: cells.payload.clone(), records };
-    // All clients have one address.
+    // All clients that are no strangers have one address.
     let n_shaking = limits.tls_handshakes;
     let shaking = HandshakeLimits { per_source: n_shaking, ..HandshakeLimits::new(n_shaking, [1, 2]) };
-    let handshakes = Handshakes::new(shaking, None, c.clone());
+    let helper = shared.tls.as_ref().and_then(|tls| tls.helper(n));
+    let handshakes = Handshakes::new(shaking, helper, c.clone());
     let tls = Tls::new(&limits, &mut arena, handshakes, record_cells, c.clone()).unwrap();
     let is_logged = program.config.log.is_some();
     let proxy = Proxy::new(program, &limits, &mut arena, cells, cache, c.clone()).unwrap();
@@ -317,6 +320,18 @@ pub struct Conn {
     pub ended: bool,
     /// What the node sends is not taken, nor acknowledged.
     pub deaf: bool,
+    /// The node has refused it, or broken it off.
+    pub reset: bool,
+}
+
+/// What a stranger does when its connection is open.
+#[derive(Clone, Copy, Default, PartialEq)]
+pub enum Stranger {
+    /// Shakes hands, to the end.
+    #[default]
+    Shakes,
+    /// Says hello, and is never heard of again.
+    Hello,
 }
 
 /// The far side: clients towards the node, and an origin for it.
@@ -327,6 +342,9 @@ pub struct Load {
     /// Frames have their checksums.
     has_checksums: bool,
     pub conns: Vec<Conn>,
+    /// Connections from this one on are strangers', each from an address of its own.
+    pub known: usize,
+    pub strangers: Stranger,
     origin: Vec<Conn>,
     /// What the origin answers with.
     pub response: Vec<u8>,
@@ -353,6 +371,8 @@ impl Load {
             spread,
             has_checksums: false,
             conns: vec![Conn::default(); conns],
+            known: conns,
+            strangers: Stranger::default(),
             origin,
             response,
             answered: 0,
@@ -365,7 +385,7 @@ impl Load {
         let c = if from_origin { self.origin[i] } else { self.conns[i] };
         let (src, dst) = match from_origin {
             true => ((ORIGIN_IP.into(), ORIGIN_PORT), (NODE_IP.into(), i as u16)),
-            false => ((CLIENT_IP.into(), FIRST_PORT + i as u16), (NODE_IP.into(), NODE_PORT)),
+            false => (client(i, self.known), (NODE_IP.into(), NODE_PORT)),
         };
         let at = (self.spread)(i, from_origin, self.ends.len());
         let (end, sums) = (&mut self.ends[at], self.has_checksums);
@@ -375,7 +395,8 @@ impl Load {
             let s = Seg { seq: c.snd, ack: c.rcv, bits, window: 0xffff, payload };
             Some(write(b, src, dst, &s, sums))
         });
-        assert!(ok, "the wire is full");
+        // A stranger's frame may be lost.
+        assert!(ok || !from_origin && i >= self.known, "the wire is full");
     }
 
     /// What a NIC's driver would do, where the load plays a NIC: the node's work, and not the load's.
@@ -422,7 +443,22 @@ impl Load {
             Some(bytes) => tls.take(i, bytes),
         };
         self.data(i, &out);
+        if i >= self.known && self.strangers == Stranger::Hello {
+            tls.forget(i);
+            self.conns[i].deaf = true;
+        }
         self.tls = Some(tls);
+    }
+
+    /// Breaks a connection off; its place is another's.
+    pub fn leave(&mut self, i: usize) {
+        if !self.conns[i].reset {
+            self.frame(false, i, RST | ACK, &[]);
+        }
+        self.conns[i] = Conn::default();
+        if let Some(tls) = &mut self.tls {
+            tls.forget(i);
+        }
     }
 
     /// Whether a connection could be asked something.
@@ -452,11 +488,11 @@ impl Load {
         let mut from = 0;
         while from < self.ends.len() {
             // Payload is of interest in handshakes only.
-            let tls = self.tls.as_ref();
+            let (tls, known) = (self.tls.as_ref(), self.known);
             let look = |f: &[u8]| {
-                let head = read(f);
+                let head = read(f, known);
                 let (to_origin, i, .., len) = head;
-                let shakes = |t: &&TlsLoad| !to_origin && len > 0 && t.is_shaking((i - FIRST_PORT) as usize);
+                let shakes = |t: &&TlsLoad| !to_origin && len > 0 && t.is_shaking(i);
                 (head, tls.filter(shakes).map(|_| f[f.len() - len as usize..].to_vec()))
             };
             let Some(((to_origin, i, seq, bits, len), shaken)) = self.ends[from].recv_with(look) else {
@@ -464,8 +500,11 @@ impl Load {
                 continue;
             };
             n += 1;
-            let i = if to_origin { i as usize } else { (i - FIRST_PORT) as usize };
             let c = if to_origin { &mut self.origin[i] } else { &mut self.conns[i] };
+            if bits & RST != 0 {
+                c.reset = true;
+                continue;
+            }
             if bits & SYN != 0 {
                 c.rcv = seq.wrapping_add(1);
                 c.open = !to_origin;
@@ -478,12 +517,13 @@ impl Load {
                 }
                 continue;
             }
-            if seq == c.rcv && !c.deaf {
+            let is_next = seq == c.rcv && !c.deaf;
+            if is_next {
                 c.rcv = seq.wrapping_add(len + u32::from(bits & FIN));
                 c.got += len;
                 c.ended |= bits & FIN != 0;
             }
-            if let Some(bytes) = shaken {
+            if let Some(bytes) = shaken.filter(|_| is_next) {
                 self.shake(i, Some(&bytes));
             }
             if to_origin && len > 0 {
@@ -504,15 +544,31 @@ impl Load {
     }
 }
 
-/// Whether a frame is for the origin, the port of its client or of the node's side, SEQ, bits, payload length.
-fn read(f: &[u8]) -> (bool, u16, u32, u8, u32) {
+/// Where connection `i` comes from, where the first `known` are no strangers.
+fn client(i: usize, known: usize) -> (std::net::IpAddr, u16) {
+    match i.checked_sub(known) {
+        None => (CLIENT_IP.into(), FIRST_PORT + i as u16),
+        Some(n) => ([STRANGERS.0, STRANGERS.1 | (n >> 16) as u8, (n >> 8) as u8, n as u8].into(), FIRST_PORT),
+    }
+}
+
+/// Whether a frame is for the origin, the connection (of the origin's: the port of the node's side), SEQ, bits, payload
+/// length.
+fn read(f: &[u8], known: usize) -> (bool, usize, u32, u8, u32) {
     let ip = &f[14..];
     let total = u32::from(u16::from_be_bytes([ip[2], ip[3]]));
     let t = &ip[20..];
     let (sport, dport) = (u16::from_be_bytes([t[0], t[1]]), u16::from_be_bytes([t[2], t[3]]));
     let seq = u32::from_be_bytes([t[4], t[5], t[6], t[7]]);
     let to_origin = ip[16..20] == ORIGIN_IP;
-    (to_origin, if to_origin { sport } else { dport }, seq, t[13], total - 20 - u32::from(t[12] >> 4) * 4)
+    let i = match to_origin {
+        true => usize::from(sport),
+        false if ip[16] == STRANGERS.0 => {
+            known + u32::from_be_bytes([0, ip[17] & 15, ip[18], ip[19]]) as usize
+        }
+        false => usize::from(dport - FIRST_PORT),
+    };
+    (to_origin, i, seq, t[13], total - 20 - u32::from(t[12] >> 4) * 4)
 }
 
 /// A node's core, or cores, with their load, turned by the caller.
