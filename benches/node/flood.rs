@@ -8,12 +8,14 @@
 //! several times as long as in a node under such a load: more handshakes by RSA come to their end here than there, which
 //! costs the core more.
 
+use std::time::Instant;
+
 use dataplane::counters::Snapshot;
 use dataplane::{Ctr, time::cycles};
 
 use crate::common::crowds::Calm;
 use crate::common::{self, Args, Rounds, resident_bytes, table, thousands};
-use crate::strangers::{BODY_BYTES, Crowd, FLOWS, Key, rig};
+use crate::strangers::{BODY_BYTES, Crowd, FLOWS, Key, PATIENCE_S, rig};
 use crate::support::{Rig, Stranger};
 use crate::REQUEST;
 
@@ -161,11 +163,22 @@ impl Row {
             let active = self.rig.segment.read().get(Ctr::TlsActive);
             self.active_max = self.active_max.max(active);
         }
-        // Those who shake hands get to the end, so that the next stretch is without.
-        while flooded && self.rig.load.strangers == Stranger::Shakes && self.crowd.here() > 0 {
+        // Those who shake hands get to the end, so that the next stretch is without; who has said hello has his answer.
+        let began = Instant::now();
+        while flooded && !self.is_calm() && began.elapsed().as_secs() < PATIENCE_S {
             self.pass(1, hz);
         }
+        if self.rig.load.strangers == Stranger::Shakes {
+            self.crowd.leave(&mut self.rig.load);
+        }
         spent as f64 / hz
+    }
+
+    /// Whether there is nothing more to be done for strangers.
+    fn is_calm(&self) -> bool {
+        let s = self.rig.segment.read();
+        let nobody = self.rig.load.strangers == Stranger::Hello || self.crowd.here() == 0;
+        nobody && s.get(Ctr::TlsWaiting) + s.get(Ctr::TlsAway) == 0
     }
 
     fn pass(&mut self, calm: usize, hz: f64) -> u64 {

@@ -13,12 +13,14 @@ use std::time::Instant;
 use dataplane::{BURST_MAX, Ctr, time::cycles};
 
 use crate::common::{Args, Rounds, table, thousands};
-use crate::strangers::{BODY_BYTES, Crowd, FLOWS, Key, rig};
+use crate::strangers::{BODY_BYTES, Crowd, FLOWS, Key, PATIENCE_S, rig};
 use crate::support::Rig;
 use crate::{REQUEST, common};
 
 /// Strangers at a time.
 const STRANGERS: usize = 64;
+/// Who comes before one pass: what they send has to go onto the wire.
+const AT_ONCE: usize = 8;
 /// Passes until a burst is answered, at most.
 const PATIENCE: usize = 64;
 const KEYS: [Key; 3] = [Key::Rsa2048, Key::Rsa4096, Key::P256];
@@ -100,9 +102,11 @@ impl Row {
         side.longest.0.push(passes.iter().copied().fold(0.0, f64::max));
         side.cycles.append(&mut passes);
         // Those who are here get what they came for, so that nobody shakes hands in the next stretch without.
-        while self.crowd.here() > 0 {
+        let began = Instant::now();
+        while self.crowd.here() > 0 && began.elapsed().as_secs() < PATIENCE_S {
             self.pass();
         }
+        self.crowd.leave(&mut self.rig.load);
         let s = self.rig.segment.read();
         assert_eq!((s.rx_imbalance(), s.tx_imbalance()), (0, 0), "{}: the laws hold", self.name);
         assert_eq!(s.get(Ctr::Http2xx), s.get(Ctr::HttpRequests), "{}", self.name);
@@ -118,7 +122,7 @@ impl Row {
             assert!(k < PATIENCE, "{}: a request is not answered", self.name);
             if beside {
                 let more = STRANGERS - self.crowd.here();
-                self.crowd.come(&mut self.rig.load, more);
+                self.crowd.come(&mut self.rig.load, more.min(AT_ONCE));
             }
             passes.push(self.pass());
             let answered = |k| self.rig.load.conns[(first + k) % FLOWS].got as usize > BODY_BYTES;

@@ -12,6 +12,8 @@ use crate::support::{Load, Rig, Shared, Who};
 pub const BODY_BYTES: usize = 1024;
 /// Established connections.
 pub const FLOWS: usize = 1_000;
+/// Seconds of the clock on the wall that the last ones have to come to an end. A frame may be lost on a wire that is full.
+pub const PATIENCE_S: u64 = 10;
 /// As in a node: threads for one core, and handshakes that it may have there.
 const HELPERS: usize = 1;
 const AWAY_MAX: usize = 64;
@@ -66,10 +68,11 @@ pub fn rig(key: &KeyPair, strangers: usize) -> Rig {
 pub struct Crowd {
     free: Vec<usize>,
     here: Vec<usize>,
-    /// Connections begun, handshakes done, connections refused.
+    /// Connections begun, handshakes done, connections refused, and those that came to no end.
     pub came: u64,
     pub done: u64,
     pub refused: u64,
+    pub lost: u64,
 }
 
 impl Crowd {
@@ -80,6 +83,7 @@ impl Crowd {
             came: 0,
             done: 0,
             refused: 0,
+            lost: 0,
         }
     }
 
@@ -90,10 +94,22 @@ impl Crowd {
     /// So many more, if there is room for them.
     pub fn come(&mut self, load: &mut Load, n: usize) {
         for _ in 0..n {
+            if !load.has_room() {
+                return;
+            }
             let Some(i) = self.free.pop() else { return };
             load.open(i);
             self.here.push(i);
             self.came += 1;
+        }
+    }
+
+    /// All leave.
+    pub fn leave(&mut self, load: &mut Load) {
+        self.lost += self.here.len() as u64;
+        for i in self.here.drain(..) {
+            load.leave(i);
+            self.free.push(i);
         }
     }
 
