@@ -13,11 +13,11 @@ use std::time::Instant;
 use dataplane::counters::Snapshot;
 use dataplane::{Ctr, time::cycles};
 
+use crate::REQUEST;
 use crate::common::crowds::Calm;
 use crate::common::{self, Args, Rounds, resident_bytes, table, thousands};
 use crate::strangers::{BODY_BYTES, Crowd, FLOWS, Key, PATIENCE_S, rig};
 use crate::support::{Rig, Stranger};
-use crate::REQUEST;
 
 /// Strangers who come in a second of the core's time: a core makes some ten thousand handshakes.
 const PER_SECOND: f64 = 40_000.0;
@@ -232,7 +232,18 @@ fn print(rows: &[Row], hz: f64) {
         ]
     };
     let head = [
-        "", "under way", "req/s", "flooded", "kept", "min", "max", "came/s", "full/s", "helped/s", "shed", "at a time",
+        "",
+        "under way",
+        "req/s",
+        "flooded",
+        "kept",
+        "min",
+        "max",
+        "came/s",
+        "full/s",
+        "helped/s",
+        "shed",
+        "at a time",
         "MB grown",
     ];
     table(
@@ -240,6 +251,10 @@ fn print(rows: &[Row], hz: f64) {
         &head,
         &rows.iter().map(cells).collect::<Vec<_>>(),
     );
-    println!("(kept: median, min, max of the rounds; shed: tls.shed.* of those who came; at a time: the most handshakes;");
-    println!(" MB grown: resident memory of node and load, from the end of the first flood to the end of the last)");
+    println!(
+        "(kept: median, min, max of the rounds; shed: tls.shed.* of those who came; at a time: the most handshakes;"
+    );
+    println!(
+        " MB grown: resident memory of node and load, from the end of the first flood to the end of the last)"
+    );
 }

@@ -196,6 +196,8 @@ fn print(rows: &[Row], hz: f64) {
     }
     let head = ["", "p50", "p99", "p99.9", "longest", "least", "most", "passes", "handshakes/s"];
     table("microseconds of a pass, 64 requests in a burst", &head, &cells);
-    println!("(longest: median, least and most of the rounds' longest passes, interruptions by others and all;");
+    println!(
+        "(longest: median, least and most of the rounds' longest passes, interruptions by others and all;"
+    );
     println!(" handshakes/s: by the clock on the wall, in which the load takes its share of the CPU)");
 }

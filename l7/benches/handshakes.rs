@@ -177,8 +177,9 @@ impl Bench {
         loop {
             let bytes = flush(&mut client);
             let start = Instant::now();
-            let server = server
-                .get_or_insert_with(|| ServerConnection::new(self.stock[which].clone()).expect("a connection"));
+            let server = server.get_or_insert_with(|| {
+                ServerConnection::new(self.stock[which].clone()).expect("a connection")
+            });
             feed(server, &bytes);
             let sent = flush(server);
             time += start.elapsed();

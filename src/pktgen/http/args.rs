@@ -333,7 +333,8 @@ mod tests {
         assert_eq!((t.mode, &*t.name.to_str()), (Mode::Resumed, "fd00::1"));
         assert_eq!(tls("https://10.0.0.1/ --insecure --host a.example:443").name.to_str(), "a.example");
         assert!(plan("http://10.0.0.1/").expect("good").tls.is_none());
-        let of = |t: &Secured| t.config.crypto_provider().kx_groups.iter().map(|g| g.name()).collect::<Vec<_>>();
+        let of =
+            |t: &Secured| t.config.crypto_provider().kx_groups.iter().map(|g| g.name()).collect::<Vec<_>>();
         assert_eq!(of(&t).len(), groups().count());
         let t = tls("https://10.0.0.1/ --insecure --group X25519");
         assert_eq!(of(&t), [rustls::NamedGroup::X25519]);

@@ -64,7 +64,9 @@ pub type Group = &'static dyn SupportedKxGroup;
 
 /// Those that there are, by the names of their standards.
 pub fn groups() -> impl Iterator<Item = (String, Group)> {
-    aws_lc_rs::DEFAULT_KX_GROUPS.iter().map(|group| (format!("{:?}", group.name()).to_ascii_lowercase(), *group))
+    aws_lc_rs::DEFAULT_KX_GROUPS
+        .iter()
+        .map(|group| (format!("{:?}", group.name()).to_ascii_lowercase(), *group))
 }
 
 /// What a run's handshakes begin with.
