@@ -16,9 +16,11 @@ use dataplane::{Ctr, time::cycles};
 use crate::REQUEST;
 use crate::common::crowds::Calm;
 use crate::common::{self, Args, Rounds, resident_bytes, table, thousands};
-use crate::strangers::{BODY_BYTES, Crowd, FLOWS, Key, PATIENCE_S, rig};
+use crate::strangers::{BODY_BYTES, Crowd, Key, PATIENCE_S, rig};
 use crate::support::{Rig, Stranger};
 
+/// Established connections.
+const FLOWS: usize = 1_000;
 /// Strangers who come in a second of the core's time: a core makes some ten thousand handshakes.
 const PER_SECOND: f64 = 40_000.0;
 /// At a time; the node's pool of handshakes has 4,096 places.
@@ -90,12 +92,12 @@ pub fn run(args: &Args, hz: f64) -> Vec<serde_json::Value> {
 
 impl Row {
     fn new((name, key, manners, under_way): (&'static str, Key, Stranger, usize)) -> Row {
-        let mut rig = rig(&key.make(), STRANGERS);
+        let mut rig = rig(&key.make(), FLOWS, STRANGERS);
         rig.load.strangers = manners;
         Row {
             name,
             rig,
-            crowd: Crowd::new(STRANGERS),
+            crowd: Crowd::new(FLOWS, STRANGERS),
             calm: Default::default(),
             under_way,
             at: 0,

@@ -13,10 +13,12 @@ use std::time::Instant;
 use dataplane::{BURST_MAX, Ctr, time::cycles};
 
 use crate::common::{Args, Rounds, table, thousands};
-use crate::strangers::{BODY_BYTES, Crowd, FLOWS, Key, PATIENCE_S, rig};
+use crate::strangers::{BODY_BYTES, Crowd, Key, PATIENCE_S, rig};
 use crate::support::Rig;
 use crate::{REQUEST, common};
 
+/// Established connections.
+const FLOWS: usize = 1_000;
 /// Strangers at a time.
 const STRANGERS: usize = 64;
 /// Who comes before one pass: what they send has to go onto the wire.
@@ -81,8 +83,8 @@ impl Row {
     fn new(key: Key, name: String) -> Row {
         Row {
             name,
-            rig: rig(&key.make(), STRANGERS),
-            crowd: Crowd::new(STRANGERS),
+            rig: rig(&key.make(), FLOWS, STRANGERS),
+            crowd: Crowd::new(FLOWS, STRANGERS),
             began: Instant::now(),
             at: 0,
             quiet: Side::default(),

@@ -1,5 +1,7 @@
 //! Clients beside the established ones, who come to shake hands and go.
 
+#![allow(dead_code)] // Each bench uses its part of it.
+
 use l7::tls::front::Tickets;
 use l7::tls::tickets::{TicketSpec, Ticketer};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize};
@@ -10,8 +12,6 @@ use crate::support::{Load, Rig, Shared, Who};
 
 /// Bytes of the object that everybody asks for.
 pub const BODY_BYTES: usize = 1024;
-/// Established connections.
-pub const FLOWS: usize = 1_000;
 /// Seconds of the clock on the wall that the last ones have to come to an end. A frame may be lost on a wire that is full.
 pub const PATIENCE_S: u64 = 10;
 /// As in a node: threads for one core, and handshakes that it may have there.
@@ -45,8 +45,8 @@ impl Key {
     }
 }
 
-/// A node with a cache, `FLOWS` connections, a helper thread, and room for so many strangers at a time.
-pub fn rig(key: &KeyPair, strangers: usize) -> Rig {
+/// A node with a cache, so many connections, a helper thread, and room for so many strangers at a time.
+pub fn rig(key: &KeyPair, flows: usize, strangers: usize) -> Rig {
     let head = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nCache-Control: max-age=86400\r\nETag: \"6745-400\"\r\n\
          Content-Length: {BODY_BYTES}\r\n\r\n"
@@ -58,8 +58,8 @@ pub fn rig(key: &KeyPair, strangers: usize) -> Rig {
     let mut shared = Shared::new(1);
     // As a node of this size has it.
     shared.tls = Some(TlsOf { handshakes: 4096, ..tls.with_helpers(HELPERS, 1, AWAY_MAX) });
-    let mut rig = Rig::with_cores(Who::Cached, FLOWS + strangers, response, &shared, |_, _, _| 0);
-    rig.load.known = FLOWS;
+    let mut rig = Rig::with_cores(Who::Cached, flows + strangers, response, &shared, |_, _, _| 0);
+    rig.load.known = flows;
     rig.open_all();
     rig
 }
@@ -76,9 +76,10 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    pub fn new(strangers: usize) -> Crowd {
+    /// Of a load with so many connections that are no strangers'.
+    pub fn new(flows: usize, strangers: usize) -> Crowd {
         Crowd {
-            free: (FLOWS..FLOWS + strangers).rev().collect(),
+            free: (flows..flows + strangers).rev().collect(),
             here: Vec::with_capacity(strangers),
             came: 0,
             done: 0,
