@@ -43,7 +43,7 @@ impl TlsOf {
         let mut client = identity.client_config();
         handshake::ask(&mut client);
         TlsOf {
-            front: identity.front_with(tickets),
+            front: identity.front_with(tickets, 0),
             client: Arc::new(client),
             handshakes: 512,
             helpers: None,
