@@ -155,7 +155,8 @@ fn passes(requests: usize, key: Option<&str>) {
         for k in 0..BURST_MAX {
             rig.load.request((first + k) % CONNECTIONS, REQUEST);
         }
-        let answered = |rig: &Rig, k| rig.load.conns[(first + k) % CONNECTIONS].got as usize > BODY_BYTES;
+        let answered =
+            |rig: &Rig, k: usize| rig.load.conns[(first + k) % CONNECTIONS].got as usize > BODY_BYTES;
         while !(0..BURST_MAX).all(|k| answered(&rig, k)) {
             if key.is_some() {
                 let more = STRANGERS - crowd.here();

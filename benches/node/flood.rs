@@ -157,7 +157,7 @@ impl Row {
                     self.crowd.come(&mut self.rig.load, n as usize);
                 }
                 spent += self.pass(usize::from(flooded), hz);
-                let answered = |k| self.rig.load.conns[(first + k) % FLOWS].got as usize > BODY_BYTES;
+                let answered = |k: usize| self.rig.load.conns[(first + k) % FLOWS].got as usize > BODY_BYTES;
                 if (0..n).all(answered) {
                     break;
                 }

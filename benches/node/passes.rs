@@ -127,7 +127,7 @@ impl Row {
                 self.crowd.come(&mut self.rig.load, more.min(AT_ONCE));
             }
             passes.push(self.pass());
-            let answered = |k| self.rig.load.conns[(first + k) % FLOWS].got as usize > BODY_BYTES;
+            let answered = |k: usize| self.rig.load.conns[(first + k) % FLOWS].got as usize > BODY_BYTES;
             if (0..BURST_MAX).all(answered) {
                 return;
             }

@@ -281,6 +281,36 @@ fn a_flood_has_its_budget_in_each_pass_and_whoever_is_refused_is_counted() {
 }
 
 #[test]
+fn packets_come_before_handshakes() {
+    let authority = Authority::new("ca");
+    let mut core = Core::new(simple_front(&authority), limits(64));
+    let config = Arc::new(client_config(&authority, true));
+    for n in 0..64 {
+        let id = core.start(n);
+        core.give(n, id, &flush(&mut client(&config, "a.test")));
+    }
+    let answered = |core: &Core| core.wire.flows.values().filter(|flow| !flow.sent.is_empty()).count();
+    // A hello for each 256 packets, however they come.
+    for (packets, hellos) in [(64, 16), (32, 8), (1, 1)] {
+        let before = answered(&core);
+        for _ in 0..64 {
+            core.handshakes.beside(packets);
+            core.run();
+        }
+        let done = answered(&core) - before;
+        assert!((hellos - 1..=hellos + 1).contains(&done), "{done} beside {packets} in a pass");
+    }
+    // Without any, one in each pass.
+    let before = answered(&core);
+    for pass in 1..=8 {
+        core.run();
+        assert_eq!(answered(&core), before + pass);
+    }
+    core.settle();
+    assert_eq!(answered(&core), 64);
+}
+
+#[test]
 fn a_name_that_nobody_has_is_told_so() {
     let authority = Authority::new("ca");
     let certified = || vec![authority.certified(&["a.test", "*.b.test"], KeyType::Ecdsa)];
