@@ -108,6 +108,7 @@ def table(rows, servers):
 
 def beside_nginx(rows, servers):
     """What ours is to nginx, round by round: throughput, and CPU of the server for each request."""
+    rows = [r for r in rows if r["requests"] > 0]
     nginx = {r["round"]: r for r in rows if r["server"] == "nginx"}
     lines = []
     for server in servers:
