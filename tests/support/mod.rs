@@ -401,7 +401,7 @@ impl Load {
         };
         let at = (self.spread)(i, from_origin, self.ends.len());
         let is_strange = !from_origin && i >= self.known;
-        if is_strange && self.ends[at].room() < RIG_FRAMES / 4 {
+        if is_strange && self.ends[at].room() < RIG_FRAMES * 3 / 8 {
             return; // Lost: what room there is left is for the others.
         }
         let (end, sums) = (&mut self.ends[at], self.has_checksums);

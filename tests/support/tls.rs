@@ -23,7 +23,7 @@ pub struct TlsOf {
     /// Handshakes that each core may have under way.
     pub handshakes: u32,
     /// Threads that take slow steps, if there are any.
-    helpers: Option<Arc<Helpers>>,
+    pub helpers: Option<Arc<Helpers>>,
 }
 
 /// Cores that are turned in the caller's thread never sleep: there is no bell to be rung.
