@@ -222,6 +222,12 @@ impl Tls {
         !self.builder.bytes.is_empty()
     }
 
+    /// This pass has so many packets, which come before handshakes.
+    #[inline]
+    pub fn beside(&mut self, packets: usize) {
+        self.handshakes.beside(packets as u32);
+    }
+
     /// Whether a handshake could go on at once: the core must not sleep.
     pub fn has_work(&self) -> bool {
         self.handshakes.has_work()
