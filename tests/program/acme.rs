@@ -270,6 +270,15 @@ fn by_a_handshake_that_the_cores_shake() {
     until("it is in force", || node.log().contains("there is a certificate for a.example, b.example"));
 }
 
+/// Ends a load, also where the test fails.
+struct Stops<'a>(&'a AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A certificate is renewed, and proved by the same port, while clients ask all the time, by connections that they keep
 /// and by new ones: none of them notices.
 #[test]
@@ -289,6 +298,7 @@ fn a_renewal_fails_no_request() {
     let stop = AtomicBool::new(false);
     let connect = || Client::connect(pebble.https, &trusting, "a.example");
     let failed = thread::scope(|s| {
+        let _ends = Stops(&stop);
         let ask = || -> std::io::Result<()> {
             let mut kept = connect()?;
             while !stop.load(Ordering::Relaxed) {
