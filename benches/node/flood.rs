@@ -28,6 +28,8 @@ const STRANGERS: usize = 8_192;
 /// Who comes before one pass: what they send has to go onto the wire.
 const AT_ONCE: usize = 16;
 const PATIENCE: usize = 512;
+/// Seconds of the core until the pool is as full as it gets, at most.
+const FILLING_S: f64 = 1.0;
 
 /// Key, manners, requests under way.
 const KINDS: [(&str, Key, Stranger, usize); 4] = [
@@ -48,6 +50,9 @@ struct Row {
     calm: [Calm; 2],
     under_way: usize,
     at: usize,
+    /// Of this stretch: cycles of the core, and strangers who were due by them.
+    spent: u64,
+    due: u64,
     /// Requests per second, without and with the flood; of each round, what is kept.
     rates: [Rounds; 2],
     kept: Rounds,
@@ -70,9 +75,10 @@ pub fn run(args: &Args, hz: f64) -> Vec<serde_json::Value> {
         return Vec::new();
     }
     for r in &mut rows {
-        // Until the pool is as full as it gets.
-        r.stretch(args.requests.max(50_000), false, hz);
-        r.stretch(args.requests.max(50_000), true, hz);
+        r.stretch(args.requests, false, hz);
+        r.begin_flood(hz);
+        r.stretch(args.requests, true, hz);
+        r.end_flood(hz);
         r.resident.0 = resident_bytes();
     }
     for _ in 0..args.rounds {
@@ -101,6 +107,8 @@ impl Row {
             calm: Default::default(),
             under_way,
             at: 0,
+            spent: 0,
+            due: 0,
             rates: Default::default(),
             kept: Rounds::default(),
             seconds: 0.0,
@@ -115,12 +123,15 @@ impl Row {
 
     fn round(&mut self, requests: usize, hz: f64) {
         let quiet = requests as f64 / self.stretch(requests, false, hz);
+        self.begin_flood(hz);
         let (before, came) = (self.rig.segment.read(), self.crowd.came);
         let seconds = self.stretch(requests, true, hz);
         let after = self.rig.segment.read();
+        let came = self.crowd.came - came;
+        self.end_flood(hz);
         let since = |c: Ctr| after.get(c) - before.get(c);
         self.seconds += seconds;
-        self.came += self.crowd.came - came;
+        self.came += came;
         self.full += since(Ctr::TlsFull);
         self.shed += since(Ctr::TlsShedFull) + since(Ctr::TlsShedSource);
         self.helped += since(Ctr::TlsHelped);
@@ -139,41 +150,67 @@ impl Row {
 
     /// So many requests. Gives the seconds of the core that they took.
     fn stretch(&mut self, requests: usize, flooded: bool, hz: f64) -> f64 {
-        let (mut done, mut spent, mut owed) = (0, 0u64, 0u64);
+        (self.spent, self.due) = (0, 0);
+        let mut done = 0;
         while done < requests {
-            let (first, n) = (self.at, self.under_way.min(requests - done));
-            for k in 0..n {
-                self.rig.load.request((first + k) % FLOWS, REQUEST);
-            }
-            self.at = (first + n) % FLOWS;
-            done += n;
-            for k in 0.. {
-                assert!(k < PATIENCE, "{}: a request is not answered", self.name);
-                if flooded {
-                    let due = (spent as f64 / hz * PER_SECOND) as u64;
-                    let n = (due - owed).min(AT_ONCE as u64);
-                    // Who cannot come at once does not come later: the rate is that of a second, not of its parts.
-                    owed = due;
-                    self.crowd.come(&mut self.rig.load, n as usize);
-                }
-                spent += self.pass(usize::from(flooded), hz);
-                let answered = |k: usize| self.rig.load.conns[(first + k) % FLOWS].got as usize > BODY_BYTES;
-                if (0..n).all(answered) {
-                    break;
-                }
-            }
+            done += self.burst(flooded, hz);
             let active = self.rig.segment.read().get(Ctr::TlsActive);
             self.active_max = self.active_max.max(active);
         }
-        // Those who shake hands get to the end, so that the next stretch is without; who has said hello has his answer.
+        self.spent as f64 / hz
+    }
+
+    /// Strangers come until the node refuses some, or has had time enough to.
+    fn begin_flood(&mut self, hz: f64) {
+        let shed = |r: &Row| {
+            let s = r.rig.segment.read();
+            s.get(Ctr::TlsShedFull) + s.get(Ctr::TlsShedSource)
+        };
+        let (before, began) = (shed(self), Instant::now());
+        (self.spent, self.due) = (0, 0);
+        while shed(self) == before
+            && self.spent as f64 / hz < FILLING_S
+            && began.elapsed().as_secs() < PATIENCE_S
+        {
+            self.burst(true, hz);
+        }
+    }
+
+    /// Those who shake hands get to the end, so that the next stretch is without; who has said hello has his answer.
+    fn end_flood(&mut self, hz: f64) {
         let began = Instant::now();
-        while flooded && !self.is_calm() && began.elapsed().as_secs() < PATIENCE_S {
+        while !self.is_calm() && began.elapsed().as_secs() < PATIENCE_S {
             self.pass(1, hz);
         }
         if self.rig.load.strangers == Stranger::Shakes {
-            self.crowd.leave(&mut self.rig.load);
+            self.crowd.leave(&mut self.rig);
         }
-        spent as f64 / hz
+    }
+
+    /// Requests on as many connections as are under way at a time, and the passes until all are answered. Gives their
+    /// number.
+    fn burst(&mut self, flooded: bool, hz: f64) -> usize {
+        let (first, n) = (self.at, self.under_way);
+        for k in 0..n {
+            self.rig.load.request((first + k) % FLOWS, REQUEST);
+        }
+        self.at = (first + n) % FLOWS;
+        for k in 0.. {
+            assert!(k < PATIENCE, "{}: a request is not answered", self.name);
+            if flooded {
+                let due = (self.spent as f64 / hz * PER_SECOND) as u64;
+                let n = (due - self.due).min(AT_ONCE as u64);
+                // Who cannot come at once does not come later: the rate is that of a second, not of its parts.
+                self.due = due;
+                self.crowd.come(&mut self.rig.load, n as usize);
+            }
+            self.spent += self.pass(usize::from(flooded), hz);
+            let answered = |k: usize| self.rig.load.conns[(first + k) % FLOWS].got as usize > BODY_BYTES;
+            if (0..n).all(answered) {
+                break;
+            }
+        }
+        n
     }
 
     /// Whether there is nothing more to be done for strangers.

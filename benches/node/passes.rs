@@ -108,7 +108,7 @@ impl Row {
         while self.crowd.here() > 0 && began.elapsed().as_secs() < PATIENCE_S {
             self.pass();
         }
-        self.crowd.leave(&mut self.rig.load);
+        self.crowd.leave(&mut self.rig);
         let s = self.rig.segment.read();
         assert_eq!((s.rx_imbalance(), s.tx_imbalance()), (0, 0), "{}: the laws hold", self.name);
         assert_eq!(s.get(Ctr::Http2xx), s.get(Ctr::HttpRequests), "{}", self.name);

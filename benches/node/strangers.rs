@@ -105,11 +105,15 @@ impl Crowd {
         }
     }
 
-    /// All leave.
-    pub fn leave(&mut self, load: &mut Load) {
+    /// All leave, as the wire has room for them.
+    pub fn leave(&mut self, rig: &mut Rig) {
         self.lost += self.here.len() as u64;
         for i in self.here.drain(..) {
-            load.leave(i);
+            while !rig.load.has_room() {
+                rig.core.pass(rig.now);
+                rig.load.poll();
+            }
+            rig.load.leave(i);
             self.free.push(i);
         }
     }
