@@ -5,20 +5,29 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 use dataplane::Ctr;
-use l7::proxy::Origin;
+use l7::proxy::{Origin, ProxyConfig};
 use l7::tls::origin::{OriginTls, Roots, Spec, Trust};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, Connection, ServerConfig, ServerConnection};
 
-use crate::rig::{get, node, origin, site, v4};
+use crate::rig::{get, node_of, origin, site, v4};
+use crate::support::Shared;
 use crate::support::identity::Identity;
 use crate::support::peers::{Act, Asked, Peers};
+use crate::support::tls::TlsOf;
 
 const BODY: &[u8] = b"as much as there is";
 
 /// Nobody here speaks HTTP in the clear.
 fn silence(_: &Asked, _: u64) -> Act {
     Act::Hold
+}
+
+/// A node that has memory for TLS.
+fn node(config: ProxyConfig) -> Peers {
+    let mut shared = Shared::new(1);
+    shared.tls = Some(TlsOf::new());
+    node_of(config, &shared)
 }
 
 /// How an origin ends a response whose body ends with the connection.

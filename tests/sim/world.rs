@@ -25,6 +25,7 @@ use l7::proxy::{
 };
 use l7::tls::{Front, HandshakeLimits, Handshakes, RECORD_BYTES_MAX, RecordCells, Tls};
 use millrace::node::{NodePipeline, Orders};
+use rustls::{ClientConfig, RootCertStore};
 use stack::neigh::Neighbours;
 use stack::{Net, Stack, Steering, Tcp, TcpConfig, Udp};
 
@@ -415,8 +416,7 @@ impl World {
     fn over_tls(&self, identity: &Identity, n: usize, c: Client) -> OverTls {
         let is_pressed = self.store.is_some();
         let is_old = is_pressed && n % 4 == 2;
-        let versions = if is_old { &[&rustls::version::TLS12][..] } else { rustls::ALL_VERSIONS };
-        let config = Arc::new(identity.client_config_of(versions));
+        let config = Arc::new(if is_old { old_config(identity) } else { identity.client_config() });
         let tls = OverTls::client(Box::new(c), &config, "sim.example");
         if is_pressed && n % 4 == ASKING { tls.asking(70_000) } else { tls }
     }
@@ -495,6 +495,14 @@ impl World {
         sum.merge(&self.origin.segment.read());
         Ok(sum)
     }
+}
+
+/// A client that does not know TLS 1.3.
+fn old_config(identity: &Identity) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(identity.certificate.clone()).expect("a certificate");
+    let config = ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS12]);
+    config.with_root_certificates(roots).with_no_client_auth()
 }
 
 /// What is stored is what the origin has sent, whatever was sealed from it.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use l7::tls::front::{self, ClientAuth, Entry, Front, FrontSpec};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use rustls::{ClientConfig, RootCertStore};
 
 /// A certificate signed by itself. Ed25519: its signatures are always as long, so that the packets of a run are, too.
 pub struct Identity {
@@ -25,15 +25,9 @@ impl Identity {
 
     /// What a client needs that trusts it.
     pub fn client_config(&self) -> ClientConfig {
-        self.client_config_of(rustls::ALL_VERSIONS)
-    }
-
-    /// The same, for these versions.
-    pub fn client_config_of(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).expect("a certificate");
-        let config = ClientConfig::builder_with_protocol_versions(versions);
-        config.with_root_certificates(roots).with_no_client_auth()
+        ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()
     }
 
     /// An edge that presents it to whoever comes.

@@ -366,6 +366,9 @@ impl Conns<'_> {
 
     /// Seals a record again, and gives it to TCP.
     fn make(&mut self, flow: FlowId, c: SecuredId, id: NoteId) -> Made {
+        if self.tls.cells.records.free_count() == 0 {
+            self.let_go_some();
+        }
         let tls = &mut *self.tls;
         let (Phase::Open(session) | Phase::Leaves(session)) = tls.secured[c].phase else {
             return Made::Wrong;

@@ -231,13 +231,7 @@ impl Conns<'_> {
     }
 
     /// Seals one record and queues it; or several, where only short cells are left.
-    pub(super) fn ship(
-        &mut self,
-        flow: FlowId,
-        session: SessionId,
-        kind: ContentType,
-        plain: &[u8],
-    ) -> bool {
+    pub(super) fn ship(&mut self, flow: FlowId, session: SessionId, kind: ContentType, plain: &[u8]) -> bool {
         let cells = &self.tls.cells;
         let short = (cells.payload.cell_bytes() as usize).saturating_sub(OVERHEAD_MAX).max(1);
         if plain.len() > short && cells.records.free_count() == 0 {
