@@ -493,7 +493,7 @@ impl Load {
                 c.rcv = seq.wrapping_add(len + u32::from(bits & FIN));
                 c.got += len;
                 c.ended |= bits & FIN != 0;
-                c.owes = self.acknowledges && !to_origin && len > 0;
+                c.owes |= self.acknowledges && !to_origin && len > 0;
             }
             if let Some(bytes) = shaken {
                 self.shake(i, Some(&bytes));
