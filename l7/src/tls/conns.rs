@@ -27,7 +27,6 @@ use rustls::ClientConfig;
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
 use rustls::pki_types::ServerName;
-
 use stack::{CloseReason, Events, FlowId, State, Tcp};
 
 use super::front::Front;

@@ -7,7 +7,7 @@ use stack::{ConnectError, FlowId, Net};
 use super::Conns;
 
 impl Conns<'_> {
-    /// As [`Tcp::connect`].
+    /// As [`stack::Tcp::connect`].
     ///
     /// # Errors
     /// As there.
@@ -20,32 +20,32 @@ impl Conns<'_> {
         self.tcp.connect(net, to, now)
     }
 
-    /// As [`Tcp::consume`].
+    /// As [`stack::Tcp::consume`].
     pub fn consume(&mut self, flow: FlowId, bytes: u32) {
         self.tcp.consume(flow, bytes);
     }
 
-    /// As [`Tcp::wake`].
+    /// As [`stack::Tcp::wake`].
     pub fn wake(&mut self, flow: FlowId) {
         self.tcp.wake(flow);
     }
 
-    /// As [`Tcp::set_timer`].
+    /// As [`stack::Tcp::set_timer`].
     pub fn set_timer(&mut self, flow: FlowId, at: Time) {
         self.tcp.set_timer(flow, at);
     }
 
-    /// As [`Tcp::set_user`].
+    /// As [`stack::Tcp::set_user`].
     pub fn set_user(&mut self, flow: FlowId, user: u64) {
         self.tcp.set_user(flow, user);
     }
 
-    /// As [`Tcp::set_algorithm`].
+    /// As [`stack::Tcp::set_algorithm`].
     pub fn set_algorithm(&mut self, flow: FlowId, algorithm: Algorithm) {
         self.tcp.set_algorithm(flow, algorithm);
     }
 
-    /// As [`Tcp::close_listeners`].
+    /// As [`stack::Tcp::close_listeners`].
     pub fn close_listeners(&mut self) {
         self.tcp.close_listeners();
     }
