@@ -113,8 +113,8 @@ fn response_that_ends(end: End) -> (String, bool, bool, bool) {
     let connections = p.syns.len();
     let second = p.connect(&get("/"));
     p.settle(&mut silence);
-    let stored = p.syns.len() == connections;
-    assert_eq!(stored, !p.client_got(second).0.is_empty());
+    let stored = String::from_utf8_lossy(p.client_got(second).0).contains("as much as there is");
+    assert!(!stored || p.syns.len() == connections, "it is from the store");
     let s = p.segment.read();
     assert_eq!(s.get(Ctr::TlsTruncated), u64::from(end != End::Announced));
     (got.0, got.1, got.2, stored)
@@ -123,7 +123,8 @@ fn response_that_ends(end: End) -> (String, bool, bool, bool) {
 #[test]
 fn an_origins_end_that_tls_announces_is_one() {
     let (got, ended, reset, stored) = response_that_ends(End::Announced);
-    assert!(got.contains("\r\n\r\n13\r\nas much as there is\r\n0\r\n\r\n"), "{got}");
+    assert!(got.starts_with("HTTP/1.1 200 OK") && got.contains("as much as there is"), "{got}");
+    assert!(got.contains("Content-Length: 19\r\n") || got.ends_with("\r\n0\r\n\r\n"), "{got}");
     assert!(!ended && !reset && stored);
 }
 
