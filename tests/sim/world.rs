@@ -169,6 +169,7 @@ pub fn draw(seed: u64) -> Drawn {
                         framing: [Framing::Length, Framing::Chunked, Framing::Close][r.below(3) as usize],
                         seed: r.next_u64() >> 1,
                         head: up == 0 && r.below(12) == 0,
+                        close: false,
                     }
                 })
                 .collect();
@@ -195,11 +196,16 @@ pub fn draw_pressed(seed: u64) -> Drawn {
         framing,
         seed: seed * 3 + down,
         head: false,
+        close: false,
     };
     drawn.objects = sizes.map(object).to_vec();
     drawn.clients = (0..r.range(12, 24))
         .map(|n| {
-            let list = (0..r.range(1, 3)).map(|_| drawn.objects[r.below(3) as usize].clone()).collect();
+            let mut list: Vec<Request> =
+                (0..r.range(1, 3)).map(|_| drawn.objects[r.below(3) as usize].clone()).collect();
+            if let Some(last) = list.last_mut() {
+                last.close = n % 2 == 0;
+            }
             let pause = (n % 3 != 0).then(|| (r.below(150_000), r.range(1_000_000_000, 20_000_000_000)));
             let abort = (r.below(12) == 0).then(|| r.below(200_000));
             // What is behind a response that waits for new keys does not.

@@ -1,7 +1,7 @@
 //! Owners that leave before TCP has all bytes of what they have sent: until it has, the connection stays with its TLS, which
 //! alone can seal again what was let go.
 
-use dataplane::Time;
+use dataplane::{Ctr, Time};
 use stack::{Events, FlowId, State};
 
 use super::{Conns, Phase, SecuredId};
@@ -20,6 +20,7 @@ impl Conns<'_> {
         {
             return false;
         }
+        self.tls.counters.inc(Ctr::TlsAgainLeft);
         let s = &mut self.tls.secured[c];
         (s.phase, s.rest, s.plain, s.kernel) = (Phase::Leaves(session), None, None, None);
         self.tcp.set_user(flow, 0);
