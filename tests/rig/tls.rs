@@ -15,11 +15,15 @@ const NAME: &str = "site.lab";
 /// A node that serves by TLS, and one client of it that offers this protocol.
 fn rig(alpn: &[u8]) -> Rig {
     let identity = Identity::new(&[NAME]);
-    let mut client = identity.client_config(rustls::ALL_VERSIONS);
+    let mut client = identity.client_config();
     client.alpn_protocols = vec![alpn.to_vec()];
     handshake::ask(&mut client);
     let mut shared = Shared::new(1);
-    shared.tls = Some(TlsOf { front: identity.front_proving(&[NAME], None, 0), client: Arc::new(client), ..TlsOf::new() });
+    shared.tls = Some(TlsOf {
+        front: identity.front_proving(&[NAME], None, 0),
+        client: Arc::new(client),
+        ..TlsOf::new()
+    });
     let mut rig = Rig::with_cores(Who::Stub(5), 1, Vec::new(), &shared, |_, _, _| 0);
     rig.load.open(0);
     turn(&mut rig);

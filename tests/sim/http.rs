@@ -56,6 +56,8 @@ pub struct Request {
     pub framing: Framing,
     pub seed: u64,
     pub head: bool,
+    /// The last of its connection, which says so.
+    pub close: bool,
 }
 
 impl Request {
@@ -77,6 +79,9 @@ impl Request {
             "{method} /{framing}/{}/{}/{} HTTP/1.1\r\nHost: {host}\r\n",
             self.down, self.seed, self.up
         );
+        if self.close {
+            s.push_str("Connection: close\r\n");
+        }
         if self.up_chunked {
             s.push_str("Transfer-Encoding: chunked\r\n\r\n");
         } else if self.up > 0 {

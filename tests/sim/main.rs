@@ -50,6 +50,8 @@ const MUST_HAPPEN_PRESSED: &[Ctr] = &[
     Ctr::CacheHits,
     Ctr::TlsRecordsLetGo,
     Ctr::TlsRecordsSealedAgain,
+    Ctr::TlsAgainLeft,
+    Ctr::TlsKeyUpdatesSent,
 ];
 
 /// Cores of the edge. Those seeds that once failed did so with one.
@@ -212,6 +214,7 @@ fn print(s: &Snapshot) {
         Ctr::HttpClientGone,
         Ctr::TlsRecordsLetGo,
         Ctr::TlsRecordsSealedAgain,
+        Ctr::TlsAgainLeft,
         Ctr::TlsAgainWaits,
         Ctr::TlsAgainDiffers,
         Ctr::TlsNoCell,

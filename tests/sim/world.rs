@@ -25,6 +25,7 @@ use l7::proxy::{
 };
 use l7::tls::{Front, HandshakeLimits, Handshakes, RECORD_BYTES_MAX, RecordCells, Tls};
 use millrace::node::{NodePipeline, Orders};
+use rustls::{ClientConfig, RootCertStore};
 use stack::neigh::Neighbours;
 use stack::{Net, Stack, Steering, Tcp, TcpConfig, Udp};
 
@@ -168,6 +169,7 @@ pub fn draw(seed: u64) -> Drawn {
                         framing: [Framing::Length, Framing::Chunked, Framing::Close][r.below(3) as usize],
                         seed: r.next_u64() >> 1,
                         head: up == 0 && r.below(12) == 0,
+                        close: false,
                     }
                 })
                 .collect();
@@ -194,11 +196,16 @@ pub fn draw_pressed(seed: u64) -> Drawn {
         framing,
         seed: seed * 3 + down,
         head: false,
+        close: false,
     };
     drawn.objects = sizes.map(object).to_vec();
     drawn.clients = (0..r.range(12, 24))
         .map(|n| {
-            let list = (0..r.range(1, 3)).map(|_| drawn.objects[r.below(3) as usize].clone()).collect();
+            let mut list: Vec<Request> =
+                (0..r.range(1, 3)).map(|_| drawn.objects[r.below(3) as usize].clone()).collect();
+            if let Some(last) = list.last_mut() {
+                last.close = n % 2 == 0;
+            }
             let pause = (n % 3 != 0).then(|| (r.below(150_000), r.range(1_000_000_000, 20_000_000_000)));
             let abort = (r.below(12) == 0).then(|| r.below(200_000));
             // What is behind a response that waits for new keys does not.
@@ -415,8 +422,7 @@ impl World {
     fn over_tls(&self, identity: &Identity, n: usize, c: Client) -> OverTls {
         let is_pressed = self.store.is_some();
         let is_old = is_pressed && n % 4 == 2;
-        let versions = if is_old { &[&rustls::version::TLS12][..] } else { rustls::ALL_VERSIONS };
-        let config = Arc::new(identity.client_config(versions));
+        let config = Arc::new(if is_old { old_config(identity) } else { identity.client_config() });
         let tls = OverTls::client(Box::new(c), &config, "sim.example");
         if is_pressed && n % 4 == ASKING { tls.asking(70_000) } else { tls }
     }
@@ -495,6 +501,14 @@ impl World {
         sum.merge(&self.origin.segment.read());
         Ok(sum)
     }
+}
+
+/// A client that does not know TLS 1.3.
+fn old_config(identity: &Identity) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(identity.certificate.clone()).expect("a certificate");
+    let config = ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS12]);
+    config.with_root_certificates(roots).with_no_client_auth()
 }
 
 /// What is stored is what the origin has sent, whatever was sealed from it.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use l7::tls::front::{self, ClientAuth, Entry, Front, FrontSpec, Tickets};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use rustls::{ClientConfig, RootCertStore};
 
 /// A certificate signed by itself.
 pub struct Identity {
@@ -28,10 +28,9 @@ impl Identity {
         Identity { certificate: certificate.der().clone(), key }
     }
 
-    /// What a client needs that trusts it, and speaks these versions.
-    pub fn client_config(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
-        let config = ClientConfig::builder_with_protocol_versions(versions);
-        config.with_root_certificates(self.roots()).with_no_client_auth()
+    /// What a client needs that trusts it.
+    pub fn client_config(&self) -> ClientConfig {
+        ClientConfig::builder().with_root_certificates(self.roots()).with_no_client_auth()
     }
 
     /// Whom such a client trusts.

@@ -338,6 +338,8 @@ pub struct Conn {
     pub ended: bool,
     /// What the node sends is not taken, nor acknowledged.
     pub deaf: bool,
+    /// What came is to be acknowledged.
+    owes: bool,
     /// The node has refused it, or broken it off.
     pub reset: bool,
 }
@@ -479,11 +481,6 @@ impl Load {
         self.tls = Some(tls);
     }
 
-    /// Whether a client has sent its hello, or has none to send.
-    fn is_greeted(&self, i: usize) -> bool {
-        self.tls.as_ref().is_none_or(|tls| tls.is_shaking(i) || tls.is_open(i))
-    }
-
     /// Breaks a connection off; its place is another's.
     pub fn leave(&mut self, i: usize) {
         if !self.conns[i].reset {
@@ -556,9 +553,7 @@ impl Load {
                 c.rcv = seq.wrapping_add(len + u32::from(bits & FIN));
                 c.got += len;
                 c.ended |= bits & FIN != 0;
-                if self.acknowledges && !to_origin && len > 0 {
-                    self.owed.push((false, i));
-                }
+                c.owes |= self.acknowledges && !to_origin && len > 0;
             }
             if let Some(bytes) = shaken.filter(|_| is_next) {
                 self.shake(i, Some(&bytes));
@@ -571,9 +566,14 @@ impl Load {
                 self.response = response;
             }
         }
+        for i in 0..if self.acknowledges { self.conns.len() } else { 0 } {
+            if std::mem::take(&mut self.conns[i].owes) {
+                self.frame(false, i, ACK, &[]);
+            }
+        }
         while let Some((origin, i)) = self.owed.pop() {
             self.frame(origin, i, ACK, &[]);
-            if !origin && !self.is_greeted(i) {
+            if !origin {
                 self.shake(i, None);
             }
         }

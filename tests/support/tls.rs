@@ -40,7 +40,7 @@ impl TlsOf {
 
     /// An edge that presents `identity`, and clients that trust it.
     pub fn of(identity: &Identity, tickets: Option<Tickets>) -> TlsOf {
-        let mut client = identity.client_config(rustls::ALL_VERSIONS);
+        let mut client = identity.client_config();
         handshake::ask(&mut client);
         TlsOf {
             front: identity.front_with(tickets, 0),

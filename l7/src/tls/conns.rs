@@ -12,9 +12,11 @@
 //! - **The end**: `at_end` is true after close_notify only. A FIN without one breaks the connection (RFC 8446, 6.1).
 
 mod again;
+mod leave;
 mod receive;
 mod send;
 mod shaking;
+mod through;
 
 use std::ops::Deref;
 use std::rc::Rc;
@@ -26,8 +28,7 @@ use rustls::ClientConfig;
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
 use rustls::pki_types::ServerName;
-use stack::tcp::cc::Algorithm;
-use stack::{CloseReason, ConnectError, Events, FlowId, Net, State, Tcp};
+use stack::{CloseReason, Events, FlowId, State, Tcp};
 
 use super::certs::Identity;
 use super::front::Front;
@@ -512,50 +513,5 @@ impl Conns<'_> {
             (CloseReason::Done, Some(c)) if !self.tls.secured[c].has_closed => CloseReason::Reset,
             (reason, _) => reason,
         }
-    }
-
-    // ── What TLS has no part in ─────────────────────────────────────────────────────────────────────
-
-    /// As [`Tcp::connect`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn connect(
-        &mut self,
-        net: &Net,
-        to: std::net::SocketAddr,
-        now: Time,
-    ) -> Result<FlowId, ConnectError> {
-        self.tcp.connect(net, to, now)
-    }
-
-    /// As [`Tcp::consume`].
-    pub fn consume(&mut self, flow: FlowId, bytes: u32) {
-        self.tcp.consume(flow, bytes);
-    }
-
-    /// As [`Tcp::wake`].
-    pub fn wake(&mut self, flow: FlowId) {
-        self.tcp.wake(flow);
-    }
-
-    /// As [`Tcp::set_timer`].
-    pub fn set_timer(&mut self, flow: FlowId, at: Time) {
-        self.tcp.set_timer(flow, at);
-    }
-
-    /// As [`Tcp::set_user`].
-    pub fn set_user(&mut self, flow: FlowId, user: u64) {
-        self.tcp.set_user(flow, user);
-    }
-
-    /// As [`Tcp::set_algorithm`].
-    pub fn set_algorithm(&mut self, flow: FlowId, algorithm: Algorithm) {
-        self.tcp.set_algorithm(flow, algorithm);
-    }
-
-    /// As [`Tcp::close_listeners`].
-    pub fn close_listeners(&mut self) {
-        self.tcp.close_listeners();
     }
 }

@@ -38,6 +38,10 @@ impl Tcp {
     /// Lets the bytes of a piece go, which [`Tcp::send_tagged`] has given and which is not acknowledged. Gives whether they
     /// are gone by this call: not before all of them have been sent, nor when some of them are next to be sent again.
     pub fn let_go(&mut self, id: FlowId, piece: RecordId, tag: u32) -> bool {
+        // One that is acknowledged may be free by now, or somebody else's.
+        if !self.records.is_used(piece) {
+            return false;
+        }
         let t = &mut self.table.flows[id];
         let r = &mut self.records[piece];
         if r.tag != tag || r.slice.is_none() {
@@ -71,12 +75,13 @@ impl Tcp {
     /// # Errors
     /// Gives them back when there is no such piece, or they are not as many.
     pub fn put_back(&mut self, id: FlowId, piece: RecordId, tag: u32, data: Slice) -> Result<(), Slice> {
-        let r = &mut self.records[piece];
-        let is_it = r.tag == tag && r.slice.is_none() && r.charge as usize == data.len();
-        if !is_it || !self.records.is_used(piece) {
+        if !self.records.is_used(piece) {
             return Err(data);
         }
         let (r, t) = (&mut self.records[piece], &mut self.table.flows[id]);
+        if r.tag != tag || r.slice.is_some() || r.charge as usize != data.len() {
+            return Err(data);
+        }
         let charge = owner::charge_of(&data);
         t.send_charge += charge - r.charge;
         r.charge = charge;

@@ -28,9 +28,9 @@ use std::sync::Arc;
 use dataplane::{Ctr, Time};
 use hugepages::{Arena, Footprint, Limits, Slab, SlabIndex, typed_index};
 use stack::tcp::{RecordId, Seq};
-use stack::{Events, FlowId, State};
+use stack::{Events, FlowId};
 
-use super::{Also, Conns, Phase, SecuredId};
+use super::{Conns, Phase, SecuredId};
 use crate::cache::store::{Cursor, ObjectId, Store};
 use crate::tls::record::{ContentType, RecordNumber, SessionId};
 
@@ -44,8 +44,6 @@ const NOTES_PER_CELL: u32 = 4;
 /// Notes that one call looks at, and lets go, at most.
 const LOOKS: u32 = 64;
 const GO: u32 = 8;
-/// A connection whose owner has left has so long for each step forward.
-const LEAVE_NS: u64 = 30_000_000_000;
 /// Bytes of a record's tag that are remembered.
 const MARK: usize = 8;
 const TAG: usize = 16;
@@ -113,7 +111,7 @@ pub(super) struct Again {
     /// Where a record's plaintext is put together.
     plain: Box<[u8]>,
     /// The time of this pass.
-    now: Time,
+    pub now: Time,
 }
 
 impl Again {
@@ -366,6 +364,9 @@ impl Conns<'_> {
 
     /// Seals a record again, and gives it to TCP.
     fn make(&mut self, flow: FlowId, c: SecuredId, id: NoteId) -> Made {
+        if self.tls.cells.records.free_count() == 0 {
+            self.let_go_some();
+        }
         let tls = &mut *self.tls;
         let (Phase::Open(session) | Phase::Leaves(session)) = tls.secured[c].phase else {
             return Made::Wrong;
@@ -457,55 +458,6 @@ impl Conns<'_> {
             self.abort(flow);
         } else {
             self.break_now(flow);
-        }
-    }
-
-    // ── Owners that leave ───────────────────────────────────────────────────────────────────────────
-
-    /// The owner leaves, and has said all. Gives whether the connection stays with us, as TCP lacks some of its bytes.
-    pub(super) fn leave(&mut self, flow: FlowId, c: SecuredId, now: Time) -> bool {
-        let s = &self.tls.secured[c];
-        let Phase::Open(session) = s.phase else { return false };
-        if s.notes.is_none()
-            || matches!(self.tcp.state(flow), State::Closed | State::SynSent)
-            || self.tcp.is_whole(flow)
-        {
-            return false;
-        }
-        let s = &mut self.tls.secured[c];
-        (s.phase, s.rest, s.plain, s.also) = (Phase::Leaves(session), None, None, Also::Nothing);
-        self.tcp.set_user(flow, 0);
-        self.tcp.shutdown(flow);
-        self.throw_away(flow);
-        self.tcp.set_timer(flow, now.plus_ns(LEAVE_NS));
-        true
-    }
-
-    /// What comes is not read by anybody.
-    fn throw_away(&mut self, flow: FlowId) {
-        while self.tcp.read(flow).is_some() {}
-        let held = self.tcp.held(flow);
-        self.tcp.consume(flow, held);
-    }
-
-    /// An event of a connection whose owner has left.
-    #[cold]
-    pub(super) fn leaving_event(&mut self, flow: FlowId, c: SecuredId, events: Events) {
-        if events.has(Events::CLOSED) {
-            self.forget(flow);
-            self.tcp.release(flow);
-            return;
-        }
-        self.throw_away(flow);
-        self.look_back(flow, c, events);
-        let now = self.tls.again.now;
-        if !matches!(self.tls.secured[c].phase, Phase::Leaves(_)) || events.has(Events::TIMEOUT) {
-            self.abort(flow);
-        } else if self.tcp.is_whole(flow) {
-            self.forget(flow);
-            self.tcp.orphan(flow, now);
-        } else if events.has(Events::WRITABLE) {
-            self.tcp.set_timer(flow, now.plus_ns(LEAVE_NS));
         }
     }
 }
