@@ -214,6 +214,11 @@ impl Segments {
         self.0.in_use()
     }
 
+    /// Whether none is left.
+    pub fn is_full(&self) -> bool {
+        self.0.in_use() == self.0.capacity()
+    }
+
     /// Whether a connection may have one more record.
     #[inline(always)]
     pub fn has_room_for(&self, b: &Scoreboard) -> bool {
