@@ -27,7 +27,8 @@ const PER_SECOND: f64 = 20_000.0;
 const STRANGERS: usize = 8_192;
 /// Who comes before one pass: what they send has to go onto the wire.
 const AT_ONCE: usize = 16;
-const PATIENCE: usize = 512;
+/// Of the core's time: longer than it takes to send again what was lost.
+const PATIENCE_NS: u64 = 10_000_000_000;
 /// Seconds of the core until the pool is as full as it gets, at most.
 const FILLING_S: f64 = 1.0;
 
@@ -195,8 +196,9 @@ impl Row {
             self.rig.load.request((first + k) % FLOWS, REQUEST);
         }
         self.at = (first + n) % FLOWS;
-        for k in 0.. {
-            assert!(k < PATIENCE, "{}: a request is not answered", self.name);
+        let began = self.rig.now;
+        loop {
+            assert!(self.rig.now.0 - began.0 < PATIENCE_NS, "{}: a request is not answered", self.name);
             if flooded {
                 let due = (self.spent as f64 / hz * PER_SECOND) as u64;
                 let n = (due - self.due).min(AT_ONCE as u64);
