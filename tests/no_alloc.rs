@@ -307,7 +307,7 @@ fn records_let_go_and_sealed_again() {
     assert_eq!(COUNT.get(), 0, "allocations over 10 rounds");
     let s = rig.segment.read();
     let (gone, again) = (s.get(Ctr::TlsRecordsLetGo), s.get(Ctr::TlsRecordsSealedAgain));
-    assert!(gone > 100 && again > 20, "{gone} let go, {again} sealed again");
+    assert!(gone > 20 && again > 10, "{gone} let go, {again} sealed again");
     assert_eq!((s.get(Ctr::TlsAgainDiffers), s.get(Ctr::TlsNoCell), s.get(Ctr::HttpAborted)), (0, 0, 0));
 }
 
