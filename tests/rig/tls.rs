@@ -19,7 +19,11 @@ fn rig(alpn: &[u8]) -> Rig {
     client.alpn_protocols = vec![alpn.to_vec()];
     handshake::ask(&mut client);
     let mut shared = Shared::new(1);
-    shared.tls = Some(TlsOf { front: identity.front_proving(&[NAME]), client: Arc::new(client) });
+    shared.tls = Some(TlsOf {
+        front: identity.front_proving(&[NAME], None, 0),
+        client: Arc::new(client),
+        ..TlsOf::new()
+    });
     let mut rig = Rig::with_cores(Who::Stub(5), 1, Vec::new(), &shared, |_, _, _| 0);
     rig.load.open(0);
     turn(&mut rig);
