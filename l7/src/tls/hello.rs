@@ -199,14 +199,22 @@ fn parse_fields(body: &[u8]) -> Option<ClientHello<'_>> {
 
 /// The one host name of the extension. `None` inside: there is none that can be looked for.
 fn host_name(list: &[u8]) -> Option<Option<&[u8]>> {
+    if list.is_empty() {
+        return None;
+    }
     let mut r = Reader(list);
-    let kind = r.u8()?;
-    let name = r.long()?;
-    let is_name = kind == 0
-        && r.0.is_empty()
-        && (1..=NAME_BYTES_MAX).contains(&name.len())
-        && name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
-    Some(is_name.then_some(name))
+    let mut found = None;
+    // How long a name of another type is, nobody knows: what stands behind it cannot be read.
+    while !r.0.is_empty() && r.u8()? == HOST_NAME {
+        // RFC 6066, 3: one of each type.
+        if found.replace(r.long()?).is_some() {
+            return None;
+        }
+    }
+    Some(found.filter(|name| {
+        (1..=NAME_BYTES_MAX).contains(&name.len())
+            && name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+    }))
 }
 
 impl<'a> ClientHello<'a> {
@@ -261,6 +269,8 @@ const RECORD_BYTES_MAX: usize = 16 << 10;
 
 // Types of extensions.
 const SERVER_NAME: u16 = 0;
+/// Of a name in it (RFC 6066, 3).
+const HOST_NAME: u8 = 0;
 const SUPPORTED_GROUPS: u16 = 10;
 const SIGNATURE_ALGORITHMS: u16 = 13;
 const ALPN: u16 = 16;

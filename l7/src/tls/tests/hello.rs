@@ -61,6 +61,42 @@ fn in_records(message: &[u8], mut cuts: Vec<usize>) -> Vec<u8> {
     cuts.windows(2).flat_map(record).collect()
 }
 
+/// RFC 6066, 3: there may be names of types that nobody knows yet, behind one of a host, but not two of hosts.
+#[test]
+fn names_of_other_types() {
+    let bytes = stock(false, "a.test");
+    let at = bytes.windows(6).position(|w| w == b"a.test").unwrap() - 9;
+    let with = |list: &[u8]| {
+        let mut bytes = bytes.clone();
+        let extension = [&[0, 0, 0, list.len() as u8 + 2, 0, list.len() as u8], list].concat();
+        let grown = (extension.len() as i32 - 15) as u32;
+        bytes.splice(at..at + 15, extension);
+        // The lengths of the extensions (behind version, random, session, suites, compression), of the message, of the record.
+        let session = 9 + 34 + 1 + usize::from(bytes[9 + 34]);
+        let suites = session + 2 + usize::from(u16::from_be_bytes([bytes[session], bytes[session + 1]]));
+        let extensions = suites + 1 + usize::from(bytes[suites]);
+        for (place, width) in [(extensions, 2), (6, 3), (3, 2)] {
+            let old = bytes[place..place + width].iter().fold(0u32, |n, b| n << 8 | u32::from(*b));
+            let new = old.wrapping_add(grown).to_be_bytes();
+            bytes[place..place + width].copy_from_slice(&new[4 - width..]);
+        }
+        harness::hello(&bytes);
+        let mut joined = Vec::new();
+        match peek(&bytes, &mut joined) {
+            Ok(Peek::Hello(hello)) => Some(hello.server_name.map(<[u8]>::to_vec)),
+            Ok(Peek::Partial) => panic!("it is whole"),
+            Err(_) => None,
+        }
+    };
+    let host = b"\0\0\x06a.test";
+    assert_eq!(with(host), Some(Some(b"a.test".to_vec())));
+    assert_eq!(with(&[&host[..], b"\x01\0\x02xy"].concat()), Some(Some(b"a.test".to_vec())));
+    assert_eq!(with(&[&host[..], b"\x01"].concat()), Some(Some(b"a.test".to_vec())));
+    assert_eq!(with(&[b"\x01\0\x02xy", &host[..]].concat()), Some(None));
+    assert_eq!(with(&[&host[..], &host[..]].concat()), None);
+    assert_eq!(with(b""), None);
+}
+
 /// What fuzzing has found and begun with.
 #[test]
 fn the_kept_corpus() {
