@@ -10,6 +10,7 @@
 //!   record. TCP's send queue holds ciphertext: what is sent again is the same bytes.
 //! - **The end**: `at_end` is true after close_notify only. A FIN without one breaks the connection (RFC 8446, 6.1).
 
+mod early;
 mod receive;
 mod send;
 mod shaking;
@@ -73,6 +74,8 @@ struct Secured {
     has_closed: bool,
     /// We have said so.
     said_close: bool,
+    /// Early data has come, and the handshake is not done.
+    is_early: bool,
     /// The front that it began with.
     front: u32,
     /// That front's entry whose certificate was presented.
@@ -286,6 +289,7 @@ impl Conns<'_> {
         if !self.tls.handshakes.has_work() {
             return false;
         }
+        debug_assert!(self.tls.builder.flow.is_none(), "what waits has to go before a handshake's end");
         let Tls { handshakes, sessions, secured, cells, counters, .. } = &mut *self.tls;
         handshakes.run(front, &mut Shaking { tcp: self.tcp, sessions, secured, cells, counters });
         true
@@ -332,15 +336,21 @@ impl Conns<'_> {
         match self.tls.secured[c].phase {
             Phase::Shakes(h) => {
                 let nothing_comes = closed || self.tcp.has_ended(flow) && !self.has_bytes(flow, c);
-                if nothing_comes {
+                if nothing_comes || self.tls.secured[c].failure.is_some() {
                     self.close_session(c);
                     self.tls.secured[c].phase = Phase::Broken;
                     events.set(Events::CLOSED);
                 } else {
                     self.tls.handshakes.readable(h);
                 }
+                let s = &self.tls.secured[c];
                 events.clear(Events::READABLE);
-                events.clear(Events::WRITABLE);
+                if s.plain.is_some() {
+                    events.set(Events::READABLE);
+                }
+                if !s.is_early {
+                    events.clear(Events::WRITABLE);
+                }
                 events.clear(Events::CONNECTED);
                 events
             }
@@ -349,7 +359,7 @@ impl Conns<'_> {
                 let s = &mut self.tls.secured[c];
                 events.clear(Events::READABLE);
                 events.clear(Events::CONNECTED);
-                if std::mem::take(&mut s.is_new) && s.is_client {
+                if std::mem::take(&mut s.is_new) && (s.is_client || std::mem::take(&mut s.is_early)) {
                     events.set(Events::CONNECTED);
                 }
                 if s.plain.is_some() || s.has_closed {

@@ -95,7 +95,9 @@ pub enum Shed {
 pub trait Peers {
     /// The first bytes, as many as lie together, that `flow` has received and nobody has consumed.
     fn received(&mut self, flow: FlowId) -> &[u8];
-    /// The first `bytes` of them are done with.
+    /// Takes the first `bytes` of them: they are not there any more.
+    fn take(&mut self, flow: FlowId, bytes: usize);
+    /// So many that were taken are done with. What an [`Outcome::Early`] gives is not, until its reader says so.
     fn consume(&mut self, flow: FlowId, bytes: usize);
     /// What has become of a handshake.
     fn outcome(&mut self, id: HandshakeId, flow: FlowId, outcome: Outcome<'_>);
@@ -106,6 +108,14 @@ pub trait Peers {
 pub enum Outcome<'a> {
     /// This is to be sent.
     Send(&'a [u8]),
+    /// The client, whom this entry of the front has answered, sends this without having finished. It can be answered by
+    /// [`Handshakes::seal`].
+    Early {
+        /// As in [`Established`].
+        entry: u16,
+        /// What it sends.
+        data: &'a [u8],
+    },
     /// It is done, and its number is free. All that it has to send has been given before.
     Established(Box<Established>),
     /// It has failed, and its number is free. If there is an alert to be sent, it has been given before.
@@ -144,6 +154,20 @@ struct Slot {
     verifies: bool,
     entry: u16,
     name: Option<Box<str>>,
+    early: Early,
+    /// Bytes taken of the record that is next.
+    taken: usize,
+}
+
+/// What has become of a client's early data.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Early {
+    /// It sends none.
+    None,
+    /// It says that it does. Mostly it was refused when none comes.
+    Offered,
+    /// Some was taken.
+    Taken,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -194,6 +218,8 @@ impl Handshakes {
             verifies: false,
             entry: 0,
             name: None,
+            early: Early::None,
+            taken: 0,
         };
         Handshakes {
             slots: (0..limits.handshakes).map(|_| slot()).collect(),
@@ -269,6 +295,8 @@ impl Handshakes {
             verifies: side == Side::Client,
             entry: 0,
             name: None,
+            early: Early::None,
+            taken: 0,
         };
         Some(HandshakeId::from_u32(number))
     }
@@ -294,6 +322,24 @@ impl Handshakes {
         if self.slots.get(id.to_u32() as usize).is_some_and(|slot| !matches!(slot.state, State::Free)) {
             self.counters.inc(Ctr::TlsCancelled);
             self.end(id.to_u32());
+        }
+    }
+
+    /// Seals data for a client that has not finished, and whose early data has come. Gives the record's length; `None`:
+    /// there is no such client, or `out` is too small.
+    pub fn seal(&mut self, id: HandshakeId, plain: &[u8], out: &mut [u8]) -> Option<usize> {
+        self.running(id)?.seal(plain, out)
+    }
+
+    /// The same, of a close_notify.
+    pub fn seal_close(&mut self, id: HandshakeId, out: &mut [u8]) -> Option<usize> {
+        self.running(id)?.seal_close(out)
+    }
+
+    fn running(&mut self, id: HandshakeId) -> Option<&mut Handshake> {
+        match &mut self.slots.get_mut(id.to_u32() as usize)?.state {
+            State::Running { handshake, .. } => Some(handshake),
+            State::Free | State::Hello { .. } | State::Away => None,
         }
     }
 
@@ -392,7 +438,7 @@ impl Handshakes {
                 self.answer_hello(number, &bytes, front, work, peers)
             }
             State::Running { handshake, starts } => {
-                if !mem::take(starts) && !read_record(handshake, slot.flow, peers) {
+                if !mem::take(starts) && !read_record(handshake, slot.flow, &mut slot.taken, peers) {
                     return Turn::Waits;
                 }
                 if slot.is_slow && self.helper.is_some() {
@@ -441,6 +487,7 @@ impl Handshakes {
             }
         };
         (slot.entry, slot.verifies, slot.signs_slowly) = (choice.entry, choice.verifies, choice.slow);
+        slot.early = if seen.early_data { Early::Offered } else { Early::None };
         let helped = self.helper.is_some();
         let is_too_much =
             self.new.len() >= self.limits.waiting && self.helper.as_ref().is_some_and(Helper::has_room);
@@ -474,12 +521,29 @@ impl Handshakes {
     }
 
     /// Sends what there is in `out`, and sees what a step came to.
-    fn settle(&mut self, number: u32, result: Result<Progress, Failure>, peers: &mut impl Peers) -> Turn {
+    fn settle(
+        &mut self,
+        number: u32,
+        mut result: Result<Progress, Failure>,
+        peers: &mut impl Peers,
+    ) -> Turn {
         let (id, slot) = (HandshakeId::from_u32(number), &mut self.slots[number as usize]);
         let flow = slot.flow;
         if !self.out.is_empty() {
             peers.outcome(id, flow, Outcome::Send(&self.out));
         }
+        let early = match (&mut slot.state, &mut result) {
+            (_, Ok(Progress::Done(established))) => mem::take(&mut established.early),
+            (State::Running { handshake, .. }, Ok(Progress::WantsMore)) => handshake.take_early(),
+            _ => Vec::new(),
+        };
+        if !early.is_empty() {
+            if mem::replace(&mut slot.early, Early::Taken) != Early::Taken {
+                self.counters.inc(Ctr::TlsEarlyTaken);
+            }
+            peers.outcome(id, flow, Outcome::Early { entry: slot.entry, data: &early });
+        }
+        peers.consume(flow, mem::take(&mut slot.taken).saturating_sub(early.len()));
         match result {
             Ok(Progress::WantsMore) => {
                 let State::Running { handshake, .. } = &slot.state else { return Turn::Left };
@@ -491,6 +555,9 @@ impl Handshakes {
             Ok(Progress::Done(mut established)) => {
                 established.entry = slot.entry;
                 established.server_name = slot.name.take();
+                if slot.early == Early::Offered {
+                    self.counters.inc(Ctr::TlsEarlyRefused);
+                }
                 self.counters.inc(match (slot.side, established.resumed) {
                     (Side::Server, false) => Ctr::TlsFull,
                     (Side::Server, true) => Ctr::TlsResumed,
@@ -568,12 +635,13 @@ fn read_hello(bytes: &mut Vec<u8>, shown: &mut usize, flow: FlowId, peers: &mut 
         }
         let take = missing.min(received.len());
         bytes.extend_from_slice(&received[..take]);
+        peers.take(flow, take);
         peers.consume(flow, take);
     }
 }
 
-/// Takes what is missing of a record. Gives whether it is whole.
-fn read_record(handshake: &mut Handshake, flow: FlowId, peers: &mut impl Peers) -> bool {
+/// Takes what is missing of a record, adding to `taken`. Gives whether it is whole.
+fn read_record(handshake: &mut Handshake, flow: FlowId, taken: &mut usize, peers: &mut impl Peers) -> bool {
     loop {
         let missing = handshake.wants();
         if missing == 0 {
@@ -585,6 +653,7 @@ fn read_record(handshake: &mut Handshake, flow: FlowId, peers: &mut impl Peers) 
         }
         let take = missing.min(received.len());
         handshake.give(&received[..take]);
-        peers.consume(flow, take);
+        peers.take(flow, take);
+        *taken += take;
     }
 }

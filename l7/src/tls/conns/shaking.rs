@@ -48,7 +48,7 @@ impl Peers for Shaking<'_> {
         s.rest.as_deref().unwrap_or_default()
     }
 
-    fn consume(&mut self, flow: FlowId, bytes: usize) {
+    fn take(&mut self, flow: FlowId, bytes: usize) {
         let Some(c) = self.at(flow) else { return };
         let rest = &mut self.secured[c].rest;
         if let Some(s) = rest {
@@ -57,6 +57,9 @@ impl Peers for Shaking<'_> {
                 *rest = None;
             }
         }
+    }
+
+    fn consume(&mut self, flow: FlowId, bytes: usize) {
         self.tcp.consume(flow, bytes as u32);
     }
 
@@ -67,6 +70,7 @@ impl Peers for Shaking<'_> {
             Outcome::Send(bytes) => {
                 self.send(flow, bytes);
             }
+            Outcome::Early { entry, data } => self.take_early(flow, c, entry, data),
             Outcome::Established(e) => {
                 let s = &mut self.secured[c];
                 let side = if s.is_client { Side::Client } else { Side::Server };
