@@ -226,6 +226,9 @@ counters! {
     HttpBodyTimeout "http.body_timeout" Events "Requests ended because a body stood still for too long";
     HttpPlanEnded "http.plan_ended" Events "Requests ended because they outlived too many reloads";
     HttpStub "http.stub" Events "Requests answered by the built-in stub (benches)";
+    HttpEarly "http.early" Events "Requests that came before their client's TLS handshake was done, and were answered meanwhile; an origin was told (Early-Data)";
+    HttpEarlyHeld "http.early_held" Events "Requests that came before their client's TLS handshake was done, and waited for it: not safe to be sent twice";
+    HttpEarlyAgain "http.early_again" Events "Requests that an origin did not want that early (425), and that it got again when the handshake was done";
     HttpProxyBad "http.proxy_protocol_bad" Events "Connections closed because their PROXY protocol header was malformed or missing";
     // Handshakes of TLS.
     TlsFull "tls.handshakes_full" Events "Handshakes with clients done in full";

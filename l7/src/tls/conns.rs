@@ -189,6 +189,12 @@ impl Tls {
         })
     }
 
+    /// Has keys of AES-GCM changed, or where there is TLS 1.2 their connections ended in order, after so many records
+    /// already: for tests.
+    pub fn wear_after(&mut self, records: u64) {
+        self.sessions.wear_after(records);
+    }
+
     /// Whether there can be any TLS.
     #[inline]
     pub fn is_on(&self) -> bool {
@@ -227,6 +233,14 @@ impl Conns<'_> {
     /// Why the handshake of a connection that is closed has failed, if it has; or by which alert it ended afterwards.
     pub fn failure(&self, flow: FlowId) -> Option<&Failure> {
         self.tls.secured[self.secured(flow)?].failure.as_deref()
+    }
+
+    /// Whether a connection, of TLS 1.2, has used its key for so long that it should end when it next can in good order.
+    pub fn is_worn(&self, flow: FlowId) -> bool {
+        self.secured(flow).is_some_and(|c| match self.tls.secured[c].phase {
+            Phase::Open(session) => self.tls.sessions.worn(session),
+            _ => false,
+        })
     }
 
     /// Whether its handshake is under way.

@@ -155,7 +155,7 @@ struct Slot {
     entry: u16,
     name: Option<Box<str>>,
     early: Early,
-    /// Bytes taken of the record that is next.
+    /// Bytes taken of the record that is next, which may be early data, and not consumed.
     taken: usize,
 }
 
@@ -438,7 +438,7 @@ impl Handshakes {
                 self.answer_hello(number, &bytes, front, work, peers)
             }
             State::Running { handshake, starts } => {
-                if !mem::take(starts) && !read_record(handshake, slot.flow, &mut slot.taken, peers) {
+                if !mem::take(starts) && !read_record(handshake, slot.flow, (slot.early, &mut slot.taken), peers) {
                     return Turn::Waits;
                 }
                 if slot.is_slow && self.helper.is_some() {
@@ -543,7 +543,10 @@ impl Handshakes {
             }
             peers.outcome(id, flow, Outcome::Early { entry: slot.entry, data: &early });
         }
-        peers.consume(flow, mem::take(&mut slot.taken).saturating_sub(early.len()));
+        let done = mem::take(&mut slot.taken).saturating_sub(early.len());
+        if done > 0 {
+            peers.consume(flow, done);
+        }
         match result {
             Ok(Progress::WantsMore) => {
                 let State::Running { handshake, .. } = &slot.state else { return Turn::Left };
@@ -640,8 +643,13 @@ fn read_hello(bytes: &mut Vec<u8>, shown: &mut usize, flow: FlowId, peers: &mut 
     }
 }
 
-/// Takes what is missing of a record, adding to `taken`. Gives whether it is whole.
-fn read_record(handshake: &mut Handshake, flow: FlowId, taken: &mut usize, peers: &mut impl Peers) -> bool {
+/// Takes what is missing of a record, which may be early data: then it is added to `taken`. Gives whether it is whole.
+fn read_record(
+    handshake: &mut Handshake,
+    flow: FlowId,
+    (early, taken): (Early, &mut usize),
+    peers: &mut impl Peers,
+) -> bool {
     loop {
         let missing = handshake.wants();
         if missing == 0 {
@@ -654,6 +662,9 @@ fn read_record(handshake: &mut Handshake, flow: FlowId, taken: &mut usize, peers
         let take = missing.min(received.len());
         handshake.give(&received[..take]);
         peers.take(flow, take);
-        *taken += take;
+        match early {
+            Early::None => peers.consume(flow, take),
+            Early::Offered | Early::Taken => *taken += take,
+        }
     }
 }
