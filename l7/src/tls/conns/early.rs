@@ -9,7 +9,7 @@
 //! The owner hears READABLE while [`is_shaking`](Conns::is_shaking) is true, and CONNECTED when the handshake is done. What
 //! it reads before that may be sent again by anybody, once (RFC 8446, 8); what it sends, only the client can read.
 
-use dataplane::{CellWriter, Ctr};
+use dataplane::{CellWriter, Ctr, Slice};
 use stack::FlowId;
 
 use super::shaking::Shaking;
@@ -35,22 +35,13 @@ impl Shaking<'_> {
     pub(super) fn take_early(&mut self, flow: FlowId, c: SecuredId, entry: u16, data: &[u8]) {
         let s = &mut self.secured[c];
         (s.entry, s.is_early) = (entry, true);
-        s.plain = match s.plain.take() {
-            None => self.cells.store(data),
-            Some(mut plain) if plain.extend_in_place(data) => Some(plain),
-            Some(plain) => {
-                // In a cell that has room for all that may come.
-                let mut w = CellWriter::default();
-                let done = plain.len() + data.len() <= self.cells.records.cell_bytes() as usize
-                    && w.reserve(self.cells.records.cell_bytes() as usize, &self.cells.records);
-                done.then(|| {
-                    w.put(&plain);
-                    w.put(data);
-                    w.take()
-                })
-                .flatten()
-            }
-        };
+        let appended = s.plain.as_mut().is_some_and(|plain| plain.extend_in_place(data));
+        if !appended {
+            s.plain = match s.plain.take() {
+                None => self.cells.store(data),
+                Some(plain) => self.cells.join(&plain, data),
+            };
+        }
         if s.plain.is_none() {
             self.counters.inc(Ctr::TlsNoCell);
             // Its next event ends it: the handshake cannot be ended from within.
@@ -89,12 +80,26 @@ impl Conns<'_> {
     }
 }
 
+impl RecordCells {
+    /// `first` and `second`, in a cell that has room for all that may come early.
+    fn join(&self, first: &[u8], second: &[u8]) -> Option<Slice> {
+        let room = self.records.cell_bytes() as usize;
+        let mut w = CellWriter::default();
+        if first.len() + second.len() > room || !w.reserve(room, &self.records) {
+            return None;
+        }
+        w.put(first);
+        w.put(second);
+        w.take()
+    }
+}
+
 /// A record of `plain` bytes, as `seal` writes it.
 fn ship(
     cells: &RecordCells,
     plain: usize,
     seal: impl FnOnce(&mut [u8]) -> Option<usize>,
-) -> Option<dataplane::Slice> {
+) -> Option<Slice> {
     let mut w = cells.writer(plain + OVERHEAD_MAX)?;
     w.fill(|room| seal(room).unwrap_or(0));
     let record = w.take();
