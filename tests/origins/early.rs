@@ -146,7 +146,7 @@ fn ok(body: &str, lines: &str) -> Act {
 
 /// An origin that says `ok`, and writes down what it was asked.
 fn kind(asked: &mut Vec<String>) -> impl FnMut(&Asked, u64) -> Act {
-    |(_, head), _| {
+    move |(_, head), _| {
         asked.push(head.clone());
         ok("ok", "")
     }
