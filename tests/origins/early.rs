@@ -324,7 +324,10 @@ fn an_origin_that_finds_it_too_early_is_asked_again() {
         c2.send(&mut p, &get("/other", ""));
         c2.settle(&mut p, &mut served);
         assert!(c2.text().ends_with("ok"), "{}", c2.text());
-        assert_eq!(asked.iter().map(|head| lines_of(head, "early-data")).collect::<Vec<_>>(), [0, 1, 0, 1, 0]);
+        assert_eq!(
+            asked.iter().map(|head| lines_of(head, "early-data")).collect::<Vec<_>>(),
+            [0, 1, 0, 1, 0]
+        );
         p.client_resets(c2.port);
         at_rest(&mut p, &c);
     }
@@ -397,7 +400,8 @@ fn the_end_of_a_connection_is_announced_before_the_handshake_is_done() {
 fn a_client_that_never_finishes_has_the_time_of_a_head() {
     let names = Names::new();
     let served = |_: &Asked, _: u64| ok("ok", "");
-    for (early, answered) in [(get("/early", ""), true), (b"POST / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), false)]
+    for (early, answered) in
+        [(get("/early", ""), true), (b"POST / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), false)]
     {
         let mut config = site(vec![origin(&[v4()])], false);
         config.client.header_ns = 5_000_000_000;

@@ -226,8 +226,7 @@ impl Proxy {
                 let client = e.client;
                 let times = self.config().client;
                 // A handshake has the time of a head, whatever was answered meanwhile.
-                let patience =
-                    if io.tcp.is_shaking(client) { times.header_ns } else { times.keep_alive_ns };
+                let patience = if io.tcp.is_shaking(client) { times.header_ns } else { times.keep_alive_ns };
                 io.tcp.set_timer(client, io.now.plus_ns(patience));
             }
             AfterResponse::Drain => {

@@ -62,20 +62,30 @@ enum Phase {
     Broken,
 }
 
+/// What the owner of a connection has to hear of its handshake.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum News {
+    /// Nothing.
+    #[default]
+    None,
+    /// It is under way, and early data has come: that it is done will be news.
+    Early,
+    /// It is done.
+    Open,
+}
+
 /// A connection with TLS.
 #[derive(Default)]
 struct Secured {
     phase: Phase,
     /// We have opened it.
     is_client: bool,
-    /// The owner has not heard yet that it is open.
-    is_new: bool,
+    /// What its owner has to hear of the handshake.
+    news: News,
     /// The peer has said that nothing more comes.
     has_closed: bool,
     /// We have said so.
     said_close: bool,
-    /// Early data has come, and the handshake is not done.
-    is_early: bool,
     /// The front that it began with.
     front: u32,
     /// That front's entry whose certificate was presented.
@@ -362,7 +372,7 @@ impl Conns<'_> {
                 if s.plain.is_some() {
                     events.set(Events::READABLE);
                 }
-                if !s.is_early {
+                if s.news != News::Early {
                     events.clear(Events::WRITABLE);
                 }
                 events.clear(Events::CONNECTED);
@@ -373,7 +383,7 @@ impl Conns<'_> {
                 let s = &mut self.tls.secured[c];
                 events.clear(Events::READABLE);
                 events.clear(Events::CONNECTED);
-                if std::mem::take(&mut s.is_new) && (s.is_client || std::mem::take(&mut s.is_early)) {
+                if std::mem::take(&mut s.news) == News::Open {
                     events.set(Events::CONNECTED);
                 }
                 if s.plain.is_some() || s.has_closed {

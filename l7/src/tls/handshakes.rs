@@ -22,6 +22,8 @@
 //! Bytes are taken from TCP's queue by [`Peers`] as they are needed, a record at a time: what is behind the handshake
 //! stays there.
 
+mod slot;
+
 use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -36,9 +38,10 @@ use super::front::Front;
 use super::handshake::{Established, Failure, FailureKind, Handshake, Progress};
 use super::hello::{self, Peek};
 use super::offload::Helper;
-use super::queue::{Links, Queue};
+use super::queue::Queue;
 use super::slow;
 use super::sources::{Source, Sources};
+use slot::{Early, Read, Side, Slot, State, read_hello, read_record};
 
 typed_index! {
     /// A handshake under way. The number is another's once it is over.
@@ -138,59 +141,6 @@ pub struct Handshakes {
     joined: Vec<u8>,
 }
 
-struct Slot {
-    flow: FlowId,
-    source: Source,
-    state: State,
-    /// Which of those that have had this slot.
-    generation: u32,
-    links: Links,
-    side: Side,
-    /// The next step is slow.
-    is_slow: bool,
-    /// A full handshake signs slowly.
-    signs_slowly: bool,
-    /// The peer's certificates will have to be verified, if it is a full handshake.
-    verifies: bool,
-    entry: u16,
-    name: Option<Box<str>>,
-    early: Early,
-    /// Bytes taken of the record that is next, which may be early data, and not consumed.
-    taken: usize,
-}
-
-/// What has become of a client's early data.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Early {
-    /// It sends none.
-    None,
-    /// It says that it does. Mostly it was refused when none comes.
-    Offered,
-    /// Some was taken.
-    Taken,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Server,
-    Client,
-}
-
-enum State {
-    Free,
-    /// What has come of a hello, and where the record ends whose header is there.
-    Hello {
-        bytes: Vec<u8>,
-        shown: usize,
-    },
-    /// `starts`: nothing was done yet.
-    Running {
-        handshake: Box<Handshake>,
-        starts: bool,
-    },
-    Away,
-}
-
 /// What a turn came to.
 enum Turn {
     /// The peer's turn.
@@ -206,23 +156,8 @@ enum Turn {
 impl Handshakes {
     /// Those of a core, with its way to the helpers, if there are any.
     pub fn new(limits: HandshakeLimits, helper: Option<Helper>, counters: Counters) -> Handshakes {
-        let slot = || Slot {
-            flow: FlowId::NONE,
-            source: Source::NONE,
-            state: State::Free,
-            generation: 0,
-            links: Links::default(),
-            side: Side::Server,
-            is_slow: false,
-            signs_slowly: false,
-            verifies: false,
-            entry: 0,
-            name: None,
-            early: Early::None,
-            taken: 0,
-        };
         Handshakes {
-            slots: (0..limits.handshakes).map(|_| slot()).collect(),
+            slots: (0..limits.handshakes).map(|_| Slot::free()).collect(),
             free: (0..limits.handshakes).rev().collect(),
             sources: Sources::new(limits.handshakes, limits.per_source, limits.key),
             going: Queue::new(0),
@@ -283,21 +218,7 @@ impl Handshakes {
         let slot = &mut self.slots[number as usize];
         debug_assert!(matches!(slot.state, State::Free) && !slot.links.is_queued());
         let generation = slot.generation.wrapping_add(1);
-        *slot = Slot {
-            flow,
-            source,
-            state,
-            generation,
-            links: Links::default(),
-            side,
-            is_slow: false,
-            signs_slowly: false,
-            verifies: side == Side::Client,
-            entry: 0,
-            name: None,
-            early: Early::None,
-            taken: 0,
-        };
+        *slot = Slot::new(flow, source, side, state, generation);
         Some(HandshakeId::from_u32(number))
     }
 
@@ -438,7 +359,9 @@ impl Handshakes {
                 self.answer_hello(number, &bytes, front, work, peers)
             }
             State::Running { handshake, starts } => {
-                if !mem::take(starts) && !read_record(handshake, slot.flow, (slot.early, &mut slot.taken), peers) {
+                if !mem::take(starts)
+                    && !read_record(handshake, slot.flow, (slot.early, &mut slot.taken), peers)
+                {
                     return Turn::Waits;
                 }
                 if slot.is_slow && self.helper.is_some() {
@@ -521,12 +444,7 @@ impl Handshakes {
     }
 
     /// Sends what there is in `out`, and sees what a step came to.
-    fn settle(
-        &mut self,
-        number: u32,
-        mut result: Result<Progress, Failure>,
-        peers: &mut impl Peers,
-    ) -> Turn {
+    fn settle(&mut self, number: u32, mut result: Result<Progress, Failure>, peers: &mut impl Peers) -> Turn {
         let (id, slot) = (HandshakeId::from_u32(number), &mut self.slots[number as usize]);
         let flow = slot.flow;
         if !self.out.is_empty() {
@@ -609,62 +527,5 @@ impl Handshakes {
         slot.state = State::Free;
         slot.name = None;
         self.free.push(number);
-    }
-}
-
-impl AsMut<Links> for Slot {
-    fn as_mut(&mut self) -> &mut Links {
-        &mut self.links
-    }
-}
-
-#[derive(PartialEq, Eq)]
-enum Read {
-    Missing,
-    Whole,
-}
-
-/// Takes records until there is a whole hello, or what is none; no more than that.
-fn read_hello(bytes: &mut Vec<u8>, shown: &mut usize, flow: FlowId, peers: &mut impl Peers) -> Read {
-    loop {
-        let missing = hello::missing(bytes.get(*shown..).unwrap_or_default());
-        if missing == 0 {
-            *shown = bytes.len();
-            return Read::Whole;
-        }
-        let received = peers.received(flow);
-        if received.is_empty() {
-            return Read::Missing;
-        }
-        let take = missing.min(received.len());
-        bytes.extend_from_slice(&received[..take]);
-        peers.take(flow, take);
-        peers.consume(flow, take);
-    }
-}
-
-/// Takes what is missing of a record, which may be early data: then it is added to `taken`. Gives whether it is whole.
-fn read_record(
-    handshake: &mut Handshake,
-    flow: FlowId,
-    (early, taken): (Early, &mut usize),
-    peers: &mut impl Peers,
-) -> bool {
-    loop {
-        let missing = handshake.wants();
-        if missing == 0 {
-            return true;
-        }
-        let received = peers.received(flow);
-        if received.is_empty() {
-            return false;
-        }
-        let take = missing.min(received.len());
-        handshake.give(&received[..take]);
-        peers.take(flow, take);
-        match early {
-            Early::None => peers.consume(flow, take),
-            Early::Offered | Early::Taken => *taken += take,
-        }
     }
 }

@@ -99,7 +99,8 @@ impl StoresServerSessions for SessionStore {
         let until_s = now_s.saturating_add(self.lifetime_s.load(Ordering::Relaxed)).max(1);
         let Some(mut set) = self.set(&id) else { return false };
         // Its own place, or the one whose time is over first; an empty one's always is.
-        let place = set.0.iter_mut().min_by_key(|place| (place.id != id || place.until_s == 0, place.until_s));
+        let place =
+            set.0.iter_mut().min_by_key(|place| (place.id != id || place.until_s == 0, place.until_s));
         let Some(place) = place else { return false };
         *place = Place { id, until_s, value };
         true

@@ -13,7 +13,7 @@ use dataplane::{CellWriter, Ctr, Slice};
 use stack::FlowId;
 
 use super::shaking::Shaking;
-use super::{Conns, Phase, RecordCells, Secured, SecuredId};
+use super::{Conns, News, Phase, RecordCells, Secured, SecuredId};
 use crate::tls::handshake::Failure;
 use crate::tls::handshakes::HandshakeId;
 use crate::tls::record::OVERHEAD_MAX;
@@ -24,7 +24,7 @@ impl Secured {
         !self.said_close
             && match self.phase {
                 Phase::Open(_) => true,
-                Phase::Shakes(_) => self.is_early,
+                Phase::Shakes(_) => self.news == News::Early,
                 Phase::Free | Phase::Broken => false,
             }
     }
@@ -34,7 +34,7 @@ impl Shaking<'_> {
     /// Keeps early data for the owner, behind what it has not read yet.
     pub(super) fn take_early(&mut self, flow: FlowId, c: SecuredId, entry: u16, data: &[u8]) {
         let s = &mut self.secured[c];
-        (s.entry, s.is_early) = (entry, true);
+        (s.entry, s.news) = (entry, News::Early);
         let appended = s.plain.as_mut().is_some_and(|plain| plain.extend_in_place(data));
         if !appended {
             s.plain = match s.plain.take() {
@@ -69,7 +69,7 @@ impl Conns<'_> {
     pub(super) fn close_early(&mut self, flow: FlowId, c: SecuredId) {
         let s = &mut self.tls.secured[c];
         let Phase::Shakes(h) = s.phase else { return };
-        if !s.is_early || std::mem::replace(&mut s.said_close, true) {
+        if s.news != News::Early || std::mem::replace(&mut s.said_close, true) {
             return;
         }
         let tls = &mut *self.tls;
@@ -95,11 +95,7 @@ impl RecordCells {
 }
 
 /// A record of `plain` bytes, as `seal` writes it.
-fn ship(
-    cells: &RecordCells,
-    plain: usize,
-    seal: impl FnOnce(&mut [u8]) -> Option<usize>,
-) -> Option<Slice> {
+fn ship(cells: &RecordCells, plain: usize, seal: impl FnOnce(&mut [u8]) -> Option<usize>) -> Option<Slice> {
     let mut w = cells.writer(plain + OVERHEAD_MAX)?;
     w.fill(|room| seal(room).unwrap_or(0));
     let record = w.take();

@@ -4,7 +4,7 @@ use dataplane::{Counters, Ctr};
 use hugepages::Slab;
 use stack::{FlowId, Tcp};
 
-use super::{Phase, RECORD_BYTES_MAX, RecordCells, Secured, SecuredId, secured_of};
+use super::{News, Phase, RECORD_BYTES_MAX, RecordCells, Secured, SecuredId, secured_of};
 use crate::tls::handshakes::{HandshakeId, Outcome, Peers};
 use crate::tls::record::{Sessions, Side};
 
@@ -78,7 +78,9 @@ impl Peers for Shaking<'_> {
                     Some(session) => s.phase = Phase::Open(session),
                     None => s.phase = Phase::Broken,
                 }
-                s.is_new = true;
+                if s.is_client || s.news == News::Early {
+                    s.news = News::Open;
+                }
                 s.entry = e.entry;
                 s.kernel = e.kernel.map(Box::new);
                 self.tcp.wake(flow);
