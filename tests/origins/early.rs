@@ -1,6 +1,7 @@
 //! Requests that come with a client's first packets (0-RTT, RFC 8470), by stock rustls clients; and connections of TLS
 //! 1.2 that have used their key for long enough.
 
+use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::sync::Arc;
 
@@ -145,9 +146,9 @@ fn ok(body: &str, lines: &str) -> Act {
 }
 
 /// An origin that says `ok`, and writes down what it was asked.
-fn kind(asked: &mut Vec<String>) -> impl FnMut(&Asked, u64) -> Act {
+fn kind(asked: &RefCell<Vec<String>>) -> impl FnMut(&Asked, u64) -> Act {
     move |(_, head), _| {
-        asked.push(head.clone());
+        asked.borrow_mut().push(head.clone());
         ok("ok", "")
     }
 }
@@ -171,8 +172,8 @@ fn at_rest(p: &mut Peers, c: &Client) {
 fn a_safe_request_is_answered_before_the_handshake_is_done() {
     let names = Names::new();
     let mut p = names.node(false, ROOM);
-    let mut asked = Vec::new();
-    let mut served = kind(&mut asked);
+    let asked = RefCell::default();
+    let mut served = kind(&asked);
     names.prime(&mut p, &mut served);
     let mut c = Client::connect(&mut p, &names.clients, &get("/early", ""));
     p.settle(&mut served);
@@ -185,8 +186,8 @@ fn a_safe_request_is_answered_before_the_handshake_is_done() {
     c.send(&mut p, &get("/later", ""));
     c.settle(&mut p, &mut served);
     assert_eq!(c.text().matches("HTTP/1.1 200").count(), 2);
-    assert_eq!(asked.iter().map(|head| lines_of(head, "early-data")).collect::<Vec<_>>(), [0, 1, 0]);
-    assert!(asked[1].contains("\r\nEarly-Data: 1\r\n"), "{}", asked[1]);
+    assert_eq!(asked.borrow().iter().map(|head| lines_of(head, "early-data")).collect::<Vec<_>>(), [0, 1, 0]);
+    assert!(asked.borrow()[1].contains("\r\nEarly-Data: 1\r\n"), "{}", asked.borrow()[1]);
     let counts = [Ctr::TlsEarlyTaken, Ctr::TlsEarlyRefused, Ctr::HttpEarly, Ctr::HttpEarlyHeld];
     assert_eq!(counts.map(|n| count(&p, n)), [1, 0, 1, 0]);
     at_rest(&mut p, &c);
@@ -196,15 +197,15 @@ fn a_safe_request_is_answered_before_the_handshake_is_done() {
 fn what_the_client_says_of_it_stays() {
     let names = Names::new();
     let mut p = names.node(false, ROOM);
-    let mut asked = Vec::new();
-    let mut served = kind(&mut asked);
+    let asked = RefCell::default();
+    let mut served = kind(&asked);
     names.prime(&mut p, &mut served);
     let marked = get("/early", "EARLY-DATA: 1\r\nConnection: early-data\r\n");
     let mut c = Client::connect(&mut p, &names.clients, &marked);
     c.settle(&mut p, &mut served);
     c.send(&mut p, &marked);
     c.settle(&mut p, &mut served);
-    assert_eq!(asked.iter().map(|head| lines_of(head, "early-data")).collect::<Vec<_>>(), [0, 1, 1]);
+    assert_eq!(asked.borrow().iter().map(|head| lines_of(head, "early-data")).collect::<Vec<_>>(), [0, 1, 1]);
     at_rest(&mut p, &c);
 }
 
@@ -221,8 +222,8 @@ fn a_request_that_may_do_something_waits() {
         ("GET /do HTTP/1.1\r\nHost: si", "te.lab\r\n\r\n"),
     ] {
         let mut p = names.node(true, ROOM);
-        let mut asked = Vec::new();
-        let mut served = kind(&mut asked);
+        let asked = RefCell::default();
+        let mut served = kind(&asked);
         names.prime(&mut p, &mut served);
         let mut c = Client::connect(&mut p, &names.clients, early.as_bytes());
         p.settle(&mut served);
@@ -233,8 +234,8 @@ fn a_request_that_may_do_something_waits() {
         }
         c.settle(&mut p, &mut served);
         assert!(c.text().ends_with("ok"), "{}", c.text());
-        assert_eq!(asked.len(), 2, "{asked:?}");
-        assert_eq!(lines_of(&asked[1], "early-data"), 0, "{}", asked[1]);
+        assert_eq!(asked.borrow().len(), 2, "{asked:?}");
+        assert_eq!(lines_of(&asked.borrow()[1], "early-data"), 0, "{}", asked.borrow()[1]);
         let held = u64::from(!behind.starts_with("te"));
         let counts = [Ctr::TlsEarlyTaken, Ctr::HttpEarly, Ctr::HttpEarlyHeld];
         assert_eq!(counts.map(|n| count(&p, n)), [1, 0, held]);
@@ -337,8 +338,8 @@ fn an_origin_that_finds_it_too_early_is_asked_again() {
 fn a_first_flight_that_is_sent_again_finds_nothing() {
     let names = Names::new();
     let mut p = names.node(false, ROOM);
-    let mut asked = Vec::new();
-    let mut served = kind(&mut asked);
+    let asked = RefCell::default();
+    let mut served = kind(&asked);
     names.prime(&mut p, &mut served);
     let name = ServerName::try_from("site.lab").expect("a name");
     let mut tls = ClientConnection::new(Arc::clone(&names.clients), name).expect("a good config");
@@ -354,14 +355,14 @@ fn a_first_flight_that_is_sent_again_finds_nothing() {
     assert_eq!((count(&p, Ctr::HttpEarly), count(&p, Ctr::TlsEarlyTaken)), (1, 1));
     p.client_resets(thief);
     at_rest(&mut p, &c);
-    assert_eq!(asked.len(), 2);
+    assert_eq!(asked.borrow().len(), 2);
 }
 
 #[test]
 fn early_data_that_is_refused_is_sent_again_by_its_client() {
     let names = Names::new();
-    let mut asked = Vec::new();
-    let mut served = kind(&mut asked);
+    let asked = RefCell::default();
+    let mut served = kind(&asked);
     let mut first = names.node(false, ROOM);
     names.prime(&mut first, &mut served);
     // Another node, which knows nothing of the session; and one that takes none.
@@ -378,15 +379,15 @@ fn early_data_that_is_refused_is_sent_again_by_its_client() {
         assert_eq!(counts.map(|n| count(&p, n)), [0, 1, 0, 1]);
         at_rest(&mut p, &c);
     }
-    assert!(asked.iter().all(|head| lines_of(head, "early-data") == 0));
+    assert!(asked.borrow().iter().all(|head| lines_of(head, "early-data") == 0));
 }
 
 #[test]
 fn the_end_of_a_connection_is_announced_before_the_handshake_is_done() {
     let names = Names::new();
     let mut p = names.node(false, ROOM);
-    let mut asked = Vec::new();
-    let mut served = kind(&mut asked);
+    let asked = RefCell::default();
+    let mut served = kind(&asked);
     names.prime(&mut p, &mut served);
     let mut c = Client::connect(&mut p, &names.clients, &get("/early", "Connection: close\r\n"));
     p.settle(&mut served);
@@ -422,8 +423,8 @@ fn a_client_that_never_finishes_has_the_time_of_a_head() {
 fn several_requests_may_come_early() {
     let names = Names::new();
     let mut p = names.node(false, ROOM);
-    let mut asked = Vec::new();
-    let mut served = kind(&mut asked);
+    let asked = RefCell::default();
+    let mut served = kind(&asked);
     names.prime(&mut p, &mut served);
     let many: Vec<u8> = (0..5).flat_map(|n| get(&format!("/{n}"), "")).collect();
     let long = get("/long", &format!("X-Long: {}\r\n", "z".repeat(6_000)));
@@ -434,7 +435,7 @@ fn several_requests_may_come_early() {
     c.settle(&mut p, &mut served);
     assert_eq!((count(&p, Ctr::HttpEarly), count(&p, Ctr::TlsResumed)), (6, 1));
     at_rest(&mut p, &c);
-    assert!(asked[1..].iter().all(|head| lines_of(head, "early-data") == 1));
+    assert!(asked.borrow()[1..].iter().all(|head| lines_of(head, "early-data") == 1));
 }
 
 #[test]
@@ -446,8 +447,8 @@ fn a_worn_connection_ends_in_order() {
     clients.enable_early_data = false;
     let mut p = names.node(false, 0);
     p.cores[0].pipeline.tls.wear_after(4);
-    let mut asked = Vec::new();
-    let mut served = kind(&mut asked);
+    let asked = RefCell::default();
+    let mut served = kind(&asked);
     let mut c = Client::connect(&mut p, &Arc::new(clients), b"");
     c.settle(&mut p, &mut served);
     let mut n = 0;

@@ -527,5 +527,6 @@ impl Handshakes {
         slot.state = State::Free;
         slot.name = None;
         self.free.push(number);
+        self.counters.set(Ctr::TlsActive, self.active().into());
     }
 }
