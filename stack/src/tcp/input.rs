@@ -67,11 +67,23 @@ impl Tcp {
             for ((hash, _), id) in keys.iter().zip(&mut first) {
                 *id = self.table.prefetch_flow(*hash);
                 self.wheel.prefetch(*id);
+                if id.is_none() {
+                    self.time_wait.prefetch_bucket(*hash);
+                }
             }
-            // What this segment most likely acknowledges.
-            for id in first.iter().filter(|id| id.is_some()) {
-                self.records.prefetch(self.table.flows[*id].send_head, 1);
-                self.segments.prefetch(self.table.flows[*id].out.first());
+            for ((hash, _), id) in keys.iter().zip(&first) {
+                if id.is_none() {
+                    self.time_wait.prefetch_record(*hash);
+                    continue;
+                }
+                // What this segment most likely acknowledges.
+                let t = &self.table.flows[*id];
+                self.records.prefetch(t.send_head, 1);
+                self.segments.prefetch(t.out.first());
+                if matches!(t.state, State::FinWait1 | State::FinWait2) {
+                    // Its next is TIME-WAIT.
+                    self.time_wait.prefetch_bucket(*hash);
+                }
             }
             // And whose cell is given back with it.
             for id in first.iter().filter(|id| id.is_some()) {
