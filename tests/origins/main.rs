@@ -9,3 +9,4 @@ mod reload;
 mod rig;
 #[path = "../support/mod.rs"]
 mod support;
+mod truncated;

@@ -13,7 +13,7 @@ use dataplane::{CellWriter, Ctr, Slice};
 use stack::FlowId;
 
 use super::shaking::Shaking;
-use super::{Conns, News, Phase, RecordCells, Secured, SecuredId};
+use super::{Also, Conns, News, Phase, RecordCells, Secured, SecuredId};
 use crate::tls::handshake::Failure;
 use crate::tls::handshakes::HandshakeId;
 use crate::tls::record::OVERHEAD_MAX;
@@ -25,7 +25,7 @@ impl Secured {
             && match self.phase {
                 Phase::Open(_) => true,
                 Phase::Shakes(_) => self.news == News::Early,
-                Phase::Free | Phase::Broken => false,
+                Phase::Free | Phase::Leaves(_) | Phase::Broken => false,
             }
     }
 }
@@ -45,7 +45,7 @@ impl Shaking<'_> {
         if s.plain.is_none() {
             self.counters.inc(Ctr::TlsNoCell);
             // Its next event ends it: the handshake cannot be ended from within.
-            s.failure = Some(Box::new(Failure::internal("no cell for early data")));
+            s.also = Also::Failure(Box::new(Failure::internal("no cell for early data")));
         }
         self.tcp.wake(flow);
     }
