@@ -193,6 +193,7 @@ fn a_line_about_a_certificate_is_for_clients_that_have_shown_one() {
                 client_tls: true,
                 identity,
                 host: None,
+                early: false,
                 forward_expect: true,
                 forward_upgrade: true,
                 keep_alive: true,
