@@ -54,7 +54,7 @@ pub fn rig(key: &KeyPair, flows: usize, strangers: usize) -> Rig {
     let response = [head.as_bytes(), &[b'y'; BODY_BYTES]].concat();
     let producer = Ticketer::new(TicketSpec::default(), 1_700_000_000).expect("keys");
     let identity = Identity::of(&["site.lab"], key);
-    let tls = TlsOf::of(&identity, Some(Tickets { producer, sent: 2 }));
+    let tls = TlsOf::of(&identity, Some(Tickets { producer, sent: 2, kept: None }));
     let mut shared = Shared::new(1);
     // As a node of this size has it.
     shared.tls = Some(TlsOf { handshakes: 4096, ..tls.with_helpers(HELPERS, 1, AWAY_MAX) });

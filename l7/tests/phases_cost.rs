@@ -153,6 +153,7 @@ fn exchange<const PHASES: bool>(node: &Node) {
         client_tls: false,
         identity: None,
         host: None,
+        early: false,
         forward_expect: true,
         forward_upgrade: true,
         keep_alive: true,

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use l7::tls::front;
+use l7::tls::store::SessionStore;
 use l7::tls::tickets::{TicketError, TicketSpec, Ticketer};
 
 use crate::config;
@@ -21,12 +22,17 @@ struct InUse {
 }
 
 impl TicketKeys {
-    /// The tickets of a config: with the keys that there are, if it says the same about them as the one before. Where the
+    /// The tickets of a config, and beside them where sessions are kept that may send early data: with the keys that there
+    /// are, if it says the same about them as the one before. Where the
     /// file of shared keys has another content, what was sealed by the one before is opened as long as it is good.
     ///
     /// # Errors
     /// One sentence.
-    pub fn follow(&self, tickets: Option<&config::Tickets>) -> Result<Option<front::Tickets>, String> {
+    pub fn follow(
+        &self,
+        tickets: Option<&config::Tickets>,
+        kept: Option<&Arc<SessionStore>>,
+    ) -> Result<Option<front::Tickets>, String> {
         let mut in_use = self.in_use();
         let Some(spec) = tickets else {
             *in_use = None;
@@ -49,8 +55,11 @@ impl TicketKeys {
                 })?
             }
         };
+        if let Some(kept) = kept {
+            kept.keep_for(spec.keep.as_secs());
+        }
         *in_use = Some(InUse { spec: spec.clone(), ticketer: Arc::clone(&ticketer) });
-        Ok(Some(front::Tickets { producer: ticketer, sent: SENT }))
+        Ok(Some(front::Tickets { producer: ticketer, sent: SENT, kept: kept.cloned() }))
     }
 
     /// Takes a new key where it is time for one, and forgets old ones. Each second or so.
@@ -77,7 +86,7 @@ mod tests {
     use crate::config::TicketSecret;
 
     fn ticketer(keys: &TicketKeys, spec: &config::Tickets) -> Arc<Ticketer> {
-        keys.follow(Some(spec)).expect("good").expect("tickets").producer
+        keys.follow(Some(spec), None).expect("good").expect("tickets").producer
     }
 
     #[test]
@@ -91,7 +100,7 @@ mod tests {
         let second = ticketer(&keys, &other);
         assert!(!Arc::ptr_eq(&first, &second));
         assert_eq!(second.bind(b"a").decrypt(&sealed), None, "its own keys are new");
-        assert!(keys.follow(None).expect("good").is_none());
+        assert!(keys.follow(None, None).expect("good").is_none());
     }
 
     #[test]

@@ -69,7 +69,6 @@ impl Identity {
             alpn: vec![b"http/1.1".to_vec()],
             tls12: true,
             early_data_bytes,
-            early_data_sessions: 0,
         };
         let time = Arc::new(rustls::time_provider::DefaultTimeProvider);
         let spec = FrontSpec { entries: vec![entry], challenges, provider, time, tickets };

@@ -27,6 +27,7 @@ pub fn request(input: &[u8]) {
         client_tls: false,
         identity: None,
         host: None,
+        early: false,
         forward_expect: true,
         forward_upgrade: true,
         keep_alive: true,

@@ -41,6 +41,7 @@ pub fn edit(input: &[u8]) {
             client_tls: false,
             identity: None,
             host: None,
+            early: false,
             forward_expect: true,
             forward_upgrade: true,
             keep_alive: true,

@@ -97,6 +97,7 @@ fn exchanges(rules: &CacheRules, rooms: &mut Rooms) {
         client_tls: false,
         identity: None,
         host: None,
+        early: false,
         forward_expect: false,
         forward_upgrade: false,
         keep_alive: true,

@@ -28,6 +28,7 @@ fn exchange(limits: &HttpLimits, slots: &mut HeaderSlots, room: &mut [u8]) {
         client_tls: true,
         identity: None,
         host: None,
+        early: false,
         forward_expect: true,
         forward_upgrade: true,
         keep_alive: true,

@@ -13,6 +13,7 @@ fn origin() -> ToOrigin<'static> {
         client_tls: true,
         identity: None,
         host: None,
+        early: false,
         forward_expect: true,
         forward_upgrade: true,
         keep_alive: true,

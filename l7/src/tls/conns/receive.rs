@@ -139,9 +139,6 @@ impl Conns<'_> {
     /// Takes the next piece of received data.
     pub fn read(&mut self, flow: FlowId) -> Option<Slice> {
         let Some(c) = self.secured(flow) else { return self.tcp.read(flow) };
-        if !matches!(self.tls.secured[c].phase, Phase::Open(_)) {
-            return None;
-        }
         self.open_ahead(flow, c);
         self.tls.secured[c].plain.take()
     }

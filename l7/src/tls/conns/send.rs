@@ -134,8 +134,7 @@ impl Conns<'_> {
 
     /// What is built from here on is this connection's. Gives whether it may still send.
     fn turn_to(&mut self, flow: FlowId, c: SecuredId) -> bool {
-        let s = &self.tls.secured[c];
-        if !matches!(s.phase, Phase::Open(_)) || s.said_close {
+        if !self.tls.secured[c].takes_data() {
             return false;
         }
         if self.tls.builder.flow != flow {
@@ -154,9 +153,12 @@ impl Conns<'_> {
         if s.sent >= SMALL_RECORDS_BYTES {
             return RECORD_PLAIN_MAX;
         }
-        let Phase::Open(session) = s.phase else { return RECORD_PLAIN_MAX };
+        let overhead = match s.phase {
+            Phase::Open(session) => self.tls.sessions.sealed_bytes(session, 0),
+            _ => OVERHEAD_MAX,
+        };
         let mss = usize::from(self.tcp.flow(flow).mss);
-        mss.saturating_sub(self.tls.sessions.sealed_bytes(session, 0)).clamp(256, RECORD_PLAIN_MAX)
+        mss.saturating_sub(overhead).clamp(256, RECORD_PLAIN_MAX)
     }
 
     /// Seals what waits. `false`: there was no room, and it is lost: the connection cannot go on.
@@ -179,7 +181,15 @@ impl Conns<'_> {
 
     /// Seals a record of data; `stored`: where it lies in the store, if it does.
     fn seal_data(&mut self, flow: FlowId, c: SecuredId, plain: &[u8], stored: Option<Stored>) -> bool {
-        let Phase::Open(session) = self.tls.secured[c].phase else { return false };
+        let session = match self.tls.secured[c].phase {
+            Phase::Open(session) => session,
+            Phase::Shakes(h) => {
+                let s = &mut self.tls.secured[c];
+                s.sent = s.sent.saturating_add(plain.len() as u16);
+                return self.ship_early(flow, h, plain);
+            }
+            Phase::Free | Phase::Leaves(_) | Phase::Broken => return false,
+        };
         if self.tls.sessions.update_due(session) && !self.update(flow, c) {
             return false;
         }
@@ -282,6 +292,7 @@ impl Conns<'_> {
         {
             self.ship_alert(flow, session, Alert::CLOSE_NOTIFY);
         }
+        self.close_early(flow, c);
     }
 
     /// Bytes queued and not yet acknowledged.

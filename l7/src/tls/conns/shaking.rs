@@ -6,7 +6,7 @@ use dataplane::{Counters, Ctr};
 use hugepages::Slab;
 use stack::{FlowId, Tcp};
 
-use super::{Also, Phase, RECORD_BYTES_MAX, RecordCells, Secured, SecuredId, secured_of};
+use super::{Also, News, Phase, RECORD_BYTES_MAX, RecordCells, Secured, SecuredId, secured_of};
 use crate::tls::certs::Identity;
 use crate::tls::front::CHALLENGE;
 use crate::tls::handshakes::{HandshakeId, Outcome, Peers};
@@ -54,7 +54,7 @@ impl Peers for Shaking<'_> {
         s.rest.as_deref().unwrap_or_default()
     }
 
-    fn consume(&mut self, flow: FlowId, bytes: usize) {
+    fn take(&mut self, flow: FlowId, bytes: usize) {
         let Some(c) = self.at(flow) else { return };
         let rest = &mut self.secured[c].rest;
         if let Some(s) = rest {
@@ -63,6 +63,9 @@ impl Peers for Shaking<'_> {
                 *rest = None;
             }
         }
+    }
+
+    fn consume(&mut self, flow: FlowId, bytes: usize) {
         self.tcp.consume(flow, bytes as u32);
     }
 
@@ -73,6 +76,7 @@ impl Peers for Shaking<'_> {
             Outcome::Send(bytes) => {
                 self.send(flow, bytes);
             }
+            Outcome::Early { entry, data } => self.take_early(flow, c, entry, data),
             Outcome::Established(e) => {
                 let s = &mut self.secured[c];
                 let side = if s.is_client { Side::Client } else { Side::Server };
@@ -80,7 +84,9 @@ impl Peers for Shaking<'_> {
                     Some(session) => s.phase = Phase::Open(session),
                     None => s.phase = Phase::Broken,
                 }
-                s.is_new = true;
+                if s.is_client || s.news == News::Early {
+                    s.news = News::Open;
+                }
                 s.entry = e.entry;
                 // RFC 8737, 3: an ACME server has seen what it wanted, and nothing more is said. Its owner finds the
                 // connection at its end, and closes it.

@@ -124,6 +124,7 @@ fn fetch_head(request: &str, stored: &[&[u8]], slice: Option<SliceWanted>) -> St
         client_tls: false,
         identity: None,
         host: None,
+        early: false,
         forward_expect: false,
         forward_upgrade: false,
         keep_alive: true,
