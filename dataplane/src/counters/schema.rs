@@ -220,7 +220,8 @@ counters! {
     HttpTunnels "http.tunnels" Events "Connections upgraded to a tunnel";
     HttpNoContext "http.no_context" Events "Requests answered 503: every request context is in use";
     HttpNoSite "http.no_site" Events "Requests for a host that no site has";
-    HttpMisdirected "http.misdirected" Events "Requests by a TLS connection that was begun for another site, where one of the two asks for certificates";
+    HttpMisdirected "http.misdirected" Events "Requests by a TLS connection whose client was not verified as those of their site are";
+    HttpNoCertificate "http.no_certificate" Events "Requests without TLS for a site that is only for clients with certificates";
     HttpHeaderTimeout "http.header_timeout" Events "Clients that took too long to send a head";
     HttpIdleClosed "http.idle_closed" Events "Kept-alive client connections closed because they were idle";
     HttpBodyTimeout "http.body_timeout" Events "Requests ended because a body stood still for too long";

@@ -51,7 +51,7 @@ impl Proxy {
 
     /// Begins TLS; `first`: what has been read of it. Gives whether the connection goes on.
     pub(super) fn begin_tls(&mut self, io: &mut Io<'_>, flow: FlowId, first: Option<Slice>) -> bool {
-        let begun = io.tcp.start_server(flow, first, &self.current.program.config.front);
+        let begun = io.tcp.start_server(flow, first);
         if !begun {
             // Nothing can be said to it in a way that it understands.
             self.clients -= 1;

@@ -54,7 +54,7 @@ use stack::{FlowId, Net};
 use crate::cache::store::Handle;
 use checking::Run;
 pub use config::{
-    Answer, ClientTimeouts, HealthChecks, KeyOf, Origin, OriginTimeouts, ProxyConfig, Route, Site, Upstream,
+    Answer, ClientAuth, ClientTimeouts, HealthChecks, KeyOf, Origin, OriginTimeouts, ProxyConfig, Route, Site, Upstream,
 };
 use exchange::{Exchange, ExchangeId, Leg, Role};
 use failures::Failures;

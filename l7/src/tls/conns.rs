@@ -73,10 +73,8 @@ struct Secured {
     has_closed: bool,
     /// We have said so.
     said_close: bool,
-    /// The front that it began with.
-    front: u32,
-    /// That front's entry whose certificate was presented.
-    entry: u16,
+    /// By which policy its client was verified ([`Front::policy`]); 0: by none.
+    policy: u32,
     /// Plaintext sent since it stood still.
     sent: u32,
     /// Ciphertext taken from TCP, of a record that is not opened yet.
@@ -231,25 +229,20 @@ impl Conns<'_> {
         self.secured(flow).is_some_and(|c| matches!(self.tls.secured[c].phase, Phase::Shakes(_)))
     }
 
-    /// The entry of `front` whose certificate its client was shown, and by which the client's was verified. `None` if it
-    /// was another front's.
-    pub fn entry(&self, flow: FlowId, front: &Front) -> Option<u16> {
-        let s = &self.tls.secured[self.secured(flow)?];
-        (s.front == front.id()).then_some(s.entry)
+    /// By which policy its client was verified when it said hello ([`Front::policy`]); 0: by none.
+    pub fn policy(&self, flow: FlowId) -> u32 {
+        self.secured(flow).map_or(0, |c| self.tls.secured[c].policy)
     }
 
     // ── Handshakes ──────────────────────────────────────────────────────────────────────────────────
 
     /// A connection that was accepted begins with a ClientHello; `first`: what of it has been read already. Gives
     /// whether there is room for it; if there is none its owner ends it.
-    pub fn start_server(&mut self, flow: FlowId, first: Option<Slice>, front: &Front) -> bool {
+    pub fn start_server(&mut self, flow: FlowId, first: Option<Slice>) -> bool {
         let source = self.tcp.tuple(flow).remote.ip();
         let Ok(h) = self.tls.handshakes.start_server(flow, source) else { return false };
         if !self.secure(flow, h, false, first) {
             return false;
-        }
-        if let Some(c) = self.secured(flow) {
-            self.tls.secured[c].front = front.id();
         }
         // The hello may have come with what completed the connection: there will be no other event for it.
         self.tls.handshakes.readable(h);

@@ -9,10 +9,11 @@
 //! to come before RSA; [`Front::new`] puts it there. Which one that is, is known before the handshake: a signature that
 //! takes as long as thousands of packets is none of a core's business ([`Choice::slow`]).
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use aws_lc_rs::digest;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
@@ -103,8 +104,6 @@ pub struct Front {
     challenge_hosts: Hosts,
     entries: Box<[Ready]>,
     challenges: Box<[Arc<ServerConfig>]>,
-    /// No other front of this process has it.
-    id: u32,
 }
 
 struct Ready {
@@ -112,6 +111,7 @@ struct Ready {
     keys: Arc<Keys>,
     tls12: bool,
     verifies: bool,
+    policy: u32,
 }
 
 /// How to answer a hello.
@@ -127,6 +127,8 @@ pub struct Choice {
     pub slow_exchange: bool,
     /// Whether a full handshake will verify the client's certificates.
     pub verifies: bool,
+    /// [`Front::policy`] of the entry.
+    pub policy: u32,
 }
 
 /// In [`Choice::entry`]: the client is an ACME server, and nothing but the handshake counts.
@@ -176,7 +178,7 @@ impl Front {
                 ready.map(|ready| ready.config).map_err(|what| FrontError { entry: None, what })
             })
             .collect();
-        Ok(Front { hosts, challenge_hosts, entries: entries?, challenges: challenges?, id: next_id() })
+        Ok(Front { hosts, challenge_hosts, entries: entries?, challenges: challenges? })
     }
 
     /// For a node that presents nothing: every hello is refused.
@@ -187,7 +189,6 @@ impl Front {
             challenge_hosts,
             entries: Box::default(),
             challenges: Box::default(),
-            id: next_id(),
         })
     }
 
@@ -207,18 +208,22 @@ impl Front {
                 slow: false,
                 slow_exchange: false,
                 verifies: false,
+                policy: 0,
             });
         }
         let entry = self.hosts.find(name).ok_or(AlertDescription::UnrecognisedName)?;
         let ready = self.entries.get(usize::from(entry)).ok_or(AlertDescription::InternalError)?;
         let (slow, verifies) = (ready.is_slow(hello), ready.verifies);
         let slow_exchange = has_slow_exchange(&ready.config, hello);
-        Ok(Choice { config: ready.config.clone(), entry, slow, slow_exchange, verifies })
+        let (config, policy) = (ready.config.clone(), ready.policy);
+        Ok(Choice { config, entry, slow, slow_exchange, verifies, policy })
     }
 
-    /// Its number: entries of another front are others.
-    pub fn id(&self) -> u32 {
-        self.id
+    /// What a connection that this entry has answered says about its client. 0: nothing, nobody was asked. Otherwise, by
+    /// which names and whose certificates it was verified, and whether it had to be: entries that agree in this have the
+    /// same number, in all fronts of this process.
+    pub fn policy(&self, entry: u16) -> u32 {
+        self.entries.get(usize::from(entry)).map_or(0, |ready| ready.policy)
     }
 
     /// How many entries there are.
@@ -227,9 +232,14 @@ impl Front {
     }
 }
 
-fn next_id() -> u32 {
-    static NEXT: AtomicU32 = AtomicU32::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
+/// The number of a kind of session, from 1: the same for the same.
+fn number_of(kind: &[u8]) -> u32 {
+    static KNOWN: Mutex<BTreeMap<[u8; 32], u32>> = Mutex::new(BTreeMap::new());
+    let mut digest = [0; 32];
+    digest.copy_from_slice(digest::digest(&digest::SHA256, kind).as_ref());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let next = known.len() as u32 + 1;
+    *known.entry(digest).or_insert(next)
 }
 
 /// rustls takes the first of the client's groups that we have too.
@@ -278,7 +288,8 @@ impl Ready {
             }
         }
         let verifies = !matches!(entry.client_auth, ClientAuth::None);
-        Ok(Ready { config: Arc::new(config), keys, tls12: entry.tls12, verifies })
+        let policy = if verifies { number_of(&entry.kind_of_session()) } else { 0 };
+        Ok(Ready { config: Arc::new(config), keys, tls12: entry.tls12, verifies, policy })
     }
 
     /// Whether the key that is taken is a slow one. In TLS 1.2 the suite must fit the key too.
@@ -313,6 +324,7 @@ fn roots_to(kind: &mut Vec<u8>, mode: u8, roots: &RootCertStore) {
     for root in &roots.roots {
         kind.extend_from_slice(&root.subject);
         kind.extend_from_slice(&root.subject_public_key_info);
+        kind.extend_from_slice(root.name_constraints.as_deref().unwrap_or_default());
     }
 }
 

@@ -90,6 +90,8 @@ pub struct Established {
     pub early: Vec<u8>,
     /// On the server's side, the entry of the front; [`Handshakes`](super::handshakes::Handshakes) knows it.
     pub entry: u16,
+    /// On the server's side, by which of the front's policies the client was verified; likewise.
+    pub policy: u32,
     /// On the server's side, the name that the client has asked for; likewise.
     pub server_name: Option<Box<str>>,
     /// On the client's side in TLS 1.3, what takes the tickets that come later.
@@ -316,6 +318,7 @@ impl Handshake {
             peer,
             early: std::mem::take(&mut self.early),
             entry: 0,
+            policy: 0,
             server_name: None,
             kernel,
         })

@@ -143,6 +143,7 @@ struct Slot {
     /// The peer's certificates will have to be verified, if it is a full handshake.
     verifies: bool,
     entry: u16,
+    policy: u32,
     name: Option<Box<str>>,
 }
 
@@ -193,6 +194,7 @@ impl Handshakes {
             signs_slowly: false,
             verifies: false,
             entry: 0,
+            policy: 0,
             name: None,
         };
         Handshakes {
@@ -268,6 +270,7 @@ impl Handshakes {
             signs_slowly: false,
             verifies: side == Side::Client,
             entry: 0,
+            policy: 0,
             name: None,
         };
         Some(HandshakeId::from_u32(number))
@@ -441,6 +444,7 @@ impl Handshakes {
             }
         };
         (slot.entry, slot.verifies, slot.signs_slowly) = (choice.entry, choice.verifies, choice.slow);
+        slot.policy = choice.policy;
         let helped = self.helper.is_some();
         let is_too_much =
             self.new.len() >= self.limits.waiting && self.helper.as_ref().is_some_and(Helper::has_room);
@@ -489,7 +493,7 @@ impl Handshakes {
                 if peers.received(flow).is_empty() { Turn::Waits } else { Turn::Again }
             }
             Ok(Progress::Done(mut established)) => {
-                established.entry = slot.entry;
+                (established.entry, established.policy) = (slot.entry, slot.policy);
                 established.server_name = slot.name.take();
                 self.counters.inc(match (slot.side, established.resumed) {
                     (Side::Server, false) => Ctr::TlsFull,

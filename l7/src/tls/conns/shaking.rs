@@ -75,7 +75,7 @@ impl Peers for Shaking<'_> {
                     None => s.phase = Phase::Broken,
                 }
                 s.is_new = true;
-                s.entry = e.entry;
+                s.policy = e.policy;
                 s.kernel = e.kernel.map(Box::new);
                 self.tcp.wake(flow);
             }
