@@ -12,8 +12,8 @@ use crate::upstream::Sent;
 
 impl Proxy {
     pub(super) fn event(&mut self, io: &mut Io<'_>, flow: FlowId, events: Events) {
-        if events.has(Events::ACCEPTED) {
-            self.accepted(io, flow);
+        if events.has(Events::ACCEPTED) && !self.accepted(io, flow) {
+            return;
         }
         match Role::decode(io.tcp.user(flow)) {
             Role::IdleClient { .. } | Role::Announces => self.idle_client_event(io, flow, events),
@@ -32,15 +32,15 @@ impl Proxy {
         }
     }
 
-    fn accepted(&mut self, io: &mut Io<'_>, flow: FlowId) {
+    /// A client's connection is new. Gives whether it goes on; if not, nothing of it is left.
+    fn accepted(&mut self, io: &mut Io<'_>, flow: FlowId) -> bool {
         self.counters.inc(Ctr::HttpConnections);
         self.clients += 1;
         io.tcp.set_user(flow, self.role_of_new(&io.tcp, flow).encode());
         io.tcp.set_timer(flow, io.now.plus_ns(self.config().client.header_ns));
         // What announces somebody does so before it says anything by TLS.
-        if self.wants_tls(io, flow) && Role::decode(io.tcp.user(flow)) != Role::Announces {
-            self.begin_tls(io, flow, None);
-        }
+        let announces = Role::decode(io.tcp.user(flow)) == Role::Announces;
+        announces || !self.wants_tls(io, flow) || self.begin_tls(io, flow, None)
     }
 
     /// Whether a client's connection is to begin with TLS.

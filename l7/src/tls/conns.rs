@@ -350,9 +350,7 @@ impl Conns<'_> {
                 } else if s.phase == Phase::Broken {
                     events.set(Events::CLOSED);
                 } else if self.is_cut_off(flow, c) {
-                    self.tls.counters.inc(Ctr::TlsTruncated);
-                    self.close_session(c);
-                    self.tls.secured[c].phase = Phase::Broken;
+                    self.cut_off(flow);
                     events.set(Events::CLOSED);
                 }
                 events
@@ -374,6 +372,14 @@ impl Conns<'_> {
         let s = &self.tls.secured[c];
         let over = self.tcp.has_ended(flow) || self.tcp.state(flow) == State::Closed;
         over && !s.has_closed && s.plain.is_none() && !self.has_record(flow, c)
+    }
+
+    /// It is: a connection that TLS has not ended is a broken one (RFC 8446, 6.1).
+    fn cut_off(&mut self, flow: FlowId) {
+        if self.tcp.has_ended(flow) {
+            self.tls.counters.inc(Ctr::TlsTruncated);
+        }
+        self.break_now(flow);
     }
 
     // ── Ends ────────────────────────────────────────────────────────────────────────────────────────
