@@ -239,6 +239,7 @@ counters! {
     TlsUnknownName "tls.unknown_name" Events "Clients that asked for a name we have no certificate for; counted besides tls.failed_incompatible";
     TlsCancelled "tls.handshakes_cancelled" Events "Handshakes that ended undone: the connection was closed, or they took too long";
     TlsShedFull "tls.shed_full" Events "Connections refused before their handshake: as many are under way as may be";
+    TlsShedSilent "tls.shed_silent" Events "Clients that had to make room for another before they had said anything";
     TlsShedSource "tls.shed_source" Events "Connections refused before their handshake: their source has as many under way as it may have";
     TlsHelped "tls.helped" Events "Steps of handshakes that helper threads took: slow signatures, certificates to be verified, and what was too much for the core";
     TlsHelpersFull "tls.helpers_full" Events "Times that a step had to wait because as much as may be was with the helper threads";
@@ -320,6 +321,7 @@ counters! {
     OriginQueueFull "origin.queue_full" Events "Requests answered 503 because too many waited already";
     OriginQueueTimeout "origin.queue_timeout" Events "Requests answered 503 because they had waited too long";
     OriginChecks "origin.checks" Events "Health checks of origins that were begun";
+    OriginChecksLeftOut "origin.checks_left_out" Events "Health checks that were not made for want of a connection, a port, a handshake or memory of ours";
     OriginCheckFailures "origin.check_failures" Events "Health checks that failed";
     OriginDown "origin.down" Gauge "Origins that are down by their health checks";
     OriginEjections "origin.ejections" Events "Origins left out for a while because requests failed, by core";

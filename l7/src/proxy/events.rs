@@ -1,5 +1,6 @@
 //! From TCP's events to the exchange that they concern.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use dataplane::{Ctr, Slice};
@@ -40,7 +41,8 @@ impl Proxy {
         io.tcp.set_timer(flow, io.now.plus_ns(self.config().client.header_ns));
         // What announces somebody does so before it says anything by TLS.
         let announces = Role::decode(io.tcp.user(flow)) == Role::Announces;
-        announces || !self.wants_tls(io, flow) || self.begin_tls(io, flow, None)
+        let source = io.tcp.tuple(flow).remote.ip();
+        announces || !self.wants_tls(io, flow) || self.begin_tls(io, flow, None, source)
     }
 
     /// Whether a client's connection is to begin with TLS.
@@ -49,9 +51,15 @@ impl Proxy {
         self.config().tls_listeners.get(listener).is_some_and(|wants| *wants)
     }
 
-    /// Begins TLS; `first`: what has been read of it. Gives whether the connection goes on.
-    pub(super) fn begin_tls(&mut self, io: &mut Io<'_>, flow: FlowId, first: Option<Slice>) -> bool {
-        let begun = io.tcp.start_server(flow, first);
+    /// Begins TLS; `first`: what has been read of it; `source`: whose connection it is. Gives whether it goes on.
+    pub(super) fn begin_tls(
+        &mut self,
+        io: &mut Io<'_>,
+        flow: FlowId,
+        first: Option<Slice>,
+        source: IpAddr,
+    ) -> bool {
+        let begun = io.tcp.start_server(flow, first, source);
         if !begun {
             // Nothing can be said to it in a way that it understands.
             self.clients -= 1;

@@ -194,7 +194,7 @@ impl Proxy {
         let flow = std::mem::replace(&mut e.origin, FlowId::NONE);
         e.origin_in = None;
         if flow.is_some() {
-            io.tcp.abort(flow);
+            io.let_go(flow);
         }
         self.end_race(io, x);
     }

@@ -14,6 +14,7 @@ mod receive;
 mod send;
 mod shaking;
 
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -236,11 +237,17 @@ impl Conns<'_> {
 
     // ── Handshakes ──────────────────────────────────────────────────────────────────────────────────
 
-    /// A connection that was accepted begins with a ClientHello; `first`: what of it has been read already. Gives
-    /// whether there is room for it; if there is none its owner ends it.
-    pub fn start_server(&mut self, flow: FlowId, first: Option<Slice>) -> bool {
-        let source = self.tcp.tuple(flow).remote.ip();
+    /// A connection that was accepted begins with a ClientHello; `first`: what of it has been read already; `source`: whose
+    /// it is. Gives whether there is room for it; if there is none its owner ends it.
+    pub fn start_server(&mut self, flow: FlowId, first: Option<Slice>, source: IpAddr) -> bool {
         let Ok(h) = self.tls.handshakes.start_server(flow, source) else { return false };
+        if let Some(old) = self.tls.handshakes.take_evicted()
+            && let Some(c) = self.secured(old)
+        {
+            // Its handshake is no more.
+            self.tls.secured[c].phase = Phase::Broken;
+            self.break_now(old);
+        }
         if !self.secure(flow, h, false, first) {
             return false;
         }
@@ -325,7 +332,7 @@ impl Conns<'_> {
         match self.tls.secured[c].phase {
             Phase::Shakes(h) => {
                 let nothing_comes = closed || self.tcp.has_ended(flow) && !self.has_bytes(flow, c);
-                if nothing_comes {
+                if nothing_comes || self.tls.secured[c].failure.is_some() {
                     self.close_session(c);
                     self.tls.secured[c].phase = Phase::Broken;
                     events.set(Events::CLOSED);

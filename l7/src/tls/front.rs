@@ -24,7 +24,7 @@ use rustls::server::{
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
 use rustls::{
-    AlertDescription, NamedGroup, RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion,
+    AlertDescription, NamedGroup, ProtocolVersion, RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion,
     version,
 };
 
@@ -242,11 +242,13 @@ fn number_of(kind: &[u8]) -> u32 {
     *known.entry(digest).or_insert(next)
 }
 
-/// rustls takes the first of the client's groups that we have too.
+/// rustls takes the first of the client's groups that we have too, for the version that it will be.
 fn has_slow_exchange(config: &ServerConfig, hello: &ClientHello<'_>) -> bool {
     let ours = &config.crypto_provider().kx_groups;
-    let group =
-        hello.groups().map(NamedGroup::from).find(|group| ours.iter().any(|have| have.name() == *group));
+    let version =
+        if hello.offers_tls13() { ProtocolVersion::TLSv1_3 } else { ProtocolVersion::TLSv1_2 };
+    let fits = |group: &NamedGroup| ours.iter().any(|o| o.name() == *group && o.usable_for_version(version));
+    let group = hello.groups().map(NamedGroup::from).find(fits);
     !matches!(group, None | Some(NamedGroup::X25519MLKEM768 | NamedGroup::X25519 | NamedGroup::secp256r1))
 }
 
@@ -278,7 +280,10 @@ impl Ready {
         config.alpn_protocols.clone_from(&entry.alpn);
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        if let Some(tickets) = &spec.tickets {
+        // Whoever has a file of keys could make himself a ticket of any client.
+        let verifies = !matches!(entry.client_auth, ClientAuth::None);
+        let good = |t: &&Tickets| !(verifies && t.producer.is_shared());
+        if let Some(tickets) = spec.tickets.as_ref().filter(good) {
             config.send_tls13_tickets = tickets.sent;
             if entry.early_data_bytes == 0 {
                 config.ticketer = tickets.producer.bind(&entry.kind_of_session());
@@ -287,7 +292,6 @@ impl Ready {
                 config.max_early_data_size = entry.early_data_bytes;
             }
         }
-        let verifies = !matches!(entry.client_auth, ClientAuth::None);
         let policy = if verifies { number_of(&entry.kind_of_session()) } else { 0 };
         Ok(Ready { config: Arc::new(config), keys, tls12: entry.tls12, verifies, policy })
     }
@@ -296,7 +300,7 @@ impl Ready {
     fn is_slow(&self, hello: &ClientHello<'_>) -> bool {
         let takes_ecdsa = hello.offers_tls13()
             || (self.tls12
-                && hello.suites().any(|suite| matches!(suite, 0xc009 | 0xc00a | 0xc02b | 0xc02c | 0xcca9)));
+                && hello.suites().any(|suite| matches!(suite, 0xc02b | 0xc02c | 0xcca9)));
         let fits = |key: &&Key| {
             (takes_ecdsa || key.is_rsa()) && hello.schemes().any(|scheme| key.schemes.contains(&scheme))
         };

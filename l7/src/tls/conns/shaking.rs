@@ -5,6 +5,7 @@ use hugepages::Slab;
 use stack::{FlowId, Tcp};
 
 use super::{Phase, RECORD_BYTES_MAX, RecordCells, Secured, SecuredId, secured_of};
+use crate::tls::handshake::Failure;
 use crate::tls::handshakes::{HandshakeId, Outcome, Peers};
 use crate::tls::record::{Sessions, Side};
 
@@ -63,9 +64,18 @@ impl Peers for Shaking<'_> {
     fn outcome(&mut self, id: HandshakeId, flow: FlowId, outcome: Outcome<'_>) {
         let Some(c) = self.at(flow).filter(|c| self.secured[*c].phase == Phase::Shakes(id)) else { return };
         match outcome {
-            // One that lacks a part of its flight comes to nothing: by its owner's timer, if not before.
             Outcome::Send(bytes) => {
-                self.send(flow, bytes);
+                if !self.send(flow, bytes) {
+                    // A handshake that lacks a part of its flight comes to nothing. Its next event ends it: it cannot be
+                    // ended from within.
+                    let failure = Failure::internal("no cell for a part of the handshake");
+                    self.secured[c].failure = Some(Box::new(failure));
+                    self.tcp.wake(flow);
+                }
+            }
+            Outcome::Established(_) if self.secured[c].failure.is_some() => {
+                self.secured[c].phase = Phase::Broken;
+                self.tcp.wake(flow);
             }
             Outcome::Established(e) => {
                 let s = &mut self.secured[c];
