@@ -461,7 +461,7 @@ impl Handshakes {
                     false => STEP,
                 };
                 self.out.clear();
-                let advance = || handshake.advance(&[], &mut self.out);
+                let mut advance = || handshake.advance(&[], &mut self.out);
                 // What would sign slowly has been foreseen; if not, it comes to nothing.
                 let result = if self.helper.is_some() { slow::without(advance).0 } else { advance() };
                 self.settle(number, result, peers)
