@@ -279,7 +279,8 @@ impl Clerk {
 
     /// What failed for sites that have a certificate now, or are no more, counts no more.
     fn forget_failures(&mut self, wanted: &[Wanted]) {
-        let is_wanting = |name: &String| wanted.iter().any(|s| s.names.first() == Some(name) && s.is_wanting());
+        let is_wanting =
+            |name: &String| wanted.iter().any(|s| s.names.first() == Some(name) && s.is_wanting());
         self.failures.retain(|name, _| is_wanting(name));
     }
 

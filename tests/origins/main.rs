@@ -8,3 +8,4 @@ mod reload;
 mod rig;
 #[path = "../support/mod.rs"]
 mod support;
+mod tls;

@@ -64,7 +64,8 @@ pub fn logged_node(mut config: ProxyConfig) -> (Peers, LineReader) {
     (peers, reader)
 }
 
-fn node_of(config: ProxyConfig, shared: &Shared) -> Peers {
+/// A node as `shared` says.
+pub fn node_of(config: ProxyConfig, shared: &Shared) -> Peers {
     let (near, far) = wire(4096, 1600);
     let cache = config.routes.iter().any(|r| r.cache.is_some()).then(|| {
         let bells = Arc::clone(&shared.bells);

@@ -122,6 +122,11 @@ impl Peers {
         (&mut c.input, c.ended, c.reset)
     }
 
+    /// The client ends its side, behind what it sends.
+    pub fn client_closes(&mut self, port: u16) {
+        self.end(false, port).fin = true;
+    }
+
     /// A client that goes away without a word of farewell.
     pub fn client_resets(&mut self, port: u16) {
         if !self.end(false, port).reset {
@@ -155,6 +160,11 @@ impl Peers {
 
     pub fn origin_sends(&mut self, port: u16, bytes: &[u8]) {
         self.end(true, port).out.extend(bytes);
+    }
+
+    /// What has come for the origin on a connection, for who reads it himself.
+    pub fn origin_takes(&mut self, port: u16) -> Vec<u8> {
+        std::mem::take(&mut self.end(true, port).input)
     }
 
     pub fn origin_closes(&mut self, port: u16) {

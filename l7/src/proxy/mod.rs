@@ -54,7 +54,8 @@ use stack::{FlowId, Net, State};
 use crate::cache::store::Handle;
 use checking::Run;
 pub use config::{
-    Answer, ClientAuth, ClientTimeouts, HealthChecks, KeyOf, Origin, OriginTimeouts, ProxyConfig, Route, Site, Upstream,
+    Answer, ClientAuth, ClientTimeouts, HealthChecks, KeyOf, Origin, OriginTimeouts, ProxyConfig, Route,
+    Site, Upstream,
 };
 use exchange::{Exchange, ExchangeId, Leg, Role};
 use failures::Failures;

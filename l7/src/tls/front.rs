@@ -24,8 +24,8 @@ use rustls::server::{
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
 use rustls::{
-    AlertDescription, NamedGroup, ProtocolVersion, RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion,
-    version,
+    AlertDescription, NamedGroup, ProtocolVersion, RootCertStore, ServerConfig, SignatureScheme,
+    SupportedProtocolVersion, version,
 };
 
 use super::handshake;
@@ -184,12 +184,7 @@ impl Front {
     /// For a node that presents nothing: every hello is refused.
     pub fn none() -> Arc<Front> {
         let (hosts, challenge_hosts) = (Hosts::new(std::iter::empty()), Hosts::new(std::iter::empty()));
-        Arc::new(Front {
-            hosts,
-            challenge_hosts,
-            entries: Box::default(),
-            challenges: Box::default(),
-        })
+        Arc::new(Front { hosts, challenge_hosts, entries: Box::default(), challenges: Box::default() })
     }
 
     /// How to answer `hello`.
@@ -245,8 +240,7 @@ fn number_of(kind: &[u8]) -> u32 {
 /// rustls takes the first of the client's groups that we have too, for the version that it will be.
 fn has_slow_exchange(config: &ServerConfig, hello: &ClientHello<'_>) -> bool {
     let ours = &config.crypto_provider().kx_groups;
-    let version =
-        if hello.offers_tls13() { ProtocolVersion::TLSv1_3 } else { ProtocolVersion::TLSv1_2 };
+    let version = if hello.offers_tls13() { ProtocolVersion::TLSv1_3 } else { ProtocolVersion::TLSv1_2 };
     let fits = |group: &NamedGroup| ours.iter().any(|o| o.name() == *group && o.usable_for_version(version));
     let group = hello.groups().map(NamedGroup::from).find(fits);
     !matches!(group, None | Some(NamedGroup::X25519MLKEM768 | NamedGroup::X25519 | NamedGroup::secp256r1))
@@ -299,8 +293,7 @@ impl Ready {
     /// Whether the key that is taken is a slow one. In TLS 1.2 the suite must fit the key too.
     fn is_slow(&self, hello: &ClientHello<'_>) -> bool {
         let takes_ecdsa = hello.offers_tls13()
-            || (self.tls12
-                && hello.suites().any(|suite| matches!(suite, 0xc02b | 0xc02c | 0xcca9)));
+            || (self.tls12 && hello.suites().any(|suite| matches!(suite, 0xc02b | 0xc02c | 0xcca9)));
         let fits = |key: &&Key| {
             (takes_ecdsa || key.is_rsa()) && hello.schemes().any(|scheme| key.schemes.contains(&scheme))
         };

@@ -437,13 +437,13 @@ impl Handshakes {
                 *work += HELLO;
                 self.out.clear();
                 let begun = Handshake::client(config.clone(), name.clone());
-                let result = begun
-                    .map_err(|error| Failure { kind: FailureKind::Internal, error })
-                    .and_then(|mut handshake| {
+                let result = begun.map_err(|error| Failure { kind: FailureKind::Internal, error }).and_then(
+                    |mut handshake| {
                         let result = handshake.advance(&[], &mut self.out);
                         slot.state = State::Running { handshake: Box::new(handshake) };
                         result
-                    });
+                    },
+                );
                 self.settle(number, result, peers)
             }
             State::Running { handshake } => {
@@ -498,7 +498,8 @@ impl Handshakes {
                 return self.refuse(number, alert, FailureKind::Incompatible, peers);
             }
         };
-        (slot.entry, slot.verifies, slot.slow_exchange) = (choice.entry, choice.verifies, choice.slow_exchange);
+        (slot.entry, slot.verifies, slot.slow_exchange) =
+            (choice.entry, choice.verifies, choice.slow_exchange);
         slot.policy = choice.policy;
         let helped = self.helper.is_some();
         let is_too_much =
@@ -546,9 +547,8 @@ impl Handshakes {
             Ok(Progress::WantsMore) => {
                 let State::Running { handshake } = &slot.state else { return Turn::Left };
                 // The second hello of two need not ask for what the first has asked for.
-                slot.is_slow = slot.slow_exchange
-                    || handshake.is_retrying()
-                    || (slot.verifies && handshake.is_full());
+                slot.is_slow =
+                    slot.slow_exchange || handshake.is_retrying() || (slot.verifies && handshake.is_full());
                 if peers.received(flow).is_empty() { Turn::Waits } else { Turn::Again }
             }
             Ok(Progress::Done(mut established)) => {

@@ -220,7 +220,8 @@ impl Reader<'_, '_> {
 
     /// A site that is only for clients with certificates has nothing for whoever comes by http.
     fn nothing_by_http(&self) {
-        let only_with = |s: &&super::sites::SiteAt| s.site.tls.client_auth.as_ref().is_some_and(|a| a.required);
+        let only_with =
+            |s: &&super::sites::SiteAt| s.site.tls.client_auth.as_ref().is_some_and(|a| a.required);
         let by_http = self.listeners.iter().any(|l| l.http.is_some());
         for site in self.sites.iter().filter(|_| by_http).filter(only_with) {
             let sends_on = |r: &Route| r.redirect.as_ref().is_some_and(|r| r.https);
@@ -228,7 +229,8 @@ impl Reader<'_, '_> {
                 continue;
             };
             let name = quote(&host.value.to_string());
-            let cause = format!("{name} is only for clients with certificates, which nobody can show by http");
+            let cause =
+                format!("{name} is only for clients with certificates, which nobody can show by http");
             let mend = "such requests are answered 403: send them on by redirect = { https = true }";
             self.context.warn(&host.place, cause, mend);
         }

@@ -121,10 +121,7 @@ fn nodes_with_one_secret_open_each_others_tickets() {
     let make = |secret: &[u8], now| Ticketer::new(spec_of(Some(secret)), now).unwrap().bind(b"kind");
     let here = make(&secret, 1_099);
     assert!(opens(&*here, &*make(&secret, 1_099)));
-    assert!(
-        opens(&*here, &*make(&secret, 1_101)) && opens(&*make(&secret, 1_101), &*here),
-        "clocks differ"
-    );
+    assert!(opens(&*here, &*make(&secret, 1_101)) && opens(&*make(&secret, 1_101), &*here), "clocks differ");
     assert!(opens(&*here, &*make(&secret, 1_349)));
     assert!(!opens(&*here, &*make(&secret, 1_400)));
     assert!(!opens(&*here, &*make(&old, 1_099)));
