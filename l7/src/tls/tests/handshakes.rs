@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use dataplane::Ctr;
 use dataplane::counters::Segment;
 use hugepages::SlabIndex;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, ClientConfig, ClientConnection, HandshakeKind, NamedGroup, SignatureScheme};
 use stack::FlowId;
@@ -472,6 +473,63 @@ fn a_resumed_session_signs_nothing_and_a_bad_ticket_makes_no_core_sign() {
         *core.flow(1) = Flow::default();
     }
     assert_eq!(core.counters.get(Ctr::TlsFailedInternal), 0);
+}
+
+/// A provider that knows only these groups.
+fn provider_of(groups: &[NamedGroup]) -> Arc<CryptoProvider> {
+    let all = rustls::crypto::aws_lc_rs::default_provider();
+    let of = |group: &NamedGroup| *all.kx_groups.iter().find(|g| g.name() == *group).unwrap();
+    let kx_groups = groups.iter().map(of).collect();
+    Arc::new(CryptoProvider { kx_groups, ..all })
+}
+
+/// The second hello asks for what the first did not let expect.
+#[test]
+fn a_second_hello_makes_no_core_sign() {
+    let authority = Authority::new("ca");
+    let both = [KeyType::Rsa, KeyType::Ecdsa].map(|key| authority.certified(&["a.test"], key));
+    let mut spec = spec(vec![entry(&["*"], both.to_vec())]);
+    spec.provider = provider_of(&[NamedGroup::secp256r1]);
+    let mut core = Core::with_helpers(Front::new(spec).unwrap(), limits(4), 4);
+    let groups = provider_of(&[NamedGroup::X25519, NamedGroup::secp256r1]);
+    let client_of = |schemes: &[SignatureScheme]| {
+        let mut config = client_config_of(&authority, &groups, &[&rustls::version::TLS13]);
+        super::front::witness(&mut config, &authority, schemes);
+        client(&Arc::new(config), "a.test")
+    };
+    let mut ecdsa = client_of(&[SignatureScheme::ECDSA_NISTP256_SHA256]);
+    let mut rsa = client_of(&[SignatureScheme::RSA_PSS_SHA256]);
+    let ids = [1, 2].map(|flow| core.start(flow));
+    core.give(1, ids[0], &flush(&mut ecdsa));
+    core.give(2, ids[1], &flush(&mut rsa));
+    core.settle();
+    let sent = std::mem::take(&mut core.flow(2).sent);
+    feed(&mut rsa, &sent).unwrap();
+    let second = flush(&mut rsa);
+    let before = core.counters.get(Ctr::TlsHelped);
+    core.flow(1).sent.clear();
+    core.give(1, ids[0], &second);
+    core.settle();
+    assert!(!core.flow(1).sent.is_empty(), "it is answered as any");
+    assert_eq!(core.counters.get(Ctr::TlsHelped), before + 1);
+}
+
+#[test]
+fn slow_exchanges_are_made_by_helpers_in_every_step() {
+    let authority = Authority::new("ca");
+    let certified = authority.certified(&["a.test"], KeyType::Ecdsa);
+    let mut spec = spec(vec![entry(&["*"], vec![certified])]);
+    spec.provider = provider_of(&[NamedGroup::secp384r1]);
+    let mut core = Core::with_helpers(Front::new(spec).unwrap(), limits(4), 4);
+    let groups = provider_of(&[NamedGroup::X25519, NamedGroup::secp384r1]);
+    // Two hellos, and Finished; a hello, and what it takes to finish.
+    for (flow, version, steps) in [(1, &rustls::version::TLS13, 3), (2, &rustls::version::TLS12, 2)] {
+        let before = core.counters.get(Ctr::TlsHelped);
+        let config = Arc::new(client_config_of(&authority, &groups, &[version]));
+        core.shake(flow, &mut client(&config, "a.test"), b"").unwrap();
+        assert!(core.flow(flow).done.is_some());
+        assert!(core.counters.get(Ctr::TlsHelped) >= before + steps);
+    }
 }
 
 #[test]
