@@ -511,7 +511,7 @@ fn a_second_hello_makes_no_core_sign() {
     core.give(1, ids[0], &second);
     core.settle();
     assert!(!core.flow(1).sent.is_empty(), "it is answered as any");
-    assert_eq!(core.counters.get(Ctr::TlsHelped), before + 1);
+    assert!(core.counters.get(Ctr::TlsHelped) > before);
 }
 
 #[test]
