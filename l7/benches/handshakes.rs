@@ -68,12 +68,11 @@ impl Bench {
                 alpn: vec![b"http/1.1".to_vec()],
                 tls12: true,
                 early_data_bytes: 0,
-                early_data_sessions: 0,
             }],
             challenges: Vec::new(),
             provider: front::provider(),
             time,
-            tickets: Some(Tickets { producer, sent: 2 }),
+            tickets: Some(Tickets { producer, sent: 2, kept: None }),
         })
         .expect("a front");
         let mut stock = ServerConfig::builder_with_provider(front::provider())
@@ -180,13 +179,16 @@ impl Peers for Wire {
         &self.inbox[self.taken..]
     }
 
-    fn consume(&mut self, _: FlowId, bytes: usize) {
+    fn take(&mut self, _: FlowId, bytes: usize) {
         self.taken += bytes;
     }
+
+    fn consume(&mut self, _: FlowId, _: usize) {}
 
     fn outcome(&mut self, _: HandshakeId, _: FlowId, outcome: Outcome<'_>) {
         match outcome {
             Outcome::Send(bytes) => self.sent.extend_from_slice(bytes),
+            Outcome::Early { .. } => {}
             Outcome::Established(_) => self.is_done = true,
             Outcome::Failed(failure) => panic!("{failure}"),
         }

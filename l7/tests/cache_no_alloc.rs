@@ -97,6 +97,7 @@ fn exchanges(rules: &CacheRules, rooms: &mut Rooms) {
         client_ip: "192.0.2.1".parse().expect("an address"),
         client_tls: false,
         host: None,
+        early: false,
         forward_expect: false,
         forward_upgrade: false,
         keep_alive: true,

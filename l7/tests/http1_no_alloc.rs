@@ -28,6 +28,7 @@ fn exchange(limits: &HttpLimits, slots: &mut HeaderSlots, room: &mut [u8]) {
         client_ip: "2001:db8::1".parse().expect("an address"),
         client_tls: true,
         host: None,
+        early: false,
         forward_expect: true,
         forward_upgrade: true,
         keep_alive: true,

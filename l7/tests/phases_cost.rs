@@ -152,6 +152,7 @@ fn exchange<const PHASES: bool>(node: &Node) {
         client_ip: CLIENT,
         client_tls: false,
         host: None,
+        early: false,
         forward_expect: true,
         forward_upgrade: true,
         keep_alive: true,

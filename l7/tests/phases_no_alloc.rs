@@ -67,6 +67,7 @@ fn exchange(node: &Node, slots: &mut [HeaderSlots; 2], room: &mut [u8]) {
         client_ip: CLIENT,
         client_tls: true,
         host: None,
+        early: false,
         forward_expect: true,
         forward_upgrade: true,
         keep_alive: true,

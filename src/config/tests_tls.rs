@@ -269,7 +269,7 @@ fn the_keys_of_tls() {
     assert_eq!(tls("tickets = true"), Ok(Tls::default()));
     assert_eq!(tls("tickets = false").expect("good").tickets, None);
     let said = tls(
-        "min_version = \"1.3\"\nearly_data = false\nhandshakes_max = 9\nhandshakes_per_source_max = 8\nthreads = 7\n\
+        "min_version = \"1.3\"\nearly_data = true\nhandshakes_max = 9\nhandshakes_per_source_max = 8\nthreads = 7\n\
          tickets = { rotate = \"1h\", keep = \"2h\", key_file = \"ticket.key\" }",
     )
     .expect("good");
@@ -278,11 +278,19 @@ fn the_keys_of_tls() {
     let expected = Tls {
         min_version: TlsVersion::V1_3,
         tickets: Some(Tickets { rotate: hour, keep: 2 * hour, shared: Some(secret) }),
-        early_data: false,
+        early_data: true,
         handshakes_max: Some(9),
         handshakes_per_source_max: Some(8),
         threads: Some(7),
     };
     assert_eq!(said, expected);
     assert!(!format!("{said:?}").contains("7, 7"), "no secret is shown");
+
+    let warned = |text: &str| folder.judge(&source(text)).expect("good").1;
+    assert_eq!(warned("early_data = true"), [""; 0]);
+    assert_eq!(warned("early_data = false\ntickets = { key_file = \"ticket.key\" }"), [""; 0]);
+    let both = warned("early_data = true\ntickets = { key_file = \"ticket.key\" }");
+    assert!(both.len() == 1 && both[0].contains("t.toml:11: warning: with early_data = true"), "{both:?}");
+    let report = folder.judge(&source("tickets = false\nearly_data = true")).expect_err("bad");
+    assert!(report.contains("t.toml:12: early_data = true means nothing with tickets = false"), "{report}");
 }

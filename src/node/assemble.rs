@@ -18,6 +18,7 @@ use l7::cache::policy::hash::HashKeys;
 use l7::cache::store::Store;
 use l7::proxy::{Cells, HEAD_CELL_BYTES, Program, Proxy};
 use l7::tls::offload::Helper;
+use l7::tls::store::SessionStore;
 use l7::tls::{HandshakeLimits, Handshakes, RECORD_BYTES_MAX, RecordCells, Tls};
 use stack::neigh::Neighbours;
 use stack::{Addr, Iface, Net, OwnPorts, Questions, Stack, Steering, Tcp, TcpConfig, Udp};
@@ -27,6 +28,7 @@ use super::orders::Orders;
 use super::pipeline::{NodePipeline, tune};
 use crate::access_log::RING_BYTES;
 use crate::config::{self, Config, PortKind};
+use crate::tls::sessions_kept;
 
 /// Packets that may wait for a port.
 const TX_BOUND: usize = 1024;
@@ -123,7 +125,8 @@ pub fn cores(config: &Config) -> usize {
 /// The pools of each core: the node's memory and connections are divided here, and nowhere else.
 pub fn limits_for(config: &Config) -> Limits {
     let share = cores(config) as u64;
-    let memory = (config.node.memory_bytes - config.cache.memory_bytes) / share;
+    let kept = u64::from(sessions_kept(config)) * SessionStore::SESSION_BYTES;
+    let memory = (config.node.memory_bytes - config.cache.memory_bytes).saturating_sub(kept) / share;
     let memory = memory.saturating_sub(dpdk::device_buffers(config));
     let mut l = if has_tls(config) { Limits::with_tls(memory) } else { Limits::for_core_memory(memory) };
     if let Some(n) = config.limits.connections_max {
@@ -199,6 +202,12 @@ pub fn footprint(config: &Config, limits: &Limits) -> Footprint {
     }
     Tcp::footprint(limits, &mut f);
     Tls::footprint(limits, &mut f);
+    let kept = sessions_kept(config);
+    if kept > 0 {
+        let share = kept.div_ceil(cores(config) as u32);
+        let why = "of clients that may send early data; this core's share";
+        f.add("tls early sessions", share.into(), SessionStore::SESSION_BYTES, why);
+    }
     Proxy::footprint(limits, &mut f);
     f.add("access log", 1, RING_BYTES as u64, "lines on their way to the log");
     if announced(config) {

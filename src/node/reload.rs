@@ -287,11 +287,11 @@ fn fixed_keys(old: &Config, new: &Config) -> Vec<String> {
     fixed(*pinned_bytes_max == old.cache.pinned_bytes_max, "cache.pinned_max".to_owned());
     fixed(tcp.syn_cookies == old.tcp.syn_cookies, "tcp.syn_cookies".to_owned());
     fixed(tcp.ecn == old.tcp.ecn, "tcp.ecn".to_owned());
-    // The pools of handshakes and their threads are made at the start.
+    // The pools of handshakes and their threads are made at the start, and the sessions' that may send early data.
     let config::Tls {
         min_version: _,
         tickets: _,
-        early_data: _,
+        early_data,
         handshakes_max,
         handshakes_per_source_max,
         threads,
@@ -301,6 +301,7 @@ fn fixed_keys(old: &Config, new: &Config) -> Vec<String> {
         *handshakes_per_source_max == old.tls.handshakes_per_source_max,
         "tls.handshakes_per_source_max".to_owned(),
     );
+    fixed(*early_data == old.tls.early_data, "tls.early_data".to_owned());
     fixed(*threads == old.tls.threads, "tls.threads".to_owned());
     fixed(*resolver == old.resolver, "resolver".to_owned());
     fixed(log.level == old.log.level, "log.level".to_owned());

@@ -14,8 +14,6 @@ use crate::config::{self, Config, HostPattern, Site, TlsVersion};
 const ALPN: [&[u8]; 1] = [b"http/1.1"];
 /// Bytes of early data that a client may send: a request's head with room to spare, and less than a window.
 const EARLY_DATA_BYTES: u32 = 16 << 10;
-/// Sessions that are kept for it, an entry: some hundred bytes each.
-const EARLY_DATA_SESSIONS: usize = 4096;
 
 /// What listeners present.
 pub struct Fronts {
@@ -64,7 +62,6 @@ pub fn fronts(
                 alpn: ALPN.map(<[u8]>::to_vec).to_vec(),
                 tls12: config.tls.min_version <= TlsVersion::V1_2,
                 early_data_bytes: if config.tls.early_data { EARLY_DATA_BYTES } else { 0 },
-                early_data_sessions: EARLY_DATA_SESSIONS,
                 names,
             });
             sites.push(number as u16);

@@ -14,5 +14,5 @@ mod side;
 mod tickets;
 
 pub use fronts::{Challenge, Fronts, fronts};
-pub use side::Side;
+pub use side::{Side, sessions_kept};
 pub use tickets::{NewKeys, TicketKeys};

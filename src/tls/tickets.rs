@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use l7::tls::front;
+use l7::tls::store::SessionStore;
 use l7::tls::tickets::{TicketError, TicketSpec, Ticketer};
 
 use crate::config;
@@ -19,6 +20,8 @@ pub struct TicketKeys(Mutex<Option<InUse>>);
 struct InUse {
     spec: config::Tickets,
     ticketer: Arc<Ticketer>,
+    /// Where sessions are that may send early data.
+    kept: Option<Arc<SessionStore>>,
 }
 
 /// The keys of a config that is not in force yet.
@@ -27,19 +30,27 @@ pub struct NewKeys(Option<InUse>);
 impl NewKeys {
     /// For the cores.
     pub fn tickets(&self) -> Option<front::Tickets> {
-        let ticketer = |keys: &InUse| Arc::clone(&keys.ticketer);
-        self.0.as_ref().map(|keys| front::Tickets { producer: ticketer(keys), sent: SENT })
+        let tickets = |keys: &InUse| front::Tickets {
+            producer: Arc::clone(&keys.ticketer),
+            sent: SENT,
+            kept: keys.kept.clone(),
+        };
+        self.0.as_ref().map(tickets)
     }
 }
 
 impl TicketKeys {
-    /// The keys of a config: those that there are, if it says the same about them as the one before. Where the file of
-    /// shared keys has another content, what was sealed by the one before is opened as long as it is good. Nothing changes
-    /// before they are [kept](Self::keep).
+    /// The keys of a config, and beside them where sessions are kept that may send early data: those that there are, if it
+    /// says the same about them as the one before. Where the file of shared keys has another content, what was sealed by
+    /// the one before is opened as long as it is good. Nothing changes before they are [kept](Self::keep).
     ///
     /// # Errors
     /// One sentence.
-    pub fn of(&self, tickets: Option<&config::Tickets>) -> Result<NewKeys, String> {
+    pub fn of(
+        &self,
+        tickets: Option<&config::Tickets>,
+        kept: Option<&Arc<SessionStore>>,
+    ) -> Result<NewKeys, String> {
         let Some(spec) = tickets else { return Ok(NewKeys(None)) };
         let old = self.in_use().clone();
         if let Some(same) = old.as_ref().filter(|old| old.spec == *spec) {
@@ -60,11 +71,14 @@ impl TicketKeys {
             TicketError::Times => "keep of [tls] tickets is too many times rotate".to_owned(),
             TicketError::Crypto => "there are no random numbers for the keys of tickets".to_owned(),
         })?;
-        Ok(NewKeys(Some(InUse { spec: spec.clone(), ticketer })))
+        Ok(NewKeys(Some(InUse { spec: spec.clone(), ticketer, kept: kept.cloned() })))
     }
 
     /// The config of these keys is in force.
     pub fn keep(&self, keys: NewKeys) {
+        if let Some(InUse { spec, kept: Some(kept), .. }) = &keys.0 {
+            kept.keep_for(spec.keep.as_secs());
+        }
         *self.in_use() = keys.0;
     }
 
@@ -92,7 +106,7 @@ mod tests {
     use crate::config::TicketSecret;
 
     fn ticketer(keys: &TicketKeys, spec: &config::Tickets) -> Arc<Ticketer> {
-        let new = keys.of(Some(spec)).expect("good");
+        let new = keys.of(Some(spec), None).expect("good");
         let producer = new.tickets().expect("tickets").producer;
         keys.keep(new);
         producer
@@ -109,7 +123,7 @@ mod tests {
         let second = ticketer(&keys, &other);
         assert!(!Arc::ptr_eq(&first, &second));
         assert_eq!(second.bind(b"a").decrypt(&sealed), None, "its own keys are new");
-        assert!(keys.of(None).expect("good").tickets().is_none());
+        assert!(keys.of(None, None).expect("good").tickets().is_none());
         assert!(Arc::ptr_eq(&second, &ticketer(&keys, &other)), "what was not kept has changed nothing");
     }
 
@@ -126,7 +140,7 @@ mod tests {
         let newer = ticketer(&a, &spec(2)).bind(b"k").encrypt(b"session").expect("sealed");
         assert_eq!(ticketer(&b, &spec(1)).bind(b"k").decrypt(&newer), None);
         // A config that fails takes nothing away from the one that stays.
-        drop(a.of(Some(&spec(3))));
+        drop(a.of(Some(&spec(3)), None));
         assert_eq!(ticketer(&a, &spec(2)).bind(b"k").decrypt(&sealed).as_deref(), Some(&b"session"[..]));
     }
 }

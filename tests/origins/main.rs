@@ -1,6 +1,7 @@
 //! Origins with several addresses, and origins that fail, in the real node in memory under a virtual clock.
 
 mod blame;
+mod early;
 mod edits;
 mod news;
 mod race;

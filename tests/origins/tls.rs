@@ -112,7 +112,6 @@ fn front(identity: &Identity, entries: &[(&str, Asks)]) -> Arc<Front> {
         alpn: vec![b"http/1.1".to_vec()],
         tls12: true,
         early_data_bytes: 0,
-        early_data_sessions: 0,
     };
     let entries = entries.iter().map(entry).collect();
     let time = Arc::new(rustls::time_provider::DefaultTimeProvider);

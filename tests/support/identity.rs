@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use l7::tls::front::{self, ClientAuth, Entry, Front, FrontSpec};
+use l7::tls::front::{self, ClientAuth, Entry, Front, FrontSpec, Tickets};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
@@ -25,13 +25,23 @@ impl Identity {
 
     /// What a client needs that trusts it.
     pub fn client_config(&self) -> ClientConfig {
+        ClientConfig::builder().with_root_certificates(self.roots()).with_no_client_auth()
+    }
+
+    /// Whom such a client trusts.
+    pub fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).expect("a certificate");
-        ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()
+        roots
     }
 
     /// An edge that presents it to whoever comes.
     pub fn front(&self) -> Arc<Front> {
+        self.front_with(None, 0)
+    }
+
+    /// The same; sessions are resumed like this, and a client that comes again may send so much early.
+    pub fn front_with(&self, tickets: Option<Tickets>, early_data_bytes: u32) -> Arc<Front> {
         let provider = front::provider();
         let chain = vec![self.certificate.clone()];
         let certified = front::certified(chain, self.key.clone_key(), None, &provider)
@@ -42,11 +52,10 @@ impl Identity {
             client_auth: ClientAuth::None,
             alpn: vec![b"http/1.1".to_vec()],
             tls12: true,
-            early_data_bytes: 0,
-            early_data_sessions: 0,
+            early_data_bytes,
         };
         let time = Arc::new(rustls::time_provider::DefaultTimeProvider);
-        let spec = FrontSpec { entries: vec![entry], challenges: Vec::new(), provider, time, tickets: None };
+        let spec = FrontSpec { entries: vec![entry], challenges: Vec::new(), provider, time, tickets };
         Arc::new(Front::new(spec).expect("a good entry"))
     }
 }

@@ -227,10 +227,15 @@ counters! {
     HttpBodyTimeout "http.body_timeout" Events "Requests ended because a body stood still for too long";
     HttpPlanEnded "http.plan_ended" Events "Requests ended because they outlived too many reloads";
     HttpStub "http.stub" Events "Requests answered by the built-in stub (benches)";
+    HttpEarly "http.early" Events "Requests that came before their client's TLS handshake was done, and were answered meanwhile; an origin was told (Early-Data)";
+    HttpEarlyHeld "http.early_held" Events "Requests that came before their client's TLS handshake was done, and waited for it: not safe to be sent twice";
+    HttpEarlyAgain "http.early_again" Events "Requests that an origin did not want that early (425), and that it got again when the handshake was done";
     HttpProxyBad "http.proxy_protocol_bad" Events "Connections closed because their PROXY protocol header was malformed or missing";
     // Handshakes of TLS.
     TlsFull "tls.handshakes_full" Events "Handshakes with clients done in full";
     TlsResumed "tls.handshakes_resumed" Events "Handshakes with clients done by resuming an earlier session";
+    TlsEarlyTaken "tls.early_data_taken" Events "Handshakes whose client sent data before it had heard anything (0-RTT), which was taken";
+    TlsEarlyRefused "tls.early_data_refused" Events "Handshakes whose client said that it would, and none was taken: its session was not there any more, or early data is off";
     TlsFailedProtocol "tls.failed_protocol" Events "Handshakes with clients that failed: what the client sent is no handshake, or a wrong one";
     TlsFailedIncompatible "tls.failed_incompatible" Events "Handshakes with clients that failed: no version, suite, group or name in common";
     TlsFailedCertificate "tls.failed_certificate" Events "Handshakes with clients that failed: the client's certificate is missing, or not one that we trust";

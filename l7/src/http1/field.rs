@@ -46,6 +46,9 @@ impl Span {
     }
 }
 
+/// The field by which a gateway says that a request may have been sent again by somebody else (RFC 8470 5.1).
+pub const EARLY_DATA: &[u8] = b"early-data";
+
 /// The fields that a gateway or its cache treats in its own way; anything else is `Other` and passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -237,8 +240,11 @@ impl HeaderSlots {
         &self.slots[..self.len]
     }
 
-    /// Marks what `option`, an element of Connection, nominates.
+    /// Marks what `option`, an element of Connection, nominates. Early-Data is never to be removed (RFC 8470 5.1).
     pub(crate) fn nominate(&mut self, buf: &[u8], option: &[u8]) {
+        if option.eq_ignore_ascii_case(EARLY_DATA) {
+            return;
+        }
         for slot in &mut self.slots[..self.len] {
             if slot.name.len() == option.len() && slot.name.of(buf).eq_ignore_ascii_case(option) {
                 slot.hop_by_hop = true;

@@ -26,6 +26,7 @@ pub fn request(input: &[u8]) {
         client_ip: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
         client_tls: false,
         host: None,
+        early: false,
         forward_expect: true,
         forward_upgrade: true,
         keep_alive: true,

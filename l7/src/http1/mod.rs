@@ -41,7 +41,7 @@ pub use body::{BodyDecoder, BodyStep, Truncated};
 pub use chunked::{ChunkStep, ChunkedDecoder, LAST_CHUNK, write_chunk_header};
 pub use client::{ClientConn, ClientEof, ClientState};
 pub use error_page::{ErrorContext, write_100_continue, write_error, write_error_head};
-pub use field::{FieldName, HeaderSlots, Headers, MAX_HEADERS};
+pub use field::{EARLY_DATA, FieldName, HeaderSlots, Headers, MAX_HEADERS};
 pub use framing::{BodyLength, Upgrade};
 pub use head::{Parsed, RequestHead, ResponseHead, parse_request, parse_response};
 pub use limits::HttpLimits;

@@ -7,7 +7,7 @@ use core::fmt::{self, Write};
 use core::net::IpAddr;
 
 use super::bytes;
-use super::field::{FieldName, HeaderSlot, Headers};
+use super::field::{EARLY_DATA, FieldName, HeaderSlot, Headers};
 use super::framing::{self, BodyLength, Upgrade};
 use super::head::{RequestHead, ResponseHead};
 use super::method::{Method, Version};
@@ -25,6 +25,9 @@ pub struct ToOrigin<'a> {
     /// Host for the origin, if it is not to be the one that the client asked for. An HTTP/1.0 client may have
     /// asked for none ([`RequestHead::authority`] is empty): then it has to be named here.
     pub host: Option<&'a [u8]>,
+    /// Whether the request may have been sent by somebody who has only seen it: it came before its client's TLS handshake
+    /// was done (RFC 8470 5.1).
+    pub early: bool,
     /// Whether to pass on `Expect: 100-continue`; its 100 then comes from the origin. Else the caller sends
     /// its own with [`super::write_100_continue`].
     pub forward_expect: bool,
@@ -159,6 +162,9 @@ fn edited_request(
     put_framing(head.body(), sink)?;
     if let Some(left) = max_forwards {
         put_number(b"Max-Forwards: ", left.saturating_sub(1), sink)?;
+    }
+    if ctx.early && headers.get(EARLY_DATA).is_none() {
+        sink.put(b"Early-Data: 1\r\n")?;
     }
     if ctx.forward_expect && head.expect_continue() {
         sink.put(b"Expect: 100-continue\r\n")?;

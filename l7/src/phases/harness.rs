@@ -40,6 +40,7 @@ pub fn edit(input: &[u8]) {
             client_ip: CLIENT,
             client_tls: false,
             host: None,
+            early: false,
             forward_expect: true,
             forward_upgrade: true,
             keep_alive: true,

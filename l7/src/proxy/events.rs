@@ -90,6 +90,9 @@ impl Proxy {
         } else if events.has(Events::TIMEOUT) {
             self.counters.inc(Ctr::HttpIdleClosed);
             self.close_idle_client(io, flow);
+        } else if events.has(Events::CONNECTED) {
+            // Its handshake is done, behind a request that came early.
+            io.tcp.set_timer(flow, io.now.plus_ns(self.config().client.keep_alive_ns));
         }
     }
 
@@ -118,6 +121,9 @@ impl Proxy {
             self.end(x);
             return;
         }
+        if events.has(Events::CONNECTED) {
+            self.is_not_early(x);
+        }
         if events.has(Events::TIMEOUT) && !self.client_timeout(io, x) {
             return;
         }
@@ -135,6 +141,11 @@ impl Proxy {
         let e = &self.exchanges[x];
         let idle = e.idle_ns();
         match e.server.state() {
+            ServerState::Exchange if e.early.waits() && io.tcp.is_shaking(e.client) => {
+                self.counters.inc(Ctr::HttpHeaderTimeout);
+                self.close_client(io, x);
+                false
+            }
             ServerState::Idle | ServerState::Head => {
                 self.counters.inc(Ctr::HttpHeaderTimeout);
                 self.fail(io, x, 408);

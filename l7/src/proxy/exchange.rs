@@ -7,6 +7,7 @@ use dataplane::{CellWriter, Slice, Time};
 use hugepages::typed_index;
 use stack::FlowId;
 
+use super::early::Early;
 use super::log::{CacheWord, Logged};
 use super::peers::PeerId;
 use super::plan::Plan;
@@ -196,6 +197,8 @@ pub struct Exchange {
     pub request_body: BodyLength,
     /// Whether the request asked for an upgrade.
     pub upgrade: bool,
+    /// What it has to do with its client's TLS handshake.
+    pub(super) early: Early,
     /// Whether the timer for the head runs (the first head's does from the start).
     pub head_timed: bool,
     /// Whether nothing of a request has been noted since the last one was let go of.
@@ -255,6 +258,7 @@ impl Exchange {
             version: Version::Http11,
             request_body: BodyLength::None,
             upgrade: false,
+            early: Early::No,
             head_timed: true,
             is_reset: false,
             started: Time(0),
@@ -333,6 +337,7 @@ impl Exchange {
         self.connected = false;
         self.responding = false;
         self.tunnel = false;
+        self.early = Early::No;
         self.head_timed = false;
     }
 }

@@ -20,6 +20,7 @@ mod cached;
 mod checking;
 mod claim;
 mod config;
+mod early;
 mod events;
 mod exchange;
 mod failures;

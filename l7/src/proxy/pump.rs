@@ -29,6 +29,8 @@ pub(super) enum Took {
     Failed(u16),
     /// A fetch's: it is over, with this for the client whose it is.
     Ends(Outcome),
+    /// The origin wants the request again, when the client's handshake is done: `n` bytes of head say so.
+    TooEarly { n: usize },
     /// Its bytes, its status, and the bytes in the scratch buffer that go to the client.
     Head { n: usize, status: u16, len: usize },
 }
@@ -77,7 +79,8 @@ impl Proxy {
         if e.origin.is_some() {
             settle(&mut e.down, &mut io.tcp, e.origin, e.client);
         }
-        if e.server.state() == ServerState::Exchange || e.tunnel {
+        // One that waits for its handshake has the time that it had for its head.
+        if (e.server.state() == ServerState::Exchange || e.tunnel) && !e.early.waits() {
             let patience = if std::mem::take(&mut e.soon) { SOON_NS } else { e.idle_ns() };
             io.tcp.set_timer(e.client, io.now.plus_ns(patience));
         }
@@ -91,6 +94,9 @@ impl Proxy {
         }
         if self.exchanges[x].is_fetch() {
             return Step::Waits;
+        }
+        if self.exchanges[x].early.waits() {
+            return self.after_handshake(io, x);
         }
         match self.exchanges[x].server.state() {
             ServerState::Idle if self.exchanges[x].announces => self.proxy_header(io, x),
@@ -322,6 +328,13 @@ impl Proxy {
                 self.end_fetch(io, x, outcome);
                 Step::Gone
             }
+            Some(Took::TooEarly { n }) => {
+                let mut rest = input;
+                rest.advance(n);
+                io.tcp.consume(origin, n as u32);
+                self.exchanges[x].origin_in = (!rest.is_empty()).then_some(rest);
+                self.too_early(io, x)
+            }
             Some(Took::NotForStore) => {
                 self.hand_over(io, x, before, input);
                 Step::Gone
@@ -336,6 +349,9 @@ impl Proxy {
         self.exchanges[x].blame = head.status() >= 500 && !matches!(head.status(), 501 | 505);
         if self.exchanges[x].is_fetch() {
             return self.fetch_head(io, x, head, n);
+        }
+        if head.status() == 425 && self.exchanges[x].early.takes_425() {
+            return Took::TooEarly { n };
         }
         if let Some(request) = self.exchanges[x].request.clone()
             && !head.is_interim()

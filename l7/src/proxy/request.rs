@@ -7,6 +7,7 @@ use stack::FlowId;
 
 use super::cached::{Asked, Serving};
 use super::config::{Answer, ClientAuth};
+use super::early::Early;
 use super::exchange::{Exchange, ExchangeId, NO_SITE};
 use super::fetch::Goal;
 use super::log::{LogTo, Logged};
@@ -43,6 +44,8 @@ pub(super) enum Act {
     Written { len: usize, status: u16 },
     /// The connection ends without a word.
     Close,
+    /// Nothing yet: it waits for the client's handshake.
+    Hold,
     /// The stub.
     Stub(Slice),
     /// To the origin; the exchange has the head.
@@ -72,7 +75,7 @@ impl Proxy {
             }
             return Step::Gone;
         };
-        if self.draining {
+        if self.draining || io.tcp.is_worn(client) {
             e.server.close_soon_after();
         }
         e.touch();
@@ -98,20 +101,19 @@ impl Proxy {
                 self.counters.inc(Ctr::HttpRequests);
                 // For those that will be read again: a fetch's, and a request's that waits.
                 e.request = Some(input.view(0, n));
-                let act = self.act(io, x, &head, &mut bench.path);
+                if io.tcp.is_shaking(client) {
+                    self.comes_early(x, &head);
+                }
+                let act = match self.exchanges[x].early {
+                    Early::Held => Act::Hold,
+                    _ => self.act(io, x, &head, &mut bench.path),
+                };
                 let to = self.log_of(x);
                 let e = &mut self.exchanges[x];
                 if to.is_some() {
                     e.logged = Logged { to, head: e.request.clone() };
                 }
-                let again = matches!(
-                    act,
-                    Act::Wait { .. } | Act::Fetch { .. } | Act::Validate { .. } | Act::ServeSlices(_)
-                );
-                if !again && !e.plan.as_ref().is_some_and(|p| p.route(e.route).reads_request_later(e.method))
-                {
-                    e.request = None;
-                }
+                self.keep_request(x, &act);
                 Some((n, act))
             }
             Ok(Parsed::Partial) => None,
@@ -129,8 +131,21 @@ impl Proxy {
         self.gone_or_moved(x, client)
     }
 
+    /// Lets go of a request's head, unless it will be read again.
+    pub(super) fn keep_request(&mut self, x: ExchangeId, act: &Act) {
+        let e = &mut self.exchanges[x];
+        let again =
+            matches!(act, Act::Wait { .. } | Act::Fetch { .. } | Act::Validate { .. } | Act::ServeSlices(_));
+        if !again
+            && e.early == Early::No
+            && !e.plan.as_ref().is_some_and(|p| p.route(e.route).reads_request_later(e.method))
+        {
+            e.request = None;
+        }
+    }
+
     /// Where a request is logged.
-    fn log_of(&self, x: ExchangeId) -> Option<LogTo> {
+    pub(super) fn log_of(&self, x: ExchangeId) -> Option<LogTo> {
         let e = &self.exchanges[x];
         let config = &e.plan.as_ref()?.program.config;
         config.sites.get(e.site as usize).map_or(config.log, |s| s.log)
@@ -168,7 +183,7 @@ impl Proxy {
     }
 
     /// Decides who answers a request.
-    fn act(
+    pub(super) fn act(
         &mut self,
         io: &mut Io<'_>,
         x: ExchangeId,
@@ -315,6 +330,7 @@ impl Proxy {
             Act::Error(status) => self.fail(io, x, status),
             Act::Written { len, status } => self.respond_written(io, x, len, status),
             Act::Close => self.close_client(io, x),
+            Act::Hold => {}
             Act::Stub(body) => self.respond_stub(io, x, body),
             Act::Forward => self.forward(io, x),
             Act::Serve(serving) => self.serve(io, x, serving),
@@ -357,6 +373,7 @@ fn to_origin<'a>(
         client_ip: e.peer,
         client_tls: e.is_https(),
         host: if head.authority().is_empty() { authority } else { None },
+        early: matches!(e.early, Early::Now { .. }),
         forward_expect: true,
         forward_upgrade: true,
         keep_alive: true,

@@ -223,7 +223,11 @@ impl Proxy {
                     io.tcp.consume(e.client, held);
                 }
                 e.reset_request();
-                io.tcp.set_timer(e.client, io.now.plus_ns(self.config().client.keep_alive_ns));
+                let client = e.client;
+                let times = self.config().client;
+                // A handshake has the time of a head, whatever was answered meanwhile.
+                let patience = if io.tcp.is_shaking(client) { times.header_ns } else { times.keep_alive_ns };
+                io.tcp.set_timer(client, io.now.plus_ns(patience));
             }
             AfterResponse::Drain => {
                 let held = std::mem::take(&mut e.up.held);

@@ -161,7 +161,7 @@ impl Proxy {
             return;
         }
         let left = e.origin_in.take().map_or(0, |s| s.len()) + usize::from(io.tcp.is_readable(flow));
-        let done = e.conn.finish(left) && self.announces_to_origin(x).is_none();
+        let done = e.conn.finish(left) && self.announces_to_origin(x).is_none() && !io.tcp.is_worn(flow);
         let e = &mut self.exchanges[x];
         let incomplete = !e.server.is_request_complete();
         let (slot, conn) = (e.slot, e.conn);

@@ -10,6 +10,7 @@
 //!   record. TCP's send queue holds ciphertext: what is sent again is the same bytes.
 //! - **The end**: `at_end` is true after close_notify only. A FIN without one breaks the connection (RFC 8446, 6.1).
 
+mod early;
 mod receive;
 mod send;
 mod shaking;
@@ -62,14 +63,26 @@ enum Phase {
     Broken,
 }
 
+/// What the owner of a connection has to hear of its handshake.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum News {
+    /// Nothing.
+    #[default]
+    None,
+    /// It is under way, and early data has come: that it is done will be news.
+    Early,
+    /// It is done.
+    Open,
+}
+
 /// A connection with TLS.
 #[derive(Default)]
 struct Secured {
     phase: Phase,
     /// We have opened it.
     is_client: bool,
-    /// The owner has not heard yet that it is open.
-    is_new: bool,
+    /// What its owner has to hear of the handshake.
+    news: News,
     /// The peer has said that nothing more comes.
     has_closed: bool,
     /// We have said so.
@@ -185,6 +198,12 @@ impl Tls {
         })
     }
 
+    /// Has keys of AES-GCM changed, or where there is TLS 1.2 their connections ended in order, after so many records
+    /// already: for tests.
+    pub fn wear_after(&mut self, records: u64) {
+        self.sessions.wear_after(records);
+    }
+
     /// Whether there can be any TLS.
     #[inline]
     pub fn is_on(&self) -> bool {
@@ -223,6 +242,14 @@ impl Conns<'_> {
     /// Why the handshake of a connection that is closed has failed, if it has; or by which alert it ended afterwards.
     pub fn failure(&self, flow: FlowId) -> Option<&Failure> {
         self.tls.secured[self.secured(flow)?].failure.as_deref()
+    }
+
+    /// Whether a connection, of TLS 1.2, has used its key for so long that it should end when it next can in good order.
+    pub fn is_worn(&self, flow: FlowId) -> bool {
+        self.secured(flow).is_some_and(|c| match self.tls.secured[c].phase {
+            Phase::Open(session) => self.tls.sessions.worn(session),
+            _ => false,
+        })
     }
 
     /// Whether its handshake is under way.
@@ -286,6 +313,7 @@ impl Conns<'_> {
         if !self.tls.handshakes.has_work() {
             return false;
         }
+        debug_assert!(self.tls.builder.flow.is_none(), "what waits has to go before a handshake's end");
         let Tls { handshakes, sessions, secured, cells, counters, .. } = &mut *self.tls;
         handshakes.run(front, &mut Shaking { tcp: self.tcp, sessions, secured, cells, counters });
         true
@@ -339,8 +367,14 @@ impl Conns<'_> {
                 } else {
                     self.tls.handshakes.readable(h);
                 }
+                let s = &self.tls.secured[c];
                 events.clear(Events::READABLE);
-                events.clear(Events::WRITABLE);
+                if s.plain.is_some() {
+                    events.set(Events::READABLE);
+                }
+                if s.news != News::Early {
+                    events.clear(Events::WRITABLE);
+                }
                 events.clear(Events::CONNECTED);
                 events
             }
@@ -349,7 +383,7 @@ impl Conns<'_> {
                 let s = &mut self.tls.secured[c];
                 events.clear(Events::READABLE);
                 events.clear(Events::CONNECTED);
-                if std::mem::take(&mut s.is_new) && s.is_client {
+                if std::mem::take(&mut s.news) == News::Open {
                     events.set(Events::CONNECTED);
                 }
                 if s.plain.is_some() || s.has_closed {

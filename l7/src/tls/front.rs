@@ -18,8 +18,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
-    ClientHello as RustlsHello, NoServerSessionStorage, ResolvesServerCert, ServerSessionMemoryCache,
-    WebPkiClientVerifier,
+    ClientHello as RustlsHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
@@ -31,6 +30,7 @@ use rustls::{
 use super::handshake;
 use super::hello::ClientHello;
 use super::slow::slow_key;
+use super::store::SessionStore;
 use super::tickets::Ticketer;
 use crate::phases::Hosts;
 
@@ -55,6 +55,8 @@ pub struct Tickets {
     pub producer: Arc<Ticketer>,
     /// How many a TLS 1.3 client gets: each is for one connection (RFC 8446, C.4).
     pub sent: usize,
+    /// Where sessions are kept whose clients may send early data; `None`: nobody may.
+    pub kept: Option<Arc<SessionStore>>,
 }
 
 /// One set of names.
@@ -70,11 +72,10 @@ pub struct Entry {
     /// TLS 1.2 too.
     pub tls12: bool,
     /// Bytes that a client may send before it has heard anything; anyone may send them again. 0: none. Otherwise the
-    /// entry's sessions are kept in this process and not in tickets: rustls takes no early data by tickets, as nobody
-    /// could tell that one was used.
+    /// entry's sessions are kept in [`Tickets::kept`] and not in tickets: rustls takes no early data by tickets, as nobody
+    /// could tell that one was used. Where clients show certificates there is none: whoever sends it again would do so
+    /// in somebody's name.
     pub early_data_bytes: u32,
-    /// Sessions kept where there is early data.
-    pub early_data_sessions: usize,
 }
 
 /// Whether clients show certificates, and who vouches for them.
@@ -172,7 +173,6 @@ impl Front {
                     alpn: vec![ACME_TLS.to_vec()],
                     tls12: true,
                     early_data_bytes: 0,
-                    early_data_sessions: 0,
                 };
                 let ready = Ready::new(&entry, &FrontSpec { tickets: None, ..spec.common() });
                 ready.map(|ready| ready.config).map_err(|what| FrontError { entry: None, what })
@@ -279,11 +279,15 @@ impl Ready {
         let good = |t: &&Tickets| !(verifies && t.producer.is_shared());
         if let Some(tickets) = spec.tickets.as_ref().filter(good) {
             config.send_tls13_tickets = tickets.sent;
-            if entry.early_data_bytes == 0 {
-                config.ticketer = tickets.producer.bind(&entry.kind_of_session());
-            } else {
-                config.session_storage = ServerSessionMemoryCache::new(entry.early_data_sessions.max(1));
-                config.max_early_data_size = entry.early_data_bytes;
+            let takes_early = entry.early_data_bytes > 0 && matches!(entry.client_auth, ClientAuth::None);
+            match tickets.kept.as_ref().filter(|_| takes_early) {
+                None => config.ticketer = tickets.producer.bind(&entry.kind_of_session()),
+                Some(kept) => {
+                    config.session_storage = kept.clone();
+                    config.max_early_data_size = entry.early_data_bytes;
+                    // What came early is answered behind our Finished, before the client's.
+                    config.send_half_rtt_data = true;
+                }
             }
         }
         let policy = if verifies { number_of(&entry.kind_of_session()) } else { 0 };

@@ -5,6 +5,7 @@
 //!  records ──► advance ──► out: flights, tickets, alerts
 //!                 │
 //!                 ├── WantsMore: as many bytes as wants() says, so that nothing behind the handshake is taken
+//!                 │     └── take_early(), seal(): what a client sends before the end, and what it is answered
 //!                 ├── Done(Established): keys, what was agreed on
 //!                 └── Failure: for the counters and the log; the alert is in out
 //! ```
@@ -21,8 +22,10 @@ use std::sync::Arc;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::kernel::KernelConnection;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, InsufficientSizeError, UnbufferedStatus};
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, InsufficientSizeError, UnbufferedStatus, WriteTraffic,
+};
 use rustls::{
     AlertDescription, ClientConfig, CommonState, ConnectionTrafficSecrets, Error, ExtractedSecrets,
     HandshakeKind, KeyLog, NamedGroup, ProtocolVersion, ServerConfig,
@@ -92,7 +95,8 @@ pub struct Established {
     /// The certificates that the peer has shown and that were verified, its own first. Of a resumed session, those of
     /// the first.
     pub peer: Vec<CertificateDer<'static>>,
-    /// Plaintext that came with the client's first flight: anyone may have sent it again (RFC 8446, 8).
+    /// Early data that nobody has taken before ([`Handshake::take_early`]): anyone may have sent it again (RFC 8446, 8),
+    /// but not the one whose handshake is done.
     pub early: Vec<u8>,
     /// On the server's side, the entry of the front; [`Handshakes`](super::handshakes::Handshakes) knows it.
     pub entry: u16,
@@ -187,9 +191,36 @@ impl Handshake {
         self.input.extend_from_slice(input);
     }
 
-    /// The early data so far.
-    pub fn early(&self) -> &[u8] {
-        &self.early
+    /// The early data that has come since this was last asked for.
+    pub fn take_early(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.early)
+    }
+
+    /// On the server's side, before the handshake is done: seals a record of data, which the client can read although it
+    /// has not finished (RFC 8446, 2.3). Such records are rustls' until then, so that what it sends behind the client's
+    /// Finished goes on with their numbers. Gives the record's length; `None`: it is not the time, or `out` is too small.
+    pub fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> Option<usize> {
+        self.write(|mut traffic| traffic.encrypt(plain, out).ok())
+    }
+
+    /// Seals a close_notify in the same way.
+    pub fn seal_close(&mut self, out: &mut [u8]) -> Option<usize> {
+        self.write(|mut traffic| traffic.queue_close_notify(out).ok())
+    }
+
+    fn write<T>(
+        &mut self,
+        with: impl FnOnce(WriteTraffic<'_, ServerConnectionData>) -> Option<T>,
+    ) -> Option<T> {
+        let Side::Server(server) = &mut self.side else { return None };
+        // It waits for its peer, and has seen these bytes before.
+        let shown = self.input.get_mut(..self.shown).unwrap_or_default();
+        let UnbufferedStatus { discard, state } = server.process_tls_records(shown);
+        debug_assert_eq!(discard, 0, "all was settled before");
+        match state {
+            Ok(ConnectionState::WriteTraffic(traffic)) => with(traffic),
+            _ => None,
+        }
     }
 
     /// Whether a full handshake was agreed on: certificates are shown, and none of it is over quickly.

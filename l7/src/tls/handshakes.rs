@@ -26,6 +26,8 @@
 //! Bytes are taken from TCP's queue by [`Peers`] as they are needed, a record at a time: what is behind the handshake
 //! stays there.
 
+mod slot;
+
 use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -40,9 +42,10 @@ use super::front::Front;
 use super::handshake::{Established, Failure, FailureKind, Handshake, Progress};
 use super::hello::{self, Peek};
 use super::offload::Helper;
-use super::queue::{Links, Queue};
+use super::queue::Queue;
 use super::slow;
 use super::sources::{Source, Sources};
+use slot::{Early, Read, Side, Slot, State, read_hello, read_record};
 
 typed_index! {
     /// A handshake under way. The number is another's once it is over.
@@ -100,7 +103,9 @@ pub enum Shed {
 pub trait Peers {
     /// The first bytes, as many as lie together, that `flow` has received and nobody has consumed.
     fn received(&mut self, flow: FlowId) -> &[u8];
-    /// The first `bytes` of them are done with.
+    /// Takes the first `bytes` of them: they are not there any more.
+    fn take(&mut self, flow: FlowId, bytes: usize);
+    /// So many that were taken are done with. What an [`Outcome::Early`] gives is not, until its reader says so.
     fn consume(&mut self, flow: FlowId, bytes: usize);
     /// What has become of a handshake.
     fn outcome(&mut self, id: HandshakeId, flow: FlowId, outcome: Outcome<'_>);
@@ -111,6 +116,14 @@ pub trait Peers {
 pub enum Outcome<'a> {
     /// This is to be sent.
     Send(&'a [u8]),
+    /// The client, whom this entry of the front has answered, sends this without having finished. It can be answered by
+    /// [`Handshakes::seal`].
+    Early {
+        /// As in [`Established`].
+        entry: u16,
+        /// What it sends.
+        data: &'a [u8],
+    },
     /// It is done, and its number is free. All that it has to send has been given before.
     Established(Box<Established>),
     /// It has failed, and its number is free. If there is an alert to be sent, it has been given before.
@@ -139,46 +152,6 @@ pub struct Handshakes {
     joined: Vec<u8>,
 }
 
-struct Slot {
-    flow: FlowId,
-    source: Source,
-    state: State,
-    /// Which of those that have had this slot.
-    generation: u32,
-    links: Links,
-    side: Side,
-    /// The next step is slow.
-    is_slow: bool,
-    /// Its key exchange takes long, in whichever step.
-    slow_exchange: bool,
-    /// The peer's certificates will have to be verified, if it is a full handshake.
-    verifies: bool,
-    entry: u16,
-    policy: u32,
-    name: Option<Box<str>>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Server,
-    Client,
-}
-
-enum State {
-    Free,
-    /// What has come of a hello, and where the record ends whose header is there.
-    Hello {
-        bytes: Vec<u8>,
-        shown: usize,
-    },
-    /// We are to say hello to an origin.
-    Asks(Arc<ClientConfig>, ServerName<'static>),
-    Running {
-        handshake: Box<Handshake>,
-    },
-    Away,
-}
-
 /// What a turn came to.
 enum Turn {
     /// The peer's turn.
@@ -194,22 +167,8 @@ enum Turn {
 impl Handshakes {
     /// Those of a core, with its way to the helpers, if there are any.
     pub fn new(limits: HandshakeLimits, helper: Option<Helper>, counters: Counters) -> Handshakes {
-        let slot = || Slot {
-            flow: FlowId::NONE,
-            source: Source::NONE,
-            state: State::Free,
-            generation: 0,
-            links: Links::default(),
-            side: Side::Server,
-            is_slow: false,
-            slow_exchange: false,
-            verifies: false,
-            entry: 0,
-            policy: 0,
-            name: None,
-        };
         Handshakes {
-            slots: (0..limits.handshakes).map(|_| slot()).collect(),
+            slots: (0..limits.handshakes).map(|_| Slot::free()).collect(),
             free: (0..limits.handshakes).rev().collect(),
             sources: Sources::new(limits.handshakes, limits.per_source, limits.key),
             going: Queue::new(0),
@@ -293,20 +252,7 @@ impl Handshakes {
         let slot = &mut self.slots[number as usize];
         debug_assert!(matches!(slot.state, State::Free) && !slot.links.is_queued());
         let generation = slot.generation.wrapping_add(1);
-        *slot = Slot {
-            flow,
-            source,
-            state,
-            generation,
-            links: Links::default(),
-            side,
-            is_slow: false,
-            slow_exchange: false,
-            verifies: side == Side::Client,
-            entry: 0,
-            policy: 0,
-            name: None,
-        };
+        *slot = Slot::new(flow, source, side, state, generation);
         Some(HandshakeId::from_u32(number))
     }
 
@@ -333,6 +279,24 @@ impl Handshakes {
         if self.slots.get(id.to_u32() as usize).is_some_and(|slot| !matches!(slot.state, State::Free)) {
             self.counters.inc(Ctr::TlsCancelled);
             self.end(id.to_u32());
+        }
+    }
+
+    /// Seals data for a client that has not finished, and whose early data has come. Gives the record's length; `None`:
+    /// there is no such client, or `out` is too small.
+    pub fn seal(&mut self, id: HandshakeId, plain: &[u8], out: &mut [u8]) -> Option<usize> {
+        self.running(id)?.seal(plain, out)
+    }
+
+    /// The same, of a close_notify.
+    pub fn seal_close(&mut self, id: HandshakeId, out: &mut [u8]) -> Option<usize> {
+        self.running(id)?.seal_close(out)
+    }
+
+    fn running(&mut self, id: HandshakeId) -> Option<&mut Handshake> {
+        match &mut self.slots.get_mut(id.to_u32() as usize)?.state {
+            State::Running { handshake } => Some(handshake),
+            State::Free | State::Hello { .. } | State::Asks(..) | State::Away => None,
         }
     }
 
@@ -447,7 +411,7 @@ impl Handshakes {
                 self.settle(number, result, peers)
             }
             State::Running { handshake } => {
-                if !read_record(handshake, slot.flow, peers) {
+                if !read_record(handshake, slot.flow, (slot.early, &mut slot.taken), peers) {
                     return Turn::Waits;
                 }
                 // An origin's certificates may come in one record with its hello.
@@ -501,6 +465,7 @@ impl Handshakes {
         (slot.entry, slot.verifies, slot.slow_exchange) =
             (choice.entry, choice.verifies, choice.slow_exchange);
         slot.policy = choice.policy;
+        slot.early = if seen.early_data { Early::Offered } else { Early::None };
         let helped = self.helper.is_some();
         let is_too_much =
             self.new.len() >= self.limits.waiting && self.helper.as_ref().is_some_and(Helper::has_room);
@@ -537,11 +502,26 @@ impl Handshakes {
     }
 
     /// Sends what there is in `out`, and sees what a step came to.
-    fn settle(&mut self, number: u32, result: Result<Progress, Failure>, peers: &mut impl Peers) -> Turn {
+    fn settle(&mut self, number: u32, mut result: Result<Progress, Failure>, peers: &mut impl Peers) -> Turn {
         let (id, slot) = (HandshakeId::from_u32(number), &mut self.slots[number as usize]);
         let flow = slot.flow;
         if !self.out.is_empty() {
             peers.outcome(id, flow, Outcome::Send(&self.out));
+        }
+        let early = match (&mut slot.state, &mut result) {
+            (_, Ok(Progress::Done(established))) => mem::take(&mut established.early),
+            (State::Running { handshake, .. }, Ok(Progress::WantsMore)) => handshake.take_early(),
+            _ => Vec::new(),
+        };
+        if !early.is_empty() {
+            if mem::replace(&mut slot.early, Early::Taken) != Early::Taken {
+                self.counters.inc(Ctr::TlsEarlyTaken);
+            }
+            peers.outcome(id, flow, Outcome::Early { entry: slot.entry, data: &early });
+        }
+        let done = mem::take(&mut slot.taken).saturating_sub(early.len());
+        if done > 0 {
+            peers.consume(flow, done);
         }
         match result {
             Ok(Progress::WantsMore) => {
@@ -554,6 +534,9 @@ impl Handshakes {
             Ok(Progress::Done(mut established)) => {
                 (established.entry, established.policy) = (slot.entry, slot.policy);
                 established.server_name = slot.name.take();
+                if slot.early == Early::Offered {
+                    self.counters.inc(Ctr::TlsEarlyRefused);
+                }
                 self.counters.inc(match (slot.side, established.resumed) {
                     (Side::Server, false) => Ctr::TlsFull,
                     (Side::Server, true) => Ctr::TlsResumed,
@@ -603,52 +586,6 @@ impl Handshakes {
         slot.state = State::Free;
         slot.name = None;
         self.free.push(number);
-    }
-}
-
-impl AsMut<Links> for Slot {
-    fn as_mut(&mut self) -> &mut Links {
-        &mut self.links
-    }
-}
-
-#[derive(PartialEq, Eq)]
-enum Read {
-    Missing,
-    Whole,
-}
-
-/// Takes records until there is a whole hello, or what is none; no more than that.
-fn read_hello(bytes: &mut Vec<u8>, shown: &mut usize, flow: FlowId, peers: &mut impl Peers) -> Read {
-    loop {
-        let missing = hello::missing(bytes.get(*shown..).unwrap_or_default());
-        if missing == 0 {
-            *shown = bytes.len();
-            return Read::Whole;
-        }
-        let received = peers.received(flow);
-        if received.is_empty() {
-            return Read::Missing;
-        }
-        let take = missing.min(received.len());
-        bytes.extend_from_slice(&received[..take]);
-        peers.consume(flow, take);
-    }
-}
-
-/// Takes what is missing of a record. Gives whether it is whole.
-fn read_record(handshake: &mut Handshake, flow: FlowId, peers: &mut impl Peers) -> bool {
-    loop {
-        let missing = handshake.wants();
-        if missing == 0 {
-            return true;
-        }
-        let received = peers.received(flow);
-        if received.is_empty() {
-            return false;
-        }
-        let take = missing.min(received.len());
-        handshake.give(&received[..take]);
-        peers.consume(flow, take);
+        self.counters.set(Ctr::TlsActive, self.active().into());
     }
 }

@@ -29,6 +29,7 @@ mod queue;
 pub mod record;
 mod slow;
 mod sources;
+pub mod store;
 pub mod tickets;
 
 #[cfg(test)]

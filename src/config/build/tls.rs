@@ -31,7 +31,18 @@ pub(super) fn tls(folder: &Path, table: &Table<'_, '_>) -> Tls {
     let early_value = table.get("early_data");
     let early_data = early_value.as_ref().and_then(|v| v.boolean()).unwrap_or(default.early_data);
     if let Some(value) = early_value.filter(|_| early_data) {
-        value.error("early_data = true is not yet in this version", "leave it out");
+        match &tickets {
+            None => value.error(
+                "early_data = true means nothing with tickets = false: it is for clients that resume a session",
+                "leave one of the two out",
+            ),
+            Some(Tickets { shared: Some(_), .. }) => value.warn(
+                "with early_data = true sessions are kept in the node that they were begun with, and \"key_file\" is \
+                 only of use to sites with client_auth: a client that comes to another node shakes hands in full",
+                "leave one of the two out, or have clients come back to the same node",
+            ),
+            Some(_) => {}
+        }
     }
     let count = |key, max: u32| table.get(key).and_then(|v| v.integer(1..=u64::from(max))).map(|n| n as u32);
     let handshakes_max = count("handshakes_max", CONNECTIONS_MAX);

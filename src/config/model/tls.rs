@@ -19,7 +19,7 @@ pub struct Tls {
     pub min_version: TlsVersion,
     /// How sessions are resumed; `None`: not at all.
     pub tickets: Option<Tickets>,
-    /// Whether a client that comes again may send its request with its first flight (0-RTT).
+    /// Whether a client that comes again may send its request with its first flight (0-RTT); not where `client_auth` is.
     pub early_data: bool,
     /// Most handshakes at a time, over all cores; `None`: computed from the memory.
     pub handshakes_max: Option<u32>,

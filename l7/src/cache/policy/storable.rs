@@ -19,7 +19,7 @@ pub enum NotStored {
     Request,
     /// The request says no-store (RFC 9111 5.2.1.5).
     RequestNoStore,
-    /// Its status says something about this request only (206 that is no slice, 304, 412, 416), or the response
+    /// Its status says something about this request only (206 that is no slice, 304, 412, 416, 425), or the response
     /// wants its status to be understood and it is not (RFC 9111 5.2.2.3).
     Status,
     /// It says no-store (RFC 9111 5.2.2.5).
@@ -73,7 +73,7 @@ pub fn storable(
         206 => slice
             .and_then(|wanted| slices::take(&mut facts, survey.content_range, head.body(), wanted))
             .ok_or(NotStored::Status)?,
-        ..200 | 304 | 412 | 416 => return Err(NotStored::Status),
+        ..200 | 304 | 412 | 416 | 425 => return Err(NotStored::Status),
         _ => {}
     }
     may_be_kept(request, head.status(), lines, &survey, rules)?;

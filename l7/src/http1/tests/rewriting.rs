@@ -12,6 +12,7 @@ fn origin() -> ToOrigin<'static> {
         client_ip: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10)),
         client_tls: true,
         host: None,
+        early: false,
         forward_expect: true,
         forward_upgrade: true,
         keep_alive: true,

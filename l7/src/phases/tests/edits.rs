@@ -18,6 +18,7 @@ fn to_origin(request: &str, specs: &[EditSpec]) -> String {
             client_ip: CLIENT,
             client_tls: true,
             host: None,
+            early: false,
             forward_expect: true,
             forward_upgrade: true,
             keep_alive: true,

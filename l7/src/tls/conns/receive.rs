@@ -138,9 +138,6 @@ impl Conns<'_> {
     /// Takes the next piece of received data.
     pub fn read(&mut self, flow: FlowId) -> Option<Slice> {
         let Some(c) = self.secured(flow) else { return self.tcp.read(flow) };
-        if !matches!(self.tls.secured[c].phase, Phase::Open(_)) {
-            return None;
-        }
         self.open_ahead(flow, c);
         let plain = self.tls.secured[c].plain.take();
         if plain.is_none() && matches!(self.tls.secured[c].phase, Phase::Open(_)) && self.is_cut_off(flow, c)

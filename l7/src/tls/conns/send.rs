@@ -13,7 +13,7 @@ impl Conns<'_> {
     /// Gives the slice back when there is no room for it, or the side has been shut down.
     pub fn send(&mut self, flow: FlowId, data: Slice) -> Result<(), Slice> {
         let Some(c) = self.secured(flow) else { return self.tcp.send(flow, data) };
-        if !matches!(self.tls.secured[c].phase, Phase::Open(_)) || self.tls.secured[c].said_close {
+        if !self.tls.secured[c].takes_data() {
             return Err(data);
         }
         if self.tls.builder.flow != flow {
@@ -44,23 +44,33 @@ impl Conns<'_> {
         if s.sent >= SMALL_RECORDS_BYTES {
             return RECORD_PLAIN_MAX;
         }
-        let Phase::Open(session) = s.phase else { return RECORD_PLAIN_MAX };
+        let overhead = match s.phase {
+            Phase::Open(session) => self.tls.sessions.sealed_bytes(session, 0),
+            _ => OVERHEAD_MAX,
+        };
         let mss = usize::from(self.tcp.flow(flow).mss);
-        mss.saturating_sub(self.tls.sessions.sealed_bytes(session, 0)).clamp(256, RECORD_PLAIN_MAX)
+        mss.saturating_sub(overhead).clamp(256, RECORD_PLAIN_MAX)
     }
 
     /// Seals what has been gathered. `false`: there was no room, and it is lost: the connection cannot go on.
     pub(super) fn seal_pending(&mut self) -> bool {
         let (flow, n) = (self.tls.builder.flow, std::mem::take(&mut self.tls.builder.len));
         let Some(c) = self.secured(flow).filter(|_| n > 0) else { return true };
-        let Phase::Open(session) = self.tls.secured[c].phase else { return false };
-        if self.tls.sessions.update_due(session) && !self.update(flow, c) {
+        let phase = self.tls.secured[c].phase;
+        if let Phase::Open(session) = phase
+            && self.tls.sessions.update_due(session)
+            && !self.update(flow, c)
+        {
             return false;
         }
         let s = &mut self.tls.secured[c];
         s.sent = s.sent.saturating_add(n as u32);
         let bytes = std::mem::take(&mut self.tls.builder.bytes);
-        let done = self.ship(flow, session, ContentType::ApplicationData, &bytes[..n]);
+        let done = match phase {
+            Phase::Open(session) => self.ship(flow, session, ContentType::ApplicationData, &bytes[..n]),
+            Phase::Shakes(h) => self.ship_early(flow, h, &bytes[..n]),
+            Phase::Free | Phase::Broken => false,
+        };
         self.tls.builder.bytes = bytes;
         done
     }
@@ -135,6 +145,7 @@ impl Conns<'_> {
         {
             self.ship_alert(flow, session, Alert::CLOSE_NOTIFY);
         }
+        self.close_early(flow, c);
     }
 
     /// Bytes queued and not yet acknowledged.

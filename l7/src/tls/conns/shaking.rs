@@ -4,7 +4,7 @@ use dataplane::{Counters, Ctr};
 use hugepages::Slab;
 use stack::{FlowId, Tcp};
 
-use super::{Phase, RECORD_BYTES_MAX, RecordCells, Secured, SecuredId, secured_of};
+use super::{News, Phase, RECORD_BYTES_MAX, RecordCells, Secured, SecuredId, secured_of};
 use crate::tls::handshake::Failure;
 use crate::tls::handshakes::{HandshakeId, Outcome, Peers};
 use crate::tls::record::{Sessions, Side};
@@ -49,7 +49,7 @@ impl Peers for Shaking<'_> {
         s.rest.as_deref().unwrap_or_default()
     }
 
-    fn consume(&mut self, flow: FlowId, bytes: usize) {
+    fn take(&mut self, flow: FlowId, bytes: usize) {
         let Some(c) = self.at(flow) else { return };
         let rest = &mut self.secured[c].rest;
         if let Some(s) = rest {
@@ -58,6 +58,9 @@ impl Peers for Shaking<'_> {
                 *rest = None;
             }
         }
+    }
+
+    fn consume(&mut self, flow: FlowId, bytes: usize) {
         self.tcp.consume(flow, bytes as u32);
     }
 
@@ -77,6 +80,7 @@ impl Peers for Shaking<'_> {
                 self.secured[c].phase = Phase::Broken;
                 self.tcp.wake(flow);
             }
+            Outcome::Early { data, .. } => self.take_early(flow, c, data),
             Outcome::Established(e) => {
                 let s = &mut self.secured[c];
                 let side = if s.is_client { Side::Client } else { Side::Server };
@@ -84,7 +88,9 @@ impl Peers for Shaking<'_> {
                     Some(session) => s.phase = Phase::Open(session),
                     None => s.phase = Phase::Broken,
                 }
-                s.is_new = true;
+                if s.is_client || s.news == News::Early {
+                    s.news = News::Open;
+                }
                 s.policy = e.policy;
                 s.kernel = e.kernel.map(Box::new);
                 self.tcp.wake(flow);

@@ -9,10 +9,9 @@ use super::session::{Session, SessionId, TX_CLOSED, UPDATE_OWED, Way};
 use super::{Alert, ContentType, HEADER_BYTES, PLAIN_MAX, SealError, Side, TAG_BYTES, header};
 use crate::tls::keys::{Keys, Suite, Version};
 
-/// Records under one AES-GCM key after which it is time to update or to end (RFC 8446, 5.5: 2^24.5 at most).
+/// Records under one AES-GCM key after which it is time to update or to end (RFC 8446, 5.5: 2^24.5 at most). Twice as
+/// many of data are sealed at most.
 const GCM_SOON: u64 = 1 << 23;
-/// Records of data under one AES-GCM key at most.
-const GCM_MAX: u64 = 1 << 24;
 /// The same for ChaCha20-Poly1305, which has no limit but the number itself (RFC 8446, 5.3 and 5.5).
 const CHACHA_SOON: u64 = 1 << 62;
 const CHACHA_MAX: u64 = 1 << 63;
@@ -37,6 +36,8 @@ pub struct Sessions {
     pub(super) sessions: Slab<SessionId, Session>,
     pub(super) contexts: Contexts,
     pub(super) counters: Counters,
+    /// [`GCM_SOON`], or less.
+    gcm_soon: u64,
 }
 
 impl Sessions {
@@ -60,7 +61,13 @@ impl Sessions {
             sessions: Slab::new(arena, sessions, Session::unused)?,
             contexts: Contexts::new(contexts, arena, counters.clone())?,
             counters,
+            gcm_soon: GCM_SOON,
         })
+    }
+
+    /// Has AES-GCM keys updated, or their connections worn, after so many records: fewer than 2^23, or nothing changes.
+    pub fn wear_after(&mut self, records: u64) {
+        self.gcm_soon = records.clamp(1, GCM_SOON);
     }
 
     /// A session with what a handshake left; `None` when all are in use, which is counted.
@@ -129,7 +136,7 @@ impl Sessions {
         }
         let seq = session.seq[Way::Tx as usize];
         let last_words = if kind == ContentType::ApplicationData { 0 } else { LAST_WORDS };
-        if seq >= most(session.suite) + last_words {
+        if seq >= self.most(session.suite) + last_words {
             return Err(SealError::Exhausted);
         }
         let n = self.write(id, seq, kind, plain, out)?;
@@ -175,7 +182,7 @@ impl Sessions {
     pub fn update_due(&self, id: SessionId) -> bool {
         let session = &self.sessions[id];
         session.version == Version::Tls13
-            && (session.has(UPDATE_OWED) || session.seq[Way::Tx as usize] >= soon(session.suite))
+            && (session.has(UPDATE_OWED) || session.seq[Way::Tx as usize] >= self.soon(session.suite))
     }
 
     /// Whether a connection of TLS 1.2 should end when it next can in good order: its key is half-way to its limit, and
@@ -183,7 +190,7 @@ impl Sessions {
     #[inline]
     pub fn worn(&self, id: SessionId) -> bool {
         let session = &self.sessions[id];
-        session.version == Version::Tls12 && session.seq[Way::Tx as usize] >= soon(session.suite)
+        session.version == Version::Tls12 && session.seq[Way::Tx as usize] >= self.soon(session.suite)
     }
 
     /// Seals a KeyUpdate into `out`; from there on our next secret counts (RFC 8446, 4.6.3). `ask`: the peer is to change
@@ -263,6 +270,20 @@ impl Sessions {
         Ok(n)
     }
 
+    fn soon(&self, suite: Suite) -> u64 {
+        match suite {
+            Suite::Aes128Gcm | Suite::Aes256Gcm => self.gcm_soon,
+            Suite::ChaCha20Poly1305 => CHACHA_SOON,
+        }
+    }
+
+    fn most(&self, suite: Suite) -> u64 {
+        match suite {
+            Suite::Aes128Gcm | Suite::Aes256Gcm => 2 * self.gcm_soon,
+            Suite::ChaCha20Poly1305 => CHACHA_MAX,
+        }
+    }
+
     fn count_open(&self) {
         self.counters.set(Ctr::TlsSessions, self.sessions.in_use().into());
     }
@@ -294,18 +315,4 @@ pub(super) fn aad12(seq: u64, head: [u8; HEADER_BYTES]) -> [u8; 13] {
     aad[..8].copy_from_slice(&seq.to_be_bytes());
     aad[8..].copy_from_slice(&head);
     aad
-}
-
-const fn soon(suite: Suite) -> u64 {
-    match suite {
-        Suite::Aes128Gcm | Suite::Aes256Gcm => GCM_SOON,
-        Suite::ChaCha20Poly1305 => CHACHA_SOON,
-    }
-}
-
-const fn most(suite: Suite) -> u64 {
-    match suite {
-        Suite::Aes128Gcm | Suite::Aes256Gcm => GCM_MAX,
-        Suite::ChaCha20Poly1305 => CHACHA_MAX,
-    }
 }

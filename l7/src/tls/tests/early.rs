@@ -1,27 +1,44 @@
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::Arc;
 
+use rustls::ClientConfig;
+use rustls::time_provider::DefaultTimeProvider;
+
 use super::support::*;
-use crate::tls::front::{Front, Tickets};
-use crate::tls::handshake::{Established, Failure, Handshake};
+use crate::tls::front::{ClientAuth, Front, Tickets};
+use crate::tls::handshake::{Established, Failure, FailureKind, Handshake, Progress};
 use crate::tls::hello::{Peek, peek};
+use crate::tls::store::SessionStore;
 use crate::tls::tickets::{TicketSpec, Ticketer};
 
 const ROOM: u32 = 64;
 
+/// How sessions are resumed where there is early data.
+pub fn tickets() -> Tickets {
+    let producer = Ticketer::new(TicketSpec::default(), 1_000_000).unwrap();
+    let kept = SessionStore::new(64, 3600, Arc::new(DefaultTimeProvider));
+    Tickets { producer, sent: 2, kept: Some(kept) }
+}
+
 fn front(authority: &Authority, early_data_bytes: u32) -> Front {
     let mut entry = entry(&["*"], vec![authority.certified(&["a.test"], KeyType::Ecdsa)]);
-    (entry.early_data_bytes, entry.early_data_sessions) = (early_data_bytes, 100);
+    entry.early_data_bytes = early_data_bytes;
     let mut spec = spec(vec![entry]);
-    let producer = Ticketer::new(TicketSpec::default(), 1_000_000).unwrap();
-    spec.tickets = Some(Tickets { producer, sent: 2 });
+    spec.tickets = Some(tickets());
     Front::new(spec).unwrap()
+}
+
+/// A client that sends early data where it may.
+pub fn eager(authority: &Authority) -> Arc<ClientConfig> {
+    let mut config = client_config(authority, true);
+    config.enable_early_data = true;
+    Arc::new(config)
 }
 
 /// A client that sends `data` as early as it can. Gives whether it could.
 fn shake(
     front: &Front,
-    config: &Arc<rustls::ClientConfig>,
+    config: &Arc<ClientConfig>,
     data: &[u8],
     chunk: usize,
 ) -> (bool, Result<Established, Failure>, bool) {
@@ -43,9 +60,7 @@ fn early_data_is_told_apart_and_bounded() {
     let authority = Authority::new("ca");
     for chunk in [1, 1 << 20] {
         let front = front(&authority, ROOM);
-        let mut config = client_config(&authority, true);
-        config.enable_early_data = true;
-        let config = Arc::new(config);
+        let config = eager(&authority);
         let (could, first, _) = shake(&front, &config, b"GET / HTTP/1.1", chunk);
         let first = first.unwrap();
         assert!(!could && first.early.is_empty() && !first.resumed);
@@ -60,13 +75,21 @@ fn early_data_is_told_apart_and_bounded() {
 #[test]
 fn where_it_is_off_nothing_is_early() {
     let authority = Authority::new("ca");
-    let front = front(&authority, 0);
-    let mut config = client_config(&authority, true);
-    config.enable_early_data = true;
-    let config = Arc::new(config);
-    for _ in 0..2 {
-        let (could, established, is_accepted) = shake(&front, &config, b"GET /", 1 << 20);
-        assert!(!could && !is_accepted && established.unwrap().early.is_empty());
+    let mut required = entry(&["*"], vec![authority.certified(&["a.test"], KeyType::Ecdsa)]);
+    (required.early_data_bytes, required.client_auth) = (ROOM, ClientAuth::Optional(authority.roots()));
+    let mut by_name = spec(vec![required]);
+    by_name.tickets = Some(tickets());
+    let mut unkept = spec(vec![entry(&["*"], vec![authority.certified(&["a.test"], KeyType::Ecdsa)])]);
+    unkept.entries[0].early_data_bytes = ROOM;
+    unkept.tickets = Some(Tickets { kept: None, ..tickets() });
+    for front in [front(&authority, 0), Front::new(by_name).unwrap(), Front::new(unkept).unwrap()] {
+        let config = eager(&authority);
+        for n in 0..2 {
+            let (could, established, is_accepted) = shake(&front, &config, b"GET /", 1 << 20);
+            let established = established.unwrap();
+            assert!(!could && !is_accepted && established.early.is_empty());
+            assert_eq!(established.resumed, n > 0, "by a ticket");
+        }
     }
 }
 
@@ -74,9 +97,7 @@ fn where_it_is_off_nothing_is_early() {
 fn a_session_sends_early_data_once() {
     let authority = Authority::new("ca");
     let front = front(&authority, ROOM);
-    let mut config = client_config(&authority, true);
-    config.enable_early_data = true;
-    let config = Arc::new(config);
+    let config = eager(&authority);
     shake(&front, &config, b"", 1 << 20).1.unwrap();
     // The first flight again, bit for bit, as somebody in between would.
     let mut client = client(&config, "a.test");
@@ -90,7 +111,102 @@ fn a_session_sends_early_data_once() {
     for _ in 0..2 {
         let mut ours = Handshake::server(choice.config.clone()).unwrap();
         ours.advance(&flight, &mut out).unwrap();
-        early.push(ours.early().to_vec());
+        early.push(ours.take_early());
     }
     assert_eq!(early, [&b"POST /"[..], b""]);
+}
+
+/// A server's side that has taken a first flight with early data, and the client, who has heard nothing yet.
+fn half_done(
+    front: &Front,
+    config: &Arc<ClientConfig>,
+    data: &[u8],
+) -> (Handshake, rustls::ClientConnection, Vec<u8>) {
+    let mut client = client(config, "a.test");
+    client.early_data().unwrap().write_all(data).unwrap();
+    let flight = flush(&mut client);
+    let mut joined = Vec::new();
+    let Ok(Peek::Hello(seen)) = peek(&flight, &mut joined) else { panic!("a stock hello") };
+    let mut ours = Handshake::server(front.choose(&seen).unwrap().config).unwrap();
+    let mut out = Vec::new();
+    assert!(matches!(ours.advance(&flight, &mut out), Ok(Progress::WantsMore)));
+    assert_eq!(ours.take_early(), data);
+    (ours, client, out)
+}
+
+#[test]
+fn it_is_answered_before_the_client_has_finished() {
+    let authority = Authority::new("ca");
+    let front = front(&authority, ROOM);
+    let config = eager(&authority);
+    shake(&front, &config, b"", 1 << 20).1.unwrap();
+    let (mut ours, mut client, mut out) = half_done(&front, &config, b"GET /");
+    assert_eq!(ours.seal(b"answer", &mut [0; 8]), None, "no room, and no number is used");
+    for piece in [&b"an"[..], b"swer"] {
+        let mut record = [0; 64];
+        let n = ours.seal(piece, &mut record).unwrap();
+        out.extend_from_slice(&record[..n]);
+    }
+    feed(&mut client, &out).unwrap();
+    let mut got = Vec::new();
+    let _ = client.reader().read_to_end(&mut got);
+    assert_eq!(got, b"answer");
+    // Then it finishes; tickets and what the record layer sends come behind those two records.
+    let mut out = Vec::new();
+    let Ok(Progress::Done(established)) = ours.advance(&flush(&mut client), &mut out) else {
+        panic!("it has finished")
+    };
+    assert_eq!(established.keys.tx.seq, 3, "two records, and one with the tickets");
+    feed(&mut client, &out).unwrap();
+    assert!(client.is_early_data_accepted() && !client.is_handshaking());
+    assert_eq!(ours.seal(b"more", &mut [0; 64]), None, "from here on they are somebody else's");
+}
+
+#[test]
+fn an_end_can_be_announced_before_the_client_has_finished() {
+    let authority = Authority::new("ca");
+    let front = front(&authority, ROOM);
+    let config = eager(&authority);
+    shake(&front, &config, b"", 1 << 20).1.unwrap();
+    let (mut ours, mut client, mut out) = half_done(&front, &config, b"GET /");
+    let mut record = [0; 64];
+    let n = ours.seal_close(&mut record).unwrap();
+    out.extend_from_slice(&record[..n]);
+    feed(&mut client, &out).unwrap();
+    assert_eq!(client.reader().read(&mut [0; 8]).unwrap(), 0, "a clean end");
+}
+
+#[test]
+fn nothing_is_sealed_for_a_client_that_sends_nothing_early() {
+    let authority = Authority::new("ca");
+    let front = front(&authority, 0);
+    let mut client = client(&eager(&authority), "a.test");
+    let hello = flush(&mut client);
+    let mut joined = Vec::new();
+    let Ok(Peek::Hello(seen)) = peek(&hello, &mut joined) else { panic!("a stock hello") };
+    let mut ours = Handshake::server(front.choose(&seen).unwrap().config).unwrap();
+    assert_eq!(ours.seal(b"x", &mut [0; 64]), None);
+    assert!(matches!(ours.advance(&hello, &mut Vec::new()), Ok(Progress::WantsMore)));
+    assert_eq!((ours.seal(b"x", &mut [0; 64]), ours.seal_close(&mut [0; 64])), (None, None));
+}
+
+#[test]
+fn too_much_of_it_ends_the_handshake() {
+    let authority = Authority::new("ca");
+    let tickets = tickets();
+    let front = |room| {
+        let mut entry = entry(&["*"], vec![authority.certified(&["a.test"], KeyType::Ecdsa)]);
+        entry.early_data_bytes = room;
+        let mut spec = spec(vec![entry]);
+        spec.tickets = Some(tickets.clone());
+        Front::new(spec).unwrap()
+    };
+    let config = eager(&authority);
+    for (room, data) in [(ROOM, ROOM + 1), (ROOM, 4 * ROOM)] {
+        // It was told of more room than there is now.
+        shake(&front(8 * ROOM), &config, b"", 1 << 20).1.unwrap();
+        let (could, result, _) = shake(&front(room), &config, &vec![b'x'; data as usize], 1 << 20);
+        let failure = result.unwrap_err();
+        assert!(could && failure.kind == FailureKind::Protocol, "{failure}");
+    }
 }

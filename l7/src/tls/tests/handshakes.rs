@@ -28,7 +28,10 @@ struct Wire {
 #[derive(Default)]
 struct Flow {
     inbox: Vec<u8>,
+    /// Taken, and not consumed.
+    held: usize,
     sent: Vec<u8>,
+    early: Vec<u8>,
     done: Option<Box<Established>>,
     failed: Option<Failure>,
 }
@@ -46,8 +49,14 @@ impl Peers for Wire {
         &inbox[..inbox.len().min(slice)]
     }
 
+    fn take(&mut self, flow: FlowId, bytes: usize) {
+        let flow = self.of(flow);
+        flow.inbox.drain(..bytes);
+        flow.held += bytes;
+    }
+
     fn consume(&mut self, flow: FlowId, bytes: usize) {
-        self.of(flow).inbox.drain(..bytes);
+        self.of(flow).held -= bytes;
     }
 
     fn outcome(&mut self, _: HandshakeId, flow: FlowId, outcome: Outcome<'_>) {
@@ -55,6 +64,7 @@ impl Peers for Wire {
         assert!(flow.done.is_none() && flow.failed.is_none(), "nothing is said after the end");
         match outcome {
             Outcome::Send(bytes) => flow.sent.extend_from_slice(bytes),
+            Outcome::Early { data, .. } => flow.early.extend_from_slice(data),
             Outcome::Established(established) => flow.done = Some(established),
             Outcome::Failed(failure) => flow.failed = Some(failure),
         }
@@ -427,7 +437,7 @@ fn a_resumed_session_signs_nothing_and_a_bad_ticket_makes_no_core_sign() {
     let make_front = || {
         let mut spec = spec(vec![entry(&["*"], vec![certified.clone()])]);
         let producer = Ticketer::new(TicketSpec::default(), 1_000_000).unwrap();
-        spec.tickets = Some(Tickets { producer, sent: 2 });
+        spec.tickets = Some(Tickets { producer, sent: 2, kept: None });
         let mut provider = rustls::crypto::aws_lc_rs::default_provider();
         let has = [NamedGroup::X25519MLKEM768, NamedGroup::X25519];
         provider.kx_groups.retain(|group| has.contains(&group.name()));

@@ -74,7 +74,6 @@ pub fn entry(names: &[&str], certificates: Vec<Arc<CertifiedKey>>) -> Entry {
         alpn: vec![b"http/1.1".to_vec()],
         tls12: true,
         early_data_bytes: 0,
-        early_data_sessions: 0,
     }
 }
 

@@ -14,7 +14,7 @@ fn front(authority: &Authority, ticketer: &Arc<Ticketer>, auth: ClientAuth) -> F
     let mut entry = entry(&["*"], vec![authority.certified(&["a.test"], KeyType::Ecdsa)]);
     entry.client_auth = auth;
     let mut spec = spec(vec![entry]);
-    spec.tickets = Some(Tickets { producer: ticketer.clone(), sent: 2 });
+    spec.tickets = Some(Tickets { producer: ticketer.clone(), sent: 2, kept: None });
     Front::new(spec).unwrap()
 }
 

@@ -123,6 +123,7 @@ fn fetch_head(request: &str, stored: &[&[u8]], slice: Option<SliceWanted>) -> St
         client_ip: [192, 0, 2, 1].into(),
         client_tls: false,
         host: None,
+        early: false,
         forward_expect: false,
         forward_upgrade: false,
         keep_alive: true,
