@@ -235,6 +235,12 @@ impl Handshake {
         kind == Some(HandshakeKind::FullWithHelloRetryRequest)
     }
 
+    /// Whether TLS 1.2 was agreed on, where the key exchange is done when the first hello has long been answered.
+    pub fn is_tls12(&self) -> bool {
+        let version = self.side.common().ok().and_then(|common| common.protocol_version());
+        version == Some(ProtocolVersion::TLSv1_2)
+    }
+
     /// Takes `input` and goes as far as that allows. What is to be sent is put behind what is in `out`, whether this
     /// succeeds or not.
     ///
