@@ -527,8 +527,9 @@ impl Handshakes {
             Ok(Progress::WantsMore) => {
                 let State::Running { handshake } = &slot.state else { return Turn::Left };
                 // The second hello of two need not ask for what the first has asked for.
-                slot.is_slow =
-                    slot.slow_exchange || handshake.is_retrying() || (slot.verifies && handshake.is_full());
+                slot.is_slow = (slot.slow_exchange && handshake.is_tls12())
+                    || handshake.is_retrying()
+                    || (slot.verifies && handshake.is_full());
                 if peers.received(flow).is_empty() { Turn::Waits } else { Turn::Again }
             }
             Ok(Progress::Done(mut established)) => {
