@@ -33,6 +33,9 @@ pub use store::certificate_file;
 /// After a failure; twice as long after each that follows. Let's Encrypt allows five failures an hour for a name.
 const RETRY_FIRST: Duration = Duration::from_secs(15 * 60);
 const RETRY_LAST: Duration = Duration::from_secs(12 * 3600);
+/// The node is asked again for what it could not do, twice as long each time.
+const AGAIN_FIRST: Duration = Duration::from_secs(2);
+const AGAIN_LAST: Duration = Duration::from_secs(60);
 /// Clocks may jump, and machines sleep: the calendar is looked at this often.
 const LOOK: Duration = Duration::from_secs(600);
 /// How long the cores may take to show something.
@@ -88,6 +91,9 @@ struct State {
     taken_at: u64,
     /// A certificate has been stored that the node has not taken yet.
     renewed: bool,
+    /// What the node could not do is not asked for again before this; and how long that was.
+    rests_until: Option<Instant>,
+    rest: Duration,
     ends: bool,
 }
 
@@ -111,6 +117,7 @@ impl Board {
         let mut state = self.state();
         state.settings.clone_from(&config.acme);
         state.wanted = wanted(config);
+        state.rest = Duration::ZERO;
         self.changed.notify_all();
     }
 
@@ -119,12 +126,24 @@ impl Board {
         self.state().shown.clone()
     }
 
-    /// What there is to do, if anything. Said once.
+    /// What there is to do, if anything. Stored certificates are told of once.
     pub fn news(&self) -> Option<News> {
         let mut state = self.state();
+        if state.rests_until.is_some_and(|until| Instant::now() < until) {
+            return None;
+        }
+        state.rests_until = None;
         let show = (state.shown_at != state.taken_at).then_some(state.shown_at);
         let renewed = std::mem::take(&mut state.renewed);
         (show.is_some() || renewed).then_some(News { show, renewed })
+    }
+
+    /// The node could not do it: it is asked again, a little later.
+    pub fn not_taken(&self, news: &News) {
+        let mut state = self.state();
+        state.renewed |= news.renewed;
+        state.rest = (state.rest * 2).clamp(AGAIN_FIRST, AGAIN_LAST);
+        state.rests_until = Some(Instant::now() + state.rest);
     }
 
     /// All cores show what was to be shown at `at`.
@@ -222,13 +241,15 @@ impl Clerk {
             }
             (state.settings.clone(), state.wanted.clone())
         };
+        self.forget_failures(&wanted);
         if let Some(settings) = settings {
             for site in &wanted {
                 let Some(name) = site.names.first().filter(|name| self.is_due(site, name)) else { continue };
                 log::info(format_args!("ACME: a certificate for {} is ordered", site.names.join(", ")));
                 match runtime.block_on(self.order(&settings, &site.names)) {
                     Ok(()) => {
-                        self.failures.remove(name);
+                        // Forgotten when it is in use; until then no other is ordered at once.
+                        self.failed(name);
                         log::info(format_args!("ACME: there is a certificate for {}", site.names.join(", ")));
                     }
                     Err(e) => {
@@ -252,9 +273,15 @@ impl Clerk {
     }
 
     fn is_due(&self, site: &Wanted, name: &str) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
         let rests = self.failures.get(name).is_some_and(|f| f.again > Instant::now());
-        !rests && site.valid_unix_s.is_none_or(|valid| now >= renewal(valid))
+        !rests && site.is_wanting()
+    }
+
+    /// What failed for sites that have a certificate now, or are no more, counts no more.
+    fn forget_failures(&mut self, wanted: &[Wanted]) {
+        let is_wanting =
+            |name: &String| wanted.iter().any(|s| s.names.first() == Some(name) && s.is_wanting());
+        self.failures.retain(|name, _| is_wanting(name));
     }
 
     /// How long to wait.
@@ -278,6 +305,14 @@ impl Clerk {
         self.board.state().renewed = true;
         self.board.changed.notify_all();
         Ok(())
+    }
+}
+
+impl Wanted {
+    /// Whether there is no certificate, or one that is to be renewed.
+    fn is_wanting(&self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+        self.valid_unix_s.is_none_or(|valid| now >= renewal(valid))
     }
 }
 

@@ -29,6 +29,28 @@ fn what_fails_is_tried_again_later_each_time() {
     assert!(clerk.is_due(&site, "b.example"), "others do not wait");
 }
 
+/// A certificate that is stored and not taken into use is not ordered again and again.
+#[test]
+fn what_is_stored_and_not_taken_is_asked_for_again() {
+    let mut clerk = clerk();
+    let board = Arc::clone(&clerk.board);
+    board.state().renewed = true;
+    let news = board.news().expect("a certificate is stored");
+    assert!(news.renewed && board.news().is_none(), "said once");
+    board.not_taken(&news);
+    assert!(board.news().is_none(), "not at once");
+    board.state().rests_until = Some(Instant::now());
+    assert!(board.news().expect("again").renewed);
+
+    // As after an order that went well.
+    clerk.failed("a.example");
+    let site = |valid_unix_s| Wanted { names: vec!["a.example".into()], valid_unix_s };
+    clerk.forget_failures(&[site(None)]);
+    assert!(!clerk.is_due(&site(None), "a.example"), "it does not show");
+    clerk.forget_failures(&[site(Some((0, i64::MAX)))]);
+    assert!(clerk.is_due(&site(None), "a.example"), "it has shown, and was lost");
+}
+
 #[test]
 fn the_thread_waits_until_the_cores_show_its_proofs() {
     let board = Arc::new(Board::default());

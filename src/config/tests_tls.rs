@@ -148,6 +148,19 @@ fn what_keeps_nothing_from_running_is_warned_of() {
     assert!(both.len() == 2 && both.iter().any(|w| w.contains("it is for a.example")), "{both:?}");
     assert!(warned("\"a.example\"", "nameless")[0].contains("have one made with it"));
 
+    // A site for clients with certificates, by http.
+    let by_http = |site: &str| {
+        let source = format!(
+            "{LISTENER}http = 8080\n[[site]]\nhosts = \"x.example\"\norigin = \"http://192.0.2.80\"\n{site}\n\
+             [[site]]\nhosts = \"*\"\norigin = \"http://192.0.2.80\"\ncertificate = {{ chain = \"old\", key = \"key\" }}\n"
+        );
+        let (_, warnings) = folder.judge(&source).expect("good");
+        warnings.iter().filter(|w| w.contains("t.toml:8: warning: \"x.example\" is only for")).count()
+    };
+    assert_eq!(by_http("client_auth = { ca = \"old\" }"), 1);
+    assert_eq!(by_http("client_auth = { ca = \"old\", mode = \"optional\" }"), 0);
+    assert_eq!(by_http("client_auth = { ca = \"old\" }\nredirect = { https = true }"), 0);
+
     // Sites without a certificate: of no use by https, unless another's will do.
     let second = |hosts: &str| {
         let source = format!(

@@ -42,6 +42,7 @@ impl Reloader {
         let Some(news) = self.board().news() else { return };
         if let Err(e) = self.give_anew(news.renewed) {
             log::error(format_args!("ACME: {e}"));
+            self.board().not_taken(&news);
             return;
         }
         if let Some(at) = news.show {

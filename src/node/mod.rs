@@ -146,6 +146,7 @@ impl Node {
         names.follow(&config)?;
         let known = |name: &str| names.addresses(name);
         let tls = Arc::new(Side::start(&config, cores, &bells)?);
+        let keys = tls.keys(&config)?;
         let given = Given {
             limits: &limits,
             unix_ns_at_start,
@@ -153,9 +154,10 @@ impl Node {
             old: None,
             logs: &logs,
             shown: &[],
-            tickets: tls.tickets(&config)?,
+            tickets: keys.tickets(),
         };
         let program = program::compile(&config, given)?;
+        tls.keep(keys);
         let all_orders: Vec<Arc<Orders>> = (0..cores).map(|_| Arc::default()).collect();
         let trays = all_orders.iter().map(|o| Arc::clone(&o.tray)).collect();
         let mut node = Node {

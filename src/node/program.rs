@@ -13,7 +13,7 @@ use l7::phases::{
     EditSpec, ErrorPages, Filter, LogFormat, Program as Modules, Redirect, RequestHeaders, ResponseHeaders,
 };
 use l7::proxy::{
-    Answer, ClientTimeouts, HealthChecks, KeyOf, LogTo, Network, Origin, OriginTimeouts, Program,
+    Answer, ClientAuth, ClientTimeouts, HealthChecks, KeyOf, LogTo, Network, Origin, OriginTimeouts, Program,
     ProxyConfig, ProxyVersion, Route, Site, Upstream,
 };
 use l7::tls::Front;
@@ -64,6 +64,10 @@ pub fn compile(config: &Config, given: Given<'_>) -> Result<Arc<Program>, String
     let Given { limits, unix_ns_at_start, known, old, logs, shown, tickets } = given;
     let fronts = tls::fronts(config, tickets, &acme::challenges(shown))?;
     let (front, front_sites) = fronts.map_or_else(|| (Front::none(), Vec::new()), |f| (f.front, f.sites));
+    let policies = |site: usize| {
+        let own = (0..).zip(&front_sites).filter(|(_, s)| usize::from(**s) == site);
+        own.map(|(entry, _)| front.policy(entry)).filter(|p| *p != 0).collect()
+    };
     let log_to = |target: &Option<LogTarget>| -> Result<Option<LogTo>, String> {
         let Some(target) = target else { return Ok(None) };
         let format = match config.log.access_format {
@@ -91,8 +95,7 @@ pub fn compile(config: &Config, given: Given<'_>) -> Result<Arc<Program>, String
             .iter()
             .flat_map(|l| l.sockets().map(|(_, s)| s == Scheme::Https))
             .collect(),
-        front,
-        front_sites,
+        front: Arc::clone(&front),
         tunings: tunings(config),
         proxy_headers_from: config.listeners.iter().flat_map(proxy_headers_from).collect(),
         log: log_to(&config.log.access)?,
@@ -124,7 +127,12 @@ pub fn compile(config: &Config, given: Given<'_>) -> Result<Arc<Program>, String
             .map_err(|e| format!("error_pages: {e}"))?,
             log: log_to(&s.access_log)?,
             congestion: s.congestion,
-            client_auth: s.tls.client_auth.is_some(),
+            client_auth: match &s.tls.client_auth {
+                None => ClientAuth::None,
+                Some(auth) if auth.required => ClientAuth::Required,
+                Some(_) => ClientAuth::Optional,
+            },
+            policies: policies(p.sites.len()),
         });
     }
     Ok(Program::following(p, old))

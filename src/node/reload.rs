@@ -173,6 +173,7 @@ impl Reloader {
         let old = Some(&*state.current);
         let limits = limits_for(config);
         let shown = self.acme.shown();
+        let keys = self.tls.keys(config)?;
         let given = Given {
             limits: &limits,
             unix_ns_at_start: self.unix_ns_at_start,
@@ -180,7 +181,7 @@ impl Reloader {
             old,
             logs: &self.logs,
             shown: &shown,
-            tickets: self.tls.tickets(config)?,
+            tickets: keys.tickets(),
         };
         let program = program::compile(config, given)?;
         let Some(ticket) = self.desk.tell_all(|_| CoreOrder::Config(Arc::clone(&program))) else {
@@ -188,6 +189,7 @@ impl Reloader {
             state.programs.push(program);
             return Err("a core does not take its orders; restart the node".to_owned());
         };
+        self.tls.keep(keys);
         // Kept here, so that no core is ever the last to let go of it.
         state.programs.push(Arc::clone(&program));
         state.current = program;
@@ -291,10 +293,14 @@ fn fixed_keys(old: &Config, new: &Config) -> Vec<String> {
         tickets: _,
         early_data,
         handshakes_max,
-        handshakes_per_source_max: _,
+        handshakes_per_source_max,
         threads,
     } = tls;
     fixed(*handshakes_max == old.tls.handshakes_max, "tls.handshakes_max".to_owned());
+    fixed(
+        *handshakes_per_source_max == old.tls.handshakes_per_source_max,
+        "tls.handshakes_per_source_max".to_owned(),
+    );
     fixed(*early_data == old.tls.early_data, "tls.early_data".to_owned());
     fixed(*threads == old.tls.threads, "tls.threads".to_owned());
     fixed(*resolver == old.resolver, "resolver".to_owned());

@@ -15,4 +15,4 @@ mod tickets;
 
 pub use fronts::{Challenge, Fronts, fronts};
 pub use side::{Side, sessions_kept};
-pub use tickets::TicketKeys;
+pub use tickets::{NewKeys, TicketKeys};

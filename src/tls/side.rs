@@ -4,12 +4,11 @@
 use std::sync::Arc;
 
 use dataplane::Bells;
-use l7::tls::front::Tickets;
 use l7::tls::offload::{Helper, Helpers, Host};
 use l7::tls::store::SessionStore;
 use rustls::time_provider::DefaultTimeProvider;
 
-use super::TicketKeys;
+use super::{NewKeys, TicketKeys};
 use crate::config::Config;
 
 /// Handshakes of each core that may be with the helpers.
@@ -76,13 +75,19 @@ impl Side {
         self.helpers.as_ref()?.of(core)
     }
 
-    /// How clients' sessions are resumed by this config: with the keys that there are, if it says the same of them.
+    /// How clients' sessions are resumed by this config: with the keys that there are, if it says the same of them. To be
+    /// [kept](Self::keep) when it is in force.
     ///
     /// # Errors
     /// One sentence.
-    pub fn tickets(&self, config: &Config) -> Result<Option<Tickets>, String> {
+    pub fn keys(&self, config: &Config) -> Result<NewKeys, String> {
         let https = config.listeners.iter().any(|l| l.https.is_some());
-        self.keys.follow(config.tls.tickets.as_ref().filter(|_| https), self.kept.as_ref())
+        self.keys.of(config.tls.tickets.as_ref().filter(|_| https), self.kept.as_ref())
+    }
+
+    /// The config of these keys is in force.
+    pub fn keep(&self, keys: NewKeys) {
+        self.keys.keep(keys);
     }
 
     /// Once a second: new keys where it is time, and the old ones go.

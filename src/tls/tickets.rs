@@ -16,50 +16,70 @@ const SENT: usize = 2;
 #[derive(Default)]
 pub struct TicketKeys(Mutex<Option<InUse>>);
 
+#[derive(Clone)]
 struct InUse {
     spec: config::Tickets,
     ticketer: Arc<Ticketer>,
+    /// Where sessions are that may send early data.
+    kept: Option<Arc<SessionStore>>,
+}
+
+/// The keys of a config that is not in force yet.
+pub struct NewKeys(Option<InUse>);
+
+impl NewKeys {
+    /// For the cores.
+    pub fn tickets(&self) -> Option<front::Tickets> {
+        let tickets = |keys: &InUse| front::Tickets {
+            producer: Arc::clone(&keys.ticketer),
+            sent: SENT,
+            kept: keys.kept.clone(),
+        };
+        self.0.as_ref().map(tickets)
+    }
 }
 
 impl TicketKeys {
-    /// The tickets of a config, and beside them where sessions are kept that may send early data: with the keys that there
-    /// are, if it says the same about them as the one before. Where the
-    /// file of shared keys has another content, what was sealed by the one before is opened as long as it is good.
+    /// The keys of a config, and beside them where sessions are kept that may send early data: those that there are, if it
+    /// says the same about them as the one before. Where the file of shared keys has another content, what was sealed by
+    /// the one before is opened as long as it is good. Nothing changes before they are [kept](Self::keep).
     ///
     /// # Errors
     /// One sentence.
-    pub fn follow(
+    pub fn of(
         &self,
         tickets: Option<&config::Tickets>,
         kept: Option<&Arc<SessionStore>>,
-    ) -> Result<Option<front::Tickets>, String> {
-        let mut in_use = self.in_use();
-        let Some(spec) = tickets else {
-            *in_use = None;
-            return Ok(None);
+    ) -> Result<NewKeys, String> {
+        let Some(spec) = tickets else { return Ok(NewKeys(None)) };
+        let old = self.in_use().clone();
+        if let Some(same) = old.as_ref().filter(|old| old.spec == *spec) {
+            return Ok(NewKeys(Some(same.clone())));
+        }
+        let new = TicketSpec {
+            period_s: spec.rotate.as_secs(),
+            lifetime_s: spec.keep.as_secs(),
+            secret: spec.shared.as_ref().map(|s| s.bytes.to_vec()),
         };
-        let ticketer = match &*in_use {
-            Some(same) if same.spec == *spec => Arc::clone(&same.ticketer),
-            old => {
-                let before = old.as_ref().and_then(|o| o.spec.shared.as_ref());
-                let secrets = spec.shared.iter().chain(before.filter(|_| spec.shared.is_some()));
-                let spec = TicketSpec {
-                    period_s: spec.rotate.as_secs(),
-                    lifetime_s: spec.keep.as_secs(),
-                    secrets: secrets.map(|s| s.bytes.to_vec()).collect(),
-                };
-                Ticketer::new(spec, now_s()).map_err(|e| match e {
-                    TicketError::ShortSecret => "the key_file of [tls] tickets is too short".to_owned(),
-                    TicketError::Times => "keep of [tls] tickets is too many times rotate".to_owned(),
-                    TicketError::Crypto => "there are no random numbers for the keys of tickets".to_owned(),
-                })?
-            }
+        let former = old.filter(|old| old.ticketer.is_shared() && spec.shared.is_some());
+        let made = match former {
+            Some(former) => Ticketer::instead_of(&former.ticketer, new, now_s()),
+            None => Ticketer::new(new, now_s()),
         };
-        if let Some(kept) = kept {
+        let ticketer = made.map_err(|e| match e {
+            TicketError::ShortSecret => "the key_file of [tls] tickets is too short".to_owned(),
+            TicketError::Times => "keep of [tls] tickets is too many times rotate".to_owned(),
+            TicketError::Crypto => "there are no random numbers for the keys of tickets".to_owned(),
+        })?;
+        Ok(NewKeys(Some(InUse { spec: spec.clone(), ticketer, kept: kept.cloned() })))
+    }
+
+    /// The config of these keys is in force.
+    pub fn keep(&self, keys: NewKeys) {
+        if let Some(InUse { spec, kept: Some(kept), .. }) = &keys.0 {
             kept.keep_for(spec.keep.as_secs());
         }
-        *in_use = Some(InUse { spec: spec.clone(), ticketer: Arc::clone(&ticketer) });
-        Ok(Some(front::Tickets { producer: ticketer, sent: SENT, kept: kept.cloned() }))
+        *self.in_use() = keys.0;
     }
 
     /// Takes a new key where it is time for one, and forgets old ones. Each second or so.
@@ -86,7 +106,10 @@ mod tests {
     use crate::config::TicketSecret;
 
     fn ticketer(keys: &TicketKeys, spec: &config::Tickets) -> Arc<Ticketer> {
-        keys.follow(Some(spec), None).expect("good").expect("tickets").producer
+        let new = keys.of(Some(spec), None).expect("good");
+        let producer = new.tickets().expect("tickets").producer;
+        keys.keep(new);
+        producer
     }
 
     #[test]
@@ -100,7 +123,8 @@ mod tests {
         let second = ticketer(&keys, &other);
         assert!(!Arc::ptr_eq(&first, &second));
         assert_eq!(second.bind(b"a").decrypt(&sealed), None, "its own keys are new");
-        assert!(keys.follow(None, None).expect("good").is_none());
+        assert!(keys.of(None, None).expect("good").tickets().is_none());
+        assert!(Arc::ptr_eq(&second, &ticketer(&keys, &other)), "what was not kept has changed nothing");
     }
 
     #[test]
@@ -115,5 +139,8 @@ mod tests {
         assert_eq!(ticketer(&a, &spec(2)).bind(b"k").decrypt(&sealed).as_deref(), Some(&b"session"[..]));
         let newer = ticketer(&a, &spec(2)).bind(b"k").encrypt(b"session").expect("sealed");
         assert_eq!(ticketer(&b, &spec(1)).bind(b"k").decrypt(&newer), None);
+        // A config that fails takes nothing away from the one that stays.
+        drop(a.of(Some(&spec(3)), None));
+        assert_eq!(ticketer(&a, &spec(2)).bind(b"k").decrypt(&sealed).as_deref(), Some(&b"session"[..]));
     }
 }

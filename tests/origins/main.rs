@@ -9,4 +9,5 @@ mod reload;
 mod rig;
 #[path = "../support/mod.rs"]
 mod support;
+mod tls;
 mod truncated;

@@ -640,7 +640,6 @@ fn edge_core(
         proxy_headers_from: Vec::new(),
         tls_listeners: vec![false, identity.is_some()],
         front: identity.map_or_else(Front::none, Identity::front),
-        front_sites: Vec::new(),
         tunings: Vec::new(),
         log: None,
     };

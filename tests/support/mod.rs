@@ -233,7 +233,6 @@ pub fn config(client_ns: u64) -> ProxyConfig {
         proxy_headers_from: Vec::new(),
         tls_listeners: Vec::new(),
         front: Front::none(),
-        front_sites: Vec::new(),
         tunings: Vec::new(),
         log: None,
     }

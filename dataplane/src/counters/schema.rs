@@ -221,7 +221,8 @@ counters! {
     HttpTunnels "http.tunnels" Events "Connections upgraded to a tunnel";
     HttpNoContext "http.no_context" Events "Requests answered 503: every request context is in use";
     HttpNoSite "http.no_site" Events "Requests for a host that no site has";
-    HttpMisdirected "http.misdirected" Events "Requests by a TLS connection that was begun for another site, where one of the two asks for certificates";
+    HttpMisdirected "http.misdirected" Events "Requests by a TLS connection whose client was not verified as those of their site are";
+    HttpNoCertificate "http.no_certificate" Events "Requests without TLS for a site that is only for clients with certificates";
     HttpHeaderTimeout "http.header_timeout" Events "Clients that took too long to send a head";
     HttpIdleClosed "http.idle_closed" Events "Kept-alive client connections closed because they were idle";
     HttpBodyTimeout "http.body_timeout" Events "Requests ended because a body stood still for too long";
@@ -244,6 +245,7 @@ counters! {
     TlsUnknownName "tls.unknown_name" Events "Clients that asked for a name we have no certificate for; counted besides tls.failed_incompatible";
     TlsCancelled "tls.handshakes_cancelled" Events "Handshakes that ended undone: the connection was closed, or they took too long";
     TlsShedFull "tls.shed_full" Events "Connections refused before their handshake: as many are under way as may be";
+    TlsShedSilent "tls.shed_silent" Events "Clients that had to make room for another before they had said anything";
     TlsShedSource "tls.shed_source" Events "Connections refused before their handshake: their source has as many under way as it may have";
     TlsHelped "tls.helped" Events "Steps of handshakes that helper threads took: slow signatures, certificates to be verified, and what was too much for the core";
     TlsHelpersFull "tls.helpers_full" Events "Times that a step had to wait because as much as may be was with the helper threads";
@@ -329,6 +331,7 @@ counters! {
     OriginQueueFull "origin.queue_full" Events "Requests answered 503 because too many waited already";
     OriginQueueTimeout "origin.queue_timeout" Events "Requests answered 503 because they had waited too long";
     OriginChecks "origin.checks" Events "Health checks of origins that were begun";
+    OriginChecksLeftOut "origin.checks_left_out" Events "Health checks that were not made for want of a connection, a port, a handshake or memory of ours";
     OriginCheckFailures "origin.check_failures" Events "Health checks that failed";
     OriginDown "origin.down" Gauge "Origins that are down by their health checks";
     OriginEjections "origin.ejections" Events "Origins left out for a while because requests failed, by core";

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dataplane::{Ctr, Time};
-use stack::{CloseReason, Events, FlowId};
+use stack::{CloseReason, ConnectError, Events, FlowId};
 
 use super::exchange::Role;
 use super::{Io, Proxy};
@@ -129,9 +129,11 @@ impl Proxy {
         let address = origin.addresses.get(usize::from(probe.address) % n.max(1));
         let (is_found, tls) = (address.is_some(), origin.tls.clone());
         probe.is_shaking = tls.is_some();
-        let flow =
-            address.and_then(|a| io.tcp.connect(io.net, SocketAddr::new(*a, origin.port), io.now).ok());
-        if let Some(flow) = flow {
+        let opened = address.map(|a| io.tcp.connect(io.net, SocketAddr::new(*a, origin.port), io.now));
+        if let Some(Err(ConnectError::NoFlow | ConnectError::NoPort)) = opened {
+            return self.leave_out(io, run, i);
+        }
+        if let Some(Ok(flow)) = opened {
             probe.flow = flow;
             io.tcp.set_user(flow, Role::Check { run: run as u16, origin: i as u8 }.encode());
             let version = self.current.program.config.upstreams[r.upstream as usize].proxy_protocol;
@@ -142,12 +144,21 @@ impl Proxy {
                     None => self.send_check(io, run, i),
                     Some(tls) => self.start_tls(io, flow, &tls),
                 };
-            if begun {
-                return;
+            if !begun {
+                self.leave_out(io, run, i);
             }
+            return;
         }
         let why = if is_found { "it cannot be connected to" } else { "it has no address" };
         self.probe_failed(io, run, i, &why);
+    }
+
+    /// That we lack room for a check says nothing about its origin.
+    fn leave_out(&mut self, io: &mut Io<'_>, run: usize, i: usize) {
+        self.counters.inc(Ctr::OriginChecksLeftOut);
+        self.runs[run].checks.left_out(i, io.now);
+        self.end_probe(io, run, i, false);
+        self.set_checks_at();
     }
 
     /// Asks what the check asks. Gives whether that could be sent.
@@ -183,7 +194,7 @@ impl Proxy {
         probe.address = probe.address.wrapping_add(failed.into());
         let flow = std::mem::replace(&mut probe.flow, FlowId::NONE);
         if flow.is_some() {
-            io.tcp.abort(flow);
+            io.let_go(flow);
         }
     }
 
@@ -199,7 +210,7 @@ impl Proxy {
             && self.runs[run].origins[i].is_shaking
             && !self.send_check(io, run, i)
         {
-            self.probe_failed(io, run, i, &"there is no memory to ask it");
+            self.leave_out(io, run, i);
             return;
         }
         let mut said = CheckReply::More;

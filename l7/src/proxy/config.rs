@@ -213,9 +213,33 @@ pub struct Site {
     pub log: Option<LogTo>,
     /// Congestion control of clients' connections from their first request for it on, where it says so.
     pub congestion: Option<Algorithm>,
-    /// Whether clients that come by TLS are asked for a certificate: only connections that were begun for this site are
-    /// its.
-    pub client_auth: bool,
+    /// Whether its clients show certificates.
+    pub client_auth: ClientAuth,
+    /// [`Front::policy`] of the entries by which they are verified: only connections that were opened by one of them are
+    /// this site's.
+    pub policies: Vec<u32>,
+}
+
+/// Whether a site's clients show certificates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// They are not asked.
+    #[default]
+    None,
+    /// They are asked; who has none is served.
+    Optional,
+    /// Who has shown none is not served; nor who could show none, as there is no TLS.
+    Required,
+}
+
+impl Site {
+    /// Whether requests for it may come by a connection that was verified by `policy`; 0: nobody was asked.
+    pub(super) fn is_served_over(&self, policy: u32) -> bool {
+        match policy {
+            0 => self.client_auth == ClientAuth::None,
+            policy => self.policies.contains(&policy),
+        }
+    }
 }
 
 /// Everything the proxy is told.
@@ -245,8 +269,6 @@ pub struct ProxyConfig {
     pub tls_listeners: Vec<bool>,
     /// What their clients are shown.
     pub front: Arc<Front>,
-    /// The site of each of the front's entries.
-    pub front_sites: Vec<u16>,
     /// By listener of TCP: how its connections are treated. It is the node's to tell TCP.
     pub tunings: Vec<Tuning>,
     /// Where requests are logged that are no site's, or cannot be read.
@@ -269,7 +291,8 @@ impl ProxyConfig {
             pages: ErrorPages::none(),
             log: self.log,
             congestion: None,
-            client_auth: false,
+            client_auth: ClientAuth::None,
+            policies: Vec::new(),
         });
         self.routes.push(Route::new(answer, timeouts));
         &mut self.routes[number]

@@ -1,5 +1,6 @@
 //! From TCP's events to the exchange that they concern.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use dataplane::{Ctr, Slice};
@@ -12,8 +13,8 @@ use crate::upstream::Sent;
 
 impl Proxy {
     pub(super) fn event(&mut self, io: &mut Io<'_>, flow: FlowId, events: Events) {
-        if events.has(Events::ACCEPTED) {
-            self.accepted(io, flow);
+        if events.has(Events::ACCEPTED) && !self.accepted(io, flow) {
+            return;
         }
         match Role::decode(io.tcp.user(flow)) {
             Role::IdleClient { .. } | Role::Announces => self.idle_client_event(io, flow, events),
@@ -32,15 +33,16 @@ impl Proxy {
         }
     }
 
-    fn accepted(&mut self, io: &mut Io<'_>, flow: FlowId) {
+    /// A client's connection is new. Gives whether it goes on; if not, nothing of it is left.
+    fn accepted(&mut self, io: &mut Io<'_>, flow: FlowId) -> bool {
         self.counters.inc(Ctr::HttpConnections);
         self.clients += 1;
         io.tcp.set_user(flow, self.role_of_new(&io.tcp, flow).encode());
         io.tcp.set_timer(flow, io.now.plus_ns(self.config().client.header_ns));
         // What announces somebody does so before it says anything by TLS.
-        if self.wants_tls(io, flow) && Role::decode(io.tcp.user(flow)) != Role::Announces {
-            self.begin_tls(io, flow, None);
-        }
+        let announces = Role::decode(io.tcp.user(flow)) == Role::Announces;
+        let source = io.tcp.tuple(flow).remote.ip();
+        announces || !self.wants_tls(io, flow) || self.begin_tls(io, flow, None, source)
     }
 
     /// Whether a client's connection is to begin with TLS.
@@ -49,9 +51,15 @@ impl Proxy {
         self.config().tls_listeners.get(listener).is_some_and(|wants| *wants)
     }
 
-    /// Begins TLS; `first`: what has been read of it. Gives whether the connection goes on.
-    pub(super) fn begin_tls(&mut self, io: &mut Io<'_>, flow: FlowId, first: Option<Slice>) -> bool {
-        let begun = io.tcp.start_server(flow, first, &self.current.program.config.front);
+    /// Begins TLS; `first`: what has been read of it; `source`: whose connection it is. Gives whether it goes on.
+    pub(super) fn begin_tls(
+        &mut self,
+        io: &mut Io<'_>,
+        flow: FlowId,
+        first: Option<Slice>,
+        source: IpAddr,
+    ) -> bool {
+        let begun = io.tcp.start_server(flow, first, source);
         if !begun {
             // Nothing can be said to it in a way that it understands.
             self.clients -= 1;

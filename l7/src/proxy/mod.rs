@@ -50,12 +50,13 @@ use std::sync::Arc;
 
 use dataplane::{CellWriter, Counters, Ctr, Pool, Slice, Time};
 use hugepages::{Arena, Footprint, Limits, Slab};
-use stack::{FlowId, Net};
+use stack::{FlowId, Net, State};
 
 use crate::cache::store::Handle;
 use checking::Run;
 pub use config::{
-    Answer, ClientTimeouts, HealthChecks, KeyOf, Origin, OriginTimeouts, ProxyConfig, Route, Site, Upstream,
+    Answer, ClientAuth, ClientTimeouts, HealthChecks, KeyOf, Origin, OriginTimeouts, ProxyConfig, Route,
+    Site, Upstream,
 };
 use exchange::{Exchange, ExchangeId, Leg, Role};
 use failures::Failures;
@@ -88,6 +89,17 @@ pub struct Io<'a> {
     pub net: &'a Net,
     /// The time.
     pub now: Time,
+}
+
+impl Io<'_> {
+    /// Ends a connection that nobody wants any more at once. One that TLS has ended has told its peer why: that still
+    /// goes out.
+    fn let_go(&mut self, flow: FlowId) {
+        match self.tcp.state(flow) {
+            State::Closed => self.tcp.release(flow, self.now),
+            _ => self.tcp.abort(flow),
+        }
+    }
 }
 
 /// Where L7 writes bytes.

@@ -152,8 +152,9 @@ impl Proxy {
                 if !self.wants_tls(io, client) {
                     return Step::Moved;
                 }
+                let source = self.client_address(&io.tcp, x).ip();
                 let first = self.exchanges[x].client_in.take();
-                if self.begin_tls(io, client, first) {
+                if self.begin_tls(io, client, first, source) {
                     self.go_idle(io, x);
                 } else {
                     self.end(x);

@@ -296,7 +296,6 @@ mod tests {
             proxy_headers_from: Vec::new(),
             tls_listeners: Vec::new(),
             front: crate::tls::Front::none(),
-            front_sites: Vec::new(),
             tunings: Vec::new(),
             log: None,
         }

@@ -196,7 +196,7 @@ impl Proxy {
             Lane::Newer => rival,
         };
         if gone.is_some() {
-            io.tcp.abort(gone);
+            io.let_go(gone);
         }
     }
 

@@ -6,7 +6,7 @@ use dataplane::{Ctr, Slice};
 use stack::FlowId;
 
 use super::cached::{Asked, Serving};
-use super::config::Answer;
+use super::config::{Answer, ClientAuth};
 use super::early::Early;
 use super::exchange::{Exchange, ExchangeId, NO_SITE};
 use super::fetch::Goal;
@@ -169,18 +169,20 @@ impl Proxy {
         self.exchanges[x].logged = Logged { to, head: None };
     }
 
-    /// Whether a request for `site` came by a connection on which another site has, or has not, asked who the client is
-    /// (RFC 9110, 15.5.20).
+    /// Whether a request for `site` came by a connection on which its client was verified otherwise than this site's are,
+    /// or not at all (RFC 9110, 15.5.20).
     fn is_another_sites(&self, io: &Io<'_>, x: ExchangeId, site: u16) -> bool {
         let e = &self.exchanges[x];
-        let Some(config) = e.plan.as_ref().map(|p| &p.program.config) else { return false };
-        let asks = |n: u16| config.sites.get(usize::from(n)).is_some_and(|s| s.client_auth);
-        let entry = io.tcp.entry(e.client, &config.front);
-        let shown = entry.and_then(|entry| config.front_sites.get(usize::from(entry)).copied());
-        match shown {
-            Some(shown) => shown != site && (asks(shown) || asks(site)),
-            None => asks(site),
-        }
+        let site = e.plan.as_ref().and_then(|p| p.program.config.sites.get(usize::from(site)));
+        e.is_https() && site.is_some_and(|site| !site.is_served_over(io.tcp.policy(e.client)))
+    }
+
+    /// Whether `site` has nothing for whoever comes without TLS, and so without a certificate. A route may still send them
+    /// to where they can show one.
+    fn wants_tls_for(&self, x: ExchangeId, site: u16) -> bool {
+        let e = &self.exchanges[x];
+        let site = e.plan.as_ref().and_then(|p| p.program.config.sites.get(usize::from(site)));
+        !e.is_https() && site.is_some_and(|site| site.client_auth == ClientAuth::Required)
     }
 
     /// Decides who answers a request.
@@ -197,8 +199,10 @@ impl Proxy {
             return Act::Error(421);
         };
         self.exchanges[x].site = site;
-        if self.exchanges[x].is_https() && self.is_another_sites(io, x, site) {
+        if self.is_another_sites(io, x, site) {
             self.counters.inc(Ctr::HttpMisdirected);
+            // Nothing that can still happen makes it that site's connection.
+            self.exchanges[x].server.close_soon_after();
             return Act::Error(421);
         }
         if let Some(algorithm) = plan.program.config.sites[site as usize].congestion {
@@ -259,6 +263,10 @@ impl Proxy {
             }
             Answer::Nobody => return Act::Error(404),
             Answer::Upstream(_) => {}
+        }
+        if self.wants_tls_for(x, site) {
+            self.counters.inc(Ctr::HttpNoCertificate);
+            return Act::Error(403);
         }
         if let (Some(rules), true) = (&route.cache, self.store.is_some())
             && let Some(act) = self.ask_cache(io, x, head, &view, rules, 0)

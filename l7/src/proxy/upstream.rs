@@ -169,7 +169,9 @@ impl Proxy {
         let pool = &mut self.origins[slot as usize];
         // An origin that the config no longer has keeps no connections.
         let room = pool.place.is_some() && pool.idle.len() < config.idle_per_origin_max;
-        if done && room && !self.draining && !io.tcp.at_end(flow) {
+        // Over TLS, a FIN is no end: but nothing more comes behind it.
+        let over = io.tcp.at_end(flow) || io.tcp.has_ended(flow);
+        if done && room && !self.draining && !over {
             let held = io.tcp.held(flow);
             io.tcp.consume(flow, held);
             pool.idle.push((flow, conn));
@@ -192,7 +194,7 @@ impl Proxy {
         let flow = std::mem::replace(&mut e.origin, FlowId::NONE);
         e.origin_in = None;
         if flow.is_some() {
-            io.tcp.abort(flow);
+            io.let_go(flow);
         }
         self.end_race(io, x);
     }

@@ -19,6 +19,7 @@ mod send;
 mod shaking;
 mod through;
 
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -97,10 +98,8 @@ struct Secured {
     has_closed: bool,
     /// We have said so.
     said_close: bool,
-    /// The front that it began with.
-    front: u32,
-    /// That front's entry whose certificate was presented.
-    entry: u16,
+    /// By which policy its client was verified ([`Front::policy`]); 0: by none.
+    policy: u32,
     /// Plaintext sent since it stood still, as far as that counts.
     sent: u16,
     /// The last of its records that can be sealed again.
@@ -306,25 +305,26 @@ impl Conns<'_> {
         self.secured(flow).is_some_and(|c| matches!(self.tls.secured[c].phase, Phase::Shakes(_)))
     }
 
-    /// The entry of `front` whose certificate its client was shown, and by which the client's was verified. `None` if it
-    /// was another front's.
-    pub fn entry(&self, flow: FlowId, front: &Front) -> Option<u16> {
-        let s = &self.tls.secured[self.secured(flow)?];
-        (s.front == front.id()).then_some(s.entry)
+    /// By which policy its client was verified when it said hello ([`Front::policy`]); 0: by none.
+    pub fn policy(&self, flow: FlowId) -> u32 {
+        self.secured(flow).map_or(0, |c| self.tls.secured[c].policy)
     }
 
     // ── Handshakes ──────────────────────────────────────────────────────────────────────────────────
 
-    /// A connection that was accepted begins with a ClientHello; `first`: what of it has been read already. Gives
-    /// whether there is room for it; if there is none its owner ends it.
-    pub fn start_server(&mut self, flow: FlowId, first: Option<Slice>, front: &Front) -> bool {
-        let source = self.tcp.tuple(flow).remote.ip();
+    /// A connection that was accepted begins with a ClientHello; `first`: what of it has been read already; `source`: whose
+    /// it is. Gives whether there is room for it; if there is none its owner ends it.
+    pub fn start_server(&mut self, flow: FlowId, first: Option<Slice>, source: IpAddr) -> bool {
         let Ok(h) = self.tls.handshakes.start_server(flow, source) else { return false };
+        if let Some(old) = self.tls.handshakes.take_evicted()
+            && let Some(c) = self.secured(old)
+        {
+            // Its handshake is no more.
+            self.tls.secured[c].phase = Phase::Broken;
+            self.break_now(old);
+        }
         if !self.secure(flow, h, false, first) {
             return false;
-        }
-        if let Some(c) = self.secured(flow) {
-            self.tls.secured[c].front = front.id();
         }
         // The hello may have come with what completed the connection: there will be no other event for it.
         self.tls.handshakes.readable(h);
@@ -444,9 +444,7 @@ impl Conns<'_> {
                 } else if s.phase == Phase::Broken {
                     events.set(Events::CLOSED);
                 } else if self.is_cut_off(flow, c) {
-                    self.tls.counters.inc(Ctr::TlsTruncated);
-                    self.close_session(c);
-                    self.tls.secured[c].phase = Phase::Broken;
+                    self.cut_off(flow);
                     events.set(Events::CLOSED);
                 }
                 events
@@ -472,6 +470,14 @@ impl Conns<'_> {
         let s = &self.tls.secured[c];
         let over = self.tcp.has_ended(flow) || self.tcp.state(flow) == State::Closed;
         over && !s.has_closed && s.plain.is_none() && !self.has_record(flow, c)
+    }
+
+    /// It is: a connection that TLS has not ended is a broken one (RFC 8446, 6.1).
+    fn cut_off(&mut self, flow: FlowId) {
+        if self.tcp.has_ended(flow) {
+            self.tls.counters.inc(Ctr::TlsTruncated);
+        }
+        self.break_now(flow);
     }
 
     // ── Ends ────────────────────────────────────────────────────────────────────────────────────────

@@ -9,10 +9,11 @@
 //! to come before RSA; [`Front::new`] puts it there. Which one that is, is known before the handshake: a signature that
 //! takes as long as thousands of packets is none of a core's business ([`Choice::slow`]).
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use aws_lc_rs::digest;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
@@ -22,8 +23,8 @@ use rustls::server::{
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
 use rustls::{
-    AlertDescription, NamedGroup, RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion,
-    version,
+    AlertDescription, NamedGroup, ProtocolVersion, RootCertStore, ServerConfig, SignatureScheme,
+    SupportedProtocolVersion, version,
 };
 
 use super::handshake;
@@ -104,8 +105,6 @@ pub struct Front {
     challenge_hosts: Hosts,
     entries: Box<[Ready]>,
     challenges: Box<[Arc<ServerConfig>]>,
-    /// No other front of this process has it.
-    id: u32,
 }
 
 struct Ready {
@@ -113,6 +112,7 @@ struct Ready {
     keys: Arc<Keys>,
     tls12: bool,
     verifies: bool,
+    policy: u32,
 }
 
 /// How to answer a hello.
@@ -128,6 +128,8 @@ pub struct Choice {
     pub slow_exchange: bool,
     /// Whether a full handshake will verify the client's certificates.
     pub verifies: bool,
+    /// [`Front::policy`] of the entry.
+    pub policy: u32,
 }
 
 /// In [`Choice::entry`]: the client is an ACME server, and nothing but the handshake counts: the connection ends with it.
@@ -176,19 +178,13 @@ impl Front {
                 ready.map(|ready| ready.config).map_err(|what| FrontError { entry: None, what })
             })
             .collect();
-        Ok(Front { hosts, challenge_hosts, entries: entries?, challenges: challenges?, id: next_id() })
+        Ok(Front { hosts, challenge_hosts, entries: entries?, challenges: challenges? })
     }
 
     /// For a node that presents nothing: every hello is refused.
     pub fn none() -> Arc<Front> {
         let (hosts, challenge_hosts) = (Hosts::new(std::iter::empty()), Hosts::new(std::iter::empty()));
-        Arc::new(Front {
-            hosts,
-            challenge_hosts,
-            entries: Box::default(),
-            challenges: Box::default(),
-            id: next_id(),
-        })
+        Arc::new(Front { hosts, challenge_hosts, entries: Box::default(), challenges: Box::default() })
     }
 
     /// How to answer `hello`.
@@ -207,18 +203,22 @@ impl Front {
                 slow: false,
                 slow_exchange: false,
                 verifies: false,
+                policy: 0,
             });
         }
         let entry = self.hosts.find(name).ok_or(AlertDescription::UnrecognisedName)?;
         let ready = self.entries.get(usize::from(entry)).ok_or(AlertDescription::InternalError)?;
         let (slow, verifies) = (ready.is_slow(hello), ready.verifies);
         let slow_exchange = has_slow_exchange(&ready.config, hello);
-        Ok(Choice { config: ready.config.clone(), entry, slow, slow_exchange, verifies })
+        let (config, policy) = (ready.config.clone(), ready.policy);
+        Ok(Choice { config, entry, slow, slow_exchange, verifies, policy })
     }
 
-    /// Its number: entries of another front are others.
-    pub fn id(&self) -> u32 {
-        self.id
+    /// What a connection that this entry has answered says about its client. 0: nothing, nobody was asked. Otherwise, by
+    /// which names and whose certificates it was verified, and whether it had to be: entries that agree in this have the
+    /// same number, in all fronts of this process.
+    pub fn policy(&self, entry: u16) -> u32 {
+        self.entries.get(usize::from(entry)).map_or(0, |ready| ready.policy)
     }
 
     /// How many entries there are.
@@ -227,16 +227,22 @@ impl Front {
     }
 }
 
-fn next_id() -> u32 {
-    static NEXT: AtomicU32 = AtomicU32::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
+/// The number of a kind of session, from 1: the same for the same.
+fn number_of(kind: &[u8]) -> u32 {
+    static KNOWN: Mutex<BTreeMap<[u8; 32], u32>> = Mutex::new(BTreeMap::new());
+    let mut digest = [0; 32];
+    digest.copy_from_slice(digest::digest(&digest::SHA256, kind).as_ref());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let next = known.len() as u32 + 1;
+    *known.entry(digest).or_insert(next)
 }
 
-/// rustls takes the first of the client's groups that we have too.
+/// rustls takes the first of the client's groups that we have too, for the version that it will be.
 fn has_slow_exchange(config: &ServerConfig, hello: &ClientHello<'_>) -> bool {
     let ours = &config.crypto_provider().kx_groups;
-    let group =
-        hello.groups().map(NamedGroup::from).find(|group| ours.iter().any(|have| have.name() == *group));
+    let version = if hello.offers_tls13() { ProtocolVersion::TLSv1_3 } else { ProtocolVersion::TLSv1_2 };
+    let fits = |group: &NamedGroup| ours.iter().any(|o| o.name() == *group && o.usable_for_version(version));
+    let group = hello.groups().map(NamedGroup::from).find(fits);
     !matches!(group, None | Some(NamedGroup::X25519MLKEM768 | NamedGroup::X25519 | NamedGroup::secp256r1))
 }
 
@@ -268,7 +274,10 @@ impl Ready {
         config.alpn_protocols.clone_from(&entry.alpn);
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        if let Some(tickets) = &spec.tickets {
+        // Whoever has a file of keys could make himself a ticket of any client.
+        let verifies = !matches!(entry.client_auth, ClientAuth::None);
+        let good = |t: &&Tickets| !(verifies && t.producer.is_shared());
+        if let Some(tickets) = spec.tickets.as_ref().filter(good) {
             config.send_tls13_tickets = tickets.sent;
             let takes_early = entry.early_data_bytes > 0 && matches!(entry.client_auth, ClientAuth::None);
             match tickets.kept.as_ref().filter(|_| takes_early) {
@@ -281,15 +290,14 @@ impl Ready {
                 }
             }
         }
-        let verifies = !matches!(entry.client_auth, ClientAuth::None);
-        Ok(Ready { config: Arc::new(config), keys, tls12: entry.tls12, verifies })
+        let policy = if verifies { number_of(&entry.kind_of_session()) } else { 0 };
+        Ok(Ready { config: Arc::new(config), keys, tls12: entry.tls12, verifies, policy })
     }
 
     /// Whether the key that is taken is a slow one. In TLS 1.2 the suite must fit the key too.
     fn is_slow(&self, hello: &ClientHello<'_>) -> bool {
         let takes_ecdsa = hello.offers_tls13()
-            || (self.tls12
-                && hello.suites().any(|suite| matches!(suite, 0xc009 | 0xc00a | 0xc02b | 0xc02c | 0xcca9)));
+            || (self.tls12 && hello.suites().any(|suite| matches!(suite, 0xc02b | 0xc02c | 0xcca9)));
         let fits = |key: &&Key| {
             (takes_ecdsa || key.is_rsa()) && hello.schemes().any(|scheme| key.schemes.contains(&scheme))
         };
@@ -317,6 +325,7 @@ fn roots_to(kind: &mut Vec<u8>, mode: u8, roots: &RootCertStore) {
     for root in &roots.roots {
         kind.extend_from_slice(&root.subject);
         kind.extend_from_slice(&root.subject_public_key_info);
+        kind.extend_from_slice(root.name_constraints.as_deref().unwrap_or_default());
     }
 }
 

@@ -37,13 +37,18 @@ use super::keys::{Half, Keys, SECRET_BYTES, Suite, Version};
 /// Bytes that a handshake holds at most of what its peer sent, early data aside. The longest message of a handshake
 /// that rustls takes is 64 KiB; only chains of certificates come near a tenth of that.
 pub const INPUT_BYTES_MAX: usize = 64 << 10;
+/// The same where no certificates may come: a record.
+const SHORT_INPUT_BYTES_MAX: usize = HEADER_BYTES + BODY_BYTES_MAX;
 /// A record's header.
 const HEADER_BYTES: usize = 5;
 /// Longest body of a record (RFC 5246, 6.2.3).
 const BODY_BYTES_MAX: usize = (16 << 10) + 2048;
 /// Types of records.
 const ALERT: u8 = 21;
+const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
+/// Type of a message.
+const SERVER_HELLO: u8 = 2;
 /// An alert's record in TLS 1.3: header, level and description, type, tag. Nothing else of a handshake is as short.
 const SEALED_ALERT_BYTES: usize = HEADER_BYTES + 2 + 1 + 16;
 /// Steps that one record may cause. A flight is one record for each message at most, and one for each ticket.
@@ -57,6 +62,7 @@ pub struct Handshake {
     shown: usize,
     secrets: Captured,
     early: Vec<u8>,
+    input_bytes_max: usize,
 }
 
 enum Side {
@@ -95,6 +101,8 @@ pub struct Established {
     pub early: Vec<u8>,
     /// On the server's side, the entry of the front; [`Handshakes`](super::handshakes::Handshakes) knows it.
     pub entry: u16,
+    /// On the server's side, by which of the front's policies the client was verified; likewise.
+    pub policy: u32,
     /// On the server's side, the name that the client has asked for; likewise.
     pub server_name: Option<Box<str>>,
     /// On the client's side in TLS 1.3, what takes the tickets that come later.
@@ -144,7 +152,19 @@ impl Handshake {
     }
 
     fn new(side: Side) -> Handshake {
-        Handshake { side, input: Vec::new(), shown: 0, secrets: Captured::default(), early: Vec::new() }
+        Handshake {
+            side,
+            input: Vec::new(),
+            shown: 0,
+            secrets: Captured::default(),
+            early: Vec::new(),
+            input_bytes_max: INPUT_BYTES_MAX,
+        }
+    }
+
+    /// The peer is not asked for certificates: nothing that it sends needs more than one record's room.
+    pub fn expect_no_certificates(&mut self) {
+        self.input_bytes_max = SHORT_INPUT_BYTES_MAX;
     }
 
     /// How many bytes are missing until there is something to do: of a header, or of a record whose header is there.
@@ -153,6 +173,17 @@ impl Handshake {
         match self.next_record() {
             Record::Missing(bytes) => bytes,
             Record::Whole(_) | Record::Not => 0,
+        }
+    }
+
+    /// Whether the record that is next holds an origin's hello, and more behind it: its certificates (TLS 1.2).
+    pub fn has_more_than_hello(&self) -> bool {
+        match self.input.get(self.shown..).unwrap_or_default() {
+            [HANDSHAKE, _, _, high, low, SERVER_HELLO, a, b, c, ..] => {
+                let message = 4 + u32::from_be_bytes([0, *a, *b, *c]);
+                message < u32::from(u16::from_be_bytes([*high, *low]))
+            }
+            _ => false,
         }
     }
 
@@ -205,6 +236,12 @@ impl Handshake {
         kind == Some(HandshakeKind::FullWithHelloRetryRequest)
     }
 
+    /// Whether TLS 1.2 was agreed on, where the key exchange is done when the first hello has long been answered.
+    pub fn is_tls12(&self) -> bool {
+        let version = self.side.common().ok().and_then(|common| common.protocol_version());
+        version == Some(ProtocolVersion::TLSv1_2)
+    }
+
     /// Takes `input` and goes as far as that allows. What is to be sent is put behind what is in `out`, whether this
     /// succeeds or not.
     ///
@@ -226,7 +263,7 @@ impl Handshake {
                 return self.done().map(|established| Progress::Done(Box::new(established)));
             }
             match self.next_record() {
-                Record::Missing(_) if self.input.len() > INPUT_BYTES_MAX => {
+                Record::Missing(bytes) if self.input.len() + bytes > self.input_bytes_max => {
                     return Err(Failure::internal("more bytes than a handshake has"));
                 }
                 Record::Missing(_) => return Ok(Progress::WantsMore),
@@ -348,6 +385,7 @@ impl Handshake {
             peer,
             early: std::mem::take(&mut self.early),
             entry: 0,
+            policy: 0,
             server_name: None,
             kernel,
         })

@@ -13,13 +13,17 @@
 //!   be begun with one, and the next passes make up for it. Those that have said hello come before those that say it: what
 //!   was begun is brought to an end.
 //! - **Slow steps** (signatures by RSA, key exchanges by P-384, a client's or an origin's certificates) go to a helper thread, where there are
-//!   any; so do hellos while more than [`HandshakeLimits::waiting`] wait for the core. When the helpers are full, the slow
-//!   ones wait in a queue of their own, and delay nobody else.
-//! - **Shedding.** Whoever comes when all slots are in use, or while its source has its share, is refused: its
-//!   connection is to be reset, as a handshake that is not begun costs the least. Nothing else is shed; whoever is too
-//!   slow meets its owner's timeout ([`cancel`](Handshakes::cancel)).
+//!   any; so do second hellos, as what they lead to is not foreseen, and hellos while more than
+//!   [`HandshakeLimits::waiting`] wait for the core. When the helpers are full, the slow
+//!   ones wait in a queue of their own, and delay nobody else. Where there are helpers no core signs slowly, foreseen or not.
+//! - **Shedding.** When as many clients as may be are under way, the one that has said nothing for the longest time makes
+//!   room for the next; if all have said hello, the next one is refused: its connection is to be reset, as a handshake
+//!   that is not begun costs the least. So is whoever comes while its source has its share. Nothing else is shed; whoever
+//!   is too slow meets its owner's timeout ([`cancel`](Handshakes::cancel)). An eighth of the slots is for our own
+//!   handshakes, with origins: no client can have it.
 //! - **Memory.** A slot that waits for a hello has no more than what came of it. A hello has at most 16 KiB, in at most 64
-//!   records, and what follows it 64 KiB. What rustls needs for one is about 10 KiB until it is done.
+//!   records, what follows it a record, or 64 KiB where certificates may come. What rustls needs for one is about 10 KiB
+//!   until it is done.
 //!
 //! Bytes are taken from TCP's queue by [`Peers`] as they are needed, a record at a time: what is behind the handshake
 //! stays there.
@@ -62,13 +66,15 @@ pub const VERIFY: u32 = 16;
 pub const PACKETS_PER_UNIT: u32 = 32;
 /// Units that are saved up while a core is busy: no pass gets much longer by them.
 pub const BESIDE_MAX: u32 = 2;
+/// One in so many slots is for our own handshakes.
+const OWN_SHARE: u32 = 8;
 
 /// How much of everything.
 #[derive(Clone, Debug)]
 pub struct HandshakeLimits {
     /// Under way on this core.
     pub handshakes: u32,
-    /// Of those, with one source: an IPv4 address, an IPv6 network of 64 bits.
+    /// Of those, with clients of one source: an IPv4 address, an IPv6 network of 64 bits.
     pub per_source: u32,
     /// Units of work in a pass without packets.
     pub work_per_pass: u32,
@@ -98,8 +104,6 @@ pub enum Shed {
     Full,
     /// The source has its share.
     Source,
-    /// rustls does not take the config.
-    Config,
 }
 
 /// The connections that handshakes are done over.
@@ -142,6 +146,12 @@ pub struct Handshakes {
     new: Queue,
     /// What only helpers do, while they are full.
     slow: Queue,
+    /// Clients that have not said hello, and of whom there is nothing to read.
+    silent: Queue,
+    /// Whose slots are clients'.
+    clients: u32,
+    /// Who has just lost its slot.
+    evicted: Option<FlowId>,
     helper: Option<Helper>,
     limits: HandshakeLimits,
     /// Packets of this pass, and those that are worth work still to be done; below 0: work was done for such as are to come.
@@ -174,13 +184,16 @@ impl Handshakes {
             going: Queue::new(0),
             new: Queue::new(1),
             slow: Queue::new(2),
+            silent: Queue::new(3),
+            clients: 0,
+            evicted: None,
             helper,
             limits,
             packets: 0,
             credit: 0,
             counters,
             out: Vec::with_capacity(16 << 10),
-            joined: Vec::with_capacity(hello::HELLO_BYTES_MAX),
+            joined: Vec::with_capacity(hello::JOINED_BYTES_MAX),
         }
     }
 
@@ -189,12 +202,14 @@ impl Handshakes {
         handshakes as usize * (size_of::<Slot>() + 4) + Sources::bytes(handshakes)
     }
 
-    /// The server's side, with a client from `source`. It is begun by [`readable`](Self::readable).
+    /// The server's side, with a client from `source`. It is begun by [`readable`](Self::readable). Another one may have
+    /// had to make room for it: [`take_evicted`](Self::take_evicted).
     ///
     /// # Errors
     /// When the connection is to be refused.
     pub fn start_server(&mut self, flow: FlowId, source: IpAddr) -> Result<HandshakeId, Shed> {
-        if self.free.is_empty() {
+        let is_full = self.free.is_empty() || self.clients >= self.slots.len() as u32 - self.own();
+        if is_full && self.silent.is_empty() {
             self.counters.inc(Ctr::TlsShedFull);
             return Err(Shed::Full);
         }
@@ -203,7 +218,27 @@ impl Handshakes {
             self.counters.inc(Ctr::TlsShedSource);
             return Err(Shed::Source);
         }
-        self.start(flow, source, Side::Server, State::Hello { bytes: Vec::new(), shown: 0 }).ok_or(Shed::Full)
+        if is_full && let Some(oldest) = self.silent.pop(&mut self.slots) {
+            self.counters.inc(Ctr::TlsShedSilent);
+            self.evicted = Some(self.slots[oldest as usize].flow);
+            self.end(oldest);
+        }
+        let started = self.start(flow, source, Side::Server, State::Hello { bytes: Vec::new(), shown: 0 });
+        let id = started.ok_or(Shed::Full)?;
+        self.clients += 1;
+        self.silent.push(&mut self.slots, id.to_u32());
+        Ok(id)
+    }
+
+    /// The connection whose slot the last one that was started has got, if that was another's: its number is not its own
+    /// any more. To be asked for at once.
+    pub fn take_evicted(&mut self) -> Option<FlowId> {
+        self.evicted.take()
+    }
+
+    /// Slots that are for our own handshakes.
+    fn own(&self) -> u32 {
+        self.slots.len() as u32 / OWN_SHARE
     }
 
     /// The client's side, with an origin. It is begun by the next pass.
@@ -216,9 +251,7 @@ impl Handshakes {
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
     ) -> Result<HandshakeId, Shed> {
-        let handshake = Handshake::client(config, name).map_err(|_| Shed::Config)?;
-        let state = State::Running { handshake: Box::new(handshake), starts: true };
-        let Some(id) = self.start(flow, Source::NONE, Side::Client, state) else {
+        let Some(id) = self.start(flow, Source::NONE, Side::Client, State::Asks(config, name)) else {
             self.counters.inc(Ctr::TlsShedFull);
             return Err(Shed::Full);
         };
@@ -238,14 +271,16 @@ impl Handshakes {
     /// The flow has received something.
     pub fn readable(&mut self, id: HandshakeId) {
         let number = id.to_u32();
-        let Some(slot) = self.slots.get(number as usize) else { return };
+        if number as usize >= self.slots.len() {
+            return;
+        }
+        self.silent.remove(&mut self.slots, number);
+        let slot = &self.slots[number as usize];
         if slot.links.is_queued() {
             return;
         }
         match &slot.state {
-            State::Hello { .. } | State::Running { starts: true, .. } => {
-                self.new.push(&mut self.slots, number)
-            }
+            State::Hello { .. } | State::Asks(..) => self.new.push(&mut self.slots, number),
             State::Running { .. } => self.going.push(&mut self.slots, number),
             State::Free | State::Away => {}
         }
@@ -272,8 +307,8 @@ impl Handshakes {
 
     fn running(&mut self, id: HandshakeId) -> Option<&mut Handshake> {
         match &mut self.slots.get_mut(id.to_u32() as usize)?.state {
-            State::Running { handshake, .. } => Some(handshake),
-            State::Free | State::Hello { .. } | State::Away => None,
+            State::Running { handshake } => Some(handshake),
+            State::Free | State::Hello { .. } | State::Asks(..) | State::Away => None,
         }
     }
 
@@ -313,6 +348,9 @@ impl Handshakes {
                 break;
             };
             match self.turn(number, front, &mut work, peers) {
+                Turn::Waits if matches!(self.slots[number as usize].state, State::Hello { .. }) => {
+                    self.silent.push(&mut self.slots, number);
+                }
                 Turn::Waits | Turn::Left => {}
                 Turn::Again => self.going.push(&mut self.slots, number),
                 Turn::Slow => {
@@ -335,7 +373,7 @@ impl Handshakes {
             let is_ours =
                 |slot: &&mut Slot| slot.generation == job.generation && matches!(slot.state, State::Away);
             let Some(slot) = self.slots.get_mut(number as usize).filter(is_ours) else { continue };
-            slot.state = State::Running { handshake: job.handshake, starts: false };
+            slot.state = State::Running { handshake: job.handshake };
             self.out.clear();
             self.out.extend_from_slice(&job.out);
             match self.settle(number, job.result, peers) {
@@ -357,14 +395,14 @@ impl Handshakes {
             }
             let Some(number) = self.slow.pop(&mut self.slots) else { return };
             let slot = &mut self.slots[number as usize];
-            let State::Running { handshake, .. } = mem::replace(&mut slot.state, State::Away) else {
+            let State::Running { handshake } = mem::replace(&mut slot.state, State::Away) else {
                 debug_assert!(false, "only those that run are handed over");
                 continue;
             };
             match helper.submit(number, slot.generation, handshake) {
                 Ok(()) => self.counters.inc(Ctr::TlsHelped),
                 Err(handshake) => {
-                    slot.state = State::Running { handshake, starts: false };
+                    slot.state = State::Running { handshake };
                     self.slow.push(&mut self.slots, number);
                     return;
                 }
@@ -383,23 +421,37 @@ impl Handshakes {
                 let bytes = mem::take(bytes);
                 self.answer_hello(number, &bytes, front, work, peers)
             }
-            State::Running { handshake, starts } => {
-                if !mem::take(starts)
-                    && !read_record(handshake, slot.flow, (slot.early, &mut slot.taken), peers)
-                {
+            State::Asks(config, name) => {
+                *work += HELLO;
+                self.out.clear();
+                let begun = Handshake::client(config.clone(), name.clone());
+                let result = begun.map_err(|error| Failure { kind: FailureKind::Internal, error }).and_then(
+                    |mut handshake| {
+                        let result = handshake.advance(&[], &mut self.out);
+                        slot.state = State::Running { handshake: Box::new(handshake) };
+                        result
+                    },
+                );
+                self.settle(number, result, peers)
+            }
+            State::Running { handshake } => {
+                if !read_record(handshake, slot.flow, (slot.early, &mut slot.taken), peers) {
                     return Turn::Waits;
                 }
-                if slot.is_slow && self.helper.is_some() {
+                // An origin's certificates may come in one record with its hello.
+                let is_slow = slot.is_slow || slot.side == Side::Client && handshake.has_more_than_hello();
+                if is_slow && self.helper.is_some() {
                     return Turn::Slow;
                 }
-                let is_hello = handshake.is_retrying() || slot.side == Side::Client;
-                *work += match slot.is_slow {
+                *work += match is_slow {
                     true => VERIFY,
-                    false if is_hello => HELLO,
+                    false if slot.side == Side::Client => HELLO,
                     false => STEP,
                 };
                 self.out.clear();
-                let result = handshake.advance(&[], &mut self.out);
+                let mut advance = || handshake.advance(&[], &mut self.out);
+                // What would sign slowly has been foreseen; if not, it comes to nothing.
+                let result = if self.helper.is_some() { slow::without(advance).0 } else { advance() };
                 self.settle(number, result, peers)
             }
             State::Free | State::Away => Turn::Left,
@@ -434,13 +486,18 @@ impl Handshakes {
                 return self.refuse(number, alert, FailureKind::Incompatible, peers);
             }
         };
-        (slot.entry, slot.verifies, slot.signs_slowly) = (choice.entry, choice.verifies, choice.slow);
+        (slot.entry, slot.verifies, slot.slow_exchange) =
+            (choice.entry, choice.verifies, choice.slow_exchange);
+        slot.policy = choice.policy;
         slot.early = if seen.early_data { Early::Offered } else { Early::None };
         let helped = self.helper.is_some();
         let is_too_much =
             self.new.len() >= self.limits.waiting && self.helper.as_ref().is_some_and(Helper::has_room);
         let begin = |config: &Arc<ServerConfig>| {
             Handshake::server(config.clone()).map(|mut handshake| {
+                if !choice.verifies {
+                    handshake.expect_no_certificates();
+                }
                 handshake.give(bytes);
                 Box::new(handshake)
             })
@@ -449,22 +506,22 @@ impl Handshakes {
             return self.refuse(number, AlertDescription::InternalError, FailureKind::Internal, peers);
         };
         if helped && ((choice.slow && !resumes) || choice.slow_exchange || is_too_much) {
-            slot.state = State::Running { handshake, starts: false };
+            slot.state = State::Running { handshake };
             return Turn::Slow;
         }
         *work += HELLO - STEP;
         self.out.clear();
-        if helped && choice.slow {
+        let result = if helped {
             let (result, was_refused) = slow::without(|| handshake.advance(&[], &mut self.out));
             if was_refused && let Ok(again) = begin(&choice.config) {
-                slot.state = State::Running { handshake: again, starts: false };
+                slot.state = State::Running { handshake: again };
                 return Turn::Slow;
             }
-            slot.state = State::Running { handshake, starts: false };
-            return self.settle(number, result, peers);
-        }
-        let result = handshake.advance(&[], &mut self.out);
-        slot.state = State::Running { handshake, starts: false };
+            result
+        } else {
+            handshake.advance(&[], &mut self.out)
+        };
+        slot.state = State::Running { handshake };
         self.settle(number, result, peers)
     }
 
@@ -492,14 +549,15 @@ impl Handshakes {
         }
         match result {
             Ok(Progress::WantsMore) => {
-                let State::Running { handshake, .. } = &slot.state else { return Turn::Left };
-                // The second hello of two is answered by a signature as the first would have been.
-                slot.is_slow =
-                    (slot.verifies || (slot.signs_slowly && handshake.is_retrying())) && handshake.is_full();
+                let State::Running { handshake } = &slot.state else { return Turn::Left };
+                // The second hello of two need not ask for what the first has asked for.
+                slot.is_slow = (slot.slow_exchange && handshake.is_tls12())
+                    || handshake.is_retrying()
+                    || (slot.verifies && handshake.is_full());
                 if peers.received(flow).is_empty() { Turn::Waits } else { Turn::Again }
             }
             Ok(Progress::Done(mut established)) => {
-                established.entry = slot.entry;
+                (established.entry, established.policy) = (slot.entry, slot.policy);
                 established.server_name = slot.name.take();
                 if slot.early == Early::Offered {
                     self.counters.inc(Ctr::TlsEarlyRefused);
@@ -544,11 +602,12 @@ impl Handshakes {
     }
 
     fn end(&mut self, number: u32) {
-        for queue in [&mut self.going, &mut self.new, &mut self.slow] {
+        for queue in [&mut self.going, &mut self.new, &mut self.slow, &mut self.silent] {
             queue.remove(&mut self.slots, number);
         }
         let slot = &mut self.slots[number as usize];
         self.sources.remove(slot.source);
+        self.clients -= u32::from(slot.side == Side::Server);
         slot.state = State::Free;
         slot.name = None;
         self.free.push(number);

@@ -9,6 +9,8 @@ use rustls::AlertDescription;
 
 /// Longest hello that is looked at. With a hybrid key share and a resumed session they have about 2 KiB.
 pub const HELLO_BYTES_MAX: usize = 16 << 10;
+/// The longest hello, and its type and length before it.
+pub const JOINED_BYTES_MAX: usize = 4 + HELLO_BYTES_MAX;
 /// Records that one may come in: whoever sends a byte in each makes us work.
 pub const HELLO_RECORDS_MAX: usize = 64;
 /// Longest name that is looked for (RFC 1035, 2.3.4).
@@ -46,7 +48,7 @@ pub struct ClientHello<'a> {
 }
 
 /// Looks at what a client has sent so far, records and all. `joined` is used if the hello comes in several; at most
-/// [`HELLO_BYTES_MAX`] bytes are put there.
+/// [`JOINED_BYTES_MAX`] bytes are put there.
 ///
 /// # Errors
 /// When these bytes can't become a hello: the alert to answer with.
@@ -62,7 +64,8 @@ pub fn peek<'a>(bytes: &'a [u8], joined: &'a mut Vec<u8>) -> Result<Peek<'a>, Al
     for _ in 1..HELLO_RECORDS_MAX {
         let Some((more, after)) = fragment(rest)? else { return Ok(Peek::Partial) };
         rest = after;
-        joined.extend_from_slice(more);
+        let room = JOINED_BYTES_MAX.saturating_sub(joined.len());
+        joined.extend_from_slice(more.get(..room).unwrap_or(more));
         // What is behind the message is rustls' to judge.
         if message(joined)?.is_some() {
             return match message(joined)? {
@@ -212,8 +215,11 @@ fn host_name(list: &[u8]) -> Option<Option<&[u8]>> {
         }
     }
     Some(found.filter(|name| {
+        let last = name.rsplit(|b| *b == b'.').find(|part| !part.is_empty());
         (1..=NAME_BYTES_MAX).contains(&name.len())
             && name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+            // The last part of an IPv4 address is a number; no top-level domain is (RFC 6066, 3; RFC 3696, 2).
+            && last.is_some_and(|part| !part.iter().all(u8::is_ascii_digit))
     }))
 }
 

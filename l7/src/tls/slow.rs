@@ -3,7 +3,8 @@
 //!
 //! Mostly it is known before ([`Choice::slow`](super::front::Choice::slow)). It is not where a client resumes a session:
 //! most of those sign nothing, but whether the ticket is good is known only in the middle of the handshake, and whoever
-//! sends bad ones must not make a core sign.
+//! sends bad ones must not make a core sign. So every step that a core takes beside helpers is taken in this way, and what
+//! was foreseen need not be right.
 
 use std::cell::Cell;
 use std::fmt;

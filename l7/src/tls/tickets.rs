@@ -12,10 +12,12 @@
 //! Keys are drawn anew for each period, and nobody else has them; or they are derived from a secret in a file that
 //! several nodes share, and then every node has the same ones without a word between them. A node whose clock is a
 //! little behind opens what another seals with the next period's key. Whoever steals that file can open what was sealed
-//! while it was in use: it is to be replaced from time to time, the old one kept as a second for as long as tickets live.
+//! while it was in use, and seal what we take: it is to be replaced from time to time. Of a secret that was replaced, the
+//! keys up to that time go on opening for as long as their tickets live, and then it is of no use to anybody.
 //!
 //! A stolen key opens tickets: in TLS 1.2 that is the session, in TLS 1.3 early data alone, as there is a new key
-//! exchange in every handshake.
+//! exchange in every handshake. It also makes tickets, for any client: so sessions of clients with certificates are in no
+//! ticket whose keys come from a file ([`Ticketer::is_shared`]).
 //!
 //! What the hot path pays: rustls wants a `Vec` for each ticket, sealed or opened. No lock: a thread keeps the set that it
 //! used last, and asks for another only when the number of the set has changed. The nonce comes from aws-lc, as all of
@@ -24,7 +26,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -42,6 +44,8 @@ const TAG_BYTES: usize = 16;
 pub const SECRET_BYTES_MIN: usize = 32;
 /// Periods that a ticket lives at most: keys are looked for one by one.
 pub const PERIODS_MAX: u64 = 24;
+/// Keys of replaced secrets that are kept at most: the newest.
+const FORMER_MAX: usize = 4 * (PERIODS_MAX as usize + 1);
 /// Longest life of a ticket (RFC 8446, 4.6.1).
 pub const LIFETIME_S_MAX: u64 = 7 * 86_400;
 
@@ -52,21 +56,21 @@ pub struct TicketSpec {
     pub period_s: u64,
     /// For how long a ticket is good, in seconds.
     pub lifetime_s: u64,
-    /// From which all keys are derived: the first seals, all open. None: keys are drawn, and are this process's.
-    pub secrets: Vec<Vec<u8>>,
+    /// From which all keys are derived. `None`: keys are drawn, and are this process's.
+    pub secret: Option<Vec<u8>>,
 }
 
 impl Default for TicketSpec {
     /// A key an hour, tickets for half a day, this process's own.
     fn default() -> Self {
-        TicketSpec { period_s: 3600, lifetime_s: 43_200, secrets: Vec::new() }
+        TicketSpec { period_s: 3600, lifetime_s: 43_200, secret: None }
     }
 }
 
 /// What is wrong with a [`TicketSpec`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TicketError {
-    /// A secret is shorter than [`SECRET_BYTES_MIN`].
+    /// The secret is shorter than [`SECRET_BYTES_MIN`].
     ShortSecret,
     /// A ticket lives for no time, for more than a week, or for more than [`PERIODS_MAX`] periods.
     Times,
@@ -88,6 +92,8 @@ pub struct Ticketer {
 struct Set {
     keys: Box<[Arc<Key>]>,
     seals: usize,
+    /// Of secrets that were replaced: up to when each opens, in seconds since 1970.
+    former: Box<[(u64, Arc<Key>)]>,
 }
 
 struct Key {
@@ -98,8 +104,8 @@ struct Key {
 }
 
 thread_local! {
-    /// The set that this thread used last: whose, which, itself.
-    static LAST: RefCell<Option<(u64, u64, Arc<Set>)>> = const { RefCell::new(None) };
+    /// The set that this thread used last: whose, which, itself. A thread that uses it no more does not keep it.
+    static LAST: RefCell<Option<(u64, u64, Weak<Set>)>> = const { RefCell::new(None) };
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
@@ -110,14 +116,39 @@ impl Ticketer {
     /// # Errors
     /// When the spec is not one.
     pub fn new(spec: TicketSpec, now: u64) -> Result<Arc<Ticketer>, TicketError> {
-        if spec.secrets.iter().any(|secret| secret.len() < SECRET_BYTES_MIN) {
+        Ticketer::with_former(spec, Box::new([]), now)
+    }
+
+    /// The same in the place of `old`: what that has sealed is opened for as long as it is good.
+    ///
+    /// # Errors
+    /// As [`Ticketer::new`].
+    pub fn instead_of(old: &Ticketer, spec: TicketSpec, now: u64) -> Result<Arc<Ticketer>, TicketError> {
+        let set = old.set.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let period_s = old.spec.period_s;
+        let opens_until = |key: &Arc<Key>| {
+            let sealed_until = ((key.period + 1) * period_s).min(now);
+            (sealed_until + old.spec.lifetime_s, key.clone())
+        };
+        // It has sealed nothing by the keys of times to come, and nobody is to do that now.
+        let own = set.keys.iter().filter(|key| key.period <= now / period_s).map(opens_until);
+        let former = own.chain(set.former.iter().cloned()).filter(|(until, _)| now < *until);
+        Ticketer::with_former(spec, former.take(FORMER_MAX).collect(), now)
+    }
+
+    fn with_former(
+        spec: TicketSpec,
+        former: Box<[(u64, Arc<Key>)]>,
+        now: u64,
+    ) -> Result<Arc<Ticketer>, TicketError> {
+        if spec.secret.iter().any(|secret| secret.len() < SECRET_BYTES_MIN) {
             return Err(TicketError::ShortSecret);
         }
         let lives = (1..=LIFETIME_S_MAX).contains(&spec.lifetime_s) && spec.period_s > 0;
         if !lives || spec.lifetime_s.div_ceil(spec.period_s) > PERIODS_MAX {
             return Err(TicketError::Times);
         }
-        let nothing = Set { keys: Box::new([]), seals: 0 };
+        let nothing = Set { keys: Box::new([]), seals: 0, former };
         let set = Set::of(&spec, &nothing, now).ok_or(TicketError::Crypto)?;
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         Ok(Arc::new(Ticketer { id, spec, version: AtomicU64::new(0), set: Mutex::new(Arc::new(set)) }))
@@ -128,7 +159,7 @@ impl Ticketer {
     /// stays as it is.
     pub fn rotate(&self, now: u64) -> bool {
         let mut set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
-        if set.is_of(now / self.spec.period_s, &self.spec) {
+        if set.is_of(now, &self.spec) {
             return false;
         }
         let Some(new) = Set::of(&self.spec, &set, now) else { return false };
@@ -145,7 +176,20 @@ impl Ticketer {
 
     /// How many keys there are.
     pub fn keys(&self) -> usize {
-        self.set.lock().unwrap_or_else(PoisonError::into_inner).keys.len()
+        let set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
+        set.keys.len() + set.former.len()
+    }
+
+    /// For tests: tells whether anybody still has the keys of now.
+    #[cfg(test)]
+    pub(super) fn set_is_kept(&self) -> impl Fn() -> bool + use<> {
+        let set = Arc::downgrade(&self.set.lock().unwrap_or_else(PoisonError::into_inner));
+        move || set.strong_count() > 0
+    }
+
+    /// Whether its keys come from a secret that others may have.
+    pub fn is_shared(&self) -> bool {
+        self.spec.secret.is_some()
     }
 
     /// For tickets of `kind`: one of another kind does not open. Sessions are of one kind if whoever has one may as well
@@ -159,15 +203,13 @@ impl Ticketer {
     fn with_set<T>(&self, work: impl FnOnce(&Set) -> T) -> T {
         LAST.with_borrow_mut(|last| {
             let version = self.version.load(Ordering::Acquire);
-            match last {
-                Some((id, of, set)) if *id == self.id && *of == version => work(set),
-                _ => {
-                    let set = self.set.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                    let result = work(&set);
-                    *last = Some((self.id, version, set));
-                    result
-                }
+            let same = |(id, of, _): &&(u64, u64, _)| *id == self.id && *of == version;
+            if let Some(set) = last.as_ref().filter(same).and_then(|(.., set)| set.upgrade()) {
+                return work(&set);
             }
+            let set = self.set.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            *last = Some((self.id, version, Arc::downgrade(&set)));
+            work(&set)
         })
     }
 }
@@ -179,28 +221,29 @@ impl Set {
         // A ticket sealed at the end of a period is good for its lifetime.
         let oldest = period.saturating_sub(spec.lifetime_s.div_ceil(spec.period_s));
         let mut keys = Vec::new();
-        if spec.secrets.is_empty() {
+        let former = old.former.iter().filter(|(until, _)| now < *until).cloned().collect();
+        let Some(secret) = &spec.secret else {
             // A clock that was set back leaves keys of the future: the newest of all seals.
             let good = |key: &&Arc<Key>| (oldest..=period.saturating_add(PERIODS_MAX)).contains(&key.period);
             keys.extend(old.keys.iter().filter(good).cloned());
             if keys.iter().all(|key| key.period < period) {
                 keys.insert(0, Arc::new(Key::drawn(period)?));
             }
-            return Some(Set { keys: keys.into(), seals: 0 });
+            return Some(Set { keys: keys.into(), seals: 0, former });
+        };
+        for period in (oldest..=period + 1).rev() {
+            keys.push(Arc::new(Key::derived(secret, spec.period_s, period)?));
         }
-        for secret in &spec.secrets {
-            for period in (oldest..=period + 1).rev() {
-                keys.push(Arc::new(Key::derived(secret, spec.period_s, period)?));
-            }
-        }
-        // The first of the first secret is the next period's.
-        Some(Set { keys: keys.into(), seals: 1 })
+        // The first is the next period's.
+        Some(Set { keys: keys.into(), seals: 1, former })
     }
 
-    /// Whether nothing has to change in `period`. Drawn keys may be of a later one, after a clock was set back.
-    fn is_of(&self, period: u64, spec: &TicketSpec) -> bool {
-        let late = if spec.secrets.is_empty() { PERIODS_MAX } else { 0 };
-        self.keys.get(self.seals).is_some_and(|key| (period..=period + late).contains(&key.period))
+    /// Whether nothing has to change now. Drawn keys may be of a later period, after a clock was set back.
+    fn is_of(&self, now: u64, spec: &TicketSpec) -> bool {
+        let period = now / spec.period_s;
+        let late = if spec.secret.is_none() { PERIODS_MAX } else { 0 };
+        self.former.iter().all(|(until, _)| now < *until)
+            && self.keys.get(self.seals).is_some_and(|key| (period..=period + late).contains(&key.period))
     }
 }
 
@@ -279,7 +322,8 @@ impl ProducesTickets for Bound {
         let (nonce, sealed) = rest.split_first_chunk::<NONCE_LEN>()?;
         self.ticketer.with_set(|set| {
             // Names are no secrets.
-            let key = set.keys.iter().find(|key| key.name == *name)?;
+            let mut all = set.keys.iter().chain(set.former.iter().map(|(_, key)| key));
+            let key = all.find(|key| key.name == *name)?;
             let mut plain = sealed.to_vec();
             let nonce = Nonce::assume_unique_for_key(*nonce);
             let len = key.aead.open_in_place(nonce, Aad::from(self.kind), &mut plain).ok()?.len();
@@ -289,7 +333,7 @@ impl ProducesTickets for Bound {
     }
 }
 
-/// The time for rustls, in seconds since 1970, as somebody else tells it: cores read no clock for it.
+/// The time for rustls, in seconds since 1970, as somebody else tells it: for tests and benches, whose time is their own.
 #[derive(Debug, Default)]
 pub struct SharedTime(AtomicU64);
 

@@ -153,14 +153,20 @@ impl Checks {
         self.result(origin, false, now)
     }
 
-    fn result(&mut self, origin: usize, good: bool, now: Time) -> Option<bool> {
+    /// It could not be begun, for a reason of our own: as if it had not been due.
+    pub fn left_out(&mut self, origin: usize, now: Time) {
         let state = &mut self.origins[origin];
-        if !state.running {
-            return None; // It timed out before.
-        }
         state.running = false;
         state.due = state.then.max(now);
         self.next = self.next.min(state.due);
+    }
+
+    fn result(&mut self, origin: usize, good: bool, now: Time) -> Option<bool> {
+        if !self.origins[origin].running {
+            return None; // It timed out before.
+        }
+        self.left_out(origin, now);
+        let state = &mut self.origins[origin];
         if good {
             self.good += 1
         } else {
@@ -299,6 +305,19 @@ mod tests {
         checks.status(0, 200, at(901));
         assert_eq!(checks.poll(at(901), 0), None);
         assert!(checks.next_deadline() > at(900 + 1099) && checks.next_deadline() <= at(900 + 1100));
+    }
+
+    #[test]
+    fn one_that_is_left_out_says_nothing() {
+        let (mut checks, shared) = checks(1);
+        let mut now = Time(0);
+        for _ in 0..20 {
+            now = now.max(checks.next_deadline());
+            assert_eq!(checks.poll(now, 0), Some(CheckAction::Start(0)));
+            checks.left_out(0, now);
+            assert_eq!(checks.poll(now, 0), None, "its next turn is an interval later");
+        }
+        assert_eq!((checks.good, checks.bad, shared.get(0).up), (0, 0, true));
     }
 
     #[test]

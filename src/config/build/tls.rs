@@ -200,6 +200,7 @@ impl Reader<'_, '_> {
 
     /// A listener with `https` needs certificates, and each site one that is for its hosts.
     pub(super) fn between_tls(&self) {
+        self.nothing_by_http();
         let Some(https) = self.listeners.iter().find_map(|l| l.https.as_ref()) else { return };
         let certificates = || self.sites.iter().flat_map(|s| &s.site.tls.certificates);
         if certificates().next().is_none() {
@@ -225,6 +226,24 @@ impl Reader<'_, '_> {
                     self.context.warn(&host.place, cause, mend);
                 }
             }
+        }
+    }
+
+    /// A site that is only for clients with certificates has nothing for whoever comes by http.
+    fn nothing_by_http(&self) {
+        let only_with =
+            |s: &&super::sites::SiteAt| s.site.tls.client_auth.as_ref().is_some_and(|a| a.required);
+        let by_http = self.listeners.iter().any(|l| l.http.is_some());
+        for site in self.sites.iter().filter(|_| by_http).filter(only_with) {
+            let sends_on = |r: &Route| r.redirect.as_ref().is_some_and(|r| r.https);
+            let Some(host) = site.hosts.first().filter(|_| !site.site.routes.iter().all(sends_on)) else {
+                continue;
+            };
+            let name = quote(&host.value.to_string());
+            let cause =
+                format!("{name} is only for clients with certificates, which nobody can show by http");
+            let mend = "such requests are answered 403: send them on by redirect = { https = true }";
+            self.context.warn(&host.place, cause, mend);
         }
     }
 }

@@ -32,9 +32,9 @@ impl Secured {
 
 impl Shaking<'_> {
     /// Keeps early data for the owner, behind what it has not read yet.
-    pub(super) fn take_early(&mut self, flow: FlowId, c: SecuredId, entry: u16, data: &[u8]) {
+    pub(super) fn take_early(&mut self, flow: FlowId, c: SecuredId, data: &[u8]) {
         let s = &mut self.secured[c];
-        (s.entry, s.news) = (entry, News::Early);
+        s.news = News::Early;
         let appended = s.plain.as_mut().is_some_and(|plain| plain.extend_in_place(data));
         if !appended {
             s.plain = match s.plain.take() {

@@ -140,7 +140,13 @@ impl Conns<'_> {
     pub fn read(&mut self, flow: FlowId) -> Option<Slice> {
         let Some(c) = self.secured(flow) else { return self.tcp.read(flow) };
         self.open_ahead(flow, c);
-        self.tls.secured[c].plain.take()
+        let plain = self.tls.secured[c].plain.take();
+        if plain.is_none() && matches!(self.tls.secured[c].phase, Phase::Open(_)) && self.is_cut_off(flow, c)
+        {
+            // The end came with the last data: there will be no event for it but this.
+            self.cut_off(flow);
+        }
+        plain
     }
 
     /// Whether there is data to read.

@@ -9,6 +9,7 @@ use stack::{FlowId, Tcp};
 use super::{Also, News, Phase, RECORD_BYTES_MAX, RecordCells, Secured, SecuredId, secured_of};
 use crate::tls::certs::Identity;
 use crate::tls::front::CHALLENGE;
+use crate::tls::handshake::Failure;
 use crate::tls::handshakes::{HandshakeId, Outcome, Peers};
 use crate::tls::record::{Sessions, Side};
 
@@ -72,11 +73,20 @@ impl Peers for Shaking<'_> {
     fn outcome(&mut self, id: HandshakeId, flow: FlowId, outcome: Outcome<'_>) {
         let Some(c) = self.at(flow).filter(|c| self.secured[*c].phase == Phase::Shakes(id)) else { return };
         match outcome {
-            // One that lacks a part of its flight comes to nothing: by its owner's timer, if not before.
             Outcome::Send(bytes) => {
-                self.send(flow, bytes);
+                if !self.send(flow, bytes) {
+                    // A handshake that lacks a part of its flight comes to nothing. Its next event ends it: it cannot be
+                    // ended from within.
+                    let failure = Failure::internal("no cell for a part of the handshake");
+                    self.secured[c].also = Also::Failure(Box::new(failure));
+                    self.tcp.wake(flow);
+                }
             }
-            Outcome::Early { entry, data } => self.take_early(flow, c, entry, data),
+            Outcome::Established(_) if matches!(self.secured[c].also, Also::Failure(_)) => {
+                self.secured[c].phase = Phase::Broken;
+                self.tcp.wake(flow);
+            }
+            Outcome::Early { data, .. } => self.take_early(flow, c, data),
             Outcome::Established(e) => {
                 let s = &mut self.secured[c];
                 let side = if s.is_client { Side::Client } else { Side::Server };
@@ -87,7 +97,7 @@ impl Peers for Shaking<'_> {
                 if s.is_client || s.news == News::Early {
                     s.news = News::Open;
                 }
-                s.entry = e.entry;
+                s.policy = e.policy;
                 // RFC 8737, 3: an ACME server has seen what it wanted, and nothing more is said. Its owner finds the
                 // connection at its end, and closes it.
                 s.has_closed = e.entry == CHALLENGE;

@@ -1,5 +1,9 @@
 //! A handshake's place, and what it reads of its connection.
 
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use stack::FlowId;
 
 use super::Peers;
@@ -19,11 +23,12 @@ pub(super) struct Slot {
     pub side: Side,
     /// The next step is slow.
     pub is_slow: bool,
-    /// A full handshake signs slowly.
-    pub signs_slowly: bool,
+    /// Its key exchange takes long, in whichever step.
+    pub slow_exchange: bool,
     /// The peer's certificates will have to be verified, if it is a full handshake.
     pub verifies: bool,
     pub entry: u16,
+    pub policy: u32,
     pub name: Option<Box<str>>,
     pub early: Early,
     /// Bytes taken of the record that is next, which may be early data, and not consumed.
@@ -56,10 +61,10 @@ pub(super) enum State {
         bytes: Vec<u8>,
         shown: usize,
     },
-    /// `starts`: nothing was done yet.
+    /// We are to say hello to an origin.
+    Asks(Arc<ClientConfig>, ServerName<'static>),
     Running {
         handshake: Box<Handshake>,
-        starts: bool,
     },
     Away,
 }
@@ -75,9 +80,10 @@ impl Slot {
             links: Links::default(),
             side,
             is_slow: false,
-            signs_slowly: false,
+            slow_exchange: false,
             verifies: side == Side::Client,
             entry: 0,
+            policy: 0,
             name: None,
             early: Early::None,
             taken: 0,

@@ -19,7 +19,8 @@
 //! is refused.
 //!
 //! **Floods.** A record that brings no data (empty, padding only, a warning, a KeyUpdate, a ticket) costs us as much as one
-//! that does. [`QUIET_MAX`] of them in a row are taken; one more is unexpected_message. A peer's KeyUpdate requests are
+//! that does. [`QUIET_MAX`] of them in a row are taken; one more is unexpected_message. KeyUpdates that follow each other
+//! within a few records count as in a row, as each costs us a context. A peer's KeyUpdate requests are
 //! answered once, before our next data, however many there were.
 //!
 //! **Renegotiation** (TLS 1.2) is refused with a fatal handshake_failure, on both sides.

@@ -220,3 +220,36 @@ fn a_spec_that_cannot_be_says_which_entry() {
     assert_eq!(error.entry, Some(0));
     assert!(!error.what.is_empty());
 }
+
+/// What rustls will take is not always the first that a client says.
+#[test]
+fn what_takes_long_is_known_before() {
+    let authority = Authority::new("ca");
+    let both = [KeyType::Rsa, KeyType::Ecdsa].map(|key| authority.certified(&["a.test"], key));
+    let front = Front::new(spec(vec![entry(&["*"], both.to_vec())])).unwrap();
+    let choice = |hello: &[u8]| {
+        let mut joined = Vec::new();
+        let Ok(Peek::Hello(seen)) = peek(hello, &mut joined) else { panic!("a hello") };
+        front.choose(&seen).unwrap()
+    };
+    let replace = |hello: &mut Vec<u8>, from: &[u8], to: &[u8]| {
+        let at = hello.windows(from.len()).position(|w| w == from).unwrap();
+        hello[at..at + to.len()].copy_from_slice(to);
+    };
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    let has = [NamedGroup::X25519, NamedGroup::secp384r1];
+    provider.kx_groups.retain(|group| has.contains(&group.name()));
+    let config = Arc::new(client_config_of(&authority, &Arc::new(provider), &[&version::TLS12]));
+    let mut hello = flush(&mut client(&config, "a.test"));
+    assert!(!choice(&hello).slow && !choice(&hello).slow_exchange);
+    // A group that TLS 1.2 has not, and P-384.
+    replace(&mut hello, &[0, 10, 0, 6, 0, 4, 0, 0x1d], &[0, 10, 0, 6, 0, 4, 0x11, 0xec]);
+    assert!(choice(&hello).slow_exchange);
+    // Suites with ECDSA that we have not, and those with RSA.
+    for (from, to) in
+        [([0xc0, 0x2c], [0xc0, 0x0a]), ([0xc0, 0x2b], [0xc0, 0x09]), ([0xcc, 0xa9], [0xc0, 0x09])]
+    {
+        replace(&mut hello, &from, &to);
+    }
+    assert!(choice(&hello).slow);
+}

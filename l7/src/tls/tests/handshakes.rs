@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use dataplane::Ctr;
 use dataplane::counters::Segment;
 use hugepages::SlabIndex;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, ClientConfig, ClientConnection, HandshakeKind, NamedGroup, SignatureScheme};
 use stack::FlowId;
@@ -202,7 +203,6 @@ fn the_pool_and_each_source_have_a_bound() {
     start(&mut core, 2, "2001:db8::2").unwrap();
     assert_eq!(start(&mut core, 3, "2001:db8::3"), Err(Shed::Source));
     let other = start(&mut core, 3, "192.0.2.1").unwrap();
-    assert_eq!(start(&mut core, 4, "192.0.2.2"), Err(Shed::Full));
     core.handshakes.cancel(first);
     core.handshakes.cancel(first);
     assert_eq!(core.handshakes.active(), 2);
@@ -210,8 +210,52 @@ fn the_pool_and_each_source_have_a_bound() {
     core.handshakes.cancel(again);
     core.handshakes.cancel(other);
     assert_eq!(core.counters.get(Ctr::TlsShedSource), 1);
-    assert_eq!(core.counters.get(Ctr::TlsShedFull), 1);
     assert_eq!(core.counters.get(Ctr::TlsCancelled), 3);
+}
+
+/// Whoever opens connections and says nothing keeps out neither clients that do, nor our own handshakes.
+#[test]
+fn who_says_nothing_makes_room() {
+    let authority = Authority::new("ca");
+    let mut core = Core::new(simple_front(&authority), limits(16));
+    let config = Arc::new(client_config(&authority, true));
+    for flow in 0..14 {
+        core.start(flow);
+        assert_eq!(core.handshakes.take_evicted(), None);
+    }
+    // The first has said something, the third a part of it, the second nothing: that one goes.
+    let ours: Vec<_> = [0, 2].map(HandshakeId::from_u32).into();
+    core.give(0, ours[0], &flush(&mut client(&config, "a.test")));
+    core.settle();
+    core.give(2, ours[1], &[22, 3, 1]);
+    core.settle();
+    for (flow, oldest) in (14..26).zip([1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]) {
+        let id = core.start(flow);
+        assert_eq!(core.handshakes.take_evicted(), Some(FlowId::from_u32(oldest)), "for {flow}");
+        core.give(flow, id, &flush(&mut client(&config, "a.test")));
+        core.settle();
+        assert!(!core.flow(flow).sent.is_empty());
+    }
+    // Now the one with a part of a hello; and then all have said hello.
+    let id = core.start(26);
+    assert_eq!(core.handshakes.take_evicted(), Some(FlowId::from_u32(2)));
+    core.give(26, id, &flush(&mut client(&config, "a.test")));
+    let refused = core.handshakes.start_server(FlowId::from_u32(27), SOURCE.into());
+    assert_eq!((refused, core.handshakes.take_evicted()), (Err(Shed::Full), None));
+    assert_eq!((core.handshakes.active(), core.counters.get(Ctr::TlsShedSilent)), (14, 13));
+    // Two places are for handshakes of our own.
+    let mut config = client_config(&authority, true);
+    handshake::ask(&mut config);
+    let config = Arc::new(config);
+    let start = |core: &mut Core, flow| {
+        let name = ServerName::try_from("a.test").unwrap();
+        core.handshakes.start_client(FlowId::from_u32(flow), config.clone(), name)
+    };
+    start(&mut core, 30).unwrap();
+    start(&mut core, 31).unwrap();
+    assert_eq!(start(&mut core, 32), Err(Shed::Full));
+    core.settle();
+    assert!([30, 31].iter().all(|flow| !core.flow(*flow).sent.is_empty()));
 }
 
 #[test]
@@ -514,6 +558,63 @@ fn a_resumed_session_signs_nothing_and_a_bad_ticket_makes_no_core_sign() {
         *core.flow(1) = Flow::default();
     }
     assert_eq!(core.counters.get(Ctr::TlsFailedInternal), 0);
+}
+
+/// A provider that knows only these groups.
+fn provider_of(groups: &[NamedGroup]) -> Arc<CryptoProvider> {
+    let all = rustls::crypto::aws_lc_rs::default_provider();
+    let of = |group: &NamedGroup| *all.kx_groups.iter().find(|g| g.name() == *group).unwrap();
+    let kx_groups = groups.iter().map(of).collect();
+    Arc::new(CryptoProvider { kx_groups, ..all })
+}
+
+/// The second hello asks for what the first did not let expect.
+#[test]
+fn a_second_hello_makes_no_core_sign() {
+    let authority = Authority::new("ca");
+    let both = [KeyType::Rsa, KeyType::Ecdsa].map(|key| authority.certified(&["a.test"], key));
+    let mut spec = spec(vec![entry(&["*"], both.to_vec())]);
+    spec.provider = provider_of(&[NamedGroup::secp256r1]);
+    let mut core = Core::with_helpers(Front::new(spec).unwrap(), limits(4), 4);
+    let groups = provider_of(&[NamedGroup::X25519, NamedGroup::secp256r1]);
+    let client_of = |schemes: &[SignatureScheme]| {
+        let mut config = client_config_of(&authority, &groups, &[&rustls::version::TLS13]);
+        super::front::witness(&mut config, &authority, schemes);
+        client(&Arc::new(config), "a.test")
+    };
+    let mut ecdsa = client_of(&[SignatureScheme::ECDSA_NISTP256_SHA256]);
+    let mut rsa = client_of(&[SignatureScheme::RSA_PSS_SHA256]);
+    let ids = [1, 2].map(|flow| core.start(flow));
+    core.give(1, ids[0], &flush(&mut ecdsa));
+    core.give(2, ids[1], &flush(&mut rsa));
+    core.settle();
+    let sent = std::mem::take(&mut core.flow(2).sent);
+    feed(&mut rsa, &sent).unwrap();
+    let second = flush(&mut rsa);
+    let before = core.counters.get(Ctr::TlsHelped);
+    core.flow(1).sent.clear();
+    core.give(1, ids[0], &second);
+    core.settle();
+    assert!(!core.flow(1).sent.is_empty(), "it is answered as any");
+    assert!(core.counters.get(Ctr::TlsHelped) > before);
+}
+
+#[test]
+fn slow_exchanges_are_made_by_helpers_in_every_step() {
+    let authority = Authority::new("ca");
+    let certified = authority.certified(&["a.test"], KeyType::Ecdsa);
+    let mut spec = spec(vec![entry(&["*"], vec![certified])]);
+    spec.provider = provider_of(&[NamedGroup::secp384r1]);
+    let mut core = Core::with_helpers(Front::new(spec).unwrap(), limits(4), 4);
+    let groups = provider_of(&[NamedGroup::X25519, NamedGroup::secp384r1]);
+    // Two hellos, and Finished; a hello, and what it takes to finish.
+    for (flow, version, steps) in [(1, &rustls::version::TLS13, 3), (2, &rustls::version::TLS12, 2)] {
+        let before = core.counters.get(Ctr::TlsHelped);
+        let config = Arc::new(client_config_of(&authority, &groups, &[version]));
+        core.shake(flow, &mut client(&config, "a.test"), b"").unwrap();
+        assert!(core.flow(flow).done.is_some());
+        assert!(core.counters.get(Ctr::TlsHelped) >= before + steps);
+    }
 }
 
 #[test]

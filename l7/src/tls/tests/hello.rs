@@ -7,7 +7,7 @@ use rustls::NamedGroup;
 
 use super::support::*;
 use crate::tls::harness;
-use crate::tls::hello::{Peek, peek};
+use crate::tls::hello::{HELLO_BYTES_MAX, JOINED_BYTES_MAX, Peek, peek};
 
 /// The hello of a stock client.
 fn stock(tls13: bool, name: &str) -> Vec<u8> {
@@ -33,6 +33,35 @@ fn what_is_in_a_hello() {
     let bytes = stock(false, "a.test");
     let Ok(Peek::Hello(hello)) = peek(&bytes, &mut joined) else { panic!("a stock hello") };
     assert!(!hello.offers_tls13() && hello.shares().next().is_none());
+}
+
+#[test]
+fn an_address_is_no_name() {
+    let name = b"www.example";
+    let at = |bytes: &[u8]| bytes.windows(name.len()).position(|w| w == name).unwrap();
+    for (other, is_name) in
+        [("192.0.2.100", false), ("192.0.2.10.", false), ("...........", false), ("1.2.3.4.5.b", true)]
+    {
+        let mut bytes = stock(true, "www.example");
+        let at = at(&bytes);
+        bytes[at..at + name.len()].copy_from_slice(other.as_bytes());
+        let mut joined = Vec::new();
+        let Ok(Peek::Hello(hello)) = peek(&bytes, &mut joined) else { panic!("a hello") };
+        assert_eq!(hello.server_name, is_name.then_some(other.as_bytes()));
+    }
+}
+
+#[test]
+fn no_more_is_joined_than_a_hello_can_have() {
+    // All of a hello but a byte, and a record that is longer than what is missing.
+    let body = vec![0; HELLO_BYTES_MAX - 1];
+    let len = (HELLO_BYTES_MAX as u32).to_be_bytes();
+    let mut bytes = [&[22, 3, 1, 0, 4, 1], &len[1..]].concat();
+    bytes.extend([&[22, 3, 1], &(body.len() as u16).to_be_bytes()[..], &body].concat());
+    bytes.extend([&[22, 3, 1], &(16u16 << 10).to_be_bytes()[..], &[0; 16 << 10]].concat());
+    let mut joined = Vec::with_capacity(JOINED_BYTES_MAX);
+    assert!(peek(&bytes, &mut joined).is_err(), "it is whole, and nothing is in it");
+    assert_eq!((joined.len(), joined.capacity()), (JOINED_BYTES_MAX, JOINED_BYTES_MAX));
 }
 
 #[test]

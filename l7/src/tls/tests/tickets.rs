@@ -31,9 +31,8 @@ fn shake(front: &Front, config: &Arc<ClientConfig>) -> Result<Established, Failu
     Ok(established)
 }
 
-fn spec_of(secrets: &[&[u8]]) -> TicketSpec {
-    let secrets = secrets.iter().map(|secret| secret.to_vec()).collect();
-    TicketSpec { period_s: 100, lifetime_s: 250, secrets }
+fn spec_of(secret: Option<&[u8]>) -> TicketSpec {
+    TicketSpec { period_s: 100, lifetime_s: 250, secret: secret.map(<[u8]>::to_vec) }
 }
 
 #[test]
@@ -92,7 +91,7 @@ fn opens(sealed_by: &dyn ProducesTickets, opened_by: &dyn ProducesTickets) -> bo
 
 #[test]
 fn keys_are_drawn_anew_and_erased_in_time() {
-    let ticketer = Ticketer::new(spec_of(&[]), 1_050).unwrap();
+    let ticketer = Ticketer::new(spec_of(None), 1_050).unwrap();
     let bound = ticketer.bind(b"kind");
     assert_eq!((bound.lifetime(), bound.enabled()), (250, true));
     let ticket = bound.encrypt(b"a session").unwrap();
@@ -112,32 +111,85 @@ fn keys_are_drawn_anew_and_erased_in_time() {
     assert!(!ticketer.rotate(1_450));
     assert!(opens(&*bound, &*bound));
     assert!(!opens(&*bound, &*ticketer.bind(b"another kind")));
-    let other = Ticketer::new(spec_of(&[]), 1_050).unwrap();
+    let other = Ticketer::new(spec_of(None), 1_050).unwrap();
     assert!(!opens(&*bound, &*other.bind(b"kind")));
 }
 
 #[test]
 fn nodes_with_one_secret_open_each_others_tickets() {
     let (secret, old) = ([7; 32], [8; 48]);
-    let make = |secrets: &[&[u8]], now| Ticketer::new(spec_of(secrets), now).unwrap().bind(b"kind");
-    let here = make(&[&secret], 1_099);
-    assert!(opens(&*here, &*make(&[&secret], 1_099)));
-    assert!(
-        opens(&*here, &*make(&[&secret], 1_101)) && opens(&*make(&[&secret], 1_101), &*here),
-        "clocks differ"
-    );
-    assert!(opens(&*here, &*make(&[&secret], 1_349)));
-    assert!(!opens(&*here, &*make(&[&secret], 1_400)));
-    assert!(!opens(&*here, &*make(&[&old], 1_099)));
-    // A secret is replaced: the new one seals, both open.
-    let both = make(&[&secret, &old], 1_099);
-    assert!(opens(&*make(&[&old], 1_099), &*both) && opens(&*both, &*here));
-    assert!(!opens(&*both, &*make(&[&old], 1_099)));
+    let make = |secret: &[u8], now| Ticketer::new(spec_of(Some(secret)), now).unwrap().bind(b"kind");
+    let here = make(&secret, 1_099);
+    assert!(opens(&*here, &*make(&secret, 1_099)));
+    assert!(opens(&*here, &*make(&secret, 1_101)) && opens(&*make(&secret, 1_101), &*here), "clocks differ");
+    assert!(opens(&*here, &*make(&secret, 1_349)));
+    assert!(!opens(&*here, &*make(&secret, 1_400)));
+    assert!(!opens(&*here, &*make(&old, 1_099)));
+}
+
+/// The secret that was replaced opens what it has sealed, and nothing that is sealed by it later; and then it is gone.
+#[test]
+fn a_secret_is_replaced() {
+    let make = |secret: &[u8], now| Ticketer::new(spec_of(Some(secret)), now).unwrap();
+    let stolen = make(&[8; 48], 1_050);
+    let before = stolen.bind(b"kind").encrypt(b"a session").unwrap();
+    let here = Ticketer::instead_of(&stolen, spec_of(Some(&[7; 32])), 1_099).unwrap();
+    let bound = here.bind(b"kind");
+    assert!(opens(&*bound, &*bound) && opens(&*bound, &*make(&[7; 32], 1_099).bind(b"kind")));
+    assert!(!opens(&*bound, &*stolen.bind(b"kind")));
+    assert_eq!(bound.decrypt(&before).as_deref(), Some(&b"a session"[..]));
+    // Whoever has it, and goes on with the periods to come, gets nowhere; and with the old ones not for long.
+    for now in [1_100, 1_150, 1_250] {
+        here.rotate(now);
+        assert!(!opens(&*make(&[8; 48], now).bind(b"kind"), &*bound), "{now}");
+        assert!(bound.decrypt(&before).is_some());
+    }
+    // And replaced again: both are remembered.
+    let again = Ticketer::instead_of(&here, spec_of(Some(&[6; 32])), 1_260).unwrap();
+    let between = bound.encrypt(b"a session").unwrap();
+    assert!([&before, &between].iter().all(|t| again.bind(b"kind").decrypt(t).is_some()));
+    assert!(!here.rotate(1_299) && here.rotate(1_349));
+    assert!(bound.decrypt(&before).is_none() && bound.decrypt(&between).is_some());
+    again.rotate(1_509);
+    assert!(again.bind(b"kind").decrypt(&between).is_some());
+    again.rotate(1_510);
+    assert!(again.bind(b"kind").decrypt(&between).is_none());
+    assert_eq!(again.keys(), make(&[6; 32], 1_510).keys());
+}
+
+/// Keys from a file could make a ticket of any client.
+#[test]
+fn sessions_of_clients_with_certificates_are_in_no_shared_tickets() {
+    let (authority, people) = (Authority::new("ca"), Authority::new("people"));
+    for (shared, auth, resumed) in [
+        (false, ClientAuth::Optional(people.roots()), true),
+        (true, ClientAuth::Optional(people.roots()), false),
+        (true, ClientAuth::None, true),
+    ] {
+        let spec = TicketSpec { secret: shared.then(|| vec![1; 32]), ..TicketSpec::default() };
+        let front = front(&authority, &Ticketer::new(spec, 1_000_000).unwrap(), auth);
+        for tls13 in [true, false] {
+            let config = Arc::new(client_config(&authority, tls13));
+            assert!(!shake(&front, &config).unwrap().resumed);
+            assert_eq!(shake(&front, &config).unwrap().resumed, resumed);
+        }
+    }
+}
+
+#[test]
+fn keys_that_are_erased_are_erased_for_threads_that_sleep() {
+    let ticketer = Ticketer::new(spec_of(None), 1_050).unwrap();
+    let bound = ticketer.bind(b"kind");
+    bound.encrypt(b"x").unwrap();
+    let before = ticketer.set_is_kept();
+    assert!(before());
+    ticketer.rotate(5_000);
+    assert!(!before(), "nothing was asked of this thread since");
 }
 
 #[test]
 fn what_is_no_ticket_does_not_open() {
-    let bound = Ticketer::new(spec_of(&[]), 1_050).unwrap().bind(b"kind");
+    let bound = Ticketer::new(spec_of(None), 1_050).unwrap().bind(b"kind");
     let ticket = bound.encrypt(b"a session").unwrap();
     for at in 0..ticket.len() {
         let mut changed = ticket.clone();
@@ -152,7 +204,7 @@ fn what_is_no_ticket_does_not_open() {
 
 #[test]
 fn threads_follow() {
-    let ticketer = Ticketer::new(spec_of(&[]), 1_050).unwrap();
+    let ticketer = Ticketer::new(spec_of(None), 1_050).unwrap();
     let bound = ticketer.bind(b"kind");
     let (ask, asked) = std::sync::mpsc::channel::<()>();
     let (answer, answers) = std::sync::mpsc::channel();
@@ -177,8 +229,8 @@ fn threads_follow() {
 #[test]
 fn a_spec_that_cannot_be() {
     let error = |spec| Ticketer::new(spec, 0).unwrap_err();
-    assert_eq!(error(spec_of(&[&[0; 31]])), TicketError::ShortSecret);
-    let times = |period_s, lifetime_s| TicketSpec { period_s, lifetime_s, secrets: Vec::new() };
+    assert_eq!(error(spec_of(Some(&[0; 31]))), TicketError::ShortSecret);
+    let times = |period_s, lifetime_s| TicketSpec { period_s, lifetime_s, secret: None };
     for (period, lifetime) in [(0, 1), (1, 0), (1, 25), (86_400, 7 * 86_400 + 1)] {
         assert_eq!(error(times(period, lifetime)), TicketError::Times);
         assert!(!error(times(period, lifetime)).to_string().is_empty());

@@ -233,7 +233,9 @@ fn floods_end() {
                 for _ in 0..QUIET_MAX {
                     assert!(send(&mut e).is_ok());
                 }
-                assert!(matches!(e.take_kind(DATA, b"x"), Ok(Received::Data(_))), "data make it good");
+                for _ in 0..16 {
+                    assert!(matches!(e.take_kind(DATA, b"x"), Ok(Received::Data(_))), "data make it good");
+                }
             }
             for _ in 0..QUIET_MAX {
                 assert!(send(&mut e).is_ok());
@@ -241,6 +243,23 @@ fn floods_end() {
             assert_eq!(send(&mut e), Err(Alert::UNEXPECTED_MESSAGE));
             assert_eq!((e.count(Ctr::TlsFloods), e.count(Ctr::TlsBadType)), (1, 0));
         }
+    }
+}
+
+/// A change of keys costs more than a record: one for each byte of data is a flood, one for some records is none.
+#[test]
+fn data_do_not_hide_a_flood_of_key_updates() {
+    for (data, taken) in [(1, 32), (14, 32), (15, 200)] {
+        let mut e = server(TLS13);
+        let mut updates = 0;
+        while updates < 200 && e.take_kind(HANDSHAKE, &[24, 0, 0, 1, 0]).is_ok() {
+            updates += 1;
+            e.peer.update();
+            for _ in 0..=data {
+                assert!(matches!(e.take_kind(DATA, b"x"), Ok(Received::Data(_))));
+            }
+        }
+        assert_eq!((updates, e.count(Ctr::TlsFloods)), (taken, u64::from(taken < 200)), "{data}");
     }
 }
 
