@@ -9,12 +9,22 @@
 //! thread: what a NIC's driver would do with mbufs is the core's, and checksums are verified and filled in by it, as such
 //! a device does neither. The rows `sums` are the `mem` port's to hold them against.
 //!
+//! Only when they are asked for, as they take minutes: `--only passes`, how long passes are with and without handshakes
+//! beside them (by RSA with 2048 and 4096 bits, by ECDSA), and `--only flood`, what established connections keep of their
+//! goodput in a flood of handshakes.
+//!
 //! `cargo bench -p millrace --bench node -- [--json] [--rounds N] [--requests N] [--only TEXT]`
 
 #[path = "../tests/support/mod.rs"]
 mod support;
 
 mod common;
+#[path = "node/flood.rs"]
+mod flood;
+#[path = "node/passes.rs"]
+mod passes;
+#[path = "node/strangers.rs"]
+mod strangers;
 
 use common::{Args, Rounds, STRETCH, machine, median, table, thousands};
 use dataplane::counters::{Histogram, Snapshot, bucket_of};
@@ -216,6 +226,13 @@ impl Row {
 fn main() {
     let args = Args::parse(100_000);
     let hz = Clock::calibrated().cycles_per_second() as f64;
+    if passes::names().chain(flood::names()).any(|name| !args.only.is_empty() && args.wants(&name)) {
+        let rows = [passes::run(&args, hz), flood::run(&args, hz)].concat();
+        if args.json {
+            println!("{:#}", serde_json::json!({ "bench": "node", "machine": machine(hz), "rows": rows }));
+        }
+        return;
+    }
     let mut kinds = vec![
         (Kind::Stub, 1, Wire::Mem),
         (Kind::Stub, 1_000, Wire::Mem),

@@ -227,7 +227,6 @@ fn slice(from: usize, end: usize, total: usize, control: &str) -> Vec<u8> {
     [head.into_bytes(), vec![b'y'; end - from]].concat()
 }
 
-/// Bodies from two stored slices, ranges of one; and a slice that is validated and replaced every time.
 /// The AEAD library's allocations would count, too: contexts are kept as long as their connections have records.
 #[test]
 fn requests_over_tls() {
@@ -250,6 +249,69 @@ fn requests_over_tls() {
     }
 }
 
+/// Clients of a large stored object who stop listening in the middle of it, and too little memory for records: what was
+/// sent is let go, and sealed again when it times out.
+#[test]
+fn records_let_go_and_sealed_again() {
+    const BODY: usize = 150_000;
+    let mut shared = Shared::new(1);
+    shared.tls = Some(support::tls::TlsOf::new());
+    shared.record_cells = 32;
+    let head = format!("HTTP/1.1 200 OK\r\nCache-Control: max-age=3600\r\nContent-Length: {BODY}\r\n\r\n");
+    let first = [head.as_bytes(), &[b'x'; 1000]].concat();
+    let mut rig = Rig::with_cores(Who::Cached, 16, first, &shared, |_, _, _| 0);
+    rig.open_all();
+    rig.load.acknowledges = true;
+    // The origin's answer, in segments.
+    rig.load.request(0, GET);
+    for _ in 0..8 {
+        rig.pass();
+        rig.load.poll();
+    }
+    for piece in [b'x'; BODY - 1000].chunks(1400) {
+        rig.load.answer_more(piece);
+        rig.pass();
+        rig.load.poll();
+    }
+    let n = rig.load.conns.len();
+    let turn = |rig: &mut Rig, passes: usize| {
+        for _ in 0..passes {
+            pass(rig);
+            rig.load.poll();
+        }
+    };
+    turn(&mut rig, 400);
+    assert!(rig.load.conns[0].got as usize > BODY, "{} bytes", rig.load.conns[0].got);
+    for round in 0..12 {
+        if round == 2 {
+            COUNT.set(0);
+        }
+        (0..n).for_each(|i| rig.load.request(i, GET));
+        // By then some are at the start of it, some in the middle.
+        turn(&mut rig, 1 + round % 4);
+        rig.load.conns.iter_mut().for_each(|c| c.deaf = true);
+        for _ in 0..3 {
+            turn(&mut rig, 40);
+            rig.now = rig.now.plus_ns(1_000_000_000);
+        }
+        rig.load.conns.iter_mut().for_each(|c| c.deaf = false);
+        for _ in 0..400 {
+            turn(&mut rig, 20);
+            if rig.load.conns.iter().all(|c| c.got as usize > BODY) {
+                break;
+            }
+            rig.now = rig.now.plus_ns(50_000_000);
+        }
+        assert!(rig.load.conns.iter().all(|c| c.got as usize > BODY), "round {round}");
+    }
+    assert_eq!(COUNT.get(), 0, "allocations over 10 rounds");
+    let s = rig.segment.read();
+    let (gone, again) = (s.get(Ctr::TlsRecordsLetGo), s.get(Ctr::TlsRecordsSealedAgain));
+    assert!(gone > 100 && again > 20, "{gone} let go, {again} sealed again");
+    assert_eq!((s.get(Ctr::TlsAgainDiffers), s.get(Ctr::TlsNoCell), s.get(Ctr::HttpAborted)), (0, 0, 0));
+}
+
+/// Bodies from two stored slices, ranges of one; and a slice that is validated and replaced every time.
 #[test]
 fn slices_of_a_cache() {
     const FIRST: &[u8] = b"GET /object?id=1 HTTP/1.1\r\nHost: example.com\r\nRange: bytes=0-9\r\n\r\n";

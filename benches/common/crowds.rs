@@ -17,14 +17,19 @@ const STEPS: usize = 3;
 
 /// Cycles of passes, where those that the kernel or a neighbour on this machine interrupted count like those before them.
 #[derive(Default)]
-struct Calm {
+pub struct Calm {
     per_packet: f64,
 }
 
 impl Calm {
     fn pass(&mut self, e: &mut Engine) -> u64 {
-        let packets = e.waiting().max(1) as f64;
-        let took = e.timed_pass();
+        let packets = e.waiting();
+        self.count(e.timed_pass(), packets)
+    }
+
+    /// What a pass is to count that took so long for so many packets.
+    pub fn count(&mut self, took: u64, packets: usize) -> u64 {
+        let packets = packets.max(1) as f64;
         let each = took as f64 / packets;
         if self.per_packet == 0.0 || each < 4.0 * self.per_packet {
             self.per_packet += (each - self.per_packet) / if self.per_packet == 0.0 { 1.0 } else { 32.0 };

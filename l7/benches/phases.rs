@@ -118,7 +118,13 @@ fn removal() {
         ("X-Client".to_owned(), "{client_ip} for {host}".to_owned()),
     ];
     let edit = HeadEdit::new(Message::Response, &EditSpec { set, ..EditSpec::default() }).expect("good");
-    let vars = Vars { client_ip: CLIENT, scheme: Scheme::Https, host: b"www.example.com", path: b"/" };
+    let vars = Vars {
+        client_ip: CLIENT,
+        scheme: Scheme::Https,
+        host: b"www.example.com",
+        path: b"/",
+        identity: None,
+    };
     time("20 lines, copied, 2 set, one with variables", || {
         let edits = EditList { edits: &[&edit], vars };
         apply_edits(black_box(&headers), &edits, &mut SliceSink::new(&mut room)).expect("room");

@@ -1,13 +1,19 @@
 //! The record layer in memory, on one thread: records sealed and opened, beside the same AEAD of the same library alone, in
-//! turn in one run. Medians of many short rounds, and the ratio of each round with the round beside it.
+//! turn in one run. Medians of many short rounds, and the ratio of each round with the round beside it. Sessions and keys
+//! take turns in a shuffled order, the same for both: nobody's records come one behind the other in a node either.
 //!
-//! cargo bench -p l7 --bench records [-- --quick]
+//! What is opened has to be sealed first; that is done with other sessions and other keys of the same bytes, so that neither
+//! finds in a cache what the other does not. The rows `alone` are a control: the AEAD alone beside itself, with keys of
+//! its own on each side, measured as the others are. How far they are from 1 is what a ratio is worth.
+//!
+//! cargo bench -p l7 --bench records [-- [--quick] [--only TEXT]]      about two minutes; --only: rows whose name has TEXT
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 use dataplane::counters::Segment;
+use dataplane::rng::Rng;
 use dataplane::{Counters, Ctr};
 use hugepages::{Arena, PagePolicy};
 use l7::tls::keys::{Half, Keys, Suite, Version};
@@ -55,9 +61,12 @@ impl Times {
         }
     }
 
-    /// Of ours, of the AEAD alone, and of what the second is of the first.
-    fn medians(mut self) -> (f64, f64, f64) {
-        (median(&mut self.ours), median(&mut self.alone), median(&mut self.ratio))
+    /// Of ours, of the AEAD alone, and of what the second is of the first: the quarter, the half, three quarters.
+    fn medians(mut self) -> (f64, f64, [f64; 3]) {
+        let (ours, alone) = (median(&mut self.ours), median(&mut self.alone));
+        self.ratio.sort_by(f64::total_cmp);
+        let last = self.ratio.len() - 1;
+        (ours, alone, [1, 2, 3].map(|n| self.ratio[last * n / 4]))
     }
 }
 
@@ -73,6 +82,7 @@ struct Case {
 
 struct Bench {
     sessions: Sessions,
+    /// In the order in which they take turns.
     ids: Vec<SessionId>,
     counters: Counters,
 }
@@ -84,13 +94,14 @@ impl Case {
         let mut arena = Arena::reserve(Sessions::cost(n, contexts), PagePolicy::Best).expect("memory");
         let mut sessions = Sessions::new(n, contexts, &mut arena, counters.clone()).expect("what it costs");
         let (rx, tx) = if side == Side::Server { (1, 2) } else { (2, 1) };
-        let ids = (0..self.sessions)
+        let ids: Vec<SessionId> = (0..self.sessions)
             .map(|i| {
                 let keys =
                     Keys { version: self.version, suite: self.suite, rx: half(rx, i), tx: half(tx, i) };
                 sessions.open(&keys, side).expect("a place")
             })
             .collect();
+        let ids = shuffled(self.sessions).into_iter().map(|i| ids[i]).collect();
         Bench { sessions, ids, counters }
     }
 
@@ -100,23 +111,31 @@ impl Case {
         (ROUND_NS / expected_ns) as usize
     }
 
-    fn print(&self, what: &str, made: u64, (ours, alone, ratio): (f64, f64, f64)) {
+    fn name(&self, what: &str) -> String {
         let version = if self.version == Version::Tls13 { "1.3" } else { "1.2" };
         let suite = match self.suite {
             Suite::Aes128Gcm => "AES-128",
             Suite::Aes256Gcm => "AES-256",
             Suite::ChaCha20Poly1305 => "ChaCha20",
         };
-        let contexts =
-            if made > self.sessions as u64 { format!(", {} contexts", self.contexts) } else { String::new() };
-        let name = format!(
+        let fewer = self.contexts < self.sessions;
+        let contexts = if fewer { format!(", {} contexts", self.contexts) } else { String::new() };
+        format!(
             "{what} {:>2} KiB, {version} {suite}, {} sessions{contexts}",
             self.bytes / 1024,
             self.sessions
-        );
+        )
+    }
+
+    /// `made`: contexts that were made, where there are any.
+    fn print(&self, what: &str, made: u64, (ours, alone, ratio): (f64, f64, [f64; 3])) {
+        // Where all have room, one for each session is made in each way.
+        assert!(self.contexts < self.sessions || made <= 2 * self.sessions as u64, "{made} contexts");
+        let name = self.name(what);
+        let [low, middle, high] = ratio;
         let gb = |ns: f64| self.bytes as f64 / ns;
         println!(
-            "{name:<58} {ours:>6.0} ns {:>9.0} /s {:>6.2} GB/s   AEAD alone {alone:>6.0} ns {:>6.2} GB/s   {ratio:.3}",
+            "{name:<60} {ours:>6.0} ns {:>9.0} /s {:>6.2} GB/s   AEAD alone {alone:>6.0} ns {:>6.2} GB/s   {middle:.3} ({low:.3}-{high:.3})",
             1e9 / ours,
             gb(ours),
             gb(alone)
@@ -130,8 +149,35 @@ fn half(way: u8, n: usize) -> Half {
     Half::new(&secret, 0).expect("as long as a secret")
 }
 
-/// The AEAD alone, as many keys as there are sessions.
-fn alone(suite: Suite, n: usize) -> Vec<LessSafeKey> {
+/// 0 to `n`, in an order that is always the same.
+fn shuffled(n: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..n).collect();
+    let mut rng = Rng::new(1);
+    for i in (1..n).rev() {
+        order.swap(i, rng.below(i as u64 + 1) as usize);
+    }
+    order
+}
+
+/// The AEAD alone, as many keys as there are sessions, each used in its session's turn.
+struct Alone {
+    keys: Vec<LessSafeKey>,
+    order: Vec<usize>,
+    at: usize,
+}
+
+impl Alone {
+    fn new(case: Case) -> Alone {
+        Alone { keys: keys(case.suite, case.sessions), order: shuffled(case.sessions), at: 0 }
+    }
+
+    #[inline]
+    fn next(&mut self) -> &LessSafeKey {
+        &self.keys[self.order[next(&mut self.at, self.order.len())]]
+    }
+}
+
+fn keys(suite: Suite, n: usize) -> Vec<LessSafeKey> {
     let algorithm = match suite {
         Suite::Aes128Gcm => &aead::AES_128_GCM,
         Suite::Aes256Gcm => &aead::AES_256_GCM,
@@ -162,10 +208,10 @@ const AAD: [u8; HEADER_BYTES] = [23, 3, 3, 1, 1];
 /// Sealing, out of place.
 fn seal(rounds: usize, case: Case) {
     let mut b = case.bench(Side::Server, case.contexts);
-    let keys = alone(case.suite, case.sessions);
+    let mut keys = Alone::new(case);
     let plain = vec![b'x'; case.bytes];
-    let (mut out, mut raw, mut tag) = (vec![0; RECORD_MAX], vec![0; case.bytes], [0; 17]);
-    let (mut at, mut its_at) = (0, 0);
+    let (mut out, mut raw) = (vec![0; RECORD_MAX], Raw::new(case.bytes));
+    let mut at = 0;
     let n = case.times();
     let mut times = Times::default();
     // Each session once: contexts that the pool has room for are there.
@@ -182,48 +228,57 @@ fn seal(rounds: usize, case: Case) {
                 }
             })
         };
-        let alone = || {
-            ns_each(n, || {
-                for i in 0..n {
-                    let key = &keys[next(&mut its_at, case.sessions)];
-                    let plain = black_box(&plain);
-                    key.seal_out_of_place_scatter(nonce(i), Aad::from(AAD), plain, &mut raw, &[23], &mut tag)
-                        .expect("lengths that fit");
-                    black_box((&raw, &tag));
-                }
-            })
-        };
-        times.round(round, ours, alone);
+        times.round(round, ours, || raw.seal(&mut keys, n, &plain));
     }
     case.print("seal", b.counters.get(Ctr::TlsContextsMade), times.medians());
+}
+
+/// Where the AEAD alone seals to.
+struct Raw {
+    body: Vec<u8>,
+    tag: [u8; 17],
+}
+
+impl Raw {
+    fn new(bytes: usize) -> Raw {
+        Raw { body: vec![0; bytes], tag: [0; 17] }
+    }
+
+    /// Nanoseconds of each of `n` records.
+    fn seal(&mut self, keys: &mut Alone, n: usize, plain: &[u8]) -> f64 {
+        let Raw { body, tag } = self;
+        ns_each(n, || {
+            for i in 0..n {
+                let (key, plain) = (keys.next(), black_box(plain));
+                key.seal_out_of_place_scatter(nonce(i), Aad::from(AAD), plain, body, &[23], tag)
+                    .expect("lengths that fit");
+                black_box((&body, &tag));
+            }
+        })
+    }
 }
 
 /// Opening, in place. What is opened has to be sealed first, which is not timed: records lie one behind the other.
 fn open(rounds: usize, case: Case) {
     let mut b = case.bench(Side::Server, case.contexts);
-    let mut peers = case.bench(Side::Client, 1);
-    let keys = alone(case.suite, case.sessions);
+    let mut peers = case.bench(Side::Client, case.sessions);
+    let (mut keys, mut its_peers) = (Alone::new(case), Alone::new(case));
     let plain = vec![b'x'; case.bytes];
     let n = case.times();
     let size = b.sessions.sealed_bytes(b.ids[0], case.bytes);
-    let its_size = case.bytes + 17;
-    let (mut records, mut raw) = (vec![0; n * size], vec![0; n * its_size]);
-    let (mut at, mut its_at, mut peers_at) = (0, 0, 0);
+    let (mut records, mut raw) = (vec![0; n * size], RawRecords::new(n, case.bytes));
+    let (mut at, mut peers_at) = (0, 0);
     let mut times = Times::default();
     for (id, peer) in b.ids.iter().zip(&peers.ids) {
         peers.sessions.seal(*peer, APP, &plain, &mut records[..size]).expect("room");
         b.sessions.receive(*id, &mut records[..size]).expect("an authentic record");
     }
     for round in 0..rounds + 1 {
-        let mut key_at = its_at;
-        for (i, (record, raw)) in records.chunks_mut(size).zip(raw.chunks_mut(its_size)).enumerate() {
+        for record in records.chunks_mut(size) {
             let id = peers.ids[next(&mut peers_at, case.sessions)];
             peers.sessions.seal(id, APP, &plain, record).expect("room");
-            let key = &keys[next(&mut key_at, case.sessions)];
-            let (body, tag) = raw.split_at_mut(case.bytes);
-            key.seal_out_of_place_scatter(nonce(i), Aad::from(AAD), &plain, body, &[23], tag)
-                .expect("lengths that fit");
         }
+        raw.seal(&mut its_peers, &plain);
         let ours = || {
             ns_each(n, || {
                 for record in records.chunks_mut(size) {
@@ -234,33 +289,97 @@ fn open(rounds: usize, case: Case) {
                 }
             })
         };
-        let alone = || {
-            ns_each(n, || {
-                for (i, record) in raw.chunks_mut(its_size).enumerate() {
-                    let key = &keys[next(&mut its_at, case.sessions)];
-                    let (body, tag) = record.split_at_mut(case.bytes + 1);
-                    key.open_in_place_separate_tag(nonce(i), Aad::from(AAD), tag, body).expect("authentic");
-                    black_box(&body);
-                }
-            })
-        };
-        times.round(round, ours, alone);
+        times.round(round, ours, || raw.open(&mut keys));
     }
     case.print("open", b.counters.get(Ctr::TlsContextsMade), times.medians());
 }
 
+/// Records of the AEAD alone, one behind the other.
+struct RawRecords {
+    bytes: Vec<u8>,
+    plain: usize,
+}
+
+impl RawRecords {
+    fn new(n: usize, plain: usize) -> RawRecords {
+        RawRecords { bytes: vec![0; n * (plain + 17)], plain }
+    }
+
+    fn seal(&mut self, keys: &mut Alone, plain: &[u8]) {
+        for (i, record) in self.bytes.chunks_mut(self.plain + 17).enumerate() {
+            let (body, tag) = record.split_at_mut(self.plain);
+            keys.next()
+                .seal_out_of_place_scatter(nonce(i), Aad::from(AAD), plain, body, &[23], tag)
+                .expect("lengths that fit");
+        }
+    }
+
+    /// Nanoseconds of each.
+    fn open(&mut self, keys: &mut Alone) -> f64 {
+        let (size, at) = (self.plain + 17, self.plain + 1);
+        ns_each(self.bytes.len() / size, || {
+            for (i, record) in self.bytes.chunks_mut(size).enumerate() {
+                let (body, tag) = record.split_at_mut(at);
+                keys.next()
+                    .open_in_place_separate_tag(nonce(i), Aad::from(AAD), tag, body)
+                    .expect("authentic");
+                black_box(&body);
+            }
+        })
+    }
+}
+
+/// The AEAD alone beside itself.
+fn control(rounds: usize, case: Case) {
+    let (mut one, mut other) = (Alone::new(case), Alone::new(case));
+    let plain = vec![b'x'; case.bytes];
+    let n = case.times();
+    let (mut raw, mut its_raw) = (Raw::new(case.bytes), Raw::new(case.bytes));
+    let mut times = Times::default();
+    for round in 0..rounds + 1 {
+        times.round(round, || raw.seal(&mut one, n, &plain), || its_raw.seal(&mut other, n, &plain));
+    }
+    case.print("alone, seal", 0, times.medians());
+    let (mut peers, mut its_peers) = (Alone::new(case), Alone::new(case));
+    let (mut raw, mut its_raw) = (RawRecords::new(n, case.bytes), RawRecords::new(n, case.bytes));
+    let (mut one, mut other) = (Alone::new(case), Alone::new(case));
+    let mut times = Times::default();
+    for round in 0..rounds + 1 {
+        raw.seal(&mut peers, &plain);
+        its_raw.seal(&mut its_peers, &plain);
+        times.round(round, || raw.open(&mut one), || its_raw.open(&mut other));
+    }
+    case.print("alone, open", 0, times.medians());
+}
+
 fn main() {
-    let rounds = if std::env::args().any(|a| a == "--quick") { 5 } else { ROUNDS };
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if !words.iter().any(|word| word == "--bench") {
+        return; // As `cargo test` calls it.
+    }
+    let rounds = if words.iter().any(|word| word == "--quick") { 5 } else { ROUNDS };
+    let only = words.iter().position(|word| word == "--only").and_then(|at| words.get(at + 1));
+    let wanted = |case: &Case, what: &str| only.is_none_or(|text| case.name(what).contains(text));
     println!(
-        "medians of {rounds} rounds in turn; the ratio is AEAD alone / ours: 1 would be no cost of our own"
+        "medians of {rounds} rounds in turn; the ratio (and its quartiles) is AEAD alone / ours: 1 would be no cost of our own"
     );
     let (v13, v12) = (Version::Tls13, Version::Tls12);
     let (aes128, aes256, chacha) = (Suite::Aes128Gcm, Suite::Aes256Gcm, Suite::ChaCha20Poly1305);
     for bytes in [1024, 16 * 1024] {
-        let both = |case| {
-            seal(rounds, case);
-            open(rounds, case);
+        let both = |case: Case| {
+            if wanted(&case, "seal") {
+                seal(rounds, case);
+            }
+            if wanted(&case, "open") {
+                open(rounds, case);
+            }
         };
+        for sessions in [1, 10_000] {
+            let case = Case { version: v13, suite: aes128, sessions, contexts: sessions, bytes };
+            if wanted(&case, "alone") {
+                control(rounds, case);
+            }
+        }
         for (version, suite) in [(v13, aes128), (v13, aes256), (v13, chacha), (v12, aes128)] {
             both(Case { version, suite, sessions: 1, contexts: 1, bytes });
         }

@@ -151,6 +151,7 @@ fn exchange<const PHASES: bool>(node: &Node) {
     let ctx = ToOrigin {
         client_ip: CLIENT,
         client_tls: false,
+        identity: None,
         host: None,
         forward_expect: true,
         forward_upgrade: true,

@@ -17,6 +17,10 @@ KINDS = {
     "cached-100k": "100 KiB from the cache",
     "proxied-1k": "1 KiB proxied, not cached",
     "proxied-100k": "100 KiB proxied, not cached",
+    "tls-1k": "1 KiB from the cache, by TLS on kept connections",
+    "tls-100k": "100 KiB from the cache, by TLS on kept connections",
+    "tls-full": "A full handshake for each 1 KiB",
+    "tls-resumed": "A resumed handshake for each 1 KiB",
 }
 LEGENDS = {
     "millrace-tap": "Millrace, tap",
@@ -100,6 +104,42 @@ def table(rows, servers):
             cells += latency + [f"{origin:.3f}", f"{client:.1f}", whole(errors)] if n == 0 else [""] * 6
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines, bars
+
+
+def beside_nginx(rows, servers):
+    """What ours is to nginx, round by round: throughput, and CPU of the server for each request."""
+    rows = [r for r in rows if r["requests"] > 0]
+    nginx = {r["round"]: r for r in rows if r["server"] == "nginx"}
+    lines = []
+    for server in servers:
+        pairs = [(r, nginx[r["round"]]) for r in rows if r["server"] == server and r["round"] in nginx]
+        if not server.startswith("millrace") or not pairs:
+            continue
+        parts = []
+        for what, ratios in (
+            ("throughput", [a["requests"] / a["seconds"] / (b["requests"] / b["seconds"]) for a, b in pairs]),
+            ("CPU a request by the thread clock", [per_cpu(b) / per_cpu(a) for a, b in pairs]),
+            ("by busy cycles", [per_cpu(b) / per_busy(a) for a, b in pairs if per_busy(a)]),
+        ):
+            ratio = spread(ratios)
+            if ratio:
+                parts.append(f"{what} {ratio[0]:.2f} ({ratio[1]:.2f}–{ratio[2]:.2f})")
+        lines.append(f"- {LEGENDS.get(server, server)} to nginx: " + ", ".join(parts) + ".")
+    return lines
+
+
+def handshakes(rows, servers):
+    """What pktgen has agreed on with each server, and whether its handshakes were what they were meant to be."""
+    lines = []
+    for server in servers:
+        mine = [r["tls"] for r in rows if r["server"] == server and r.get("tls")]
+        if not mine:
+            continue
+        full, resumed, helped = (sum(t[key] for t in mine) for key in ("full", "resumed", "helped"))
+        agreed = ", ".join(sorted({t["agreed"] or "nothing" for t in mine}))
+        threads = f"; threads beside its core took {whole(helped)} steps" if server.startswith("millrace") else ""
+        lines.append(f"- {LEGENDS.get(server, server)}: {agreed}; {whole(full)} full, {whole(resumed)} resumed{threads}.")
+    return lines
 
 
 def bars_svg(panels):
@@ -217,6 +257,12 @@ def main():
             "Millrace polls: its clock runs also while it finds nothing, so that it has a second row, by the cycles of passes that "
             "found something to do, with their system calls. Those run on while another program has the CPU: on a busy machine "
             "that row is too low.",
+            *([
+                "- TLS 1.3 with the same certificate (ECDSA, P-256) and X25519 for all, which is what nginx's OpenSSL has; with a "
+                "client that knows it Millrace would take X25519MLKEM768, which costs both sides more. Handshakes: a connection, a "
+                "handshake and 1 KiB each, by pktgen over 12 connections at most, which counts the time from the request on. It comes "
+                "from 16 addresses, and Millrace's limit of handshakes of one source is raised to 1,000.",
+            ] if any(k.startswith("tls-") for k in kinds) else []),
             "- H2O has no cache: what the others have cached, it serves from files.",
             "- Origin: requests that it saw for each of the client's. Client CPU: user and system time of the load, for each "
             "request. Medians of the rounds; errors are of all rounds.",
@@ -240,6 +286,8 @@ def main():
         lines, bars = table(mine, servers)
         panels.append((title, bars))
         text += [f"## {title}", "", *lines, ""]
+        for notes in (beside_nginx(mine, servers), handshakes(mine, servers)):
+            text += [*notes, ""] if notes else []
         for file in latencies(args, folder, kind, mine, servers):
             what = "latency by percentile" if "tail" in file.name else "quantiles against the first"
             text += [f"![{title}: {what}]({folder.name}/{file.name})", ""]

@@ -10,7 +10,7 @@ dir='' pids=() tap_pid=''
 
 rig_tools() {
     local tool
-    for tool in ip nginx curl wrk taskset jq "$@"; do have "$tool" || die "$tool is missing: apt-get install it"; done
+    for tool in ip nginx curl wrk taskset jq openssl "$@"; do have "$tool" || die "$tool is missing: apt-get install it"; done
     [ "$(id -u)" = 0 ] || die "namespaces and TAP devices need root"
     [ -x "$millrace" ] || die "no $millrace: cargo build --release, or set MILLRACE"
     [ "$(nproc)" -ge 2 ] || die "two CPUs are needed: one for the server, one for the client and the origin"
@@ -68,6 +68,11 @@ rig_up() {
     chmod 700 "$dir/run"
     head -c 1024 /dev/zero | tr '\0' x >"$dir/www/1k"
     head -c 102400 /dev/zero | tr '\0' x >"$dir/www/100k"
+    # One certificate for all that speak TLS: ECDSA with P-256.
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 -subj /CN=bench.test \
+        -addext "subjectAltName=DNS:bench.test" -keyout "$dir/tls.key" -out "$dir/tls.pem" 2>"$dir/openssl.err" ||
+        die "no certificate: $(tail -n 1 "$dir/openssl.err")"
+    cat "$dir/tls.pem" "$dir/tls.key" >"$dir/tls.both"
     scripts/lab/lab --prefix $prefix up --no-edge >/dev/null
     start_in "$origin" $client_cpu origin nginx -p "$dir" -e "$dir/origin.err" -c "$(filled origin.conf)"
     answers http://10.80.0.3:8080/cached/1k origin

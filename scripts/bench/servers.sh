@@ -5,6 +5,9 @@
 . scripts/bench/rig.sh
 
 declare -A pid url
+# Where those answer that speak TLS.
+declare -A secure=([millrace-tap]=https://10.80.0.1 [millrace-af_packet]=https://10.80.0.5
+    [nginx]=https://10.80.0.4:8441 [haproxy]=https://10.80.0.4:8442)
 
 # Those of the kernel's TCP live in a namespace of their own, behind a veth pair.
 start_peers() { # SERVER…
@@ -58,6 +61,13 @@ ticks() { # SERVER
 busy() { # SERVER: busy cycles of a node; 0 for all others
     case $1 in
     millrace*) of_node stats all --json | jq '.counters."loop.busy_cycles"' ;;
+    *) echo 0 ;;
+    esac
+}
+
+helped() { # SERVER: steps of handshakes that threads beside a node's core have taken; 0 for all others
+    case $1 in
+    millrace*) of_node stats all --json | jq '.counters."tls.helped" // 0' ;;
     *) echo 0 ;;
     esac
 }

@@ -40,6 +40,18 @@ class Figures(unittest.TestCase):
         self.assertEqual({line.count("|") for line in lines}, {12})
         self.assertIn("| 1,000 | 500–1,500 | 2,000 | 1,000–3,000 | 100 |", lines[2])
 
+    def test_ours_is_held_against_nginx_round_by_round(self):
+        rows = [row("millrace-tap", n, 1000 * n) for n in (1, 2)] + [row("nginx", n, 500) for n in (1, 2)]
+        (line,) = report.beside_nginx(rows, ["millrace-tap", "nginx"])
+        self.assertIn("throughput 3.00 (2.00–4.00), CPU a request by the thread clock 0.38 (0.25–0.50)", line)
+        self.assertIn("by busy cycles 0.19 (0.12–0.25)", line)
+        self.assertEqual(report.beside_nginx(rows[:2], ["millrace-tap"]), [])
+
+    def test_handshakes_are_told(self):
+        tls = {"agreed": "TLS 1.3", "full": 3, "resumed": 4, "helped": 0}
+        rows = [{**row("nginx", n, 10, "tls-resumed"), "tls": tls} for n in (1, 2)] + [row("haproxy", 1, 10)]
+        self.assertEqual(report.handshakes(rows, ["nginx", "haproxy"]), ["- nginx: TLS 1.3; 6 full, 8 resumed."])
+
     def test_bars_are_xml(self):
         svg = report.bars_svg([("a <&> b", [("x & y", (2, 1, 3)), ("z", (0, 0, 0))]), ("none", [("z", (0, 0, 0))])])
         self.assertEqual(ElementTree.fromstring(svg).tag, "{http://www.w3.org/2000/svg}svg")

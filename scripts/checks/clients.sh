@@ -1,14 +1,26 @@
 #!/usr/bin/env bash
 # Ordinary clients of a node on a TAP device, with nginx as the origin: curl and wget, over both families, 200 MB down and
-# up, beside each other and over a bad path, and Chromium, where it is installed. What comes is compared with what was sent.
+# up, beside each other and over a bad path, and Chromium, where it is installed; by TLS too, with openssl s_client besides
+# (tls-clients.sh). What comes is compared with what was sent.
 # tests/e2e has the same for curl, in more detail; this is the look at programs that are not on every machine.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+. scripts/checks/tls-clients.sh
 
-case "${1-}" in
-'') ;;
-*) echo "usage: sudo scripts/checks/clients.sh    (the node: target/release/millrace, or MILLRACE)"; [ "$1" = -h ] || [ "$1" = --help ]; exit ;;
-esac
+keep='' only_tls=false
+while [ $# -gt 0 ]; do
+    case "$1" in
+    --keep) keep=$(realpath -e "${2:?a folder}"); shift ;;
+    --tls) only_tls=true ;;
+    *)
+        echo "usage: sudo scripts/checks/clients.sh [--tls] [--keep DIR]"
+        echo "  (the node: target/release/millrace, or MILLRACE; --tls: that alone; DIR gets Chromium's picture)"
+        [ "$1" = -h ] || [ "$1" = --help ]
+        exit
+        ;;
+    esac
+    shift
+done
 [ "$(id -u)" = 0 ] || die "namespaces and TAP devices need root: sudo $0"
 millrace=${MILLRACE:-${CARGO_TARGET_DIR:-target}/release/millrace}
 prefix=cl
@@ -30,15 +42,41 @@ check() {
     shift
     if ip netns exec $client timeout 120 bash -o pipefail -c "$*" >"$dir/out" 2>&1; then
         passed=$((passed + 1))
-        printf 'ok    %-44s %3s s\n' "$name" $((SECONDS - began))
+        printf 'ok    %-72s %3s s\n' "$name" $((SECONDS - began))
     else
         failed=$((failed + 1))
-        printf 'FAIL  %-44s %s\n' "$name" "$(tail -n 3 "$dir/out")"
+        printf 'FAIL  %-72s %s\n' "$name" "$(tail -n 3 "$dir/out")"
     fi
+}
+
+skip() {
+    skipped=$((skipped + 1))
+    echo "skip  $1"
 }
 
 sum_of() {
     cut -d ' ' -f 1 < <(grep "  $1\$" "$www/SHA256SUMS")
+}
+
+by_tls() {
+    local ca=$dir/cert.pem sum family at
+    "$millrace" cert self-signed any.lab v6.lab 10.80.0.1 fd80::1 --out "$dir" >/dev/null
+    sed -e '/^http = 80$/a https = 443' -e '/^origin = "http:\/\/10/a certificate = { chain = "cert.pem", key = "key.pem" }' \
+        scripts/lab/edge.toml >"$dir/edge.toml"
+    "$millrace" check "$dir/edge.toml" >/dev/null
+    scripts/lab/lab --prefix $prefix up --program "$millrace" --config "$dir/edge.toml" >"$dir/up"
+    tls_clients tls "$dir" 10.80.0.1 443 any.lab https://10.80.0.1/ "$ca" 'millrace lab origin' "$keep"
+    sum=$(sum_of 200m)
+    local curl="curl -gfsS --cacert $ca"
+    for family in v4 v6; do
+        if [ $family = v4 ]; then at=10.80.0.1; else at='[fd80::1]'; fi
+        check "tls: curl, 200 MB down, $family" "$curl https://$at/200m | sha256sum | grep -q $sum"
+        check "tls: curl, 200 MB up, $family" "$curl -T $www/200m https://$at/upload/t$family && cmp $www/200m $www/upload/t$family"
+    done
+    check "tls: 200 MB both ways at once" "
+        $curl -T $www/200m https://10.80.0.1/upload/tboth & up=\$!
+        $curl https://10.80.0.1/200m | sha256sum | grep -q $sum && wait \$up && cmp $www/200m $www/upload/tboth"
+    scripts/lab/lab --prefix $prefix down >"$dir/down"
 }
 
 traffic() { # WHERE
@@ -58,13 +96,18 @@ traffic() { # WHERE
         curl -fsS http://10.80.0.1/200m | sha256sum | grep -q $sum && wait \$up && cmp $www/200m $www/upload/both"
 }
 
+by_tls
+if $only_tls; then
+    echo "$passed passed, $failed failed, $skipped skipped"
+    [ $failed = 0 ]
+    exit
+fi
 scripts/lab/lab --prefix $prefix up --program "$millrace" >"$dir/up"
 traffic "tap"
 if have chromium; then
     check "tap: chromium shows a page" "chromium --headless --no-sandbox --disable-gpu --user-data-dir=$dir/chromium --virtual-time-budget=5000 --dump-dom http://10.80.0.1/ | grep -q 'millrace lab origin'"
 else
-    skipped=$((skipped + 1))
-    echo "skip  chromium is not installed"
+    skip "tap: chromium is not installed"
 fi
 scripts/lab/lab --prefix $prefix down >"$dir/down"
 

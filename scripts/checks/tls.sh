@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# Ordinary TLS clients of `millrace demo --https`: curl, wget, openssl s_client (1.2, 1.3, resumption, KeyUpdate, a name
-# that nobody has, no ALPN), and Chromium, where it is installed. No root, no NIC.
+# Ordinary TLS clients of `millrace demo --https` (tls-clients.sh). No root, no NIC. clients.sh has the same for an edge on a
+# TAP device.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+. scripts/checks/tls-clients.sh
 
+keep=
 case "${1-}" in
 '') ;;
-*) echo "usage: scripts/checks/tls.sh    (the program: target/release/millrace, or MILLRACE)"; [ "$1" = -h ] || [ "$1" = --help ]; exit ;;
+--keep) keep=$(realpath -e "${2:?a folder}") ;;
+*) echo "usage: scripts/checks/tls.sh [--keep DIR]    (the program: target/release/millrace, or MILLRACE; DIR gets Chromium's picture)"; [ "$1" = -h ] || [ "$1" = --help ]; exit ;;
 esac
 millrace=${MILLRACE:-${CARGO_TARGET_DIR:-target}/release/millrace}
 dir=$(mktemp -d /tmp/millrace-tls.XXXXXX)
@@ -27,10 +30,10 @@ check() {
     shift
     if timeout 60 bash -o pipefail -c "$*" >"$dir/out" 2>&1; then
         passed=$((passed + 1))
-        printf 'ok    %-58s %3s s\n' "$name" $((SECONDS - began))
+        printf 'ok    %-72s %3s s\n' "$name" $((SECONDS - began))
     else
         failed=$((failed + 1))
-        printf 'FAIL  %-58s\n' "$name"
+        printf 'FAIL  %-72s\n' "$name"
         tail -n 5 "$dir/out" | sed 's/^/          /'
     fi
 }
@@ -49,43 +52,8 @@ for _ in $(seq 100); do
 done
 at=$(grep -o 'https://[^/ ]*' "$dir/demo" | head -n 1 | cut -c 9-)
 [ -n "$at" ] || die "the demo did not say where it serves https: $(cat "$dir/demo")"
-port=${at##*:}
 openssl s_client -connect "$at" -servername localhost </dev/null 2>/dev/null | openssl x509 >"$dir/ca.pem"
-url=https://localhost:$port/
-client="openssl s_client -connect $at -servername localhost -CAfile $dir/ca.pem -verify_return_error"
-get='printf "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"; sleep 1'
-
-check "curl, TLS 1.3" "curl -fsS --cacert $dir/ca.pem --tlsv1.3 $url -o $dir/page && test -s $dir/page"
-check "curl, TLS 1.2, the same page" "curl -fsS --cacert $dir/ca.pem --tls-max 1.2 $url | cmp - $dir/page"
-check "curl, two requests on one connection" "curl -fsS --cacert $dir/ca.pem -v $url $url -o /dev/null -o /dev/null 2>&1 | grep -qi 're-using\|reusing'"
-check "curl does not believe a self-signed certificate" "! curl -fsS $url -o /dev/null"
-check "curl, plain HTTP on the TLS port: refused" "! curl -fsS http://$at/ -o /dev/null"
-check "wget" "wget -q --ca-certificate=$dir/ca.pem -O - $url | cmp - $dir/page"
-for v in 1_2 1_3; do
-    check "openssl, TLS $v" "($get) | $client -tls$v -quiet 2>/dev/null | grep -q '200 OK'"
-    check "openssl, TLS $v, resumed" "
-        ($get) | $client -tls$v -sess_out $dir/session$v >/dev/null 2>&1
-        ($get) | $client -tls$v -sess_in $dir/session$v 2>/dev/null | grep -q '^Reused, '"
-done
-for suite in TLS_AES_128_GCM_SHA256 TLS_AES_256_GCM_SHA384 TLS_CHACHA20_POLY1305_SHA256; do
-    check "openssl, $suite" "($get) | $client -ciphersuites $suite 2>/dev/null | grep -q 'Cipher is $suite'"
-done
-check "openssl, KeyUpdate both ways between two requests" "
-    (printf 'GET / HTTP/1.1\nHost: localhost\n\n'; sleep 1; echo K; sleep 1
-        printf 'GET / HTTP/1.1\nHost: localhost\nConnection: close\n\n'; sleep 1) |
-        $client -crlf 2>/dev/null | grep -c '^HTTP/1.1 200 OK' | grep -qx 2"
-check "openssl, a name that nobody has: the default certificate" "($get) | openssl s_client -connect $at -servername nobody.invalid -CAfile $dir/ca.pem 2>/dev/null | grep -q 'CN = localhost\|CN = millrace\|BEGIN CERTIFICATE'"
-check "openssl, no name at all" "($get) | openssl s_client -connect $at -noservername 2>/dev/null | grep -q '200 OK'"
-check "openssl, no ALPN" "($get) | $client 2>/dev/null | grep -q 'No ALPN negotiated'"
-check "openssl, ALPN http/1.1" "($get) | $client -alpn http/1.1 2>/dev/null | grep -q 'ALPN protocol: http/1.1'"
-check "openssl, TLS 1.1: refused" "! ($get) | $client -tls1_1 -cipher ALL@SECLEVEL=0 2>/dev/null | grep -q '200 OK'"
-check "garbage instead of a handshake: an alert" "
-    exec 3<>/dev/tcp/${at%:*}/$port; head -c 300 /dev/zero >&3; timeout 5 cat <&3 | od -An -tx1 | grep -q '15 03'"
-if have chromium; then
-    check "chromium shows the page" "chromium --headless --no-sandbox --disable-gpu --ignore-certificate-errors --user-data-dir=$dir/chromium --virtual-time-budget=5000 --dump-dom $url | grep -qi '<html'"
-else
-    skip "chromium is not installed"
-fi
+tls_clients demo "$dir" "${at%:*}" "${at##*:}" localhost "https://$at/" "$dir/ca.pem" 'Millrace demo' "$keep"
 kill -TERM $demo
 code=0
 wait $demo || code=$?

@@ -344,7 +344,10 @@ pub fn core(plan: CorePlan) -> Result<(Core<NodePipeline>, CoreReport), String> 
     tune(&mut tcp, &plan.program);
     let record_cells = RecordCells { payload: payload.clone(), records };
     let handshakes = Handshakes::new(handshake_limits(&config, &limits, keys), plan.helper, counters.clone());
-    let tls = Tls::new(&limits, &mut arena, handshakes, record_cells, counters.clone()).ok_or(small)?;
+    let mut tls = Tls::new(&limits, &mut arena, handshakes, record_cells, counters.clone()).ok_or(small)?;
+    if let Some(cache) = &plan.cache {
+        tls.read_from(Arc::clone(&cache.store));
+    }
     let cells = Cells { payload, heads };
     let cache = plan.cache.map(|c| (c.store.handle(core), c.keys));
     let proxy = Proxy::new(plan.program, &limits, &mut arena, cells, cache, counters.clone()).ok_or(small)?;

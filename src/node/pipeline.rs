@@ -92,6 +92,7 @@ pub(super) fn tune(tcp: &mut Tcp, program: &Program) {
 
 impl Pipeline for NodePipeline {
     fn burst(&mut self, rx: &mut Burst, tx: &mut [TxQueue], now: Time) {
+        self.tls.beside(rx.len());
         self.stack.input(rx, tx, now);
     }
 

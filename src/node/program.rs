@@ -311,6 +311,10 @@ fn edit_spec(h: &HeaderRules) -> EditSpec {
                 ValuePart::Variable(Variable::Host) => "{host}",
                 ValuePart::Variable(Variable::Path) => "{path}",
                 ValuePart::Variable(Variable::Scheme) => "{scheme}",
+                ValuePart::Variable(Variable::ClientSubject) => "{client_subject}",
+                ValuePart::Variable(Variable::ClientIssuer) => "{client_issuer}",
+                ValuePart::Variable(Variable::ClientSerial) => "{client_serial}",
+                ValuePart::Variable(Variable::ClientFingerprint) => "{client_fingerprint}",
             })
             .collect();
         (f.name.clone(), value)

@@ -21,7 +21,8 @@ use crate::exit;
 use crate::rundir::{Found, RunDir};
 
 /// The sections that can be asked for by name.
-pub const SECTIONS: &[&str] = &["node", "stages", "law", "drops", "tcp", "http", "latency", "all"];
+pub const SECTIONS: &[&str] =
+    &["node", "stages", "law", "drops", "http", "cache", "tls", "tcp", "latency", "all"];
 
 /// How long the node may take to add up.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -104,6 +105,12 @@ fn one_json(segment: &Segment, section: &str, totals: Option<Value>) -> String {
     let all = json(segment);
     if section == "tcp" {
         return serde_json::json!({ "counters": all["counters"], "tcp": totals }).to_string();
+    }
+    if let ("cache" | "tls", Value::Object(counters)) = (section, &all["counters"]) {
+        let prefix = format!("{section}.");
+        let its = counters.iter().filter(|(name, _)| name.starts_with(&prefix));
+        let its: serde_json::Map<String, Value> = its.map(|(name, n)| (name.clone(), n.clone())).collect();
+        return serde_json::json!({ "counters": its }).to_string();
     }
     let key = match section {
         "law" => "conservation",

@@ -99,16 +99,33 @@ pub fn report(segment: &Segment, section: &str, before: Option<(std::time::Durat
             s.get(Ctr::HttpRequests),
             s.get(Ctr::HttpActive)
         );
-        list(&mut o, &s, &["http.", "origin."], section == "all" || section == "http");
+        list(&mut o, &s, &["http.", "origin.", "log."], section == "all" || section == "http");
+    }
+    if want("cache") && (!section.is_empty() || any(&s, "cache.")) {
+        let _ = writeln!(o, "cache");
+        list(&mut o, &s, &["cache."], !section.is_empty());
+    }
+    if want("tls") && (!section.is_empty() || any(&s, "tls.")) {
+        let _ = writeln!(
+            o,
+            "tls    connections {}  handshakes {}",
+            s.get(Ctr::TlsSessions),
+            s.get(Ctr::TlsActive)
+        );
+        list(&mut o, &s, &["tls."], !section.is_empty());
     }
     if want("tcp") {
         let _ = writeln!(o, "tcp    flows {}  time-wait {}", s.get(Ctr::TcpFlows), s.get(Ctr::TcpInTimeWait));
         list(
             &mut o,
             &s,
-            &["tcp.", "arp.", "nd.", "icmp.", "neighbour."],
+            &["tcp.", "udp.", "arp.", "nd.", "icmp.", "neighbour."],
             section == "all" || section == "tcp",
         );
+    }
+    if section == "all" {
+        let _ = writeln!(o, "packets and cores");
+        list(&mut o, &s, &["rx.", "tx.", "drop.", "steer.", "mail.", "pool.", "loop."], true);
     }
     if want("latency") {
         latency(&mut o, &s);
@@ -204,6 +221,11 @@ fn drops(o: &mut String, s: &Snapshot) {
     let _ = writeln!(o, "{}", if any { "" } else { "drops  none\n" });
 }
 
+/// Whether a counter with this prefix is not 0.
+fn any(s: &Snapshot, prefix: &str) -> bool {
+    Ctr::ALL.iter().any(|c| c.name().starts_with(prefix) && s.get(*c) > 0)
+}
+
 /// Counters by prefix: those that are not 0, or all of them.
 fn list(o: &mut String, s: &Snapshot, prefixes: &[&str], all: bool) {
     let wanted = |c: &&Ctr| prefixes.iter().any(|p| c.name().starts_with(p)) && (all || s.get(**c) > 0);
@@ -233,5 +255,29 @@ fn latency(o: &mut String, s: &Snapshot) {
             us(0.999),
             v.max() as f64 / 1000.0
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_has_every_counter_once() {
+        let text = report(&Segment::in_memory(1), "all", None);
+        for c in Ctr::ALL {
+            let lines = text.lines().filter(|l| l.split_whitespace().next() == Some(c.name()));
+            assert_eq!(lines.count(), 1, "{}", c.name());
+        }
+    }
+
+    #[test]
+    fn what_is_not_used_is_not_shown_unless_it_is_asked_for() {
+        let segment = Segment::in_memory(1);
+        let shows = |section: &str| report(&segment, section, None).contains("tls ");
+        assert_eq!((shows(""), shows("tls"), shows("tcp")), (false, true, false));
+        segment.writer(0).inc(Ctr::TlsShedFull);
+        assert_eq!((shows(""), shows("tls"), shows("tcp")), (true, true, false));
+        assert!(report(&segment, "", None).contains("tls.shed_full"));
     }
 }

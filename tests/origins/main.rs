@@ -9,3 +9,4 @@ mod rig;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
+mod truncated;

@@ -4,7 +4,7 @@
 #![allow(dead_code)] // Each of the targets that include this uses its part of it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,10 +23,16 @@ pub struct Node {
 impl Node {
     /// A node with this config, once it serves.
     pub fn start(name: &str, config: &str) -> Node {
+        Node::start_with(name, config, |_| ())
+    }
+
+    /// The same, once its folder has what the config names.
+    pub fn start_with(name: &str, config: &str, fill: impl FnOnce(&Path)) -> Node {
         let dir = std::env::temp_dir().join(format!("mr-run-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).expect("a folder");
         fs::write(dir.join("edge.toml"), config).expect("written");
+        fill(&dir);
         let log = fs::File::create(dir.join("log")).expect("a log");
         let child = Command::new(env!("CARGO_BIN_EXE_millrace"))
             // A relative path, which the node must find again.

@@ -56,6 +56,8 @@ pub struct Request {
     pub framing: Framing,
     pub seed: u64,
     pub head: bool,
+    /// The last of its connection, which says so.
+    pub close: bool,
 }
 
 impl Request {
@@ -77,6 +79,9 @@ impl Request {
             "{method} /{framing}/{}/{}/{} HTTP/1.1\r\nHost: {host}\r\n",
             self.down, self.seed, self.up
         );
+        if self.close {
+            s.push_str("Connection: close\r\n");
+        }
         if self.up_chunked {
             s.push_str("Transfer-Encoding: chunked\r\n\r\n");
         } else if self.up > 0 {
@@ -435,7 +440,7 @@ impl Origin {
     fn answer(&mut self) {
         let Some(a) = self.asked.take() else { return };
         let up = if a.got == a.up { format!("{} ok", a.up) } else { format!("{} of {}", a.got, a.up) };
-        let mut s = format!("HTTP/1.1 200 OK\r\nX-Up: {up}\r\n");
+        let mut s = format!("HTTP/1.1 200 OK\r\nCache-Control: max-age=864000\r\nX-Up: {up}\r\n");
         match a.framing {
             'c' => s.push_str("Transfer-Encoding: chunked\r\n"),
             'x' => s.push_str("Connection: close\r\n"),

@@ -2,7 +2,7 @@
 //! links, virtual time. Every failure is a seed that anyone can replay:
 //!
 //! ```text
-//! cargo test --test sim -- --seed 42 [--tls]  one seed, with a pcapng of every link
+//! cargo test --test sim -- --seed 42 [--tls | --pressed]  one seed, with a pcapng of every link
 //! MILLRACE_SIM_SEEDS=2000 cargo test --test sim        2000 of them, from MILLRACE_SIM_FROM (0) on
 //! ```
 //!
@@ -13,6 +13,7 @@ mod http;
 #[path = "../support/identity.rs"]
 mod identity;
 mod tls;
+mod watch;
 mod world;
 
 use std::path::PathBuf;
@@ -20,9 +21,11 @@ use std::process::ExitCode;
 
 use dataplane::Ctr;
 use dataplane::counters::Snapshot;
+use world::Scene;
 
 const SEEDS: &str = "every_stream_is_intact_over_seeds";
 const OVER_TLS: &str = "every_stream_is_intact_over_tls";
+const PRESSED: &str = "what_was_let_go_is_sealed_again_the_same";
 const FIXED: &str = "seeds_that_once_failed";
 
 /// Seeds that have found something, kept for ever.
@@ -39,6 +42,17 @@ const MUST_HAPPEN: &[Ctr] = &[
     Ctr::OriginReused,
     Ctr::RxHandedOver,
 ];
+/// The same where memory for records is short.
+const MUST_HAPPEN_PRESSED: &[Ctr] = &[
+    Ctr::TcpRto,
+    Ctr::TcpFastRetransmit,
+    Ctr::TcpZeroWindow,
+    Ctr::CacheHits,
+    Ctr::TlsRecordsLetGo,
+    Ctr::TlsRecordsSealedAgain,
+    Ctr::TlsAgainLeft,
+    Ctr::TlsKeyUpdatesSent,
+];
 
 /// Cores of the edge. Those seeds that once failed did so with one.
 fn cores(seed: u64) -> usize {
@@ -50,19 +64,24 @@ fn main() -> ExitCode {
     let has = |a: &str| args.iter().any(|x| x == a);
     if has("--list") {
         if !has("--ignored") {
-            println!("{SEEDS}: test\n{OVER_TLS}: test\n{FIXED}: test");
+            println!("{SEEDS}: test\n{OVER_TLS}: test\n{PRESSED}: test\n{FIXED}: test");
         }
         return ExitCode::SUCCESS;
     }
+    let scene = match (has("--tls"), has("--pressed")) {
+        (_, true) => Scene::Pressed,
+        (true, _) => Scene::Tls,
+        _ => Scene::Plain,
+    };
     if let Some(i) = args.iter().position(|a| a == "--seed") {
         let Some(seed) = args.get(i + 1).and_then(|s| s.parse().ok()) else {
             eprintln!("--seed wants a number");
             return ExitCode::from(2);
         };
-        return replay(seed, has("--tls"));
+        return replay(seed, scene);
     }
     if let Some(seed) = env("MILLRACE_SIM_SEED") {
-        return replay(seed, has("--tls"));
+        return replay(seed, scene);
     }
     // cargo test and nextest name the tests that they want.
     let wanted = |name: &str| {
@@ -76,15 +95,20 @@ fn main() -> ExitCode {
         if ok { passed += 1 } else { failed += 1 }
     };
     if wanted(FIXED) {
-        report(FIXED, run(FIXED_SEEDS.iter().copied(), false, false));
+        report(FIXED, run(FIXED_SEEDS.iter().copied(), &[], Scene::Plain));
     }
     if wanted(SEEDS) {
         let from = env("MILLRACE_SIM_FROM").unwrap_or(0);
-        report(SEEDS, run(from..from + env("MILLRACE_SIM_SEEDS").unwrap_or(200), true, false));
+        report(SEEDS, run(from..from + env("MILLRACE_SIM_SEEDS").unwrap_or(200), MUST_HAPPEN, Scene::Plain));
     }
     if wanted(OVER_TLS) {
         let from = env("MILLRACE_SIM_FROM").unwrap_or(0);
-        report(OVER_TLS, run(from..from + env("MILLRACE_SIM_SEEDS").unwrap_or(100), true, true));
+        report(OVER_TLS, run(from..from + env("MILLRACE_SIM_SEEDS").unwrap_or(100), MUST_HAPPEN, Scene::Tls));
+    }
+    if wanted(PRESSED) {
+        let from = env("MILLRACE_SIM_FROM").unwrap_or(0);
+        let seeds = from..from + env("MILLRACE_SIM_SEEDS").unwrap_or(20);
+        report(PRESSED, run(seeds, MUST_HAPPEN_PRESSED, Scene::Pressed));
     }
     let word = if failed == 0 { "ok" } else { "FAILED" };
     println!(
@@ -97,8 +121,8 @@ fn env(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-fn replay(seed: u64, over_tls: bool) -> ExitCode {
-    match one(seed, true, over_tls) {
+fn replay(seed: u64, scene: Scene) -> ExitCode {
+    match one(seed, true, scene) {
         Ok((s, requests)) => {
             println!("seed {seed}: {requests} requests, all intact");
             print(&s);
@@ -111,7 +135,7 @@ fn replay(seed: u64, over_tls: bool) -> ExitCode {
     }
 }
 
-fn one(seed: u64, capture: bool, over_tls: bool) -> Result<(Snapshot, usize), String> {
+fn one(seed: u64, capture: bool, scene: Scene) -> Result<(Snapshot, usize), String> {
     let dir = capture.then(|| {
         let dir: PathBuf = std::env::temp_dir().join(format!("millrace-sim-{seed}"));
         std::fs::create_dir_all(&dir).expect("a writable temporary directory");
@@ -121,12 +145,13 @@ fn one(seed: u64, capture: bool, over_tls: bool) -> Result<(Snapshot, usize), St
         );
         dir
     });
-    let mut drawn = world::draw(seed);
+    let mut drawn = if scene == Scene::Pressed { world::draw_pressed(seed) } else { world::draw(seed) };
     // Those seeds that once failed did so without.
     drawn.stalls &= !FIXED_SEEDS.contains(&seed);
     let requests = drawn.requests;
     let faults = drawn.faults.clone();
-    let w = world::World::new(&faults, seed, cores(seed), over_tls, dir.as_deref());
+    let cores = if scene == Scene::Pressed { 1 } else { cores(seed) };
+    let w = world::World::new(&faults, seed, cores, scene, dir.as_deref());
     // A panic anywhere in the box is a failure of its seed.
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| w.run(drawn)));
     match result {
@@ -139,11 +164,11 @@ fn one(seed: u64, capture: bool, over_tls: bool) -> Result<(Snapshot, usize), St
     }
 }
 
-fn run(seeds: impl Iterator<Item = u64>, must: bool, over_tls: bool) -> bool {
+fn run(seeds: impl Iterator<Item = u64>, must: &[Ctr], scene: Scene) -> bool {
     let mut sum = Snapshot::default();
     let (mut n, mut requests, mut bad) = (0u64, 0, Vec::new());
     for seed in seeds {
-        match one(seed, false, over_tls) {
+        match one(seed, false, scene) {
             Ok((s, r)) => {
                 sum.merge(&s);
                 requests += r;
@@ -151,9 +176,13 @@ fn run(seeds: impl Iterator<Item = u64>, must: bool, over_tls: bool) -> bool {
             Err(e) => {
                 println!("seed {seed} failed: {e}");
                 // The same run again, recorded.
-                let _ = one(seed, true, over_tls);
-                let tls = if over_tls { " --tls" } else { "" };
-                println!("replay: cargo test --test sim -- --seed {seed}{tls}");
+                let _ = one(seed, true, scene);
+                let flag = match scene {
+                    Scene::Plain => "",
+                    Scene::Tls => " --tls",
+                    Scene::Pressed => " --pressed",
+                };
+                println!("replay: cargo test --test sim -- --seed {seed}{flag}");
                 bad.push(seed);
             }
         }
@@ -168,8 +197,8 @@ fn run(seeds: impl Iterator<Item = u64>, must: bool, over_tls: bool) -> bool {
     let stalls = world::STALLS.load(std::sync::atomic::Ordering::Relaxed);
     println!("{n} seeds, {requests} requests, cores stalled {stalls} times; failed: {bad:?}");
     print(&sum);
-    let missing: Vec<&str> = MUST_HAPPEN.iter().filter(|c| sum.get(**c) == 0).map(|c| c.name()).collect();
-    if must && n >= 100 && !missing.is_empty() {
+    let missing: Vec<&str> = must.iter().filter(|c| sum.get(**c) == 0).map(|c| c.name()).collect();
+    if n >= 20 && !missing.is_empty() {
         println!("never happened: {missing:?}");
         return false;
     }
@@ -183,6 +212,12 @@ fn print(s: &Snapshot) {
         Ctr::TcpResetsSent,
         Ctr::Http2xx,
         Ctr::HttpClientGone,
+        Ctr::TlsRecordsLetGo,
+        Ctr::TlsRecordsSealedAgain,
+        Ctr::TlsAgainLeft,
+        Ctr::TlsAgainWaits,
+        Ctr::TlsAgainDiffers,
+        Ctr::TlsNoCell,
     ]) {
         println!("  {:<24} {}", c.name(), s.get(*c));
     }

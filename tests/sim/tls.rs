@@ -19,6 +19,9 @@ pub struct OverTls {
     /// The peer has said that nothing more comes.
     heard_close: bool,
     failed: Option<String>,
+    /// After so many bytes of data it asks for new keys, once.
+    asks_after: Option<u64>,
+    got: u64,
 }
 
 impl OverTls {
@@ -28,9 +31,24 @@ impl OverTls {
         OverTls::new(inner, tls.into())
     }
 
+    /// The same; after so many bytes it wants new keys, both ways (TLS 1.3).
+    pub fn asking(mut self, after: u64) -> OverTls {
+        self.asks_after = Some(after);
+        self
+    }
+
     fn new(inner: Box<dyn Session>, mut tls: Connection) -> OverTls {
         tls.set_buffer_limit(None);
-        OverTls { inner, tls, out: Vec::new(), said_close: false, heard_close: false, failed: None }
+        OverTls {
+            inner,
+            tls,
+            out: Vec::new(),
+            said_close: false,
+            heard_close: false,
+            failed: None,
+            asks_after: None,
+            got: 0,
+        }
     }
 }
 
@@ -42,6 +60,10 @@ impl Session for OverTls {
                 Ok(state) => {
                     let mut plain = vec![0; state.plaintext_bytes_to_read()];
                     self.tls.reader().read_exact(&mut plain).expect("it is there");
+                    self.got += plain.len() as u64;
+                    if self.asks_after.take_if(|n| *n <= self.got).is_some() {
+                        self.tls.refresh_traffic_keys().expect("it is TLS 1.3");
+                    }
                     if !plain.is_empty() {
                         self.inner.input(&plain, now);
                     }

@@ -1,6 +1,8 @@
 //! The whole box: clients on two links, the edge, an origin on a third; faults, virtual time, and the verdict.
 
+use std::cell::RefCell;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,19 +15,25 @@ use dataplane::port::mem::{MemPort, WireEnd, wire};
 use dataplane::rng::Rng;
 use dataplane::{Bells, Ctr, Pool, Time};
 use hugepages::{Arena, Limits, PagePolicy};
+use l7::cache::policy::blob::Blob;
+use l7::cache::policy::hash::HashKeys;
+use l7::cache::policy::rules::CacheRules;
+use l7::cache::store::{Cursor, Pick, Store, StoreConfig};
 use l7::http1::HttpLimits;
 use l7::proxy::{
     Cells, ClientTimeouts, HEAD_CELL_BYTES, Origin, OriginTimeouts, Program, Proxy, ProxyConfig,
 };
 use l7::tls::{Front, HandshakeLimits, Handshakes, RECORD_BYTES_MAX, RecordCells, Tls};
 use millrace::node::{NodePipeline, Orders};
+use rustls::{ClientConfig, RootCertStore};
 use stack::neigh::Neighbours;
 use stack::{Net, Stack, Steering, Tcp, TcpConfig, Udp};
 
 use super::hosts::{OwnHost, Place, SmolHost};
-use super::http::{Client, Framing, Request, Session};
+use super::http::{Client, Framing, Request, Session, body_byte};
 use super::identity::Identity;
 use super::tls::OverTls;
+use super::watch::Watch;
 
 const HTTP: u16 = 80;
 const HTTPS: u16 = 443;
@@ -36,6 +44,26 @@ const FRAME_BYTES: usize = 1600;
 const PATIENCE: Time = Time(4 * 3_600_000_000_000);
 /// Bytes of bodies in one seed, both ways together.
 const SEED_BYTES: u64 = 6 << 20;
+
+/// Bytes of the cache, where there is one.
+const CACHE_BYTES: u64 = 8 << 20;
+const CACHE_KEYS: HashKeys = HashKeys(3, 4);
+/// Cells for records where they are few: for two connections, of about twenty.
+const FEW_RECORDS: u32 = 24;
+
+/// Of four clients, where they are few, the one that asks for new keys.
+const ASKING: usize = 1;
+
+/// What a seed is run in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scene {
+    /// Without TLS.
+    Plain,
+    /// Clients over TLS.
+    Tls,
+    /// As `Tls`; they want a few large objects, which the edge stores, and it has hardly any memory for records.
+    Pressed,
+}
 
 /// Stalls in all seeds so far.
 pub static STALLS: AtomicU64 = AtomicU64::new(0);
@@ -56,6 +84,8 @@ pub struct World {
     /// What clients trust, where they speak TLS.
     identity: Option<Identity>,
     stalls: Stalls,
+    store: Option<Arc<Store>>,
+    watches: Vec<Rc<RefCell<Watch>>>,
 }
 
 /// When cores of the edge do nothing for a while, as those do that the kernel takes away.
@@ -90,6 +120,8 @@ pub struct Drawn {
     pub requests: usize,
     /// Cores of the edge stall.
     pub stalls: bool,
+    /// What they want, where that is stored.
+    objects: Vec<Request>,
 }
 
 pub fn draw(seed: u64) -> Drawn {
@@ -137,6 +169,7 @@ pub fn draw(seed: u64) -> Drawn {
                         framing: [Framing::Length, Framing::Chunked, Framing::Close][r.below(3) as usize],
                         seed: r.next_u64() >> 1,
                         head: up == 0 && r.below(12) == 0,
+                        close: false,
                     }
                 })
                 .collect();
@@ -146,15 +179,51 @@ pub fn draw(seed: u64) -> Drawn {
         })
         .collect();
     // What else a seed draws does not depend on it.
-    Drawn { faults, v6, clients, requests, stalls: seed % 3 == 1 }
+    Drawn { faults, v6, clients, requests, stalls: seed % 3 == 1, objects: Vec::new() }
+}
+
+/// Many clients, some of whom read slowly, that want the same few objects over links that lose.
+pub fn draw_pressed(seed: u64) -> Drawn {
+    let mut r = Rng::new(seed ^ 0x9E55);
+    let mut drawn = draw(seed);
+    drawn.faults.loss_ppm = r.range(2_000, 40_000) as u32;
+    drawn.faults.rate_bps = r.range(50_000_000, 1_000_000_000);
+    let sizes = [(400_000, Framing::Length), (150_000, Framing::Chunked), (60_000, Framing::Length)];
+    let object = |(down, framing)| Request {
+        up: 0,
+        up_chunked: false,
+        down,
+        framing,
+        seed: seed * 3 + down,
+        head: false,
+        close: false,
+    };
+    drawn.objects = sizes.map(object).to_vec();
+    drawn.clients = (0..r.range(12, 24))
+        .map(|n| {
+            let mut list: Vec<Request> =
+                (0..r.range(1, 3)).map(|_| drawn.objects[r.below(3) as usize].clone()).collect();
+            if let Some(last) = list.last_mut() {
+                last.close = n % 2 == 0;
+            }
+            let pause = (n % 3 != 0).then(|| (r.below(150_000), r.range(1_000_000_000, 20_000_000_000)));
+            let abort = (r.below(12) == 0).then(|| r.below(200_000));
+            // What is behind a response that waits for new keys does not.
+            let pipelines = r.below(4) == 0 && n as usize % 4 != ASKING;
+            Client::new(list, pipelines, drawn.v6, pause, abort)
+        })
+        .collect();
+    drawn.requests = drawn.clients.len();
+    drawn
 }
 
 impl World {
-    pub fn new(faults: &Faults, seed: u64, cores: usize, over_tls: bool, pcap: Option<&Path>) -> World {
-        let identity = over_tls.then(|| Identity::new(&["sim.example"]));
+    pub fn new(faults: &Faults, seed: u64, cores: usize, scene: Scene, pcap: Option<&Path>) -> World {
+        let identity = (scene != Scene::Plain).then(|| Identity::new(&["sim.example"]));
         let mut ends = Vec::new();
         let mut links = Vec::new();
         let mut hosts = Vec::new();
+        let mut watches = Vec::new();
         for n in 0..3u64 {
             let (host, left) = wire(FRAMES, FRAME_BYTES);
             let (edge, right) = wire(FRAMES, FRAME_BYTES);
@@ -165,6 +234,9 @@ impl World {
                     PcapWriter::create(&path, &["to-edge", "from-edge"]).expect("a writable directory"),
                 );
             }
+            let watch = Rc::new(RefCell::new(Watch::default()));
+            watches.push(Rc::clone(&watch));
+            link.watch(move |f| watch.borrow_mut().frame(f, [HTTP, HTTPS]));
             links.push(link);
             ends.push(edge);
             hosts.push(host);
@@ -189,10 +261,15 @@ impl World {
         let segment = Segment::in_memory(cores);
         let bells = Bells::new(cores).expect("descriptors");
         let post = (cores > 1).then(|| Post::new(256, FRAME_BYTES, bells));
+        let store = (scene == Scene::Pressed).then(|| {
+            let config = StoreConfig::for_bytes(CACHE_BYTES, cores as u32 + 1, [1, 2]);
+            Store::reserve(config, PagePolicy::NormalOnly, Box::new(|_| {})).expect("memory")
+        });
         let (mut edge, mut orders, mut pools) = (Vec::new(), Vec::new(), Vec::new());
         for (n, ends) in queues.into_iter().enumerate() {
             let steering = post.as_ref().map(|p| Steering::new(n, Arc::clone(p)));
-            let (core, order, own) = edge_core(ends, seed, &segment, n, steering, identity.as_ref());
+            let (core, order, own) =
+                edge_core(ends, seed, &segment, n, steering, (identity.as_ref(), store.as_ref()));
             edge.push(core);
             orders.push(order);
             pools.extend(own);
@@ -212,6 +289,8 @@ impl World {
             now: Time(0),
             identity,
             stalls,
+            store,
+            watches,
         }
     }
 
@@ -287,10 +366,7 @@ impl World {
         for (n, c) in drawn.clients.into_iter().enumerate() {
             let (port, c): (u16, Box<dyn Session>) = match &self.identity {
                 None => (HTTP, Box::new(c)),
-                Some(i) => (
-                    HTTPS,
-                    Box::new(OverTls::client(Box::new(c), &Arc::new(i.client_config()), "sim.example")),
-                ),
+                Some(i) => (HTTPS, Box::new(self.over_tls(i, n, c))),
             };
             if n % 2 == 0 {
                 self.own.connect((to_own, port).into(), c, self.now);
@@ -299,7 +375,8 @@ impl World {
             }
         }
         while self.open() > 0 {
-            let wrong = self.results().find_map(|r| r.as_ref().err().cloned());
+            let seen = self.watches.iter().find_map(|w| w.borrow().wrong.clone());
+            let wrong = seen.or_else(|| self.results().find_map(|r| r.as_ref().err().cloned()));
             if let Some(w) = wrong {
                 return Err(w);
             }
@@ -334,7 +411,20 @@ impl World {
         for r in self.results() {
             r.clone()?;
         }
+        if let Some(store) = &self.store {
+            let host = if drawn.v6 { "[fd01::1]" } else { "sim.example" };
+            read_back(store, self.edge.len(), host, &drawn.objects)?;
+        }
         self.check()
+    }
+
+    /// Client number `n`. Where memory is short, some speak TLS 1.2, and some want new keys in the middle of it.
+    fn over_tls(&self, identity: &Identity, n: usize, c: Client) -> OverTls {
+        let is_pressed = self.store.is_some();
+        let is_old = is_pressed && n % 4 == 2;
+        let config = Arc::new(if is_old { old_config(identity) } else { identity.client_config() });
+        let tls = OverTls::client(Box::new(c), &config, "sim.example");
+        if is_pressed && n % 4 == ASKING { tls.asking(70_000) } else { tls }
     }
 
     fn results(&self) -> impl Iterator<Item = &Result<(), String>> {
@@ -379,6 +469,9 @@ impl World {
                     p.proxy.open_clients()
                 ));
             }
+            if p.tls.notes_in_use() > 0 {
+                return Err(format!("core {n} holds {} notes of records", p.tls.notes_in_use()));
+            }
             let s = self.segment.read_core(n);
             if (s.rx_imbalance(), s.tx_imbalance()) != (0, 0) {
                 return Err(format!("core {n}'s laws: rx {}, tx {}", s.rx_imbalance(), s.tx_imbalance()));
@@ -396,11 +489,59 @@ impl World {
                 return Err(format!("a host holds {l}"));
             }
         }
+        if let Some(wrong) = self.watches.iter().find_map(|w| w.borrow().wrong.clone()) {
+            return Err(wrong);
+        }
+        let resent = s.get(Ctr::TcpRetransmits) > 0;
+        if self.store.is_some() && resent && self.watches.iter().all(|w| w.borrow().again == 0) {
+            return Err("nothing that was sent again has gone by".to_owned());
+        }
         let mut sum = s;
         sum.merge(&self.own.segment.read());
         sum.merge(&self.origin.segment.read());
         Ok(sum)
     }
+}
+
+/// A client that does not know TLS 1.3.
+fn old_config(identity: &Identity) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(identity.certificate.clone()).expect("a certificate");
+    let config = ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS12]);
+    config.with_root_certificates(roots).with_no_client_auth()
+}
+
+/// What is stored is what the origin has sent, whatever was sealed from it.
+fn read_back(store: &Arc<Store>, control: usize, host: &str, objects: &[Request]) -> Result<(), String> {
+    let mut handle = store.handle(control);
+    let mut blob = vec![0; store.head_bytes_max()];
+    let mut found = 0;
+    for o in objects {
+        let letter = if o.framing == Framing::Chunked { "c" } else { "l" };
+        let key = format!("https://{host}/{letter}/{}/{}/0", o.down, o.seed);
+        let hash = CACHE_KEYS.hash(key.as_bytes());
+        let is_it = |b: Blob<'_>| b.key() == key.as_bytes();
+        let picked = handle.lookup(hash, &mut blob, |view| match Blob::read(view.blob).is_some_and(is_it) {
+            true => Pick::Take,
+            false => Pick::Next,
+        });
+        let Some(id) = picked else { continue };
+        found += 1;
+        let mut at = 0;
+        let mut wrong = None;
+        handle.read(id, &mut Cursor::at(0), o.down as usize, |piece| {
+            for b in piece {
+                if *b != body_byte(o.seed ^ 0xD0, at) {
+                    wrong = wrong.or(Some(at));
+                }
+                at += 1;
+            }
+        });
+        if wrong.is_some() || at != o.down {
+            return Err(format!("{key}: {at} bytes are stored, the first wrong one is {wrong:?}"));
+        }
+    }
+    if found == 0 { Err("nothing is stored".to_owned()) } else { Ok(()) }
 }
 
 /// A device with a queue for each core, as bad as a TAP: a client's packets stay together, but what comes for a
@@ -452,7 +593,7 @@ fn edge_core(
     segment: &Arc<Segment>,
     number: usize,
     steering: Option<Steering>,
-    identity: Option<&Identity>,
+    (identity, store): (Option<&Identity>, Option<&Arc<Store>>),
 ) -> EdgeCore {
     let mut l = Limits::for_core_memory(32 << 20);
     l.flows = 1024;
@@ -462,7 +603,7 @@ fn edge_core(
         // Fewer than there are connections: some are made anew.
         l.tls_contexts = 8;
         l.tls_handshakes = 128;
-        l.record_cells = 256;
+        l.record_cells = if store.is_some() { FEW_RECORDS } else { 256 };
     }
     let pages = PagePolicy::NormalOnly;
     let pool = |name, n, bytes| Pool::reserve(name, n, bytes, pages).unwrap();
@@ -504,17 +645,22 @@ fn edge_core(
     };
     for (host, v6) in [("sim.example", false), ("*", true)] {
         let answer = config.add_upstream(vec![origin(v6)]);
-        config.add_site(&[host], answer, timeouts);
+        let route = config.add_site(&[host], answer, timeouts);
+        route.cache = store.map(|_| CacheRules::default());
     }
     let cells = Cells { payload: payload.clone(), heads: heads.clone() };
-    let proxy = Proxy::new(Program::new(config), &l, &mut arena, cells, None, c.clone()).unwrap();
+    let cache = store.map(|s| (s.handle(number), CACHE_KEYS));
+    let proxy = Proxy::new(Program::new(config), &l, &mut arena, cells, cache, c.clone()).unwrap();
     let records = pool("record", l.record_cells.max(1), RECORD_BYTES_MAX);
     // The clients come from two addresses.
     let handshakes =
         HandshakeLimits { per_source: l.tls_handshakes, ..HandshakeLimits::new(l.tls_handshakes, [1, 2]) };
     let record_cells = RecordCells { payload: payload.clone(), records: records.clone() };
-    let tls = Tls::new(&l, &mut arena, Handshakes::new(handshakes, None, c.clone()), record_cells, c.clone())
-        .unwrap();
+    let handshakes = Handshakes::new(handshakes, None, c.clone());
+    let mut tls = Tls::new(&l, &mut arena, handshakes, record_cells, c.clone()).unwrap();
+    if let Some(store) = store {
+        tls.read_from(Arc::clone(store));
+    }
     let orders = Arc::new(Orders::default());
     let mut stack = Stack::new(net, tcp, Udp::new(4), c.clone());
     if let Some(s) = steering {

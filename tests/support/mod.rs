@@ -15,6 +15,7 @@ pub mod tls;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use dataplane::core_loop::Core;
 use dataplane::counters::Segment;
@@ -34,7 +35,7 @@ use l7::proxy::{
 };
 use l7::tls::{Front, HandshakeLimits, Handshakes, RECORD_BYTES_MAX, RecordCells, Tls};
 use millrace::node::{CoreOrder, Desk, NodePipeline, Orders};
-use peers::end::{ACK, FIN, SYN, Segment as Seg, write};
+use peers::end::{ACK, FIN, RST, SYN, Segment as Seg, write};
 use stack::neigh::Neighbours;
 use stack::{Iface, Net, Stack, Steering, Tcp, TcpConfig, Udp};
 use tls::{TlsLoad, TlsOf};
@@ -49,8 +50,10 @@ pub const NODE_IP6: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0xfd00, 0, 0, 0
 pub const ORIGIN_IP6: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 3);
 pub const NODE_PORT: u16 = 80;
 pub const ORIGIN_PORT: u16 = 8000;
-/// Connection `i` comes from this port plus `i`.
+/// Connection `i` comes from this port plus `i`; a stranger from this one.
 const FIRST_PORT: u16 = 10_000;
+/// The networks in which each stranger has an address of its own: 172.16.0.0/12.
+const STRANGERS: (u8, u8) = (172, 16);
 
 /// Frames that the wire of a [`Rig`] holds each way. They are used in turn, so that a larger ring would cost a core
 /// cache misses that a device's DMA spares it.
@@ -58,6 +61,8 @@ const RIG_FRAMES: usize = 256;
 
 /// Room of a core's log: for less than a thousand lines.
 const LOG_BYTES: usize = 128 << 10;
+/// What the opening of all connections may take.
+const OPENING_S: u64 = 300;
 const HOUR_NS: u64 = 3_600_000_000_000;
 /// The time at which the cores' clock is 0.
 pub const UNIX_NS_AT_START: u64 = 1_700_000_000_000_000_000;
@@ -94,6 +99,8 @@ pub struct Shared {
     pub core_bytes: u64,
     /// Clients speak TLS.
     pub tls: Option<TlsOf>,
+    /// Cells for records of each core.
+    pub record_cells: u32,
     /// The wire may damage frames: checksums are filled in, and verified.
     pub has_checksums: bool,
 }
@@ -108,6 +115,7 @@ impl Shared {
             lines: Arc::default(),
             core_bytes: 256 << 20,
             tls: None,
+            record_cells: 1024,
             has_checksums: false,
             orders: (0..cores).map(|_| Arc::default()).collect(),
             store: Arc::default(),
@@ -145,6 +153,15 @@ impl Far {
             Far::Mem(end) => end.send_with(fill),
             #[cfg(feature = "dpdk")]
             Far::Ring(end) => end.send_with(fill),
+        }
+    }
+
+    /// Frames that it takes now.
+    fn room(&self) -> usize {
+        match self {
+            Far::Mem(end) => end.room(),
+            #[cfg(feature = "dpdk")]
+            Far::Ring(_) => RIG_FRAMES,
         }
     }
 
@@ -256,11 +273,11 @@ pub fn core_over(
     limits.send_records = limits.send_records.max(limits.flows * 4);
     limits.time_wait = limits.flows;
     limits.http_contexts = limits.flows;
-    if shared.tls.is_some() {
+    if let Some(tls) = &shared.tls {
         limits.tls_connections = limits.flows;
         limits.tls_contexts = limits.flows;
-        limits.tls_handshakes = 512;
-        limits.record_cells = 1024;
+        limits.tls_handshakes = tls.handshakes;
+        limits.record_cells = shared.record_cells;
     }
     let pages = PagePolicy::NormalOnly;
     let pool = |name, n, bytes| Pool::reserve(name, n, bytes, pages).unwrap();
@@ -284,11 +301,15 @@ pub fn core_over(
     };
     let records = pool("record", limits.record_cells.max(1), RECORD_BYTES_MAX);
     let record_cells = RecordCells { payload: cells.payload.clone(), records };
-    // All clients have one address.
+    // All clients that are no strangers have one address.
     let n_shaking = limits.tls_handshakes;
     let shaking = HandshakeLimits { per_source: n_shaking, ..HandshakeLimits::new(n_shaking, [1, 2]) };
-    let handshakes = Handshakes::new(shaking, None, c.clone());
-    let tls = Tls::new(&limits, &mut arena, handshakes, record_cells, c.clone()).unwrap();
+    let helper = shared.tls.as_ref().and_then(|tls| tls.helper(n));
+    let handshakes = Handshakes::new(shaking, helper, c.clone());
+    let mut tls = Tls::new(&limits, &mut arena, handshakes, record_cells, c.clone()).unwrap();
+    if let Some((store, _)) = &cache {
+        tls.read_from(Arc::clone(store.store()));
+    }
     let is_logged = program.config.log.is_some();
     let proxy = Proxy::new(program, &limits, &mut arena, cells, cache, c.clone()).unwrap();
     let mut proxy = proxy.on_core(n, shared.orders.len());
@@ -316,6 +337,20 @@ pub struct Conn {
     pub ended: bool,
     /// What the node sends is not taken, nor acknowledged.
     pub deaf: bool,
+    /// What came is to be acknowledged.
+    owes: bool,
+    /// The node has refused it, or broken it off.
+    pub reset: bool,
+}
+
+/// What a stranger does when its connection is open.
+#[derive(Clone, Copy, Default, PartialEq)]
+pub enum Stranger {
+    /// Shakes hands, to the end.
+    #[default]
+    Shakes,
+    /// Says hello, and is never heard of again.
+    Hello,
 }
 
 /// The far side: clients towards the node, and an origin for it.
@@ -326,11 +361,16 @@ pub struct Load {
     /// Frames have their checksums.
     has_checksums: bool,
     pub conns: Vec<Conn>,
+    /// Connections from this one on are strangers', each from an address of its own.
+    pub known: usize,
+    pub strangers: Stranger,
     origin: Vec<Conn>,
     /// What the origin answers with.
     pub response: Vec<u8>,
     /// Requests that the origin has answered.
     pub answered: u64,
+    /// Clients acknowledge what comes, and not only by their next request.
+    pub acknowledges: bool,
     owed: Vec<(bool, usize)>,
     /// Clients speak TLS.
     pub tls: Option<TlsLoad>,
@@ -352,9 +392,12 @@ impl Load {
             spread,
             has_checksums: false,
             conns: vec![Conn::default(); conns],
+            known: conns,
+            strangers: Stranger::default(),
             origin,
             response,
             answered: 0,
+            acknowledges: false,
             owed: Vec::with_capacity(4096),
             tls: None,
         }
@@ -364,9 +407,13 @@ impl Load {
         let c = if from_origin { self.origin[i] } else { self.conns[i] };
         let (src, dst) = match from_origin {
             true => ((ORIGIN_IP.into(), ORIGIN_PORT), (NODE_IP.into(), i as u16)),
-            false => ((CLIENT_IP.into(), FIRST_PORT + i as u16), (NODE_IP.into(), NODE_PORT)),
+            false => (client(i, self.known), (NODE_IP.into(), NODE_PORT)),
         };
         let at = (self.spread)(i, from_origin, self.ends.len());
+        let is_strange = !from_origin && i >= self.known;
+        if is_strange && self.ends[at].room() < RIG_FRAMES * 3 / 8 {
+            return; // Lost: what room there is left is for the others.
+        }
         let (end, sums) = (&mut self.ends[at], self.has_checksums);
         let ok = end.send_with(|b| {
             b[..6].copy_from_slice(&NODE_MAC);
@@ -375,6 +422,11 @@ impl Load {
             Some(write(b, src, dst, &s, sums))
         });
         assert!(ok, "the wire is full");
+    }
+
+    /// Whether the wires have room for more strangers.
+    pub fn has_room(&self) -> bool {
+        self.ends.iter().all(|end| end.room() > RIG_FRAMES / 2)
     }
 
     /// What a NIC's driver would do, where the load plays a NIC: the node's work, and not the load's.
@@ -421,7 +473,22 @@ impl Load {
             Some(bytes) => tls.take(i, bytes),
         };
         self.data(i, &out);
+        if i >= self.known && self.strangers == Stranger::Hello {
+            tls.forget(i);
+            self.conns[i].deaf = true;
+        }
         self.tls = Some(tls);
+    }
+
+    /// Breaks a connection off; its place is another's.
+    pub fn leave(&mut self, i: usize) {
+        if !self.conns[i].reset {
+            self.frame(false, i, RST | ACK, &[]);
+        }
+        self.conns[i] = Conn::default();
+        if let Some(tls) = &mut self.tls {
+            tls.forget(i);
+        }
     }
 
     /// Whether a connection could be asked something.
@@ -451,11 +518,11 @@ impl Load {
         let mut from = 0;
         while from < self.ends.len() {
             // Payload is of interest in handshakes only.
-            let tls = self.tls.as_ref();
+            let (tls, known) = (self.tls.as_ref(), self.known);
             let look = |f: &[u8]| {
-                let head = read(f);
+                let head = read(f, known);
                 let (to_origin, i, .., len) = head;
-                let shakes = |t: &&TlsLoad| !to_origin && len > 0 && t.is_shaking((i - FIRST_PORT) as usize);
+                let shakes = |t: &&TlsLoad| !to_origin && len > 0 && t.is_shaking(i);
                 (head, tls.filter(shakes).map(|_| f[f.len() - len as usize..].to_vec()))
             };
             let Some(((to_origin, i, seq, bits, len), shaken)) = self.ends[from].recv_with(look) else {
@@ -463,8 +530,11 @@ impl Load {
                 continue;
             };
             n += 1;
-            let i = if to_origin { i as usize } else { (i - FIRST_PORT) as usize };
             let c = if to_origin { &mut self.origin[i] } else { &mut self.conns[i] };
+            if bits & RST != 0 {
+                c.reset = true;
+                continue;
+            }
             if bits & SYN != 0 {
                 c.rcv = seq.wrapping_add(1);
                 c.open = !to_origin;
@@ -477,12 +547,14 @@ impl Load {
                 }
                 continue;
             }
-            if seq == c.rcv && !c.deaf {
+            let is_next = seq == c.rcv && !c.deaf;
+            if is_next {
                 c.rcv = seq.wrapping_add(len + u32::from(bits & FIN));
                 c.got += len;
                 c.ended |= bits & FIN != 0;
+                c.owes |= self.acknowledges && !to_origin && len > 0;
             }
-            if let Some(bytes) = shaken {
+            if let Some(bytes) = shaken.filter(|_| is_next) {
                 self.shake(i, Some(&bytes));
             }
             if to_origin && len > 0 {
@@ -491,6 +563,11 @@ impl Load {
                 self.frame(true, i, ACK | 8, &response);
                 self.origin[i].snd = self.origin[i].snd.wrapping_add(response.len() as u32);
                 self.response = response;
+            }
+        }
+        for i in 0..if self.acknowledges { self.conns.len() } else { 0 } {
+            if std::mem::take(&mut self.conns[i].owes) {
+                self.frame(false, i, ACK, &[]);
             }
         }
         while let Some((origin, i)) = self.owed.pop() {
@@ -503,15 +580,31 @@ impl Load {
     }
 }
 
-/// Whether a frame is for the origin, the port of its client or of the node's side, SEQ, bits, payload length.
-fn read(f: &[u8]) -> (bool, u16, u32, u8, u32) {
+/// Where connection `i` comes from, where the first `known` are no strangers.
+fn client(i: usize, known: usize) -> (std::net::IpAddr, u16) {
+    match i.checked_sub(known) {
+        None => (CLIENT_IP.into(), FIRST_PORT + i as u16),
+        Some(n) => ([STRANGERS.0, STRANGERS.1 | (n >> 16) as u8, (n >> 8) as u8, n as u8].into(), FIRST_PORT),
+    }
+}
+
+/// Whether a frame is for the origin, the connection (of the origin's: the port of the node's side), SEQ, bits, payload
+/// length.
+fn read(f: &[u8], known: usize) -> (bool, usize, u32, u8, u32) {
     let ip = &f[14..];
     let total = u32::from(u16::from_be_bytes([ip[2], ip[3]]));
     let t = &ip[20..];
     let (sport, dport) = (u16::from_be_bytes([t[0], t[1]]), u16::from_be_bytes([t[2], t[3]]));
     let seq = u32::from_be_bytes([t[4], t[5], t[6], t[7]]);
     let to_origin = ip[16..20] == ORIGIN_IP;
-    (to_origin, if to_origin { sport } else { dport }, seq, t[13], total - 20 - u32::from(t[12] >> 4) * 4)
+    let i = match to_origin {
+        true => usize::from(sport),
+        false if ip[16] == STRANGERS.0 => {
+            known + u32::from_be_bytes([0, ip[17] & 15, ip[18], ip[19]]) as usize
+        }
+        false => usize::from(dport - FIRST_PORT),
+    };
+    (to_origin, i, seq, t[13], total - 20 - u32::from(t[12] >> 4) * 4)
 }
 
 /// A node's core, or cores, with their load, turned by the caller.
@@ -552,17 +645,23 @@ impl Rig {
         }
     }
 
-    /// Opens every connection.
+    /// Opens every connection that is no stranger's.
     pub fn open_all(&mut self) {
-        let n = self.load.conns.len();
+        let n = self.load.known;
+        let (mut first, began) = (0, Instant::now());
         for i in 0..n {
             self.load.open(i);
             if i % 32 == 31 || i + 1 == n {
-                // A handshake takes passes of its own.
-                for _ in 0..if self.load.tls.is_some() { 160 } else { 6 } {
+                // A handshake takes passes of its own, and some the time of another thread.
+                for passes in 0.. {
+                    let all = passes >= 6 && (first..=i).all(|i| self.load.is_open(i));
+                    if all || began.elapsed().as_secs() > OPENING_S {
+                        break;
+                    }
                     self.pass();
                     self.load.poll();
                 }
+                first = i + 1;
             }
         }
         assert!((0..n).all(|i| self.load.is_open(i)));

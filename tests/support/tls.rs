@@ -6,7 +6,9 @@ use std::sync::Arc;
 use dataplane::counters::Segment;
 use hugepages::{Arena, PagePolicy};
 use l7::tls::Front;
+use l7::tls::front::Tickets;
 use l7::tls::handshake::{self, Handshake, Progress};
+use l7::tls::offload::{Helper, Helpers, Host};
 use l7::tls::record::{ContentType, SessionId, Sessions, Side};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -18,14 +20,45 @@ use super::identity::Identity;
 pub struct TlsOf {
     pub front: Arc<Front>,
     pub client: Arc<ClientConfig>,
+    /// Handshakes that each core may have under way.
+    pub handshakes: u32,
+    /// Threads that take slow steps, if there are any.
+    pub helpers: Option<Arc<Helpers>>,
+}
+
+/// Cores that are turned in the caller's thread never sleep: there is no bell to be rung.
+struct NoBell;
+
+impl Host for NoBell {
+    fn done(&self, _: usize) {}
 }
 
 impl TlsOf {
     pub fn new() -> TlsOf {
-        let identity = Identity::new(&["site.lab"]);
+        TlsOf::of(&Identity::new(&["site.lab"]), None)
+    }
+
+    /// An edge that presents `identity`, and clients that trust it.
+    pub fn of(identity: &Identity, tickets: Option<Tickets>) -> TlsOf {
         let mut client = identity.client_config();
         handshake::ask(&mut client);
-        TlsOf { front: identity.front(), client: Arc::new(client) }
+        TlsOf {
+            front: identity.front_with(tickets, 0),
+            client: Arc::new(client),
+            handshakes: 512,
+            helpers: None,
+        }
+    }
+
+    /// With threads for slow steps, of which each of `cores` may have `per_core` there at a time.
+    pub fn with_helpers(self, threads: usize, cores: usize, per_core: usize) -> TlsOf {
+        let helpers = Helpers::start(threads, cores, per_core, Arc::new(NoBell)).expect("a thread");
+        TlsOf { helpers: Some(Arc::new(helpers)), ..self }
+    }
+
+    /// A core's way to those threads. To be called once for each.
+    pub fn helper(&self, core: usize) -> Option<Helper> {
+        self.helpers.as_ref()?.of(core)
     }
 }
 
@@ -71,6 +104,13 @@ impl TlsLoad {
 
     pub fn is_open(&self, i: usize) -> bool {
         matches!(self.peers[i], Some(Peer::Open(_)))
+    }
+
+    /// The connection is over.
+    pub fn forget(&mut self, i: usize) {
+        if let Some(Peer::Open(session)) = self.peers[i].take() {
+            self.sessions.close(session);
+        }
     }
 
     /// What the node has sent in the handshake. Gives what is to be answered.

@@ -278,6 +278,10 @@ counters! {
     TlsTruncated "tls.truncated" Events "Connections whose peer ended them without having said so by TLS";
     TlsRecordsSealed "tls.records_sealed" Events "Records sealed: data, alerts and key updates";
     TlsRecordsSealedAgain "tls.records_sealed_again" Events "Records sealed once more because their bytes had been let go before they were acknowledged";
+    TlsRecordsLetGo "tls.records_let_go" Events "Records of stored bodies whose bytes were let go before they were acknowledged, as memory for records was short";
+    TlsAgainLeft "tls.again_left" Events "Connections that were finished with, but kept until such a record could be sealed again or was acknowledged";
+    TlsAgainWaits "tls.again_waits" Events "Times that there was no cell to seal such a record again: it waits";
+    TlsAgainDiffers "tls.again_differs" Events "Connections ended because such a record did not come out the same: a defect";
     TlsBytesSealed "tls.bytes_sealed" Bytes "Bytes of plaintext in records sealed";
     TlsRecordsOpened "tls.records_opened" Events "Records opened, and taken";
     TlsBytesReceived "tls.bytes_received" Bytes "Bytes of those records, headers and all";

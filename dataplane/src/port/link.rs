@@ -35,7 +35,11 @@ pub struct Link {
     to_right: Lane,
     to_left: Lane,
     pcap: Option<PcapWriter>,
+    watch: Option<Watch>,
 }
+
+/// Who is shown frames.
+type Watch = Box<dyn FnMut(&[u8])>;
 
 impl Link {
     /// A link with the same faults in both directions.
@@ -51,12 +55,18 @@ impl Link {
             to_right: Lane::new(there, seed),
             to_left: Lane::new(back, back_seed(seed)),
             pcap: None,
+            watch: None,
         }
     }
 
     /// Writes every frame, as delivered, to `pcap`.
     pub fn capture(&mut self, pcap: PcapWriter) {
         self.pcap = Some(pcap);
+    }
+
+    /// Shows every frame from the right to `watch`, before anything happens to it.
+    pub fn watch(&mut self, watch: impl FnMut(&[u8]) + 'static) {
+        self.watch = Some(Box::new(watch));
     }
 
     /// Changes the faults from now on (a link that goes bad, or heals).
@@ -68,7 +78,13 @@ impl Link {
     /// Takes what the hosts have sent, and delivers what is due.
     pub fn step(&mut self, now: Time) {
         while self.left.recv_with(|f| self.to_right.offer(f, now)).is_some() {}
-        while self.right.recv_with(|f| self.to_left.offer(f, now)).is_some() {}
+        let mut back = |f: &[u8]| {
+            if let Some(watch) = &mut self.watch {
+                watch(f);
+            }
+            self.to_left.offer(f, now);
+        };
+        while self.right.recv_with(&mut back).is_some() {}
         deliver(&mut self.to_right, &self.right, now, &mut self.pcap, 0);
         deliver(&mut self.to_left, &self.left, now, &mut self.pcap, 0);
     }

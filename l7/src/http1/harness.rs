@@ -25,6 +25,7 @@ pub fn request(input: &[u8]) {
     let ctx = ToOrigin {
         client_ip: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
         client_tls: false,
+        identity: None,
         host: None,
         forward_expect: true,
         forward_upgrade: true,

@@ -14,6 +14,7 @@ use super::method::{Method, Version};
 use super::sink::{Full, HeadSink};
 use super::target::Scheme;
 use crate::phases::{EditList, HeadEdit, Vars};
+use crate::tls::certs::Identity;
 
 /// What the head of a request to an origin needs beyond the client's head.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +23,8 @@ pub struct ToOrigin<'a> {
     pub client_ip: IpAddr,
     /// Whether the client came over TLS, for X-Forwarded-Proto.
     pub client_tls: bool,
+    /// Who it is by its certificate, for the edits.
+    pub identity: Option<&'a Identity>,
     /// Host for the origin, if it is not to be the one that the client asked for. An HTTP/1.0 client may have
     /// asked for none ([`RequestHead::authority`] is empty): then it has to be named here.
     pub host: Option<&'a [u8]>,
@@ -116,6 +119,7 @@ pub(crate) fn write_request(
         scheme: if ctx.client_tls { Scheme::Https } else { Scheme::Http },
         host: head.host(),
         path: head.path(),
+        identity: ctx.identity,
     };
     edited_request(head, method, ctx, keep, &EditList { edits: ctx.edits, vars }, sink)
 }

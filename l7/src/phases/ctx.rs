@@ -10,6 +10,7 @@ use super::fields::Fields;
 use super::program::Module;
 use super::view::{RequestView, ResponseView};
 use crate::http1::{Full, HeadSink, Method, Scheme};
+use crate::tls::certs::Identity;
 
 /// What comes after a module.
 #[derive(Debug, PartialEq, Eq)]
@@ -150,6 +151,12 @@ impl<'a, 'p, M: Module> Ctx<'a, 'p, M> {
     pub fn scheme(&self) -> Scheme {
         declared!(READS, SCHEME);
         self.scene.request.scheme
+    }
+
+    /// Who the client is by the certificate that it has shown and that was verified. `None`: it was not asked, or has none.
+    pub fn client_identity(&self) -> Option<&'a Identity> {
+        declared!(READS, IDENTITY);
+        self.scene.request.identity
     }
 
     /// The method.

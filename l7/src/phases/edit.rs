@@ -65,6 +65,8 @@ pub struct HeadEdit {
 struct Line {
     name: Box<[u8]>,
     known: FieldName,
+    /// It is left out for clients that have shown no certificate.
+    needs_identity: bool,
     pieces: (u32, u32),
 }
 
@@ -114,6 +116,7 @@ impl HeadEdit {
                 .map(|(name, from, to)| Line {
                     known: FieldName::of(name),
                     name: name.into(),
+                    needs_identity: template::needs_identity(pieces.get(from..to).unwrap_or_default()),
                     pieces: (from as u32, to as u32),
                 })
                 .collect(),
@@ -160,6 +163,7 @@ impl EditList<'_> {
             scheme: crate::http1::Scheme::Http,
             host: b"",
             path: b"",
+            identity: None,
         },
     };
 
@@ -175,6 +179,9 @@ impl EditList<'_> {
         while let [edit, rest @ ..] = later {
             later = rest;
             for line in &edit.lines {
+                if line.needs_identity && self.vars.identity.is_none() {
+                    continue;
+                }
                 if later.iter().any(|edit| edit.removes(line.known, &line.name)) {
                     continue;
                 }
@@ -303,8 +310,9 @@ impl fmt::Display for EditError {
             EditFault::ValueInvalid => write!(f, "the value of `{name}` has a control character"),
             EditFault::UnknownVariable => write!(
                 f,
-                "the value of `{name}` has an unknown variable; there are {{client_ip}}, {{host}}, {{path}} and \
-                 {{scheme}}, and {{{{ for a brace"
+                "the value of `{name}` has an unknown variable; there are {{client_ip}}, {{host}}, {{path}}, \
+                 {{scheme}}, {{client_subject}}, {{client_issuer}}, {{client_serial}} and {{client_fingerprint}}, and \
+                 {{{{ for a brace"
             ),
             EditFault::BraceUnpaired => {
                 write!(

@@ -38,8 +38,12 @@ impl Phase {
     /// What there is to read in this phase. The header lines of a request are gone once it went to the origin.
     pub const fn readable(self) -> Fields {
         const CONNECTION: Fields = Fields::CLIENT_IP.and(Fields::SCHEME);
-        const KEPT: Fields =
-            CONNECTION.and(Fields::METHOD).and(Fields::HOST).and(Fields::PATH).and(Fields::QUERY);
+        const KEPT: Fields = CONNECTION
+            .and(Fields::IDENTITY)
+            .and(Fields::METHOD)
+            .and(Fields::HOST)
+            .and(Fields::PATH)
+            .and(Fields::QUERY);
         match self {
             Phase::Connection => CONNECTION,
             Phase::Request | Phase::CacheKey | Phase::OriginRequest => KEPT.and(Fields::REQUEST_HEADERS),
@@ -87,6 +91,8 @@ impl Fields {
     pub const RESPONSE_HEADERS: Fields = Fields(1 << 8);
     /// Read: what is known at the end.
     pub const RECORD: Fields = Fields(1 << 9);
+    /// Read: who the client is by its certificate.
+    pub const IDENTITY: Fields = Fields(1 << 10);
     /// Write: answer instead of going on.
     pub const ANSWER: Fields = Fields(1 << 16);
     /// Write: parts of the cache key.

@@ -39,6 +39,7 @@ pub fn edit(input: &[u8]) {
         let ctx = ToOrigin {
             client_ip: CLIENT,
             client_tls: false,
+            identity: None,
             host: None,
             forward_expect: true,
             forward_upgrade: true,
@@ -72,7 +73,7 @@ pub fn edit(input: &[u8]) {
     {
         let [first, second] = edits(Message::Response);
         let date = http_date::format(784_111_777);
-        let vars = Vars { client_ip: CLIENT, scheme: Scheme::Http, host: input, path: input };
+        let vars = Vars { client_ip: CLIENT, scheme: Scheme::Http, host: input, path: input, identity: None };
         let edits = EditList { edits: &[&first, &second], vars };
         let ctx = ToClient {
             version: Version::Http11,

@@ -223,6 +223,10 @@ fn compile_url(url: &str) -> Result<Target, RedirectError> {
     }
     let (mut text, mut pieces) = (Vec::new(), Vec::new());
     template::compile(url, &mut text, &mut pieces).map_err(|_| RedirectError::UrlInvalid)?;
+    // What a certificate says is not made for URLs.
+    if template::needs_identity(&pieces) {
+        return Err(RedirectError::UrlInvalid);
+    }
     Ok(Target::Url { pieces: pieces.into(), text: text.into() })
 }
 

@@ -185,6 +185,7 @@ impl fmt::Debug for Program {
 const NO_REQUEST: RequestView<'static> = RequestView {
     client_ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
     scheme: Scheme::Http,
+    identity: None,
     method: Method::Extension,
     host: b"",
     path: b"",

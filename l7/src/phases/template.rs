@@ -1,10 +1,12 @@
-//! Values with variables: `{client_ip}`, `{host}`, `{path}`, `{scheme}`; `{{` and `}}` are braces.
+//! Values with variables: `{client_ip}`, `{host}`, `{path}`, `{scheme}`, and what a client's certificate says:
+//! `{client_subject}`, `{client_issuer}`, `{client_serial}`, `{client_fingerprint}`. `{{` and `}}` are braces.
 
 use core::net::IpAddr;
 use core::ops::Range;
 
 use crate::http1::bytes;
 use crate::http1::{Full, HeadSink, Scheme};
+use crate::tls::certs::Identity;
 
 /// What the variables stand for.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +19,8 @@ pub struct Vars<'a> {
     pub host: &'a [u8],
     /// `{path}`, as it was written.
     pub path: &'a [u8],
+    /// Who the client is by its certificate.
+    pub identity: Option<&'a Identity>,
 }
 
 /// A part of a template.
@@ -28,6 +32,16 @@ pub(super) enum Piece {
     Scheme,
     Host,
     Path,
+    Certificate(Certified),
+}
+
+/// What of a client's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Certified {
+    Subject,
+    Issuer,
+    Serial,
+    Fingerprint,
 }
 
 /// What is wrong with a template.
@@ -60,6 +74,10 @@ pub(super) fn compile(
             "scheme" => Piece::Scheme,
             "host" => Piece::Host,
             "path" => Piece::Path,
+            "client_subject" => Piece::Certificate(Certified::Subject),
+            "client_issuer" => Piece::Certificate(Certified::Issuer),
+            "client_serial" => Piece::Certificate(Certified::Serial),
+            "client_fingerprint" => Piece::Certificate(Certified::Fingerprint),
             _ => return Err(TemplateFault::UnknownVariable),
         });
         rest = after;
@@ -99,9 +117,32 @@ pub(super) fn write(
             Piece::Scheme => sink.put(scheme_name(vars.scheme))?,
             Piece::Host => put_variable(vars.host, sink)?,
             Piece::Path => put_variable(vars.path, sink)?,
+            Piece::Certificate(of) => {
+                if let Some(identity) = vars.identity {
+                    put_certified(*of, identity, sink)?;
+                }
+            }
         }
     }
     Ok(())
+}
+
+fn put_certified(
+    of: Certified,
+    identity: &Identity,
+    sink: &mut (impl HeadSink + ?Sized),
+) -> Result<(), Full> {
+    match of {
+        Certified::Subject => put_variable(identity.subject.as_bytes(), sink),
+        Certified::Issuer => put_variable(identity.issuer.as_bytes(), sink),
+        Certified::Serial => put_variable(identity.serial.as_bytes(), sink),
+        Certified::Fingerprint => sink.put(&identity.fingerprint_hex()),
+    }
+}
+
+/// Whether it says something that only a client with a certificate has.
+pub(super) fn needs_identity(pieces: &[Piece]) -> bool {
+    pieces.iter().any(|piece| matches!(piece, Piece::Certificate(_)))
 }
 
 /// As it stands in a URL.

@@ -4,6 +4,7 @@ use core::net::IpAddr;
 
 use super::edit::Vars;
 use crate::http1::{Headers, Method, RequestHead, Scheme};
+use crate::tls::certs::Identity;
 
 /// What modules see of a request. All but the header lines has to be kept until the request is logged.
 #[derive(Clone, Copy)]
@@ -12,6 +13,8 @@ pub struct RequestView<'a> {
     pub client_ip: IpAddr,
     /// What the client's connection is, whatever its target says.
     pub scheme: Scheme,
+    /// Who the client is by the certificate that it has shown, if it has.
+    pub identity: Option<&'a Identity>,
     /// The method.
     pub method: Method,
     /// The host, without port.
@@ -32,6 +35,7 @@ impl<'a> RequestView<'a> {
         Self {
             client_ip,
             scheme,
+            identity: None,
             method: head.method(),
             host: head.host(),
             path: head.path(),
@@ -41,9 +45,21 @@ impl<'a> RequestView<'a> {
         }
     }
 
+    /// The same, of a client that was identified.
+    #[must_use]
+    pub fn by(self, identity: Option<&'a Identity>) -> Self {
+        Self { identity, ..self }
+    }
+
     /// The variables that header edits may use.
     pub fn vars(&self) -> Vars<'a> {
-        Vars { client_ip: self.client_ip, scheme: self.scheme, host: self.host, path: self.path }
+        Vars {
+            client_ip: self.client_ip,
+            scheme: self.scheme,
+            host: self.host,
+            path: self.path,
+            identity: self.identity,
+        }
     }
 }
 

@@ -255,7 +255,8 @@ impl Proxy {
 
     pub(super) fn up_is_full(&self, io: &Io<'_>, x: ExchangeId) -> bool {
         let e = &self.exchanges[x];
-        e.origin.is_some() && io.tcp.queued_true(e.origin) >= self.config().request_budget_bytes
+        let budget = self.config().request_budget_bytes;
+        e.origin.is_some() && (io.tcp.queued_true(e.origin) >= budget || io.tcp.is_short(e.origin))
     }
 
     pub(super) fn down_is_full(&self, io: &Io<'_>, x: ExchangeId) -> bool {
@@ -265,5 +266,6 @@ impl Proxy {
         let (client, budget) = (self.exchanges[x].client, self.config().request_budget_bytes);
         let queued = io.tcp.queued_true(client);
         queued >= budget && queued >= self.queue_bytes_max(io, client, io.tcp.rx_pool())
+            || io.tcp.is_short(client)
     }
 }

@@ -15,6 +15,7 @@ use super::waiting::Links;
 use crate::cache::policy::status::Fwd;
 use crate::http1::{BodyLength, ClientConn, HttpLimits, Method, Scheme, ServerConn, Version};
 use crate::phases::Timings;
+use crate::tls::certs::Identity;
 use crate::upstream::{Race, Ticket};
 
 typed_index! {
@@ -136,6 +137,8 @@ pub struct Exchange {
     pub scheme: Scheme,
     /// Who asks: for the origin to know.
     pub peer: IpAddr,
+    /// Who that is by its certificate, where it was asked for one.
+    pub identity: Option<Rc<Identity>>,
     /// Whom the connection has announced by a PROXY header.
     pub(super) peer_id: PeerId,
     /// Whether that header is still to come.
@@ -225,6 +228,7 @@ impl Exchange {
             fwd: None,
             scheme: Scheme::Http,
             peer: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            identity: None,
             peer_id: PeerId::NONE,
             announces: false,
             logged: Logged::default(),
@@ -323,6 +327,7 @@ impl Exchange {
         self.slicing = Slicing::default();
         self.soon = false;
         self.fwd = None;
+        self.identity = None;
         self.logged = Logged::default();
         self.site = NO_SITE;
         self.up = Leg::default();

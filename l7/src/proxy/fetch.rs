@@ -69,7 +69,7 @@ impl Proxy {
         }
         let (site, route, request, client, key) = {
             let e = &self.exchanges[x];
-            (e.site, e.route, e.request.clone(), (e.peer, e.scheme), e.key)
+            (e.site, e.route, e.request.clone(), (e.peer, e.scheme, e.identity.clone()), e.key)
         };
         let validates = stale.is_some();
         let e = &mut self.exchanges[f];
@@ -77,7 +77,7 @@ impl Proxy {
         e.site = site;
         e.route = route;
         e.request = request;
-        (e.peer, e.scheme) = client;
+        (e.peer, e.scheme, e.identity) = client;
         e.key = key;
         e.method = Method::Get;
         e.version = Version::Http11;

@@ -285,11 +285,15 @@ impl Proxy {
         let t0 = dataplane::time::cycles();
         if let Some(store) = &mut self.store {
             store.quiescent();
+            while let Some(object) = io.tcp.next_unkept() {
+                store.unpin(object);
+            }
             self.wake_readers(io);
             self.reset_slowest(io);
         }
         let mut shook = false;
         if io.tcp.tls.is_on() {
+            io.tcp.begin(io.now);
             shook = io.tcp.shake(&self.config().front);
         }
         while let Some((flow, events)) = io.tcp.next_event() {

@@ -28,7 +28,9 @@ impl Proxy {
         let mut room = [0; CleanPath::ROOM];
         let path = if asked.path() == b"*" { b"/" } else { asked.path() };
         let clean = CleanPath::of(path, &mut room).unwrap_or(path);
+        let identity = self.exchanges[f].identity.clone();
         let view = RequestView::of(asked, self.exchanges[f].scheme, self.exchanges[f].peer, clean);
+        let view = view.by(identity.as_deref());
         let seen = ResponseView { status: head.status(), headers: Some(head.headers()) };
         let edits = route.modules.origin_response(&view, &seen);
         let list = EditList { edits: &edits, vars: view.vars() };

@@ -366,7 +366,9 @@ impl Proxy {
                 }
                 let path = if asked.path() == b"*" { b"/" } else { asked.path() };
                 let clean = CleanPath::of(path, &mut bench.path).unwrap_or(path);
+                let identity = self.exchanges[x].identity.clone();
                 let view = RequestView::of(&asked, self.exchanges[x].scheme, self.exchanges[x].peer, clean);
+                let view = view.by(identity.as_deref());
                 let seen = ResponseView { status: head.status(), headers: Some(head.headers()) };
                 let mut edits = route.modules.origin_response(&view, &seen);
                 // Each phase has room for all of its modules; what does not fit beside the other's is left out.

@@ -11,6 +11,7 @@ use crate::cache::policy::blob::Blob;
 use crate::cache::policy::ranges::{write_part_head, write_parts_end};
 use crate::cache::store::{Cursor, ObjectId, Progress, Wake};
 use crate::http1::SliceSink;
+use crate::tls::Sent;
 
 /// Bytes that a client's queue is filled to at least, and at most: between them, twice what TCP may have in flight.
 const QUEUE_BYTES_MIN: u32 = 32 << 10;
@@ -112,21 +113,33 @@ impl Proxy {
         let client = self.exchanges[x].client;
         let target = self.queue_bytes_max(io, client, &self.cells.payload);
         loop {
-            if io.tcp.queued_true(client) >= target {
+            // Where cells are short a client has what is on its way, which can be let go, and one record that waits.
+            let has_enough = io.tcp.is_short(client) && io.tcp.has_unsent(client);
+            if has_enough || io.tcp.queued_true(client) >= target {
                 return Step::Waits;
             }
             let e = &mut self.exchanges[x];
             let (Side::Reads(r), Some(store)) = (&mut e.side, &mut self.store) else { return Step::Waits };
             let progress = store.progress(r.object);
             let there = progress.len.saturating_sub(r.cursor.offset());
-            let n =
-                r.left.map_or(there, |left| there.min(left)).min(u64::from(self.cells.payload.cell_bytes()));
-            if n == 0 {
+            let there = r.left.map_or(there, |left| there.min(left));
+            if there == 0 {
                 match self.reads_on(io, x, progress) {
                     None => continue,
                     Some(step) => return step,
                 }
             }
+            if !e.down.chunked && io.tcp.is_secured(client) {
+                match self.seal_on(io, x, there) {
+                    Sent::Bytes(_) => continue,
+                    Sent::Later => return Step::Waits,
+                    Sent::Never => {
+                        self.break_off(io, x);
+                        return Step::Gone;
+                    }
+                }
+            }
+            let n = there.min(u64::from(self.cells.payload.cell_bytes()));
             let Some(piece) = copy_out(store, r, n as usize, &self.cells.payload) else {
                 self.counters.inc(Ctr::PoolPayloadEmpty);
                 // If nothing will be acknowledged that could wake it.
@@ -143,6 +156,27 @@ impl Proxy {
                 return Step::Gone;
             }
         }
+    }
+
+    /// Sends on a record of a stored body, of which `there` bytes are to be sent, from where they lie.
+    fn seal_on(&mut self, io: &mut Io<'_>, x: ExchangeId, there: u64) -> Sent {
+        let e = &mut self.exchanges[x];
+        let Side::Reads(r) = &mut e.side else { return Sent::Never };
+        let sent = io.tcp.send_stored(e.client, r.object, &mut r.cursor, there);
+        match sent {
+            Sent::Bytes(n) => {
+                if let Some(left) = &mut r.left {
+                    *left -= n as u64;
+                }
+                r.moved = io.now;
+                e.down.body += n as u64;
+                self.counters.add(Ctr::CacheBytesServed, n as u64);
+            }
+            // If nothing will be acknowledged that could wake it.
+            Sent::Later => e.soon = io.tcp.queued(e.client) == 0,
+            Sent::Never => {}
+        }
+        sent
     }
 
     /// Nothing more can be sent of what is there: is that the end, or what comes next? `None`: there is more.
@@ -243,6 +277,8 @@ impl Proxy {
         if let Some((_, x)) = slowest {
             self.counters.inc(Ctr::CacheSlowReset);
             self.break_off(io, x);
+        } else if io.tcp.keep_less(|object| store.is_evicted(object)) {
+            self.counters.inc(Ctr::CacheSlowReset);
         }
     }
 }

@@ -95,6 +95,9 @@ impl Proxy {
                 e.begin_log(io.now);
                 self.exchanges[x].peer = self.client_address(&io.tcp, x).ip();
                 let e = &mut self.exchanges[x];
+                if e.is_https() {
+                    e.identity = io.tcp.identity(client).cloned();
+                }
                 self.counters.inc(Ctr::HttpRequests);
                 // For those that will be read again: a fetch's, and a request's that waits.
                 e.request = Some(input.view(0, n));
@@ -201,7 +204,8 @@ impl Proxy {
         let route = plan.route(number);
         let (peer, scheme) = (self.exchanges[x].peer, self.exchanges[x].scheme);
         self.exchanges[x].key = plan.program.config.upstream(number).map_or(0, |u| u.key(head, peer));
-        let view = RequestView::of(head, scheme, peer, clean);
+        let identity = self.exchanges[x].identity.clone();
+        let view = RequestView::of(head, scheme, peer, clean).by(identity.as_deref());
         if !route.modules.is_empty(Phase::Request)
             && let Some(answer) = route.modules.request(&view)
         {
@@ -348,7 +352,7 @@ impl Proxy {
 
 fn to_origin<'a>(
     plan: &'a Plan,
-    e: &Exchange,
+    e: &'a Exchange,
     head: &RequestHead<'_>,
     edits: &'a [&'a HeadEdit],
 ) -> ToOrigin<'a> {
@@ -356,6 +360,7 @@ fn to_origin<'a>(
     ToOrigin {
         client_ip: e.peer,
         client_tls: e.is_https(),
+        identity: e.identity.as_deref(),
         host: if head.authority().is_empty() { authority } else { None },
         forward_expect: true,
         forward_upgrade: true,

@@ -225,14 +225,14 @@ impl Proxy {
         let e = &self.exchanges[x];
         let (Some(request), Some(rest)) = (e.request.clone(), e.slicing.rest) else { return Next::Nowhere };
         let Some(rules) = &plan.route(e.route).cache else { return Next::Nowhere };
-        let (peer, scheme) = (e.peer, e.scheme);
+        let (peer, scheme, identity) = (e.peer, e.scheme, e.identity.clone());
         let Some(mut bench) = self.bench.take() else { return Next::Later };
         let http = self.current.program.config.http;
         let next = match parse_request(&request, &mut HeadScan::new(), &http, &mut bench.slots) {
             Ok(Parsed::Complete(head, _)) => {
                 let path = if head.path() == b"*" { b"/" } else { head.path() };
                 let clean = CleanPath::of(path, &mut bench.path).unwrap_or(path);
-                let view = RequestView::of(&head, scheme, peer, clean);
+                let view = RequestView::of(&head, scheme, peer, clean).by(identity.as_deref());
                 let mut sink = SliceSink::new(&mut self.key);
                 match write_key(&UrlParts::of(&head, e.is_https(), b""), &rules.key, &mut sink) {
                     Ok(()) => {

@@ -50,7 +50,9 @@ impl Proxy {
             Ok(Parsed::Complete(head, _)) => {
                 let path = if head.path() == b"*" { b"/" } else { head.path() };
                 let clean = CleanPath::of(path, &mut bench.path).unwrap_or(path);
+                let identity = self.exchanges[x].identity.clone();
                 let view = RequestView::of(&head, self.exchanges[x].scheme, self.exchanges[x].peer, clean);
+                let view = view.by(identity.as_deref());
                 self.look_again(io, x, &head, &view, outcome, looks + 1)
             }
             _ => Act::Error(500),

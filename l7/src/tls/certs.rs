@@ -8,10 +8,16 @@ use std::net::IpAddr;
 
 use aws_lc_rs::digest;
 
+/// Bytes of a subject or issuer as text. Who has a longer one has no identity.
+pub const TEXT_BYTES_MAX: usize = 2048;
+/// Alternative names that are kept.
+pub const NAMES_MAX: usize = 64;
+
 /// What a certificate says about its owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The subject's distinguished name as RFC 4514 writes it: `CN=somebody,O=Example`, the innermost part first.
+    /// The subject's distinguished name as RFC 4514 writes it: `CN=somebody,O=Example`, the innermost part first. Printable
+    /// ASCII: all else is escaped by its bytes in UTF-8, as `openssl x509 -nameopt RFC2253` does.
     pub subject: String,
     /// The innermost common name.
     pub common_name: Option<String>,
@@ -19,7 +25,7 @@ pub struct Identity {
     pub issuer: String,
     /// The serial number in hexadecimal digits, two a byte.
     pub serial: String,
-    /// Subject alternative names (RFC 5280, 4.2.1.6) of the kinds that clients have.
+    /// Subject alternative names (RFC 5280, 4.2.1.6) of the kinds that clients have: the first [`NAMES_MAX`].
     pub names: Vec<Name>,
     /// SHA-256 of the certificate.
     pub fingerprint: [u8; 32],
@@ -51,11 +57,15 @@ impl Identity {
         if tag != INTEGER {
             return None;
         }
-        let serial = hex(value);
+        // A zero in front only says that the number is positive.
+        let serial = hex(value.strip_prefix(&[0]).filter(|rest| !rest.is_empty()).unwrap_or(value));
         tbs.expect(SEQUENCE)?; // The signature's algorithm.
         let issuer = distinguished_name(tbs.expect(SEQUENCE)?)?.0;
         tbs.expect(SEQUENCE)?; // Validity.
         let (subject, common_name) = distinguished_name(tbs.expect(SEQUENCE)?)?;
+        if subject.len().max(issuer.len()).max(serial.len()) > TEXT_BYTES_MAX {
+            return None;
+        }
         tbs.expect(SEQUENCE)?; // The key.
         let mut names = Vec::new();
         while !tbs.0.is_empty() {
@@ -68,8 +78,12 @@ impl Identity {
     }
 
     /// The fingerprint in hexadecimal digits.
-    pub fn fingerprint_hex(&self) -> String {
-        hex(&self.fingerprint)
+    pub fn fingerprint_hex(&self) -> [u8; 64] {
+        let mut text = [0; 64];
+        for (digits, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(self.fingerprint) {
+            *digits = [byte >> 4, byte & 15].map(|n| b"0123456789abcdef"[usize::from(n)]);
+        }
+        text
     }
 }
 
@@ -145,7 +159,7 @@ fn text(tag: u8, value: &[u8]) -> String {
     String::from_utf8_lossy(value).into_owned()
 }
 
-/// RFC 4514, 2.4. Control characters are escaped too: the text may get into logs and heads.
+/// RFC 4514, 2.4. What is no printable ASCII is escaped too: the text may get into logs and heads.
 fn escape(value: &str, out: &mut String) {
     let last = value.chars().count().saturating_sub(1);
     for (at, c) in value.chars().enumerate() {
@@ -153,7 +167,7 @@ fn escape(value: &str, out: &mut String) {
             ',' | '+' | '"' | '\\' | '<' | '>' | ';' | '=' => out.extend(['\\', c]),
             '#' if at == 0 => out.push_str("\\#"),
             ' ' if at == 0 || at == last => out.push_str("\\ "),
-            c if c.is_control() => {
+            c if !c.is_ascii() || c.is_control() => {
                 for byte in c.encode_utf8(&mut [0; 4]).bytes() {
                     let _ = write!(out, "\\{byte:02X}");
                 }
@@ -203,6 +217,7 @@ fn alternative_names(extensions: &[u8]) -> Option<Vec<Name>> {
             let (tag, value) = list.next()?;
             let string = || String::from_utf8_lossy(value).into_owned();
             match (tag, value.len()) {
+                _ if names.len() == NAMES_MAX => break,
                 (0x81, _) => names.push(Name::Email(string())),
                 (0x82, _) => names.push(Name::Dns(string())),
                 (0x86, _) => names.push(Name::Uri(string())),
@@ -284,7 +299,7 @@ mod tests {
             ];
         });
         let identity = Identity::of(&der).unwrap();
-        assert_eq!(identity.subject, "CN=Zoë\\0A#1,1.2.840.5=\\ x\\ ,O=Some\\, Body \\\"Ltd\\\",C=NZ");
+        assert_eq!(identity.subject, "CN=Zo\\C3\\AB\\0A#1,1.2.840.5=\\ x\\ ,O=Some\\, Body \\\"Ltd\\\",C=NZ");
         assert_eq!(identity.issuer, identity.subject);
         assert_eq!(identity.common_name.as_deref(), Some("Zoë\n#1"));
         assert_eq!(identity.serial, "12ab");
@@ -296,7 +311,30 @@ mod tests {
             Name::Ip("2001:db8::1".parse().unwrap()),
         ];
         assert_eq!(identity.names, names);
-        assert_eq!(identity.fingerprint_hex(), hex(digest::digest(&digest::SHA256, &der).as_ref()));
+        let fingerprint = hex(digest::digest(&digest::SHA256, &der).as_ref());
+        assert_eq!(identity.fingerprint_hex(), *fingerprint.as_bytes());
+    }
+
+    #[test]
+    fn what_is_too_long_for_a_header_is_nobody() {
+        let long =
+            |n: usize| made(|params| params.distinguished_name.push(DnType::CommonName, "x".repeat(n)));
+        assert!(Identity::of(&long(TEXT_BYTES_MAX - 3)).is_some());
+        assert_eq!(Identity::of(&long(TEXT_BYTES_MAX - 2)), None);
+        let names = made(|params| {
+            let name = |n: usize| SanType::DnsName(format!("{n}.test").try_into().unwrap());
+            params.subject_alt_names = (0..NAMES_MAX + 10).map(name).collect();
+        });
+        assert_eq!(Identity::of(&names).unwrap().names.len(), NAMES_MAX);
+    }
+
+    #[test]
+    fn a_serial_number_that_begins_with_a_high_bit() {
+        let serial = |bytes: &[u8]| {
+            let der = made(|p| p.serial_number = Some(rcgen::SerialNumber::from(bytes.to_vec())));
+            Identity::of(&der).unwrap().serial
+        };
+        assert_eq!((serial(&[0xfe, 1]), serial(&[1])), ("fe01".into(), "01".into()));
     }
 
     #[test]

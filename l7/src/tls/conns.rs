@@ -7,15 +7,20 @@
 //!   is opened, where it lies if it came in one segment. At most one piece of plaintext waits for the proxy.
 //! - **Sent** plaintext is gathered in one buffer per core, for one connection at a time, and sealed when a record is
 //!   full, when another connection sends, or at the end of the pass: so the head and the small body behind it are one
-//!   record. TCP's send queue holds ciphertext: what is sent again is the same bytes.
+//!   record. TCP's send queue holds ciphertext: what is sent again is the same bytes. When memory is short it holds that of
+//!   stored bodies only until it is sent, and what is lost is sealed again (`again`).
 //! - **The end**: `at_end` is true after close_notify only. A FIN without one breaks the connection (RFC 8446, 6.1).
 
+mod again;
+mod leave;
 mod receive;
 mod send;
 mod shaking;
+mod through;
 
 use std::net::IpAddr;
 use std::ops::Deref;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use dataplane::{CellWriter, Counters, Ctr, Pool, Slice, Time};
@@ -24,13 +29,17 @@ use rustls::ClientConfig;
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
 use rustls::pki_types::ServerName;
-use stack::tcp::cc::Algorithm;
-use stack::{CloseReason, ConnectError, Events, FlowId, Net, State, Tcp};
+use stack::{CloseReason, Events, FlowId, State, Tcp};
 
+use super::certs::Identity;
 use super::front::Front;
 use super::handshake::Failure;
 use super::handshakes::{HandshakeId, Handshakes};
 use super::record::{self, SessionId, Sessions};
+use crate::cache::store::Store;
+use again::{Again, NoteId};
+use send::Builder;
+pub use send::Sent;
 use shaking::Shaking;
 
 typed_index! {
@@ -44,7 +53,7 @@ pub const RECORD_PLAIN_MAX: usize = 1 << 14;
 pub const RECORD_BYTES_MAX: u32 = record::RECORD_MAX as u32;
 /// Plaintext that goes out in records of one segment each, before they grow: a client can use the first ones before a
 /// whole window has come.
-const SMALL_RECORDS_BYTES: u32 = 16 << 10;
+const SMALL_RECORDS_BYTES: u16 = 16 << 10;
 /// Records without data that are taken in a row; then the others get their turn.
 const EMPTY_IN_A_ROW: usize = 32;
 
@@ -58,6 +67,8 @@ enum Phase {
     Shakes(HandshakeId),
     /// Records go both ways.
     Open(SessionId),
+    /// Its owner has left, and TCP lacks bytes that are to be sealed again.
+    Leaves(SessionId),
     /// It has failed: its owner has been told, or is about to be.
     Broken,
 }
@@ -76,16 +87,28 @@ struct Secured {
     said_close: bool,
     /// By which policy its client was verified ([`Front::policy`]); 0: by none.
     policy: u32,
-    /// Plaintext sent since it stood still.
-    sent: u32,
+    /// Plaintext sent since it stood still, as far as that counts.
+    sent: u16,
+    /// The last of its records that can be sealed again.
+    notes: NoteId,
     /// Ciphertext taken from TCP, of a record that is not opened yet.
     rest: Option<Slice>,
     /// Plaintext that the owner has not read yet.
     plain: Option<Slice>,
-    /// Of an origin's connection: what takes the tickets that it sends.
-    kernel: Option<Box<KernelConnection<ClientConnectionData>>>,
-    /// Why there was no handshake.
-    failure: Option<Box<Failure>>,
+    also: Also,
+}
+
+/// What else there is of a connection: of most, nothing.
+#[derive(Default)]
+enum Also {
+    #[default]
+    Nothing,
+    /// Of an origin's: what takes the tickets that it sends.
+    Tickets(Box<KernelConnection<ClientConnectionData>>),
+    /// Why there was no handshake, or by which alert it ended.
+    Failure(Box<Failure>),
+    /// Who the client is by the certificate that it has shown.
+    Client(Rc<Identity>),
 }
 
 /// Where records are kept.
@@ -113,23 +136,18 @@ impl RecordCells {
     }
 }
 
-/// Plaintext on its way into a record.
-struct Builder {
-    /// Whose it is; NONE while there is none.
-    flow: FlowId,
-    bytes: Box<[u8]>,
-    len: usize,
-}
-
 /// The TLS of one core.
 pub struct Tls {
     sessions: Sessions,
     handshakes: Handshakes,
     secured: Slab<SecuredId, Secured>,
     builder: Builder,
+    again: Again,
     cells: RecordCells,
     counters: Counters,
 }
+
+const _: () = assert!(size_of::<Secured>() <= 72);
 
 /// TCP's connections, with TLS or without.
 pub struct Conns<'a> {
@@ -152,6 +170,7 @@ impl Tls {
     pub fn cost(limits: &Limits) -> usize {
         Sessions::cost(limits.tls_connections, limits.tls_contexts)
             + Slab::<SecuredId, Secured>::cost(limits.tls_connections as usize)
+            + Again::cost(limits)
     }
 
     /// Says what its pools cost, and why.
@@ -162,6 +181,7 @@ impl Tls {
         Sessions::footprint(limits.tls_connections, limits.tls_contexts, f);
         let item = size_of::<Secured>() as u64 + 4;
         f.add("tls connections", limits.tls_connections.into(), item, "where each stands");
+        Again::footprint(limits, f);
         f.add("tls handshakes", limits.tls_handshakes.into(), super::HANDSHAKE_BYTES, "those under way");
     }
 
@@ -179,16 +199,33 @@ impl Tls {
             sessions: Sessions::new(n, contexts, arena, counters.clone())?,
             secured: Slab::new(arena, n, Secured::default)?,
             handshakes,
-            builder: Builder { flow: FlowId::NONE, bytes: vec![0; bytes].into(), len: 0 },
+            builder: Builder::new(bytes),
+            again: Again::new(limits, arena, bytes)?,
             cells,
             counters,
         })
+    }
+
+    /// Stored bodies are sealed from where they lie in `store`.
+    pub fn read_from(&mut self, store: Arc<Store>) {
+        self.again.read_from(store);
+    }
+
+    /// Records of stored bodies that are not acknowledged, and could be sealed again: 0 when nothing leaked.
+    pub fn notes_in_use(&self) -> u32 {
+        self.again.in_use()
     }
 
     /// Whether there can be any TLS.
     #[inline]
     pub fn is_on(&self) -> bool {
         !self.builder.bytes.is_empty()
+    }
+
+    /// This pass has so many packets, which come before handshakes.
+    #[inline]
+    pub fn beside(&mut self, packets: usize) {
+        self.handshakes.beside(packets as u32);
     }
 
     /// Whether a handshake could go on at once: the core must not sleep.
@@ -222,7 +259,18 @@ impl Conns<'_> {
 
     /// Why the handshake of a connection that is closed has failed, if it has; or by which alert it ended afterwards.
     pub fn failure(&self, flow: FlowId) -> Option<&Failure> {
-        self.tls.secured[self.secured(flow)?].failure.as_deref()
+        match &self.tls.secured[self.secured(flow)?].also {
+            Also::Failure(failure) => Some(failure),
+            _ => None,
+        }
+    }
+
+    /// Who the client is by the certificate that it has shown and that was verified.
+    pub fn identity(&self, flow: FlowId) -> Option<&Rc<Identity>> {
+        match &self.tls.secured[self.secured(flow)?].also {
+            Also::Client(identity) => Some(identity),
+            _ => None,
+        }
     }
 
     /// Whether its handshake is under way.
@@ -300,11 +348,12 @@ impl Conns<'_> {
     }
 
     fn close_session(&mut self, c: SecuredId) {
+        self.drop_notes(c);
         let s = &mut self.tls.secured[c];
         (s.rest, s.plain) = (None, None);
         match std::mem::replace(&mut s.phase, Phase::Free) {
             Phase::Shakes(h) => self.tls.handshakes.cancel(h),
-            Phase::Open(session) => self.tls.sessions.close(session),
+            Phase::Open(session) | Phase::Leaves(session) => self.tls.sessions.close(session),
             Phase::Free | Phase::Broken => {}
         }
     }
@@ -345,6 +394,10 @@ impl Conns<'_> {
                 events
             }
             Phase::Open(_) => {
+                if self.tls.secured[c].notes.is_some() {
+                    self.look_back(flow, c, events);
+                }
+                events.clear(Events::MISSING);
                 self.open_ahead(flow, c);
                 let s = &mut self.tls.secured[c];
                 events.clear(Events::READABLE);
@@ -361,6 +414,10 @@ impl Conns<'_> {
                     events.set(Events::CLOSED);
                 }
                 events
+            }
+            Phase::Leaves(_) => {
+                self.leaving_event(flow, c, events);
+                Events::default()
             }
             Phase::Broken | Phase::Free => {
                 events.set(Events::CLOSED);
@@ -403,6 +460,12 @@ impl Conns<'_> {
     pub fn orphan(&mut self, flow: FlowId, now: Time) {
         if let Some(c) = self.secured(flow) {
             self.say_close(flow, c);
+            if self.leave(flow, c, now) {
+                return;
+            }
+            if !self.tcp.is_whole(flow) {
+                return self.abort(flow);
+            }
         }
         self.forget(flow);
         self.tcp.orphan(flow, now);
@@ -414,11 +477,12 @@ impl Conns<'_> {
         self.tcp.abort(flow);
     }
 
-    /// Forgets a connection that is over. One that TLS has broken, and TCP not, ends with what the peer has been told.
+    /// Forgets a connection that is over. One that TLS has broken, and TCP not, ends with what the peer has been told; if
+    /// TCP has all of that.
     pub fn release(&mut self, flow: FlowId, now: Time) {
         let told = self.secured(flow).is_some() && self.tcp.state(flow) != State::Closed;
         self.forget(flow);
-        if told {
+        if told && self.tcp.is_whole(flow) {
             self.tcp.orphan(flow, now);
         } else {
             self.tcp.release(flow);
@@ -435,6 +499,12 @@ impl Conns<'_> {
         }
     }
 
+    /// As [`Tcp::is_owned`].
+    pub fn is_owned(&self, flow: FlowId) -> bool {
+        let leaves = |c| matches!(self.tls.secured[c].phase, Phase::Leaves(_));
+        self.tcp.is_owned(flow) && !self.secured(flow).is_some_and(leaves)
+    }
+
     /// A connection's state.
     pub fn state(&self, flow: FlowId) -> State {
         match self.secured(flow) {
@@ -449,50 +519,5 @@ impl Conns<'_> {
             (CloseReason::Done, Some(c)) if !self.tls.secured[c].has_closed => CloseReason::Reset,
             (reason, _) => reason,
         }
-    }
-
-    // ── What TLS has no part in ─────────────────────────────────────────────────────────────────────
-
-    /// As [`Tcp::connect`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn connect(
-        &mut self,
-        net: &Net,
-        to: std::net::SocketAddr,
-        now: Time,
-    ) -> Result<FlowId, ConnectError> {
-        self.tcp.connect(net, to, now)
-    }
-
-    /// As [`Tcp::consume`].
-    pub fn consume(&mut self, flow: FlowId, bytes: u32) {
-        self.tcp.consume(flow, bytes);
-    }
-
-    /// As [`Tcp::wake`].
-    pub fn wake(&mut self, flow: FlowId) {
-        self.tcp.wake(flow);
-    }
-
-    /// As [`Tcp::set_timer`].
-    pub fn set_timer(&mut self, flow: FlowId, at: Time) {
-        self.tcp.set_timer(flow, at);
-    }
-
-    /// As [`Tcp::set_user`].
-    pub fn set_user(&mut self, flow: FlowId, user: u64) {
-        self.tcp.set_user(flow, user);
-    }
-
-    /// As [`Tcp::set_algorithm`].
-    pub fn set_algorithm(&mut self, flow: FlowId, algorithm: Algorithm) {
-        self.tcp.set_algorithm(flow, algorithm);
-    }
-
-    /// As [`Tcp::close_listeners`].
-    pub fn close_listeners(&mut self) {
-        self.tcp.close_listeners();
     }
 }

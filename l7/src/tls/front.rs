@@ -131,7 +131,7 @@ pub struct Choice {
     pub policy: u32,
 }
 
-/// In [`Choice::entry`]: the client is an ACME server, and nothing but the handshake counts.
+/// In [`Choice::entry`]: the client is an ACME server, and nothing but the handshake counts: the connection ends with it.
 pub const CHALLENGE: u16 = u16::MAX;
 
 /// The protocol by which ACME servers ask.

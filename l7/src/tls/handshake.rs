@@ -27,6 +27,7 @@ use rustls::{
     AlertDescription, ClientConfig, CommonState, ConnectionTrafficSecrets, Error, ExtractedSecrets,
     HandshakeKind, KeyLog, NamedGroup, ProtocolVersion, ServerConfig,
 };
+use zeroize::{Zeroize, Zeroizing};
 
 use super::keys::{Half, Keys, SECRET_BYTES, Suite, Version};
 
@@ -326,7 +327,7 @@ impl Handshake {
         if self.shown != 0 {
             return Err(Failure::internal("bytes of the handshake behind its end"));
         }
-        let Captured { client, server } = self.secrets;
+        let (client, server) = (self.secrets.client.as_ref(), self.secrets.server.as_ref());
         let (extracted, ours, theirs, kernel) = match std::mem::replace(&mut self.side, Side::Over) {
             Side::Server(side) => {
                 let (extracted, _) = side.dangerous_into_kernel_connection().map_err(Failure::of)?;
@@ -420,7 +421,8 @@ pub fn ask(config: &mut ClientConfig) {
 
 /// The traffic secrets of TLS 1.3, which rustls gives to a [`KeyLog`] only: extraction gives the keys made from them,
 /// by which no key can be updated.
-#[derive(Clone, Copy, Default)]
+/// Overwritten when it goes.
+#[derive(Default)]
 struct Captured {
     client: Option<[u8; SECRET_BYTES]>,
     server: Option<[u8; SECRET_BYTES]>,
@@ -437,13 +439,15 @@ struct Capture;
 
 impl KeyLog for Capture {
     fn log(&self, label: &str, _client_random: &[u8], secret: &[u8]) {
-        let mut padded = [0; SECRET_BYTES];
-        let Some(room) = padded.get_mut(..secret.len()) else { return };
-        room.copy_from_slice(secret);
-        CAPTURE.with_borrow_mut(|captured| match label {
-            CLIENT_SECRET => captured.client = Some(padded),
-            SERVER_SECRET => captured.server = Some(padded),
-            _ => {}
+        CAPTURE.with_borrow_mut(|captured| {
+            let place = match label {
+                CLIENT_SECRET => &mut captured.client,
+                SERVER_SECRET => &mut captured.server,
+                _ => return,
+            };
+            if let Some(room) = place.insert([0; SECRET_BYTES]).get_mut(..secret.len()) {
+                room.copy_from_slice(secret);
+            }
         });
     }
 
@@ -458,14 +462,30 @@ const SERVER_SECRET: &str = "SERVER_TRAFFIC_SECRET_0";
 impl Captured {
     /// Nothing has been logged.
     fn start() {
-        CAPTURE.take();
+        CAPTURE.with_borrow_mut(Captured::zeroize);
     }
 
     /// Takes what was logged since.
     fn take_over(&mut self) {
-        let new = CAPTURE.take();
-        self.client = new.client.or(self.client);
-        self.server = new.server.or(self.server);
+        CAPTURE.with_borrow_mut(|new| {
+            for (own, new) in [(&mut self.client, &new.client), (&mut self.server, &new.server)] {
+                if new.is_some() {
+                    *own = *new;
+                }
+            }
+            new.zeroize();
+        });
+    }
+
+    fn zeroize(&mut self) {
+        self.client.zeroize();
+        self.server.zeroize();
+    }
+}
+
+impl Drop for Captured {
+    fn drop(&mut self) {
+        self.zeroize();
     }
 }
 
@@ -473,8 +493,8 @@ impl Captured {
 fn keys(
     version: Version,
     extracted: &ExtractedSecrets,
-    ours: Option<[u8; SECRET_BYTES]>,
-    theirs: Option<[u8; SECRET_BYTES]>,
+    ours: Option<&[u8; SECRET_BYTES]>,
+    theirs: Option<&[u8; SECRET_BYTES]>,
 ) -> Result<Keys, Failure> {
     let suite = match &extracted.tx.1 {
         ConnectionTrafficSecrets::Aes128Gcm { .. } => Suite::Aes128Gcm,
@@ -482,8 +502,8 @@ fn keys(
         ConnectionTrafficSecrets::Chacha20Poly1305 { .. } => Suite::ChaCha20Poly1305,
         _ => return Err(Failure::internal("an AEAD that is not ours")),
     };
-    let half = |side: &(u64, ConnectionTrafficSecrets), secret: Option<[u8; SECRET_BYTES]>| match version {
-        Version::Tls13 => secret.and_then(|secret| Half::new(&secret, side.0)),
+    let half = |side: &(u64, ConnectionTrafficSecrets), secret: Option<&[u8; SECRET_BYTES]>| match version {
+        Version::Tls13 => secret.and_then(|secret| Half::new(secret, side.0)),
         Version::Tls12 => write_key(&side.1, side.0),
     };
     match (half(&extracted.rx, theirs), half(&extracted.tx, ours)) {
@@ -500,11 +520,11 @@ fn write_key(secrets: &ConnectionTrafficSecrets, seq: u64) -> Option<Half> {
         | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (key, iv),
         _ => return None,
     };
-    let mut secret = [0; SECRET_BYTES];
+    let mut secret = Zeroizing::new([0; SECRET_BYTES]);
     let (of_key, rest) = secret.split_at_mut_checked(key.as_ref().len())?;
     of_key.copy_from_slice(key.as_ref());
     rest.get_mut(..iv.as_ref().len())?.copy_from_slice(iv.as_ref());
-    Half::new(&secret, seq)
+    Half::new(&secret[..], seq)
 }
 
 impl Failure {

@@ -7,9 +7,11 @@
 //!              └─ refused: full, or the source has its share  └─ waits for its peer
 //! ```
 //!
-//! - **Work.** A pass does [`HandshakeLimits::work_per_pass`] units, a unit being about 10 µs: a hello is
-//!   [`HELLO`] of them where the core answers it, everything else [`STEP`]. At least one step is done in a pass that has any to do. Those that have
-//!   said hello come before those that say it: what was begun is brought to an end.
+//! - **Work.** A pass without packets does [`HandshakeLimits::work_per_pass`] units, a unit being about 10 µs: a hello is
+//!   [`HELLO`] of them where the core answers it, everything else [`STEP`]. Packets come first: where a pass has some, a unit
+//!   is done for each [`PACKETS_PER_UNIT`] of them ([`beside`](Handshakes::beside)), [`BESIDE_MAX`] at a time; a hello may
+//!   be begun with one, and the next passes make up for it. Those that have said hello come before those that say it: what
+//!   was begun is brought to an end.
 //! - **Slow steps** (signatures by RSA, key exchanges by P-384, a client's or an origin's certificates) go to a helper thread, where there are
 //!   any; so do second hellos, as what they lead to is not foreseen, and hellos while more than
 //!   [`HandshakeLimits::waiting`] wait for the core. When the helpers are full, the slow
@@ -58,6 +60,11 @@ pub const VERIFY: u32 = 16;
 
 /// One in so many slots is for our own handshakes.
 const OWN_SHARE: u32 = 8;
+/// Packets of a busy core for each unit of work. What it does for a request takes 1 to 3 µs, so that handshakes have a
+/// fifth of its time at most.
+pub const PACKETS_PER_UNIT: u32 = 32;
+/// Units that are saved up while a core is busy: no pass gets much longer by them.
+pub const BESIDE_MAX: u32 = 2;
 
 /// How much of everything.
 #[derive(Clone, Debug)]
@@ -66,7 +73,7 @@ pub struct HandshakeLimits {
     pub handshakes: u32,
     /// Of those, with clients of one source: an IPv4 address, an IPv6 network of 64 bits.
     pub per_source: u32,
-    /// Units of work in a pass.
+    /// Units of work in a pass without packets.
     pub work_per_pass: u32,
     /// Hellos that may wait for the core before helpers take more of them.
     pub waiting: u32,
@@ -134,6 +141,9 @@ pub struct Handshakes {
     evicted: Option<FlowId>,
     helper: Option<Helper>,
     limits: HandshakeLimits,
+    /// Packets of this pass, and those that are worth work still to be done; below 0: work was done for such as are to come.
+    packets: u32,
+    credit: i32,
     counters: Counters,
     out: Vec<u8>,
     joined: Vec<u8>,
@@ -220,6 +230,8 @@ impl Handshakes {
             evicted: None,
             helper,
             limits,
+            packets: 0,
+            credit: 0,
             counters,
             out: Vec::with_capacity(16 << 10),
             joined: Vec::with_capacity(hello::JOINED_BYTES_MAX),
@@ -350,12 +362,23 @@ impl Handshakes {
         self.slots.len() as u32 - self.free.len() as u32
     }
 
+    /// This pass has so many packets, which come before handshakes.
+    #[inline]
+    pub fn beside(&mut self, packets: u32) {
+        self.packets = self.packets.saturating_add(packets);
+    }
+
     /// Does a pass's work. Hellos are answered as `front` says.
     pub fn run(&mut self, front: &Front, peers: &mut impl Peers) {
         self.take_back(peers);
         self.hand_over();
+        let worth = |units: u32| (units * PACKETS_PER_UNIT) as i32;
+        self.credit = match mem::take(&mut self.packets) {
+            0 => worth(self.limits.work_per_pass),
+            packets => (self.credit + packets as i32).min(worth(BESIDE_MAX)),
+        };
         let mut work = 0;
-        while work < self.limits.work_per_pass {
+        while worth(work) < self.credit {
             let Some(number) = self.going.pop(&mut self.slots).or_else(|| self.new.pop(&mut self.slots))
             else {
                 break;
@@ -372,6 +395,7 @@ impl Handshakes {
                 }
             }
         }
+        self.credit -= worth(work);
         self.counters.set(Ctr::TlsActive, self.active().into());
         let waiting = self.going.len() + self.new.len() + self.slow.len();
         self.counters.set(Ctr::TlsWaiting, waiting.into());

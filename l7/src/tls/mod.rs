@@ -34,7 +34,7 @@ pub mod tickets;
 #[cfg(test)]
 mod tests;
 
-pub use conns::{Conns, RECORD_BYTES_MAX, RecordCells, Tls};
+pub use conns::{Conns, RECORD_BYTES_MAX, RecordCells, Sent, Tls};
 pub use front::Front;
 pub use handshakes::{HandshakeLimits, Handshakes};
 

@@ -36,6 +36,7 @@ impl Reader<'_, '_> {
         let hosts = table.require("hosts", "add them, as in hosts = [\"example.com\"], or [\"*\"] for all");
         let hosts = hosts.map(|v| texts(&v.one_or_more(), names::host_pattern)).unwrap_or_default();
         let own = self.settings(table, &Settings::none());
+        self.clients_are_named(table, &own, table);
         let tls = self.site_tls(table, &hosts);
         let tried_certificate = table.get("certificate").is_some();
         let error_pages = error_pages(self.folder, &table.table("error_pages"));
@@ -85,6 +86,7 @@ impl Reader<'_, '_> {
             let value = table.require("path", "add its beginning, as in path = \"/api/\"");
             let path = value.as_ref().and_then(|v| text(v, names::route_path));
             let settings = self.settings(table, own);
+            self.clients_are_named(table, &settings, site);
             table.finish();
             self.origin_tls_is_used(table, &[&settings.upstream]);
             if !settings.answers(hosts) && table.get("origin").is_none() {
@@ -138,6 +140,31 @@ impl Reader<'_, '_> {
                 &base.response_headers,
             ),
             redirect: redirect(table, base.redirect.as_ref()),
+        }
+    }
+
+    /// What is said of clients' certificates needs a site that asks for them; and what an origin answers who is told of
+    /// one is for that client alone. `table` is the site's or a route's.
+    fn clients_are_named(&self, table: &Table<'_, '_>, settings: &Settings, site: &Table<'_, '_>) {
+        let (request, response) = (&settings.request_headers, &settings.response_headers);
+        for (key, rules) in [("request_headers", request), ("response_headers", response)] {
+            if let Some(value) = table.get(key)
+                && rules.name_clients()
+                && site.get("client_auth").is_none()
+            {
+                let cause = "nobody is asked for the certificate that a variable here is of";
+                value.error(cause, "add client_auth to the site, or leave the variable out");
+            }
+        }
+        // What is inherited as a whole has been reported there.
+        let said = table.get("cache").or_else(|| table.get("request_headers"));
+        if let Some(value) = said
+            && settings.cache.is_some()
+            && request.name_clients()
+        {
+            let cause =
+                "the cache would give others what the origin answers to one client by its certificate";
+            value.error(cause, "write cache = false, or leave the variable out of request_headers");
         }
     }
 

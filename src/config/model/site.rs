@@ -109,6 +109,14 @@ pub enum Variable {
     Path,
     /// `{scheme}`: `http` or `https`.
     Scheme,
+    /// `{client_subject}`: of the client's certificate, as all that follow.
+    ClientSubject,
+    /// `{client_issuer}`
+    ClientIssuer,
+    /// `{client_serial}`
+    ClientSerial,
+    /// `{client_fingerprint}`: SHA-256.
+    ClientFingerprint,
 }
 
 /// A name, or all names with a beginning, in lower case where case means nothing (header fields).
@@ -183,7 +191,30 @@ impl NamePattern {
     }
 }
 
+impl Variable {
+    /// Whether only clients with a certificate have it.
+    pub fn is_of_certificate(self) -> bool {
+        match self {
+            Variable::ClientIp | Variable::Host | Variable::Path | Variable::Scheme => false,
+            Variable::ClientSubject
+            | Variable::ClientIssuer
+            | Variable::ClientSerial
+            | Variable::ClientFingerprint => true,
+        }
+    }
+}
+
 impl HeaderRules {
+    /// Whether a field says who a client is by its certificate.
+    pub fn name_clients(&self) -> bool {
+        let parts = self.set.iter().chain(&self.add).flat_map(|f| &f.value);
+        let mut variables = parts.filter_map(|part| match part {
+            ValuePart::Variable(variable) => Some(*variable),
+            ValuePart::Text(_) => None,
+        });
+        variables.any(Variable::is_of_certificate)
+    }
+
     /// Whether nothing is changed.
     pub fn is_empty(&self) -> bool {
         self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()

@@ -197,8 +197,13 @@ pub fn value(text: &str) -> Result<Vec<ValuePart>, Wrong> {
             "host" => Variable::Host,
             "path" => Variable::Path,
             "scheme" => Variable::Scheme,
+            "client_subject" => Variable::ClientSubject,
+            "client_issuer" => Variable::ClientIssuer,
+            "client_serial" => Variable::ClientSerial,
+            "client_fingerprint" => Variable::ClientFingerprint,
             _ => {
-                let mend = "use {client_ip}, {host}, {path} or {scheme}";
+                let mend = "use {client_ip}, {host}, {path} or {scheme}; of a client's certificate {client_subject}, \
+                            {client_issuer}, {client_serial} or {client_fingerprint}";
                 return wrong(format!("there is no variable {{{word}}}"), mend);
             }
         };
@@ -307,6 +312,14 @@ mod tests {
                 vec![Var(Variable::Scheme), text("://"), Var(Variable::Host), Var(Variable::Path)],
             ),
             ("for={client_ip}", vec![text("for="), Var(Variable::ClientIp)]),
+            (
+                "{client_subject};{client_issuer}",
+                vec![Var(Variable::ClientSubject), text(";"), Var(Variable::ClientIssuer)],
+            ),
+            (
+                "{client_serial} {client_fingerprint}",
+                vec![Var(Variable::ClientSerial), text(" "), Var(Variable::ClientFingerprint)],
+            ),
             (r#"{"max_age":1,"a":{}}"#, vec![text(r#"{"max_age":1,"a":{}}"#)]),
             ("{{host}", vec![text("{"), Var(Variable::Host)]),
             ("{host", vec![text("{host")]),

@@ -12,7 +12,7 @@ use super::mix::{self, Common};
 use super::plan::{CONNECTIONS_MAX, PIPELINE_MAX, Plan};
 use super::request::{self, BODY_MAX, Parts, Request};
 use super::sources::Sources;
-use super::tls::{Mode, Secured};
+use super::tls::{Group, Mode, Secured, groups};
 use super::url::Url;
 use crate::roots;
 
@@ -77,6 +77,10 @@ pub struct HttpArgs {
     /// on that there is one for).
     #[arg(long, value_name = "HOW", default_value = "full", value_parser = mode)]
     pub tls: Mode,
+    /// The only group of key exchanges that is offered: x25519mlkem768, x25519, secp256r1, secp384r1; without it all, the
+    /// first of them preferred.
+    #[arg(long, value_name = "GROUP", value_parser = group)]
+    pub group: Option<Group>,
     /// Whose certificates are believed: a PEM file of roots, or of the server's own certificate; without it, the system's.
     #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
     pub ca: Option<PathBuf>,
@@ -182,6 +186,7 @@ impl HttpArgs {
                 (Some(_), ..) => "--ca",
                 (_, true, _) => "--insecure",
                 (.., Mode::Resumed) => "--tls",
+                _ if self.group.is_some() => "--group",
                 _ => return Ok(None),
             };
             return Err(format!("{word} is for https:// only; write https://{}/", url.authority));
@@ -196,7 +201,9 @@ impl HttpArgs {
             Some(host) => host.split_once(':').map_or(&**host, |(name, _)| name).to_owned(),
             None => url.server.ip().to_string(),
         };
-        Secured::new(&name, trust, self.tls, self.connections).map(Some).map_err(|e| e.to_string())
+        Secured::new(&name, trust, self.tls, self.connections, self.group)
+            .map(Some)
+            .map_err(|e| e.to_string())
     }
 
     fn all_requests(&self, first: &Url) -> Result<Vec<Request>, String> {
@@ -265,6 +272,14 @@ fn mode(text: &str) -> Result<Mode, String> {
         .ok_or_else(|| format!("\"{text}\" is no way to shake hands; write full or resumed"))
 }
 
+fn group(text: &str) -> Result<Group, String> {
+    let found = groups().find(|(name, _)| *name == text.to_ascii_lowercase());
+    found.map(|(_, group)| group).ok_or_else(|| {
+        let names: Vec<String> = groups().map(|(name, _)| name).collect();
+        format!("\"{text}\" is no group; write one of {}", names.join(", "))
+    })
+}
+
 fn arrival(text: &str) -> Result<Kind, String> {
     match text {
         "constant" => Ok(Kind::Constant),
@@ -318,6 +333,11 @@ mod tests {
         assert_eq!((t.mode, &*t.name.to_str()), (Mode::Resumed, "fd00::1"));
         assert_eq!(tls("https://10.0.0.1/ --insecure --host a.example:443").name.to_str(), "a.example");
         assert!(plan("http://10.0.0.1/").expect("good").tls.is_none());
+        let of =
+            |t: &Secured| t.config.crypto_provider().kx_groups.iter().map(|g| g.name()).collect::<Vec<_>>();
+        assert_eq!(of(&t).len(), groups().count());
+        let t = tls("https://10.0.0.1/ --insecure --group X25519");
+        assert_eq!(of(&t), [rustls::NamedGroup::X25519]);
     }
 
     #[test]
@@ -336,6 +356,8 @@ mod tests {
             ("http://10.0.0.1/ --tls resumed", "--tls is for https:// only; write https://10.0.0.1/"),
             ("http://10.0.0.1/ --insecure", "https:// only"),
             ("https://10.0.0.1/ --tls half", "full or resumed"),
+            ("https://10.0.0.1/ --group 25519", "one of x25519"),
+            ("http://10.0.0.1/ --group x25519", "--group is for https:// only"),
             ("https://10.0.0.1/ --insecure --ca x", "cannot be used with"),
             ("https://10.0.0.1/ --ca /nowhere/ca.pem", "cannot read /nowhere/ca.pem"),
             ("https://10.0.0.1/ --ca Cargo.toml", "has no certificate"),

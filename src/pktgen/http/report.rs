@@ -393,7 +393,7 @@ mod tests {
         t.shaking_from.store(500_000_000, Relaxed);
         t.shaking_to.store(2_500_000_000, Relaxed);
         t.handshake.record(2_000_000);
-        let tls = Secured::new("a.example", Trust::Anybody, Mode::Resumed, 2).expect("good");
+        let tls = Secured::new("a.example", Trust::Anybody, Mode::Resumed, 2, None).expect("good");
         report(&t, |r| {
             assert_eq!(r.json()["tls"], Value::Null);
             let plan = Plan { tls: Some(tls.clone()), ..r.plan.clone() };

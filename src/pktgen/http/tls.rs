@@ -15,13 +15,14 @@ use dataplane::{CellWriter, Counters, Packet, Pool, Slice, Time};
 use hugepages::{Arena, FixedVec, PagePolicy};
 use l7::tls::handshake::{Established, Handshake, Progress};
 use l7::tls::keys::{Suite, Version};
-use l7::tls::origin::{Kept, Reason, Refusal, Spec, TlsError, Trust, client_config};
+use l7::tls::origin::{Kept, Reason, Refusal, Spec, TlsError, Trust, client_config_with};
 use l7::tls::record::{
     Alert, ContentType, HEADER_BYTES, OVERHEAD_MAX, PLAIN_MAX, RECORD_MAX, Received, SessionId, Sessions,
     Side, header, tickets,
 };
 use rustls::ClientConfig;
 use rustls::client::{ClientConnectionData, Resumption};
+use rustls::crypto::{SupportedKxGroup, aws_lc_rs};
 use rustls::kernel::KernelConnection;
 
 use super::client::Client;
@@ -58,6 +59,16 @@ impl Mode {
     }
 }
 
+/// A group of key exchanges.
+pub type Group = &'static dyn SupportedKxGroup;
+
+/// Those that there are, by the names of their standards.
+pub fn groups() -> impl Iterator<Item = (String, Group)> {
+    aws_lc_rs::DEFAULT_KX_GROUPS
+        .iter()
+        .map(|group| (format!("{:?}", group.name()).to_ascii_lowercase(), *group))
+}
+
 /// What a run's handshakes begin with.
 #[derive(Clone, Debug)]
 pub struct Secured {
@@ -70,13 +81,24 @@ pub struct Secured {
 }
 
 impl Secured {
-    /// Handshakes with `name`, which `trust` says how to believe, on so many connections.
+    /// Handshakes with `name`, which `trust` says how to believe, on so many connections; by `group` and no other, if there
+    /// is one.
     ///
     /// # Errors
     /// What is wrong with the name, or the roots.
-    pub fn new(name: &str, trust: Trust, mode: Mode, connections: u32) -> Result<Secured, TlsError> {
+    pub fn new(
+        name: &str,
+        trust: Trust,
+        mode: Mode,
+        connections: u32,
+        group: Option<Group>,
+    ) -> Result<Secured, TlsError> {
         let spec = Spec::new(name, trust)?;
-        let mut config = client_config(&spec)?;
+        let mut crypto = aws_lc_rs::default_provider();
+        if let Some(group) = group {
+            crypto.kx_groups = vec![group];
+        }
+        let mut config = client_config_with(&spec, crypto)?;
         if mode == Mode::Resumed {
             let room = (2 * connections as usize).clamp(*TICKETS.start(), *TICKETS.end());
             config.resumption = Resumption::store(Arc::new(Kept::new(spec.name.clone(), room)));

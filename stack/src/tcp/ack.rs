@@ -394,8 +394,7 @@ impl Tcp {
     pub(super) fn free_acknowledged(records: &mut Slab<RecordId, SendRecord>, t: &mut Tcb) {
         while t.send_head.is_some() {
             let r = &mut records[t.send_head];
-            let len = r.slice.as_ref().map_or(0, |s| s.len()) as u32;
-            if t.snd_una.lt(r.seq + len) {
+            if t.snd_una.lt(r.seq + r.span()) {
                 break;
             }
             let gone = t.send_head;

@@ -148,8 +148,10 @@ impl Tcp {
         let mut cursor = RecordId::NONE;
         while at.is_some() {
             let r = &self.records[at];
-            let len = r.slice.as_ref().map_or(0, |s| s.len()) as u32;
+            let len = r.span();
             must!(len > 0, "an empty record");
+            must!(r.slice.is_some() || r.tag != 0, "bytes that are gone, and nobody can make again");
+            must!(r.slice.is_some() || (r.seq + len).le(nxt), "bytes that are gone were not sent");
             if n == 0 {
                 must!(r.seq.le(una) && una.lt(r.seq + len), "the head does not hold SND.UNA");
             } else {

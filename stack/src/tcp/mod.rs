@@ -20,6 +20,7 @@
 
 mod ack;
 mod audit;
+mod away;
 pub mod cc;
 mod config;
 mod cookies;
@@ -65,7 +66,7 @@ pub use info::{COPIES_MAX, FlowInfo};
 pub use open::{ConnectError, OwnPorts};
 pub use recovery::Phase;
 pub use seq::Seq;
-pub use tcb::{CloseReason, Events, FlowId, State, Tcb};
+pub use tcb::{CloseReason, Events, FlowId, RecordId, State, Tcb};
 pub use totals::{Class, Side};
 pub use tuning::{Congestion, Tuning};
 
@@ -76,7 +77,7 @@ use pmtu::PathMtus;
 use scoreboard::Segments;
 use table::Table;
 pub use tcb::Flags;
-use tcb::{RecordId, SendRecord};
+use tcb::SendRecord;
 use time_wait::TimeWait;
 use totals::Totals;
 use wheel::Wheel;

@@ -7,11 +7,12 @@ mod tests;
 use dataplane::{Counters, Ctr, Packet, Time, TxQueue};
 use hugepages::Slab;
 
+use super::away::ASK_AGAIN_NS;
 use super::cc::Sent;
 use super::rate::micros;
 use super::scoreboard::{Out, Place, Segments};
 use super::segment::bits;
-use super::tcb::{Flags, FlowId, RecordId, SegId, SendRecord, State, Tcb};
+use super::tcb::{Events, Flags, FlowId, RecordId, SegId, SendRecord, State, Tcb};
 use super::window::RxRoom;
 use super::{List, OUTPUT_LISTS, Seq, Tcp, TcpConfig};
 use crate::net::Net;
@@ -31,6 +32,8 @@ enum Turn {
     More,
     /// The port, or a pool, has no room: for the others neither.
     Full,
+    /// What has to be sent again was let go: its owner has to make it again.
+    Asks,
 }
 
 impl Turn {
@@ -76,8 +79,10 @@ impl Tcp {
                 sending.last_word(t, net, tx, now);
             } else {
                 turn = sending.turn(t, net, tx, now);
-                if turn != Turn::Done {
-                    self.want_output(id);
+                match turn {
+                    Turn::Done => {}
+                    Turn::Asks => self.raise(id, Events::MISSING),
+                    Turn::More | Turn::Full => self.want_output(id),
                 }
             }
             let t = &self.table.flows[id];
@@ -220,6 +225,13 @@ impl Sending<'_> {
                 }
             }
             budget -= 1;
+            if lost.is_some() && self.lacks(t, lost).is_some() {
+                // Its owner is asked, and once more as long as it has no memory for it.
+                turn = Turn::Asks;
+                t.pace_at = now.plus_ns(ASK_AGAIN_NS);
+                paced = true;
+                break;
+            }
             let sent = if lost.is_some() {
                 self.send_again(t, lost, net, tx, now)
             } else {
@@ -251,11 +263,12 @@ impl Sending<'_> {
         let new = t.has_unsent()
             && t.snd_wnd.saturating_sub(t.flight()) >= u32::from(t.mss)
             && !self.segments.is_full();
-        // One that is longer than the path takes by now is not probed with: it will time out, and be cut.
+        // One that is longer than the path takes by now, or whose bytes were let go, is not probed with: it will time out.
         let again = !new
             && last.is_some()
             && self.segments[last].place == Place::InFlight
-            && self.segments[last].len <= t.mss;
+            && self.segments[last].len <= t.mss
+            && self.lacks(t, last).is_none();
         if new || again {
             if tx[t.port as usize].room() == 0 {
                 return false;

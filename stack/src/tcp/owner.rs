@@ -90,6 +90,12 @@ impl Tcp {
     /// # Errors
     /// Gives the slice back when every send record is in use (counted), or the side has been shut down.
     pub fn send(&mut self, id: FlowId, data: Slice) -> Result<(), Slice> {
+        self.enqueue(id, data, 0)
+    }
+
+    /// The same; a `tag` other than 0 is its owner's, who can make it again.
+    #[inline(always)]
+    pub(super) fn enqueue(&mut self, id: FlowId, data: Slice, tag: u32) -> Result<(), Slice> {
         let t = &mut self.table.flows[id];
         if !t.state.can_send() || t.flags.has(Flags::FIN_QUEUED) {
             return Err(data);
@@ -98,7 +104,7 @@ impl Tcp {
             return Ok(());
         }
         let len = data.len() as u32;
-        let data = if t.send_tail.is_none() {
+        let data = if t.send_tail.is_none() || tag != 0 {
             data
         } else {
             match self.join(id, data, len) {
@@ -111,11 +117,10 @@ impl Tcp {
             self.counters.inc(Ctr::TcpNoRecord);
             return Err(data);
         };
-        // A view of a cell that others hold too pins no memory of its own.
-        let charge = if data.is_unique() { data.true_size() } else { len + 64 };
+        let charge = charge_of(&data);
         let record = &mut self.records[r];
         debug_assert!(record.slice.is_none(), "what is free holds nothing");
-        *record = SendRecord { slice: Some(data), seq: t.queue_end, charge, next: RecordId::NONE };
+        *record = SendRecord { slice: Some(data), seq: t.queue_end, charge, next: RecordId::NONE, tag };
         if t.send_tail.is_some() {
             self.records[t.send_tail].next = r;
         } else {
@@ -140,7 +145,7 @@ impl Tcp {
             return Err(data);
         }
         let r = &mut self.records[t.send_tail];
-        let Some(last) = &mut r.slice else { return Err(data) };
+        let Some(last) = r.slice.as_mut().filter(|_| r.tag == 0) else { return Err(data) };
         last.try_join(data)?;
         r.charge += len;
         t.send_charge += len;
@@ -331,4 +336,11 @@ impl Tcp {
     pub fn in_use(&self) -> (u32, u32) {
         (self.table.flows.in_use(), self.records.in_use() + self.segments.in_use())
     }
+}
+
+/// What data is charged to its connection, by true size.
+#[inline]
+pub(super) fn charge_of(data: &Slice) -> u32 {
+    // A view of a cell that others hold too pins no memory of its own.
+    if data.is_unique() { data.true_size() } else { data.len() as u32 + 64 }
 }

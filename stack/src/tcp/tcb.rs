@@ -159,6 +159,8 @@ bitset! {
         CLOSED = 5;
         /// The owner's timer has run out.
         TIMEOUT = 6;
+        /// Bytes that were let go have to be sent again (`Tcp::missing`).
+        MISSING = 7;
     }
 }
 
@@ -221,14 +223,24 @@ bitset! {
 /// A piece of data in a send queue: a retained slice and where it stands in the stream.
 #[derive(Default)]
 pub struct SendRecord {
-    /// The data; `None` while the record is free.
+    /// The data; `None` while the record is free, or its bytes have been let go.
     pub slice: Option<Slice>,
     /// Sequence number of its first byte.
     pub seq: Seq,
-    /// What it is charged to the flow, by true size.
+    /// What it is charged to the flow, by true size. Of one whose bytes have been let go: how many they are.
     pub charge: u32,
     /// The next piece.
     pub next: RecordId,
+    /// By what its owner knows it who can make it again; 0: nobody can.
+    pub tag: u32,
+}
+
+impl SendRecord {
+    /// Sequence numbers that it takes.
+    #[inline]
+    pub fn span(&self) -> u32 {
+        self.slice.as_ref().map_or(self.charge, |s| s.len() as u32)
+    }
 }
 
 /// The control block. Thirteen cache lines: with its bucket, timer and what TLS will keep, an idle connection stays below

@@ -156,6 +156,30 @@ fn empty_pools_only_slow_things_down() {
     );
 }
 
+/// Senders that keep nothing of what they have sent, and make it again when it was lost.
+#[test]
+fn what_was_let_go_is_made_again() {
+    for (seed, loss_ppm) in [(1, 5_000), (2, 50_000), (3, 200_000), (4, 0)] {
+        let (mut a, mut b) = (Setup::host(1), Setup::host(2));
+        (a.forgets, b.forgets) = (true, true);
+        // A path that is narrower than it seems: what is out goes again in smaller pieces.
+        b.mtu = if seed == 2 { 900 } else { 1500 };
+        let faults = Faults { delay_ns: 3_000_000, loss_ppm, reorder_ppm: 10_000, ..Faults::default() };
+        let mut w = pair_with(&a, &b, Faults { reorder_ns: 2_000_000, ..faults }, seed);
+        for n in 0..4u16 {
+            let (here, there) = Plan::both(n.into(), 150_000, 60_000);
+            let slow = if n == 0 { Reading::After(Time::from_ms(5_000)) } else { Reading::Eager };
+            w.b.listen(80 + n, there.chunks(1700).reading(slow));
+            w.a.connect(([10, 0, 0, 2], 80 + n).into(), here.chunks(700), w.now).unwrap();
+        }
+        let r = w.finish(Time::from_ms(900_000)).and_then(|()| w.check_b());
+        assert!(r.is_ok(), "loss of {loss_ppm} at {}: {r:?}", w.now);
+        let (gone, again) = w.a.core.pipeline.made_again;
+        assert!(gone > 100, "{gone} pieces were let go");
+        assert!(again > 5 || loss_ppm == 0, "{again} of {gone} were made again with a loss of {loss_ppm}");
+    }
+}
+
 #[test]
 fn ports_run_out() {
     let mut a = Setup::host(1);

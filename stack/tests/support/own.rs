@@ -10,6 +10,7 @@ use dataplane::port::mem::{MemPort, WireEnd};
 use dataplane::{Burst, Counters, Ctr, Pool, Port, Time, TxQueue};
 use hugepages::{Arena, Limits, PagePolicy};
 use stack::neigh::Neighbours;
+use stack::tcp::RecordId;
 use stack::{ConnectError, Events, FlowId, Iface, Net, Stack, Tcp, TcpConfig, Udp};
 
 use super::cutter::{Cutter, TSO_BYTES_MAX};
@@ -39,6 +40,19 @@ pub struct App {
     budget: u32,
     /// The engine's invariants are looked at after each pass.
     pub audited: bool,
+    /// What was sent that can be made again: its bytes are let go as soon as TCP allows. `None`: nothing is.
+    forgotten: Option<Vec<Made>>,
+    /// Pieces that were let go, and made again.
+    pub made_again: (u64, u64),
+}
+
+/// A piece of a connection's stream.
+struct Made {
+    id: FlowId,
+    n: usize,
+    at: RecordId,
+    from: u64,
+    len: usize,
 }
 
 /// What can be chosen about a host.
@@ -56,6 +70,8 @@ pub struct Setup {
     pub tcp: fn(&mut TcpConfig),
     /// Everybody is reached at this station: no address resolution.
     pub peer_mac: Option<[u8; 6]>,
+    /// Whatever has been sent is let go, and made again if it was lost.
+    pub forgets: bool,
     /// Its port cuts long frames into segments, and fills in checksums.
     pub cuts: bool,
 }
@@ -96,6 +112,7 @@ impl Setup {
             tcp: |_| {},
             peer_mac: None,
             cuts: false,
+            forgets: false,
         }
     }
 }
@@ -159,6 +176,8 @@ impl OwnHost {
             wake: Time::NEVER,
             budget: 128 << 10,
             audited: true,
+            forgotten: setup.forgets.then(Vec::new),
+            made_again: (0, 0),
         };
         let port = |end, number| -> Box<dyn Port> {
             let port = MemPort::new(end, rx.clone(), setup.mac, setup.mtu, number);
@@ -270,6 +289,9 @@ impl App {
                 self.add(id, plan, now);
             }
             let n = self.stack.tcp.user(id) as usize;
+            if e.has(Events::MISSING) {
+                self.make_again(id);
+            }
             self.conns[n].out.opened |= e.has(Events::ACCEPTED) | e.has(Events::CONNECTED);
             if e.has(Events::CLOSED) {
                 self.pump(n, Time::NEVER); // Whatever is there is read now, or never.
@@ -288,6 +310,40 @@ impl App {
                 self.pump(n, now);
             }
         }
+    }
+
+    /// Lets go what has been sent.
+    fn forget(&mut self) {
+        for (k, m) in self.forgotten.iter().flatten().enumerate() {
+            if self.conns[m.n].id == Some(m.id) && self.stack.tcp.let_go(m.id, m.at, k as u32 + 1) {
+                self.made_again.0 += 1;
+                assert!(!self.stack.tcp.is_whole(m.id));
+            }
+        }
+    }
+
+    /// Makes what TCP lacks; every third time there is no memory for it.
+    fn make_again(&mut self, id: FlowId) {
+        let (Some(tag), Some(made)) = (self.stack.tcp.missing(id), &self.forgotten) else { return };
+        let m = &made[tag as usize - 1];
+        assert_eq!(m.id, id);
+        self.made_again.1 += 1;
+        let mut w = CellWriter::default();
+        if self.made_again.1.is_multiple_of(3) || !w.reserve(m.len, &self.payload) {
+            return;
+        }
+        let seed = self.conns[m.n].plan.seed;
+        let bytes: Vec<u8> = (m.from..m.from + m.len as u64).map(|i| byte_at(seed, i)).collect();
+        w.put(&bytes[1..]);
+        let short = w.take().expect("written");
+        assert!(self.stack.tcp.put_back(id, m.at, tag, short).is_err(), "it is not as long");
+        w.release();
+        assert!(w.reserve(m.len, &self.payload));
+        w.put(&bytes);
+        let piece = w.take().expect("written");
+        let again = piece.clone();
+        self.stack.tcp.put_back(id, m.at, tag, piece).expect("it was missing");
+        assert!(self.stack.tcp.put_back(id, m.at, tag, again).is_err(), "it is there");
     }
 
     fn pump(&mut self, n: usize, now: Time) {
@@ -356,7 +412,17 @@ impl App {
             }
             assert_eq!(c.writer.put(&buf[..piece]), piece);
             let Some(s) = c.writer.take() else { break };
-            if self.stack.tcp.send(id, s).is_err() {
+            let from = c.out.sent;
+            let sent = match &mut self.forgotten {
+                None => self.stack.tcp.send(id, s).is_ok(),
+                Some(made) => {
+                    c.writer.release();
+                    let at = self.stack.tcp.send_tagged(id, s, made.len() as u32 + 1);
+                    let kept = at.map(|at| made.push(Made { id, n, at, from, len: piece }));
+                    kept.is_ok()
+                }
+            };
+            if !sent {
                 // What was written is lost: begin a new cell at the same place of the stream.
                 c.writer.release();
                 self.wake = self.wake.min(now.plus_ns(1_000_000));
@@ -375,6 +441,7 @@ impl Pipeline for App {
     fn timers(&mut self, tx: &mut [TxQueue], now: Time) -> bool {
         let ran = self.stack.mail(tx, now) | self.stack.timers(tx, now) | (now >= self.wake);
         self.run(now);
+        self.forget();
         let ran = ran | self.stack.output(tx, now);
         // Flows are few here, except where a test fills the table.
         if self.audited && self.stack.tcp.in_use().0 <= 64 {

@@ -6,7 +6,7 @@ use super::chain::Cursor;
 use super::handle::Handle;
 use super::header::LINKED;
 use super::memory::CHUNK_BYTES;
-use super::{ObjectId, State};
+use super::{ObjectId, State, Store};
 
 /// How far an object is: what a waiter has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,19 +26,33 @@ pub enum Wake {
     All,
 }
 
+impl Store {
+    /// As [`Handle::read`], by whoever shares its participant's pass.
+    #[inline]
+    pub fn read(&self, id: ObjectId, cursor: &mut Cursor, max: usize, take: impl FnMut(&[u8])) -> usize {
+        self.chunks.read(self.header(id), cursor, max, take)
+    }
+
+    /// As [`Handle::pin`]; a pin is given back by [`Handle::unpin`].
+    #[inline]
+    pub fn pin(&self, id: ObjectId) {
+        self.header(id).pins.pin();
+    }
+}
+
 impl Handle {
     /// Hands at most `max` bytes of body from the cursor on to `take`, in pieces, and gives their number. 0: nothing
     /// is published there (yet: see [`Handle::progress`]). The object was found in this pass, or is pinned; a cursor
     /// belongs to one object.
     #[inline]
     pub fn read(&self, id: ObjectId, cursor: &mut Cursor, max: usize, take: impl FnMut(&[u8])) -> usize {
-        self.store.chunks.read(self.store.header(id), cursor, max, take)
+        self.store.read(id, cursor, max, take)
     }
 
     /// Keeps the object's memory beyond this pass: in the pass in which it was found, or by who has a pin.
     #[inline]
     pub fn pin(&mut self, id: ObjectId) {
-        self.store.header(id).pins.pin();
+        self.store.pin(id);
     }
 
     /// Gives a pin back. The id is not used any more, unless it was found anew in this pass.

@@ -11,6 +11,7 @@ fn origin() -> ToOrigin<'static> {
     ToOrigin {
         client_ip: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10)),
         client_tls: true,
+        identity: None,
         host: None,
         forward_expect: true,
         forward_upgrade: true,

@@ -7,6 +7,7 @@ use proptest::sample::select;
 use super::*;
 use crate::http1::{ToClient, ToOrigin, Version, write_request_to_origin, write_response_to_client};
 use crate::phases::edit::EditFault;
+use crate::tls::certs::Identity;
 
 const DATE: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
 
@@ -17,6 +18,7 @@ fn to_origin(request: &str, specs: &[EditSpec]) -> String {
         let ctx = ToOrigin {
             client_ip: CLIENT,
             client_tls: true,
+            identity: None,
             host: None,
             forward_expect: true,
             forward_upgrade: true,
@@ -27,7 +29,8 @@ fn to_origin(request: &str, specs: &[EditSpec]) -> String {
     })
 }
 
-const VARS: Vars<'_> = Vars { client_ip: CLIENT, scheme: Scheme::Https, host: b"a.example", path: b"/p" };
+const VARS: Vars<'_> =
+    Vars { client_ip: CLIENT, scheme: Scheme::Https, host: b"a.example", path: b"/p", identity: None };
 
 fn to_client(response: &str, specs: &[EditSpec]) -> String {
     let edits: Vec<HeadEdit> = specs.iter().map(|s| HeadEdit::new(Message::Response, s).unwrap()).collect();
@@ -174,6 +177,46 @@ fn a_variable_never_ends_a_line() {
     let edit = HeadEdit::new(Message::Response, &spec(&[("A", "<{host}{path}>")], &[], &[])).unwrap();
     let vars = Vars { host: b"x\r\nB: 1", path: b"/\0", ..VARS };
     assert_eq!(written(|sink| EditList { edits: &[&edit], vars }.append(sink)), "A: <>\r\n");
+}
+
+#[test]
+fn a_line_about_a_certificate_is_for_clients_that_have_shown_one() {
+    let set = [("X-Client", "{client_subject}|{client_issuer}"), ("A", "{host}")];
+    let add = [("Key", "{client_serial} {client_fingerprint}")];
+    let edit = HeadEdit::new(Message::Request, &spec(&set, &add, &[])).unwrap();
+    let request = "GET / HTTP/1.1\r\nHost: a.example\r\nX-CLIENT: CN=root\r\nKey: 1\r\n\r\n";
+    let sent = |identity: Option<&Identity>| {
+        with_request(request, |head| {
+            let ctx = ToOrigin {
+                client_ip: CLIENT,
+                client_tls: true,
+                identity,
+                host: None,
+                forward_expect: true,
+                forward_upgrade: true,
+                keep_alive: true,
+                edits: &[&edit],
+            };
+            written(|sink| write_request_to_origin(&head, &ctx, sink))
+        })
+    };
+    let start = "GET / HTTP/1.1\r\nHost: a.example\r\nKey: 1\r\n";
+    // What the client says of itself by that name is gone in any case.
+    assert_eq!(sent(None), format!("{start}{OURS}A: a.example\r\n\r\n"));
+    let mut identity = Identity {
+        subject: "CN=somebody,O=Some\\, Body".into(),
+        common_name: Some("somebody".into()),
+        issuer: "CN=CA".into(),
+        serial: "12ab".into(),
+        names: Vec::new(),
+        fingerprint: [0xa5; 32],
+    };
+    let key = "a5".repeat(32);
+    let lines = format!("X-Client: CN=somebody,O=Some\\, Body|CN=CA\r\nA: a.example\r\nKey: 12ab {key}\r\n");
+    assert_eq!(sent(Some(&identity)), format!("{start}{OURS}{lines}\r\n"));
+    // Never a line of its own, whatever a certificate says.
+    identity.subject = "CN=x\r\nX-Client: CN=root".into();
+    assert!(sent(Some(&identity)).contains("X-Client: |CN=CA\r\nA:"));
 }
 
 /// Names that lines and edits have in common now and then.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::http1::Version;
 use crate::phases::filter::Methods;
+use crate::tls::certs::Identity;
 
 /// Adds its number to the cache key.
 struct Number(u8, Filter);
@@ -106,6 +107,41 @@ impl Module for Refuse {
         }
         Flow::Go
     }
+}
+
+/// For one client only, by its certificate.
+struct Only(&'static str);
+
+impl Module for Only {
+    const NAME: &'static str = "only";
+    const PHASE: Phase = Phase::Request;
+    const READS: Fields = Fields::IDENTITY;
+    const WRITES: Fields = Fields::ANSWER;
+
+    fn run<'p>(&'p self, ctx: &mut Ctx<'_, 'p, Self>) -> Flow {
+        match ctx.client_identity() {
+            Some(identity) if identity.subject == self.0 => Flow::Go,
+            _ => ctx.answer(Answer::Error(403)),
+        }
+    }
+}
+
+#[test]
+fn a_module_knows_who_the_client_is() {
+    let program = Program::builder().with(Only("CN=somebody")).unwrap().build();
+    with_view("GET / HTTP/1.1\r\nHost: a\r\n\r\n", Scheme::Https, |view| {
+        let of = |subject: &str| Identity {
+            subject: subject.into(),
+            common_name: None,
+            issuer: String::new(),
+            serial: "01".into(),
+            names: Vec::new(),
+            fingerprint: [0; 32],
+        };
+        let asked = |identity: Option<&Identity>| program.request(&view.by(identity)).is_none();
+        assert!(asked(Some(&of("CN=somebody"))));
+        assert!(!asked(Some(&of("CN=somebody else"))) && !asked(None));
+    });
 }
 
 #[test]

@@ -4,7 +4,7 @@ use dataplane::{Ctr, Slice};
 use rustls::{AlertDescription, Error};
 use stack::FlowId;
 
-use super::{Conns, EMPTY_IN_A_ROW, Phase, SecuredId};
+use super::{Also, Conns, EMPTY_IN_A_ROW, Phase, SecuredId};
 use crate::tls::handshake::{Failure, FailureKind};
 use crate::tls::record::{Alert, Received, tickets};
 
@@ -68,10 +68,11 @@ impl Conns<'_> {
                 // One that asks for ours is remembered: it goes out before our next data.
                 Ok(Received::KeyUpdate { .. }) => {}
                 Ok(Received::Tickets(range)) => {
-                    let kernel = &mut self.tls.secured[c].kernel;
-                    for body in tickets(&record[range]) {
-                        // One that cannot be read is of no use, and does no harm.
-                        let _ = kernel.as_mut().map(|k| k.handle_new_session_ticket(body));
+                    if let Also::Tickets(kernel) = &mut self.tls.secured[c].also {
+                        for body in tickets(&record[range]) {
+                            // One that cannot be read is of no use, and does no harm.
+                            let _ = kernel.handle_new_session_ticket(body);
+                        }
                     }
                 }
                 Ok(Received::CloseNotify) => self.tls.secured[c].has_closed = true,
@@ -79,7 +80,7 @@ impl Conns<'_> {
                     // An origin that does not like our certificate says so only now (TLS 1.3).
                     let error = Error::AlertReceived(AlertDescription::from(alert.0));
                     let failure = Failure { kind: FailureKind::Alert, error };
-                    self.tls.secured[c].failure = Some(Box::new(failure));
+                    self.tls.secured[c].also = Also::Failure(Box::new(failure));
                     return self.break_now(flow);
                 }
                 Err(alert) => return self.fail(flow, c, alert),

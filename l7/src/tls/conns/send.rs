@@ -1,20 +1,142 @@
 //! What goes: plaintext of the owner, gathered, sealed, and queued in TCP.
+//!
+//! What fills a record is sealed where it lies: a piece of the owner's, or bytes of the store. What does not waits, as it is,
+//! for what follows it; only pieces that share a record are copied.
 
 use dataplane::{Ctr, Slice};
 use stack::FlowId;
 
+use super::again::Stored;
 use super::{Conns, Phase, RECORD_PLAIN_MAX, SMALL_RECORDS_BYTES, SecuredId};
+use crate::cache::store::{Cursor, ObjectId};
 use crate::tls::record::{Alert, ContentType, OVERHEAD_MAX, SessionId};
+
+/// Plaintext on its way into a record.
+pub(super) struct Builder {
+    /// Whose it is; NONE while there is none.
+    pub flow: FlowId,
+    /// All of it, while it is one piece.
+    held: Option<Slice>,
+    /// Several pieces, one behind the other.
+    pub bytes: Box<[u8]>,
+    len: usize,
+}
+
+impl Builder {
+    /// With room for so many bytes: a record's, or 0 where there is no TLS.
+    pub fn new(bytes: usize) -> Builder {
+        Builder { flow: FlowId::NONE, held: None, bytes: vec![0; bytes].into(), len: 0 }
+    }
+
+    /// How much waits.
+    fn waiting(&self) -> usize {
+        self.held.as_ref().map_or(self.len, |s| s.len())
+    }
+
+    /// Copies what one more record may hold of `data`, up to `max` in all. Gives how much that is.
+    fn gather(&mut self, data: &[u8], max: usize) -> usize {
+        if let Some(s) = self.held.take() {
+            self.bytes[..s.len()].copy_from_slice(&s);
+            self.len = s.len();
+        }
+        let n = data.len().min(max.saturating_sub(self.len));
+        self.bytes[self.len..self.len + n].copy_from_slice(&data[..n]);
+        self.len += n;
+        n
+    }
+
+    fn clear(&mut self) {
+        (self.held, self.len, self.flow) = (None, 0, FlowId::NONE);
+    }
+}
+
+/// What came of sending stored bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// So many of them are queued.
+    Bytes(usize),
+    /// None: there is no memory for a record now.
+    Later,
+    /// The connection takes no more.
+    Never,
+}
 
 impl Conns<'_> {
     /// Queues data.
     ///
     /// # Errors
     /// Gives the slice back when there is no room for it, or the side has been shut down.
-    pub fn send(&mut self, flow: FlowId, data: Slice) -> Result<(), Slice> {
+    pub fn send(&mut self, flow: FlowId, mut data: Slice) -> Result<(), Slice> {
         let Some(c) = self.secured(flow) else { return self.tcp.send(flow, data) };
-        if !matches!(self.tls.secured[c].phase, Phase::Open(_)) || self.tls.secured[c].said_close {
+        if !self.turn_to(flow, c) {
             return Err(data);
+        }
+        loop {
+            let max = self.record_max(flow, c);
+            let waits = self.tls.builder.waiting();
+            if waits == 0 && data.len() < max {
+                self.tls.builder.held = Some(data).filter(|d| !d.is_empty());
+                return Ok(());
+            }
+            if data.is_empty() && waits < max {
+                return Ok(());
+            }
+            let done = if waits == 0 {
+                let record = data.split_to(max);
+                self.seal_data(flow, c, &record, None)
+            } else {
+                let n = self.tls.builder.gather(&data, max);
+                data.advance(n);
+                waits + n < max || self.seal_pending()
+            };
+            if !done {
+                return Err(data);
+            }
+        }
+    }
+
+    /// Queues some of the next `most` bytes of a stored body, which are there, from the cursor on, and moves that behind
+    /// them: a record at most, sealed from where they lie. Whoever calls has found the object in this pass, or pins it.
+    pub fn send_stored(&mut self, flow: FlowId, object: ObjectId, cursor: &mut Cursor, most: u64) -> Sent {
+        let (Some(c), Some(bodies)) = (self.secured(flow), self.tls.again.bodies()) else {
+            return Sent::Never;
+        };
+        if self.is_out_of_cells() {
+            return Sent::Later;
+        }
+        if !self.turn_to(flow, c) {
+            return Sent::Never;
+        }
+        if self.is_held_up(flow, c) {
+            return Sent::Later;
+        }
+        let max = self.record_max(flow, c);
+        let waits = self.tls.builder.waiting();
+        let want = most.min(max.saturating_sub(waits) as u64) as usize;
+        let whole = waits == 0 && (want == max || want > self.tls.cells.payload.cell_bytes() as usize);
+        let at = Stored { object, from: cursor.offset() };
+        let (mut done, mut n) = (None, 0);
+        bodies.read(object, cursor, want, |piece| {
+            if whole && piece.len() == want {
+                done = Some(self.seal_data(flow, c, piece, Some(at)));
+            } else {
+                self.tls.builder.gather(piece, max);
+            }
+            n += piece.len();
+        });
+        let done = match done {
+            Some(done) => done,
+            None if whole => self.seal_gathered(flow, c, Some(at)),
+            None => waits + n < max || self.seal_pending(),
+        };
+        if done { Sent::Bytes(n) } else { Sent::Never }
+    }
+
+    /// What is built from here on is this connection's. Gives whether it may still send.
+    fn turn_to(&mut self, flow: FlowId, c: SecuredId) -> bool {
+        let s = &self.tls.secured[c];
+        if !matches!(s.phase, Phase::Open(_)) || s.said_close {
+            return false;
         }
         if self.tls.builder.flow != flow {
             self.flush();
@@ -23,19 +145,7 @@ impl Conns<'_> {
                 self.tls.secured[c].sent = 0;
             }
         }
-        let mut left: &[u8] = &data;
-        while !left.is_empty() {
-            let max = self.record_max(flow, c);
-            let b = &mut self.tls.builder;
-            let n = left.len().min(max.saturating_sub(b.len));
-            b.bytes[b.len..b.len + n].copy_from_slice(&left[..n]);
-            b.len += n;
-            left = &left[n..];
-            if b.len >= max && !self.seal_pending() {
-                return Err(data);
-            }
-        }
-        Ok(())
+        true
     }
 
     /// How much the record that is being built may hold: at first what fits a segment.
@@ -49,20 +159,36 @@ impl Conns<'_> {
         mss.saturating_sub(self.tls.sessions.sealed_bytes(session, 0)).clamp(256, RECORD_PLAIN_MAX)
     }
 
-    /// Seals what has been gathered. `false`: there was no room, and it is lost: the connection cannot go on.
+    /// Seals what waits. `false`: there was no room, and it is lost: the connection cannot go on.
     pub(super) fn seal_pending(&mut self) -> bool {
-        let (flow, n) = (self.tls.builder.flow, std::mem::take(&mut self.tls.builder.len));
-        let Some(c) = self.secured(flow).filter(|_| n > 0) else { return true };
+        let flow = self.tls.builder.flow;
+        let Some(c) = self.secured(flow).filter(|_| self.tls.builder.waiting() > 0) else { return true };
+        match self.tls.builder.held.take() {
+            Some(held) => self.seal_data(flow, c, &held, None),
+            None => self.seal_gathered(flow, c, None),
+        }
+    }
+
+    fn seal_gathered(&mut self, flow: FlowId, c: SecuredId, stored: Option<Stored>) -> bool {
+        let n = std::mem::take(&mut self.tls.builder.len);
+        let bytes = std::mem::take(&mut self.tls.builder.bytes);
+        let done = self.seal_data(flow, c, &bytes[..n], stored);
+        self.tls.builder.bytes = bytes;
+        done
+    }
+
+    /// Seals a record of data; `stored`: where it lies in the store, if it does.
+    fn seal_data(&mut self, flow: FlowId, c: SecuredId, plain: &[u8], stored: Option<Stored>) -> bool {
         let Phase::Open(session) = self.tls.secured[c].phase else { return false };
         if self.tls.sessions.update_due(session) && !self.update(flow, c) {
             return false;
         }
         let s = &mut self.tls.secured[c];
-        s.sent = s.sent.saturating_add(n as u32);
-        let bytes = std::mem::take(&mut self.tls.builder.bytes);
-        let done = self.ship(flow, session, ContentType::ApplicationData, &bytes[..n]);
-        self.tls.builder.bytes = bytes;
-        done
+        s.sent = s.sent.saturating_add(plain.len() as u16);
+        match stored {
+            Some(at) => self.ship_stored(flow, c, session, plain, at),
+            None => self.ship(flow, session, ContentType::ApplicationData, plain),
+        }
     }
 
     /// Seals and sends what waits for more.
@@ -74,7 +200,7 @@ impl Conns<'_> {
         if !self.seal_pending() {
             self.break_now(flow);
         }
-        self.tls.builder.flow = FlowId::NONE;
+        self.tls.builder.clear();
     }
 
     /// The pass is over: what waits for more goes out.
@@ -85,13 +211,17 @@ impl Conns<'_> {
     /// Forgets what waits for more of this connection's.
     pub(super) fn drop_pending(&mut self, flow: FlowId) {
         if self.tls.builder.flow == flow {
-            self.tls.builder.len = 0;
-            self.tls.builder.flow = FlowId::NONE;
+            self.tls.builder.clear();
         }
     }
 
     pub(super) fn update(&mut self, flow: FlowId, c: SecuredId) -> bool {
         let Phase::Open(session) = self.tls.secured[c].phase else { return false };
+        // What has been let go could not be sealed again under the next key.
+        if !self.make_whole(flow, c) {
+            self.tls.counters.inc(Ctr::TlsNoCell);
+            return false;
+        }
         let sessions = &mut self.tls.sessions;
         let Some(mut w) = self.tls.cells.writer(64) else { return false };
         w.fill(|room| sessions.update(session, false, room).unwrap_or(0));
@@ -100,17 +230,34 @@ impl Conns<'_> {
         record.is_some_and(|r| self.tcp.send(flow, r).is_ok())
     }
 
-    /// Seals one record and queues it.
+    /// Seals one record and queues it; or several, where only short cells are left.
     pub(super) fn ship(&mut self, flow: FlowId, session: SessionId, kind: ContentType, plain: &[u8]) -> bool {
+        let cells = &self.tls.cells;
+        let short = (cells.payload.cell_bytes() as usize).saturating_sub(OVERHEAD_MAX).max(1);
+        if plain.len() > short && cells.records.free_count() == 0 {
+            return plain.chunks(short).all(|part| self.ship_one(flow, session, kind, part));
+        }
+        self.ship_one(flow, session, kind, plain)
+    }
+
+    #[inline]
+    fn ship_one(&mut self, flow: FlowId, session: SessionId, kind: ContentType, plain: &[u8]) -> bool {
+        let record = self.sealed(session, kind, plain);
+        record.is_some_and(|r| self.tcp.send(flow, r).is_ok())
+    }
+
+    /// One record, in a cell.
+    #[inline(always)]
+    pub(super) fn sealed(&mut self, session: SessionId, kind: ContentType, plain: &[u8]) -> Option<Slice> {
         let tls = &mut *self.tls;
         let Some(mut w) = tls.cells.writer(tls.sessions.sealed_bytes(session, plain.len())) else {
             tls.counters.inc(Ctr::TlsNoCell);
-            return false;
+            return None;
         };
         w.fill(|room| tls.sessions.seal(session, kind, plain, room).unwrap_or(0));
         let record = w.take();
         w.release();
-        record.is_some_and(|r| self.tcp.send(flow, r).is_ok())
+        record
     }
 
     pub(super) fn ship_alert(&mut self, flow: FlowId, session: SessionId, alert: Alert) -> bool {
@@ -148,6 +295,6 @@ impl Conns<'_> {
     }
 
     pub(super) fn pending(&self, flow: FlowId) -> u32 {
-        if self.tls.builder.flow == flow { self.tls.builder.len as u32 } else { 0 }
+        if self.tls.builder.flow == flow { self.tls.builder.waiting() as u32 } else { 0 }
     }
 }

@@ -1,10 +1,14 @@
 //! The connections whose handshakes are under way, as [`Handshakes`](crate::tls::Handshakes) needs them.
 
+use std::rc::Rc;
+
 use dataplane::{Counters, Ctr};
 use hugepages::Slab;
 use stack::{FlowId, Tcp};
 
-use super::{Phase, RECORD_BYTES_MAX, RecordCells, Secured, SecuredId, secured_of};
+use super::{Also, Phase, RECORD_BYTES_MAX, RecordCells, Secured, SecuredId, secured_of};
+use crate::tls::certs::Identity;
+use crate::tls::front::CHALLENGE;
 use crate::tls::handshake::Failure;
 use crate::tls::handshakes::{HandshakeId, Outcome, Peers};
 use crate::tls::record::{Sessions, Side};
@@ -25,8 +29,10 @@ impl Shaking<'_> {
 
     fn send(&mut self, flow: FlowId, bytes: &[u8]) -> bool {
         // What does not fit one cell goes out in several.
+        let short = self.cells.records.free_count() == 0;
+        let most = if short { self.cells.payload.cell_bytes() } else { RECORD_BYTES_MAX };
         let sent = bytes
-            .chunks(RECORD_BYTES_MAX as usize)
+            .chunks(most as usize)
             .all(|b| self.cells.store(b).is_some_and(|s| self.tcp.send(flow, s).is_ok()));
         if !sent {
             self.counters.inc(Ctr::TlsNoCell);
@@ -86,13 +92,21 @@ impl Peers for Shaking<'_> {
                 }
                 s.is_new = true;
                 s.policy = e.policy;
-                s.kernel = e.kernel.map(Box::new);
+                // RFC 8737, 3: an ACME server has seen what it wanted, and nothing more is said. Its owner finds the
+                // connection at its end, and closes it.
+                s.has_closed = e.entry == CHALLENGE;
+                let shown = if s.is_client { None } else { e.peer.first() };
+                s.also = match (e.kernel, shown.and_then(|certificate| Identity::of(certificate))) {
+                    (Some(kernel), _) => Also::Tickets(Box::new(kernel)),
+                    (_, Some(identity)) => Also::Client(Rc::new(identity)),
+                    _ => Also::Nothing,
+                };
                 self.tcp.wake(flow);
             }
             Outcome::Failed(failure) => {
                 let s = &mut self.secured[c];
                 s.phase = Phase::Broken;
-                s.failure = Some(Box::new(failure));
+                s.also = Also::Failure(Box::new(failure));
                 self.tcp.wake(flow);
             }
         }

@@ -257,7 +257,15 @@ impl Eq for OriginTls {}
 /// # Errors
 /// What is wrong with the spec.
 pub fn client_config(spec: &Spec) -> Result<ClientConfig, TlsError> {
-    let crypto: Arc<CryptoProvider> = Arc::new(provider::default_provider());
+    client_config_with(spec, provider::default_provider())
+}
+
+/// The same, with other suites or groups than usual.
+///
+/// # Errors
+/// What is wrong with the spec.
+pub fn client_config_with(spec: &Spec, crypto: CryptoProvider) -> Result<ClientConfig, TlsError> {
+    let crypto = Arc::new(crypto);
     let versions: &[_] = match spec.oldest {
         Version::Tls12 => &[&version::TLS13, &version::TLS12],
         Version::Tls13 => &[&version::TLS13],

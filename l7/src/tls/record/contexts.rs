@@ -1,15 +1,16 @@
 //! A bounded pool of AEAD contexts, made from the sessions' secrets when a record comes.
 //!
 //! A context is larger than all else that a session has (an expanded AES key and the powers of GCM's hash key: about
-//! 0.6 KiB each way), and only connections that move data need one. Who has not used theirs for longest loses it, as
-//! near as a clock tells: each use marks the entry, the hand takes marks away and stops at one that has none.
+//! 0.6 KiB each way; the start of its nonces lies beside it), and only connections that move data need one. Who has not
+//! used theirs for longest loses it, as near as a clock tells: each use marks the entry, the hand takes marks away and
+//! stops at one that has none.
 
-use aws_lc_rs::aead::LessSafeKey;
 use dataplane::{Counters, Ctr};
 use hugepages::{Arena, Slab, SlabIndex, typed_index};
 
+use super::Broken;
+use super::derive::Context;
 use super::session::{Session, SessionId, Way};
-use super::{Broken, derive};
 
 typed_index! {
     /// An entry of the pool.
@@ -21,7 +22,7 @@ const LOOKS: u32 = 16;
 
 /// Both directions of a session, each made when first needed.
 struct Entry {
-    keys: [Option<LessSafeKey>; 2],
+    ways: [Option<Context>; 2],
     owner: SessionId,
     used: bool,
 }
@@ -41,33 +42,33 @@ impl Contexts {
     pub const ENTRY_BYTES: usize = size_of::<Entry>() + size_of::<u32>();
 
     pub fn new(contexts: u32, arena: &mut Arena, counters: Counters) -> Option<Contexts> {
-        let unused = || Entry { keys: [None, None], owner: SessionId::NONE, used: false };
+        let unused = || Entry { ways: [None, None], owner: SessionId::NONE, used: false };
         let entries = Slab::new(arena, contexts.max(1), unused)?;
         Some(Contexts { entries, hand: 0, counters })
     }
 
     /// The AEAD of one direction of session `id`.
     #[inline]
-    pub fn key(
+    pub fn of(
         &mut self,
         sessions: &mut Slab<SessionId, Session>,
         id: SessionId,
         way: Way,
-    ) -> Result<&LessSafeKey, Broken> {
+    ) -> Result<&Context, Broken> {
         let mut context = sessions[id].context;
-        if context.is_none() || self.entries[context].keys[way as usize].is_none() {
+        if context.is_none() || self.entries[context].ways[way as usize].is_none() {
             context = self.make(sessions, id, way)?;
         }
         let entry = &mut self.entries[context];
         debug_assert!(entry.owner == id);
         entry.used = true;
-        entry.keys[way as usize].as_ref().ok_or(Broken)
+        entry.ways[way as usize].as_ref().ok_or(Broken)
     }
 
     /// Drops one direction: its secret has changed.
     pub fn forget(&mut self, session: &Session, way: Way) {
         if session.context.is_some() {
-            self.entries[session.context].keys[way as usize] = None;
+            self.entries[session.context].ways[way as usize] = None;
         }
     }
 
@@ -75,7 +76,7 @@ impl Contexts {
     pub fn release(&mut self, session: &mut Session) {
         if session.context.is_some() {
             let entry = &mut self.entries[session.context];
-            entry.keys = [None, None];
+            entry.ways = [None, None];
             entry.owner = SessionId::NONE;
             self.entries.free(session.context);
             session.context = ContextId::NONE;
@@ -99,8 +100,8 @@ impl Contexts {
             sessions[id].context = context;
         }
         let session = &sessions[id];
-        let key = derive::context(session.version, session.suite, session.secret(way))?;
-        self.entries[session.context].keys[way as usize] = Some(key);
+        let made = Context::new(session.version, session.suite, session.secret(way))?;
+        self.entries[session.context].ways[way as usize] = Some(made);
         self.counters.inc(Ctr::TlsContextsMade);
         Ok(session.context)
     }
@@ -118,7 +119,7 @@ impl Contexts {
         }
         let context = ContextId::from_u32(at);
         let entry = &mut self.entries[context];
-        entry.keys = [None, None];
+        entry.ways = [None, None];
         sessions[entry.owner].context = ContextId::NONE;
         entry.owner = SessionId::NONE;
         self.counters.inc(Ctr::TlsContextsEvicted);

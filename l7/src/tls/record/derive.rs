@@ -2,7 +2,7 @@
 
 use aws_lc_rs::aead::{self, LessSafeKey, UnboundKey};
 use aws_lc_rs::hkdf;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::Broken;
 use crate::tls::keys::{SECRET_BYTES, Suite, Version};
@@ -10,26 +10,47 @@ use crate::tls::keys::{SECRET_BYTES, Suite, Version};
 /// Bytes of a nonce, in every suite (RFC 8446, 5.3; RFC 5288, 3; RFC 7905, 2).
 pub(super) const NONCE_BYTES: usize = 12;
 
-/// One direction's AEAD, ready for records.
-///
-/// TLS 1.3: `secret` is the traffic secret, and the key is derived from it. TLS 1.2: it begins with the key.
-pub(super) fn context(
-    version: Version,
-    suite: Suite,
-    secret: &[u8; SECRET_BYTES],
-) -> Result<LessSafeKey, Broken> {
-    let algorithm = match suite {
-        Suite::Aes128Gcm => &aead::AES_128_GCM,
-        Suite::Aes256Gcm => &aead::AES_256_GCM,
-        Suite::ChaCha20Poly1305 => &aead::CHACHA20_POLY1305,
-    };
-    let mut key = Zeroizing::new([0; 32]);
-    let key = &mut key[..suite.key_bytes()];
-    match version {
-        Version::Tls12 => key.copy_from_slice(&secret[..suite.key_bytes()]),
-        Version::Tls13 => expand_label(suite, secret, b"key", key)?,
+/// One direction's AEAD, ready for records, and what a record's number is XORed with to get its nonce.
+pub(super) struct Context {
+    pub key: LessSafeKey,
+    iv: [u8; NONCE_BYTES],
+}
+
+impl Context {
+    /// Out of a secret. TLS 1.3: the traffic secret, and all is derived from it. TLS 1.2: the key, and behind it what the
+    /// nonces are made from.
+    pub fn new(version: Version, suite: Suite, secret: &[u8; SECRET_BYTES]) -> Result<Context, Broken> {
+        let algorithm = match suite {
+            Suite::Aes128Gcm => &aead::AES_128_GCM,
+            Suite::Aes256Gcm => &aead::AES_256_GCM,
+            Suite::ChaCha20Poly1305 => &aead::CHACHA20_POLY1305,
+        };
+        let mut key = Zeroizing::new([0; 32]);
+        let key = &mut key[..suite.key_bytes()];
+        match version {
+            Version::Tls12 => key.copy_from_slice(&secret[..suite.key_bytes()]),
+            Version::Tls13 => expand_label(suite, secret, b"key", key)?,
+        }
+        let key = LessSafeKey::new(UnboundKey::new(algorithm, key).map_err(|_| Broken)?);
+        Ok(Context { key, iv: iv(version, suite, secret)? })
     }
-    Ok(LessSafeKey::new(UnboundKey::new(algorithm, key).map_err(|_| Broken)?))
+
+    /// The nonce of record `seq` (RFC 8446, 5.3; RFC 7905, 2; for GCM in TLS 1.2, whose explicit part may be anything that
+    /// is used once, the same: RFC 5288, 3).
+    #[inline]
+    pub fn nonce(&self, seq: u64) -> [u8; NONCE_BYTES] {
+        let mut nonce = self.iv;
+        for (n, s) in nonce[4..].iter_mut().zip(seq.to_be_bytes()) {
+            *n ^= s;
+        }
+        nonce
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        self.iv.zeroize();
+    }
 }
 
 /// What the number of a record is XORed with to get its nonce. TLS 1.2: what follows the key, which for GCM is the salt

@@ -5,6 +5,7 @@ use aws_lc_rs::aead::{Aad, Nonce};
 use dataplane::counters::Segment;
 use hugepages::{Arena, PagePolicy};
 
+use super::derive::Context;
 use super::session::{Session, Way};
 use super::sessions::{aad12, head_of};
 use super::*;
@@ -49,17 +50,17 @@ impl Forger {
     /// The end that sends what `keys` receive.
     pub fn new(keys: &Keys) -> Forger {
         let mut session = Session::unused();
-        session.begin(&turned(keys), Side::Client).expect("the library works");
+        session.begin(&turned(keys), Side::Client);
         Forger(session)
     }
 
     /// The next record: outside of type `outer`, inside `inner`, which in TLS 1.3 ends with type and padding.
     pub fn record(&mut self, outer: u8, inner: &[u8]) -> Vec<u8> {
         let s = &mut self.0;
-        let key = derive::context(s.version, s.suite, s.secret(Way::Tx)).expect("the library works");
+        let context = Context::new(s.version, s.suite, s.secret(Way::Tx)).expect("the library works");
         let seq = s.seq[Way::Tx as usize];
         s.seq[Way::Tx as usize] += 1;
-        let nonce = s.nonce(Way::Tx, seq);
+        let (key, nonce) = (&context.key, context.nonce(seq));
         let explicit = s.explicit_bytes();
         let mut head = head_of(ContentType::Alert, explicit + inner.len() + TAG_BYTES);
         head[0] = outer;

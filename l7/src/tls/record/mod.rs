@@ -7,7 +7,7 @@
 //!   a whole record ──► receive ──► Data · KeyUpdate · Tickets · CloseNotify · Fatal     opened in place
 //!                         └─ Err(alert): what we must send, and then end
 //!
-//!   Sessions ─┬─ slab of Session: numbers, nonces, two secrets (160 bytes); nothing else is kept of an idle connection
+//!   Sessions ─┬─ slab of Session: numbers, two secrets (128 bytes); nothing else is kept of an idle connection
 //!             └─ pool of AEAD contexts, made from the secrets when a record comes, for who used theirs last
 //! ```
 //!

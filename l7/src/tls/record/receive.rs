@@ -106,7 +106,7 @@ impl Sessions {
         let (kind, range) = self.unseal(id, record)?;
         let session = &mut self.sessions[id];
         let body = &record[range.clone()];
-        if kind != ContentType::Handshake && (session.partial_bytes > 0 || session.skip > 0) {
+        if kind != ContentType::Handshake && session.is_within_message() {
             // Nothing may come between the parts of a message (RFC 8446, 5.1).
             return Err(Alert::UNEXPECTED_MESSAGE.into());
         }
@@ -172,18 +172,18 @@ impl Sessions {
             return Err(Alert::UNEXPECTED_MESSAGE);
         }
         let seq = session.seq[Way::Rx as usize];
-        let mut nonce = session.nonce(Way::Rx, seq);
         let explicit = session.explicit_bytes();
         // What is too short to be sealed does not authenticate.
         let (in_clear, sealed) = sealed.split_at_mut_checked(explicit).ok_or(Alert::BAD_RECORD_MAC)?;
-        if explicit > 0 {
-            nonce[NONCE_TAIL].copy_from_slice(in_clear);
-        }
         let plain = sealed.len().checked_sub(TAG_BYTES).ok_or(Alert::BAD_RECORD_MAC)?;
         let (body, tag) = sealed.split_at_mut(plain);
         let next = seq.checked_add(1).ok_or(Alert::UNEXPECTED_MESSAGE)?;
 
-        let key = self.contexts.key(&mut self.sessions, id, Way::Rx)?;
+        let context = self.contexts.of(&mut self.sessions, id, Way::Rx)?;
+        let (key, mut nonce) = (&context.key, context.nonce(seq));
+        if explicit > 0 {
+            nonce[NONCE_TAIL].copy_from_slice(in_clear);
+        }
         let nonce = Nonce::assume_unique_for_key(nonce);
         let opened = if is13 {
             key.open_in_place_separate_tag(nonce, Aad::from(head), tag, body).is_ok()
@@ -260,10 +260,13 @@ fn messages(session: &mut Session, body: &[u8], at: usize) -> Result<Messages, A
     let mut rest = body;
     let mut found = Messages { tickets: None, update: None };
     while !rest.is_empty() {
-        let skipped = rest.len().min(session.skip as usize);
-        session.skip -= skipped as u32;
-        rest = &rest[skipped..];
-
+        let skip = session.skip();
+        if skip > 0 {
+            let skipped = rest.len().min(skip as usize);
+            session.set_skip(skip - skipped as u32);
+            rest = &rest[skipped..];
+            continue;
+        }
         let (message_at, fresh) = (at + body.len() - rest.len(), session.partial_bytes == 0);
         let have = usize::from(session.partial_bytes);
         let taken = rest.len().min(MESSAGE_HEAD - have);
@@ -302,7 +305,7 @@ fn messages(session: &mut Session, body: &[u8], at: usize) -> Result<Messages, A
                     let end = message_at + MESSAGE_HEAD + length;
                     found.tickets = Some(found.tickets.map_or(message_at, |t| t.start)..end);
                 } else {
-                    session.skip = length as u32;
+                    session.set_skip(length as u32);
                 }
             }
             (NEW_SESSION_TICKET, Side::Client) => return Err(Alert::DECODE_ERROR),

@@ -69,10 +69,7 @@ impl Sessions {
             self.counters.inc(Ctr::TlsNoSession);
             return None;
         };
-        if self.sessions[id].begin(keys, side).is_err() {
-            self.close(id);
-            return None;
-        }
+        self.sessions[id].begin(keys, side);
         self.count_open();
         Some(id)
     }
@@ -142,7 +139,7 @@ impl Sessions {
     /// The number that the next record sealed will have: for who wants to be able to seal it again.
     pub fn next_number(&self, id: SessionId) -> RecordNumber {
         let session = &self.sessions[id];
-        RecordNumber { generation: session.generation, seq: session.seq[Way::Tx as usize] }
+        RecordNumber { generation: session.generation.into(), seq: session.seq[Way::Tx as usize] }
     }
 
     /// Seals once more what record `number` held: the same bytes come out. For who has let go of a record that is not
@@ -203,7 +200,7 @@ impl Sessions {
             return Err(SealError::Library);
         }
         session.flags &= !UPDATE_OWED;
-        session.generation += 1;
+        session.generation = session.generation.wrapping_add(1);
         self.contexts.forget(session, Way::Tx);
         self.counters.inc(Ctr::TlsKeyUpdatesSent);
         Ok(n)
@@ -234,9 +231,9 @@ impl Sessions {
         }
         let n = self.sealed_bytes(id, plain.len());
         let out = out.get_mut(..n).ok_or(SealError::NoRoom)?;
-        let key = self.contexts.key(&mut self.sessions, id, Way::Tx)?;
+        let context = self.contexts.of(&mut self.sessions, id, Way::Tx)?;
         let session = &self.sessions[id];
-        let nonce = session.nonce(Way::Tx, seq);
+        let (key, nonce) = (&context.key, context.nonce(seq));
         let explicit = session.explicit_bytes();
 
         let (head, body) = out.split_at_mut(HEADER_BYTES);

@@ -280,6 +280,81 @@ fn a_pass_says_one_hello_and_what_was_begun_comes_first() {
 }
 
 #[test]
+fn a_flood_has_its_budget_in_each_pass_and_whoever_is_refused_is_counted() {
+    let authority = Authority::new("ca");
+    let limits = HandshakeLimits { per_source: 2, ..HandshakeLimits::new(16, [1, 2]) };
+    let mut core = Core::new(simple_front(&authority), limits);
+    let config = Arc::new(client_config(&authority, true));
+    let (mut begun, mut refused) = (Vec::new(), Vec::new());
+    for n in 0..64 {
+        // Three from each address.
+        match core.handshakes.start_server(FlowId::from_u32(n), [10, 0, n as u8 / 3, 1].into()) {
+            Ok(id) => {
+                let mut client = client(&config, "a.test");
+                core.give(n, id, &flush(&mut client));
+                begun.push((n, id, client));
+            }
+            Err(why) => refused.push(why),
+        }
+    }
+    assert_eq!((begun.len(), refused.len()), (16, 48));
+    let counted = |core: &Core, ctr, why| {
+        assert_eq!(core.counters.get(ctr), refused.iter().filter(|r| **r == why).count() as u64);
+    };
+    counted(&core, Ctr::TlsShedSource, Shed::Source);
+    counted(&core, Ctr::TlsShedFull, Shed::Full);
+    for pass in 1..=16 {
+        core.run();
+        assert_eq!(core.wire.flows.values().filter(|flow| !flow.sent.is_empty()).count(), pass);
+        assert_eq!(core.counters.get(Ctr::TlsWaiting), 16 - pass as u64);
+    }
+    // All of them answer at once: eight steps are a pass's work, and each needs one at least.
+    for (n, id, client) in &mut begun {
+        let sent = std::mem::take(&mut core.flow(*n).sent);
+        feed(client, &sent).unwrap();
+        core.give(*n, *id, &flush(client));
+    }
+    let mut done = Vec::new();
+    while done.last() != Some(&16) {
+        core.run();
+        done.push(core.wire.flows.values().filter(|flow| flow.done.is_some()).count());
+        assert!(done.len() <= 8, "{done:?}");
+    }
+    assert!(done[0] <= 8 && done.windows(2).all(|pair| pair[1] - pair[0] <= 8), "{done:?}");
+    assert_eq!(core.counters.get(Ctr::TlsFull), 16);
+}
+
+#[test]
+fn packets_come_before_handshakes() {
+    let authority = Authority::new("ca");
+    let mut core = Core::new(simple_front(&authority), limits(64));
+    let config = Arc::new(client_config(&authority, true));
+    for n in 0..64 {
+        let id = core.start(n);
+        core.give(n, id, &flush(&mut client(&config, "a.test")));
+    }
+    let answered = |core: &Core| core.wire.flows.values().filter(|flow| !flow.sent.is_empty()).count();
+    // A hello for each 256 packets, however they come.
+    for (packets, hellos) in [(64, 16), (32, 8), (1, 1)] {
+        let before = answered(&core);
+        for _ in 0..64 {
+            core.handshakes.beside(packets);
+            core.run();
+        }
+        let done = answered(&core) - before;
+        assert!((hellos - 1..=hellos + 1).contains(&done), "{done} beside {packets} in a pass");
+    }
+    // Without any, one in each pass.
+    let before = answered(&core);
+    for pass in 1..=8 {
+        core.run();
+        assert_eq!(answered(&core), before + pass);
+    }
+    core.settle();
+    assert_eq!(answered(&core), 64);
+}
+
+#[test]
 fn a_name_that_nobody_has_is_told_so() {
     let authority = Authority::new("ca");
     let certified = || vec![authority.certified(&["a.test", "*.b.test"], KeyType::Ecdsa)];

@@ -1,3 +1,5 @@
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -86,6 +88,18 @@ fn in_records(message: &[u8], mut cuts: Vec<usize>) -> Vec<u8> {
         [&[22, 3, 1], &(piece.len() as u16).to_be_bytes()[..], piece].concat()
     };
     cuts.windows(2).flat_map(record).collect()
+}
+
+/// What fuzzing has found and begun with.
+#[test]
+fn the_kept_corpus() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/tls_hello");
+    let mut seen = 0;
+    for entry in fs::read_dir(corpus).expect("the corpus is part of the repository") {
+        harness::hello(&fs::read(entry.expect("readable").path()).expect("readable"));
+        seen += 1;
+    }
+    assert!(seen > 0);
 }
 
 proptest! {

@@ -1,5 +1,6 @@
 //! Against stock rustls on the other side.
 
+mod cost;
 mod early;
 mod front;
 mod handshake;

@@ -88,8 +88,7 @@ impl Sending<'_> {
         // As many steps as a packet's tail has pieces, at most.
         loop {
             let rec = &self.records[r];
-            let len = rec.slice.as_ref().map_or(0, |s| s.len()) as u32;
-            if rec.next.is_none() || at.lt(rec.seq + len) {
+            if rec.next.is_none() || at.lt(rec.seq + rec.span()) {
                 return r;
             }
             r = rec.next;

@@ -122,6 +122,7 @@ fn fetch_head(request: &str, stored: &[&[u8]], slice: Option<SliceWanted>) -> St
     let ctx = ToOrigin {
         client_ip: [192, 0, 2, 1].into(),
         client_tls: false,
+        identity: None,
         host: None,
         forward_expect: false,
         forward_upgrade: false,

@@ -1,11 +1,10 @@
 //! Two cores on threads of their own, over wires: mail, bells, orders and barriers as they are in a node.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
 use dataplane::Ctr;
-use support::{Threads, Who};
+
+use crate::support::{Threads, Who};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n";
 const CONNS: usize = 32;

@@ -1,12 +1,11 @@
 //! Once they are compiled, programs, edits, routes, answers, logs and PROXY headers allocate nothing.
 
-#[path = "support/counting.rs"]
-mod counting;
-
 use std::net::{IpAddr, Ipv4Addr};
 
 use l7::http1::*;
 use l7::phases::*;
+
+use crate::malloc::assert_none;
 
 const REQUEST: &[u8] = b"GET /a/../%61pi?c HTTP/1.1\r\nHost: x.b.example\r\nX-Internal-Id: 1\r\nA: b\r\n\r\n";
 const RESPONSE: &[u8] =
@@ -66,6 +65,7 @@ fn exchange(node: &Node, slots: &mut [HeaderSlots; 2], room: &mut [u8]) {
     let to_origin = ToOrigin {
         client_ip: CLIENT,
         client_tls: true,
+        identity: None,
         host: None,
         forward_expect: true,
         forward_upgrade: true,
@@ -122,5 +122,5 @@ fn nothing_is_allocated() {
     let node = node();
     let mut slots = [HeaderSlots::new(), HeaderSlots::new()];
     let mut room = [0; 16 * 1024];
-    counting::assert_none(|| exchange(&node, &mut slots, &mut room));
+    assert_none(|| exchange(&node, &mut slots, &mut room));
 }

@@ -3,11 +3,16 @@
 //!
 //! `counted NAME REQUESTS` with NAME one of tcp, bulk, syn, stub, cached, proxied, head. REQUESTS are segments sent of
 //! bulk, and SYNs answered by cookies of syn.
+//!
+//! `counted passes REQUESTS [KEY]`: passes of the loop with 64 requests in a burst, by TLS; with a KEY (PEM, PKCS #8),
+//! which is then the certificate's, beside strangers who shake hands. `scripts/bench/passes.sh` counts each pass.
 
-#[path = "../tests/support/mod.rs"]
-mod support;
-
+#[path = "../common/mod.rs"]
 mod common;
+#[path = "../node/strangers.rs"]
+mod strangers;
+#[path = "../../tests/support/mod.rs"]
+mod support;
 
 use std::hint::black_box;
 
@@ -15,10 +20,15 @@ use common::engine::{Engine, REQUEST, limits};
 use dataplane::BURST_MAX;
 use dataplane::rng::Rng;
 use l7::http1::{HeadScan, HeaderSlots, HttpLimits, Parsed, parse_request};
+use rcgen::KeyPair;
 use stack::tcp::CookieUse;
+use strangers::{BODY_BYTES, Crowd, Key};
 use support::{Rig, Who};
 
 const CONNECTIONS: usize = 256;
+/// Strangers at a time, and those who come before one pass.
+const STRANGERS: usize = 64;
+const AT_ONCE: usize = 8;
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -32,6 +42,7 @@ fn main() {
         "cached" => node(Who::Cached, 1, requests),
         "proxied" => node(Who::Proxy, 2, requests),
         "head" => head(requests),
+        "passes" => passes(requests, words.get(2).map(String::as_str)),
         _ => panic!("{name} is not one of tcp, bulk, syn, stub, cached, proxied, head"),
     }
 }
@@ -133,6 +144,35 @@ fn node(who: Who, passes: u64, requests: usize) {
 #[inline(never)]
 fn measured_core(rig: &mut Rig) {
     rig.core.pass(rig.now);
+}
+
+fn passes(requests: usize, key: Option<&str>) {
+    let read = |file| KeyPair::from_pem(&std::fs::read_to_string(file).expect("a file")).expect("a key");
+    let mut rig = strangers::rig(&key.map_or_else(|| Key::P256.make(), read), CONNECTIONS, STRANGERS);
+    let mut crowd = Crowd::new(CONNECTIONS, STRANGERS);
+    for turn in 0..CONNECTIONS / BURST_MAX * 2 + requests / BURST_MAX {
+        let first = turn * BURST_MAX % CONNECTIONS;
+        for k in 0..BURST_MAX {
+            rig.load.request((first + k) % CONNECTIONS, REQUEST);
+        }
+        let answered =
+            |rig: &Rig, k: usize| rig.load.conns[(first + k) % CONNECTIONS].got as usize > BODY_BYTES;
+        while !(0..BURST_MAX).all(|k| answered(&rig, k)) {
+            if key.is_some() {
+                let more = STRANGERS - crowd.here();
+                crowd.come(&mut rig.load, more.min(AT_ONCE));
+            }
+            rig.now = rig.now.plus_ns(1_000 * BURST_MAX as u64);
+            if turn < CONNECTIONS / BURST_MAX * 2 {
+                rig.core.pass(rig.now);
+            } else {
+                measured_core(&mut rig);
+            }
+            rig.load.poll();
+            crowd.go(&mut rig.load);
+        }
+    }
+    eprintln!("handshakes {}", crowd.done);
 }
 
 fn head(requests: usize) {

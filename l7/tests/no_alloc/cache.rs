@@ -1,8 +1,5 @@
 //! The cache's decisions allocate nothing: not for a hit, a miss, a revalidation, a range, an invalidation.
 
-#[path = "support/counting.rs"]
-mod counting;
-
 use l7::cache::policy::blob::{Blob, write_pending};
 use l7::cache::policy::decide::{Decision, OriginFailure, decide, decide_on_failure};
 use l7::cache::policy::freshness::Times;
@@ -15,6 +12,8 @@ use l7::cache::policy::rules::{CacheRules, KeyRules, QueryRule, names};
 use l7::cache::policy::status::CacheStatus;
 use l7::cache::policy::{invalidate, storable, validate, vary};
 use l7::http1::*;
+
+use crate::malloc::assert_none;
 
 const NOW_MS: u64 = 784_111_777_000;
 const REQUEST: &[u8] = b"GET /a?x=1&utm=2 HTTP/1.1\r\nHost: A.example:81\r\nAccept-Encoding: gzip, br;q=0.5\r\n\
@@ -96,6 +95,7 @@ fn exchanges(rules: &CacheRules, rooms: &mut Rooms) {
     let to_origin = ToOrigin {
         client_ip: "192.0.2.1".parse().expect("an address"),
         client_tls: false,
+        identity: None,
         host: None,
         forward_expect: false,
         forward_upgrade: false,
@@ -147,5 +147,5 @@ fn nothing_is_allocated() {
         merged: [0; 4096],
         head: [0; 4096],
     };
-    counting::assert_none(|| exchanges(&rules, &mut rooms));
+    assert_none(|| exchanges(&rules, &mut rooms));
 }

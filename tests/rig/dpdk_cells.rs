@@ -1,11 +1,9 @@
 //! A node over DPDK whose clients do their worst: the mbufs that it receives into do not run out.
-#![cfg(feature = "dpdk")]
-
-mod support;
 
 use dataplane::Ctr;
-use support::rings::Pump;
-use support::{Rig, Shared, Who};
+
+use crate::support::rings::Pump;
+use crate::support::{Rig, Shared, Who};
 
 const IDLE: usize = 10_000;
 const BAD: usize = 20;

@@ -9,9 +9,7 @@ use std::time::Duration;
 use l7::http1::SliceSink;
 use l7::phases::proxy_protocol::{ProxyHeader, write_v2};
 
-use running::{Node, PATIENCE};
-
-mod running;
+use crate::running::{Node, PATIENCE};
 
 /// An origin whose bodies are the X-Forwarded-For of the requests. It ends with the process.
 fn origin() -> SocketAddr {

@@ -1,22 +1,27 @@
 //! ACME against a real server: `pebble`, with `pebble-challtestsrv` for its names. A node without any certificate orders
 //! one, proves the name, stores it and takes it into use; one that is nearly over is renewed.
 
-mod running;
-
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use millrace::acme::{Acme, Board, Proof};
 use millrace::config::{self, Machine};
-use running::Node;
+use rustix::process::{Pid, Signal, kill_process};
 use rustls::ServerConnection;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig};
 use rustls::sign::CertifiedKey;
+
+use crate::clients::{self, Client};
+use crate::running::Node;
 
 /// A program that ends with its test.
 struct Running(Child);
@@ -80,7 +85,10 @@ struct Pebble {
     directory: String,
     http: u16,
     https: u16,
-    _servers: [Running; 2],
+    /// Where it tells of itself.
+    manage: u16,
+    /// The names', and itself.
+    servers: [Running; 2],
 }
 
 impl Pebble {
@@ -139,16 +147,36 @@ impl Pebble {
         let servers = [Running(names), Running(pebble)];
         until("pebble listens", || TcpStream::connect(("127.0.0.1", acme)).is_ok());
         let directory = format!("https://127.0.0.1:{acme}/dir");
-        Some(Pebble { folder, directory, http, https, _servers: servers })
+        Some(Pebble { folder, directory, http, https, manage, servers })
+    }
+
+    /// Who signs what it issues, in the end.
+    fn root(&self) -> CertificateDer<'static> {
+        let own = CertificateDer::from_pem_file(self.folder.0.join("cert.pem")).expect("its own certificate");
+        let mut client =
+            Client::connect(self.manage, &clients::config(&[&own], None), "localhost").expect("TLS");
+        let (status, pem) = client.ask("/roots/0", "localhost", "").expect("an answer");
+        assert_eq!(status, 200);
+        CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM")
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.servers[1].0.id() as i32).expect("a pid");
+        kill_process(pid, signal).expect("a living server");
     }
 
     /// The config of a node that gets the certificate of `a.example` and `b.example`.
     fn config(&self, challenge: &str, listener: &str) -> String {
+        self.config_with(challenge, listener, "127.0.0.1:9")
+    }
+
+    /// The same, with this origin.
+    fn config_with(&self, challenge: &str, listener: &str, origin: &str) -> String {
         format!(
             "[node]\nname = \"acme\"\nmemory = \"64MiB\"\n\
              [[port]]\nname = \"h\"\nkind = \"host\"\n\
              [[listener]]\naddress = \"127.0.0.1\"\n{listener}\n\
-             [[site]]\nhosts = [\"a.example\", \"b.example\"]\norigin = \"http://127.0.0.1:9\"\ncertificate = \"acme\"\n\
+             [[site]]\nhosts = [\"a.example\", \"b.example\"]\norigin = \"http://{origin}\"\ncertificate = \"acme\"\n\
              redirect = {{ https = true }}\n\
              [acme]\ndirectory = \"{}\"\naccept_terms = true\nstorage = \"{}\"\nca = \"{}\"\n\
              contact = \"mailto:you@a.example\"\nchallenge = \"{challenge}\"\n",
@@ -240,6 +268,67 @@ fn by_a_handshake_that_the_cores_shake() {
     let node = Node::start("acme-tls", &pebble.config("tls-alpn-01", &listener));
     until("there is a certificate", || is_key_and_chain(&pebble.stored()));
     until("it is in force", || node.log().contains("there is a certificate for a.example, b.example"));
+}
+
+/// Ends a load, also where the test fails.
+struct Stops<'a>(&'a AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A certificate is renewed, and proved by the same port, while clients ask all the time, by connections that they keep
+/// and by new ones: none of them notices.
+#[test]
+fn a_renewal_fails_no_request() {
+    let Some(pebble) = Pebble::start("renewal") else { return };
+    let old = nearly_over();
+    fs::create_dir_all(pebble.folder.0.join("storage")).expect("writable");
+    fs::write(pebble.stored(), &old).expect("writable");
+    let old = CertificateDer::from_pem_slice(old.as_bytes()).expect("PEM");
+    let trusting = clients::config(&[&old, &pebble.root()], None);
+    // The order waits until the load is there.
+    pebble.signal(Signal::STOP);
+    let listener = format!("https = {}", pebble.https);
+    let config = pebble.config_with("tls-alpn-01", &listener, &clients::echo().to_string());
+    let node = Node::start("acme-renewal", &config);
+    let (asked, renewed) = (AtomicU64::new(0), AtomicU64::new(0));
+    let stop = AtomicBool::new(false);
+    let connect = || Client::connect(pebble.https, &trusting, "a.example");
+    let failed = thread::scope(|s| {
+        let _ends = Stops(&stop);
+        let ask = || -> std::io::Result<()> {
+            let mut kept = connect()?;
+            while !stop.load(Ordering::Relaxed) {
+                let mut new = connect()?;
+                if *new.shown() != old {
+                    renewed.fetch_add(1, Ordering::Relaxed);
+                }
+                for client in [&mut kept, &mut new] {
+                    let (status, _) = client.ask("/", "a.example", "")?;
+                    if status != 200 {
+                        return Err(std::io::Error::other(format!("status {status}")));
+                    }
+                    asked.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            Ok(())
+        };
+        let load: Vec<_> = (0..3).map(|_| s.spawn(ask)).collect();
+        let over = || load.iter().any(ScopedJoinHandle::is_finished);
+        until("there is a load", || over() || asked.load(Ordering::Relaxed) > 50);
+        assert_eq!(renewed.load(Ordering::Relaxed), 0);
+        pebble.signal(Signal::CONT);
+        until("new connections have the new one", || over() || renewed.load(Ordering::Relaxed) > 50);
+        stop.store(true, Ordering::Relaxed);
+        let ends = load.into_iter().map(|l| l.join().expect("no panic"));
+        ends.filter_map(Result::err).map(|e| e.to_string()).collect::<Vec<_>>()
+    });
+    assert_eq!(failed, [""; 0], "of {} requests", asked.into_inner());
+    assert!(is_key_and_chain(&pebble.stored()));
+    drop(node);
 }
 
 /// The node's part is played here: what the thread wants shown is shown by rustls itself.

@@ -1,10 +1,9 @@
 //! The store allocates nothing once it is made: not on hits, not on misses that evict, not when it refuses.
 
-#[path = "support/counting.rs"]
-mod counting;
-
 use hugepages::PagePolicy;
 use l7::cache::store::{Claim, Cursor, Handle, ObjectId, ObjectView, Pick, Store, StoreConfig};
+
+use crate::malloc::assert_none;
 
 fn matches(key: u64) -> impl Fn(&ObjectView<'_>) -> Pick {
     move |v| if v.blob[..8] == key.to_le_bytes() { Pick::Take } else { Pick::Next }
@@ -72,7 +71,7 @@ fn nothing_is_allocated_after_the_start() {
     let store = Store::reserve(config, PagePolicy::NormalOnly, Box::new(|_| ())).unwrap();
     let (mut h, mut other) = (store.handle(0), store.handle(1));
     let mut scratch = vec![0; store.head_bytes_max()];
-    counting::assert_none(|| {
+    assert_none(|| {
         for key in 0..50_000 {
             miss(&mut h, &mut other, key, &mut scratch);
             let there =

@@ -1,15 +1,12 @@
-//! The record layer allocates nothing, the AEAD library included, but one block for each context that is made. malloc and
-//! its family are interposed and counted.
-
-#[path = "support/malloc.rs"]
-mod malloc;
+//! The record layer allocates nothing, the AEAD library included, but one block for each context that is made.
 
 use dataplane::counters::Segment;
 use dataplane::{Counters, Ctr};
 use hugepages::{Arena, PagePolicy};
 use l7::tls::keys::{Half, Keys, Suite, Version};
 use l7::tls::record::*;
-use malloc::{assert_none, counts_of};
+
+use crate::malloc::{assert_none, counts_of};
 
 const APP: ContentType = ContentType::ApplicationData;
 const SUITES: [Suite; 3] = [Suite::Aes128Gcm, Suite::Aes256Gcm, Suite::ChaCha20Poly1305];

@@ -1,0 +1,60 @@
+//! Owners that leave before TCP has all bytes of what they have sent: until it has, the connection stays with its TLS, which
+//! alone can seal again what was let go.
+
+use dataplane::{Ctr, Time};
+use stack::{Events, FlowId, State};
+
+use super::{Also, Conns, Phase, SecuredId};
+
+/// How long such a connection has for each step forward.
+const LEAVE_NS: u64 = 30_000_000_000;
+
+impl Conns<'_> {
+    /// The owner leaves, and has said all. Gives whether the connection stays with us, as TCP lacks some of its bytes.
+    pub(super) fn leave(&mut self, flow: FlowId, c: SecuredId, now: Time) -> bool {
+        let s = &self.tls.secured[c];
+        let Phase::Open(session) = s.phase else { return false };
+        if s.notes.is_none()
+            || matches!(self.tcp.state(flow), State::Closed | State::SynSent)
+            || self.tcp.is_whole(flow)
+        {
+            return false;
+        }
+        self.tls.counters.inc(Ctr::TlsAgainLeft);
+        let s = &mut self.tls.secured[c];
+        (s.phase, s.rest, s.plain, s.also) = (Phase::Leaves(session), None, None, Also::Nothing);
+        self.tcp.set_user(flow, 0);
+        self.tcp.shutdown(flow);
+        self.throw_away(flow);
+        self.tcp.set_timer(flow, now.plus_ns(LEAVE_NS));
+        true
+    }
+
+    /// What comes is not read by anybody.
+    fn throw_away(&mut self, flow: FlowId) {
+        while self.tcp.read(flow).is_some() {}
+        let held = self.tcp.held(flow);
+        self.tcp.consume(flow, held);
+    }
+
+    /// An event of a connection whose owner has left.
+    #[cold]
+    pub(super) fn leaving_event(&mut self, flow: FlowId, c: SecuredId, events: Events) {
+        if events.has(Events::CLOSED) {
+            self.forget(flow);
+            self.tcp.release(flow);
+            return;
+        }
+        self.throw_away(flow);
+        self.look_back(flow, c, events);
+        let now = self.tls.again.now;
+        if !matches!(self.tls.secured[c].phase, Phase::Leaves(_)) || events.has(Events::TIMEOUT) {
+            self.abort(flow);
+        } else if self.tcp.is_whole(flow) {
+            self.forget(flow);
+            self.tcp.orphan(flow, now);
+        } else if events.has(Events::WRITABLE) {
+            self.tcp.set_timer(flow, now.plus_ns(LEAVE_NS));
+        }
+    }
+}

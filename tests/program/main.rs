@@ -1,0 +1,9 @@
+//! The program on this host: real kernel sockets on loopback, no privilege. In one test program, as each is a link of all.
+
+mod acme;
+mod cert;
+mod clients;
+mod host_port;
+mod https;
+#[path = "../running/mod.rs"]
+mod running;
