@@ -155,7 +155,7 @@ fn what_keeps_nothing_from_running_is_warned_of() {
              [[site]]\nhosts = \"*\"\norigin = \"http://192.0.2.80\"\ncertificate = {{ chain = \"old\", key = \"key\" }}\n"
         );
         let (_, warnings) = folder.judge(&source).expect("good");
-        warnings.iter().filter(|w| w.contains("t.toml:8: warning: \"x.example\" is only for")).count()
+        warnings.iter().filter(|w| w.contains("t.toml:9: warning: \"x.example\" is only for")).count()
     };
     assert_eq!(by_http("client_auth = { ca = \"old\" }"), 1);
     assert_eq!(by_http("client_auth = { ca = \"old\", mode = \"optional\" }"), 0);
