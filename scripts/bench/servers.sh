@@ -5,9 +5,6 @@
 . scripts/bench/rig.sh
 
 declare -A pid url
-# Where those answer that speak TLS.
-declare -A secure=([millrace-tap]=https://10.80.0.1 [millrace-af_packet]=https://10.80.0.5
-    [nginx]=https://10.80.0.4:8441 [haproxy]=https://10.80.0.4:8442)
 
 # Those of the kernel's TCP live in a namespace of their own, behind a veth pair.
 start_peers() { # SERVER…

@@ -13,7 +13,7 @@ case "${1-}" in
 esac
 millrace=${MILLRACE:-${CARGO_TARGET_DIR:-target}/release/millrace}
 dir=$(mktemp -d /tmp/millrace-tls.XXXXXX)
-passed=0 failed=0 skipped=0 demo= others=
+passed=0 failed=0 skipped=0 demo='' others=''
 finish() {
     local code=$?
     trap - EXIT INT TERM
