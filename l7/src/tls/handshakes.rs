@@ -11,7 +11,7 @@
 //!   [`HELLO`] of them where the core answers it, everything else [`STEP`]. Packets come first: where a pass has some, a unit
 //!   is done for each [`PACKETS_PER_UNIT`] of them ([`beside`](Handshakes::beside)), [`BESIDE_MAX`] at a time; a hello may
 //!   be begun with one, and the next passes make up for it. Those that have said hello come before those that say it: what
-//!   was begun is brought to an end.
+//!   was begun is brought to an end. Our own, with origins, come before clients' hellos, and before their slow steps.
 //! - **Slow steps** (signatures by RSA, key exchanges by P-384, a client's or an origin's certificates) go to a helper thread, where there are
 //!   any; so do second hellos, as what they lead to is not foreseen, and hellos while more than
 //!   [`HandshakeLimits::waiting`] wait for the core. When the helpers are full, the slow
@@ -144,7 +144,8 @@ pub struct Handshakes {
     sources: Sources,
     going: Queue,
     new: Queue,
-    /// What only helpers do, while they are full.
+    /// What only helpers do, while they are full: with origins, and, after these, with clients.
+    slow_own: Queue,
     slow: Queue,
     /// Clients that have not said hello, and of whom there is nothing to read.
     silent: Queue,
@@ -185,6 +186,7 @@ impl Handshakes {
             new: Queue::new(1),
             slow: Queue::new(2),
             silent: Queue::new(3),
+            slow_own: Queue::new(4),
             clients: 0,
             evicted: None,
             helper,
@@ -238,7 +240,25 @@ impl Handshakes {
 
     /// Slots that are for our own handshakes.
     fn own(&self) -> u32 {
-        self.slots.len() as u32 / OWN_SHARE
+        let slots = self.slots.len() as u32;
+        (slots / OWN_SHARE).max(1).min(slots / 2)
+    }
+
+    /// Queues what is for a helper only.
+    fn push_slow(&mut self, number: u32) {
+        let queue = match self.slots[number as usize].side {
+            Side::Client => &mut self.slow_own,
+            Side::Server => &mut self.slow,
+        };
+        queue.push(&mut self.slots, number);
+    }
+
+    fn pop_slow(&mut self) -> Option<u32> {
+        self.slow_own.pop(&mut self.slots).or_else(|| self.slow.pop(&mut self.slots))
+    }
+
+    fn has_slow(&self) -> bool {
+        !self.slow_own.is_empty() || !self.slow.is_empty()
     }
 
     /// The client's side, with an origin. It is begun by the next pass.
@@ -280,8 +300,9 @@ impl Handshakes {
             return;
         }
         match &slot.state {
-            State::Hello { .. } | State::Asks(..) => self.new.push(&mut self.slots, number),
-            State::Running { .. } => self.going.push(&mut self.slots, number),
+            State::Hello { .. } => self.new.push(&mut self.slots, number),
+            // Our own hellos do not wait behind a flood of others'.
+            State::Asks(..) | State::Running { .. } => self.going.push(&mut self.slots, number),
             State::Free | State::Away => {}
         }
     }
@@ -317,7 +338,7 @@ impl Handshakes {
         let helped = self
             .helper
             .as_ref()
-            .is_some_and(|helper| helper.has_done() || (helper.has_room() && !self.slow.is_empty()));
+            .is_some_and(|helper| helper.has_done() || (helper.has_room() && self.has_slow()));
         helped || !self.going.is_empty() || !self.new.is_empty()
     }
 
@@ -354,14 +375,14 @@ impl Handshakes {
                 Turn::Waits | Turn::Left => {}
                 Turn::Again => self.going.push(&mut self.slots, number),
                 Turn::Slow => {
-                    self.slow.push(&mut self.slots, number);
+                    self.push_slow(number);
                     self.hand_over();
                 }
             }
         }
         self.credit -= worth(work);
         self.counters.set(Ctr::TlsActive, self.active().into());
-        let waiting = self.going.len() + self.new.len() + self.slow.len();
+        let waiting = self.going.len() + self.new.len() + self.slow.len() + self.slow_own.len();
         self.counters.set(Ctr::TlsWaiting, waiting.into());
         self.counters.set(Ctr::TlsAway, self.helper.as_ref().map_or(0, |helper| helper.away() as u64));
     }
@@ -379,7 +400,7 @@ impl Handshakes {
             match self.settle(number, job.result, peers) {
                 // Something may have come meanwhile.
                 Turn::Waits | Turn::Again => self.going.push(&mut self.slots, number),
-                Turn::Slow => self.slow.push(&mut self.slots, number),
+                Turn::Slow => self.push_slow(number),
                 Turn::Left => {}
             }
         }
@@ -387,14 +408,13 @@ impl Handshakes {
 
     /// What only helpers do goes to them, as many as there is room for.
     fn hand_over(&mut self) {
-        while !self.slow.is_empty() {
-            let Some(helper) = self.helper.as_mut() else { return };
-            if !helper.has_room() {
+        while self.has_slow() {
+            if !self.helper.as_ref().is_some_and(Helper::has_room) {
                 self.counters.inc(Ctr::TlsHelpersFull);
                 return;
             }
-            let Some(number) = self.slow.pop(&mut self.slots) else { return };
-            let slot = &mut self.slots[number as usize];
+            let Some(number) = self.pop_slow() else { return };
+            let (Some(helper), slot) = (self.helper.as_mut(), &mut self.slots[number as usize]) else { return };
             let State::Running { handshake } = mem::replace(&mut slot.state, State::Away) else {
                 debug_assert!(false, "only those that run are handed over");
                 continue;
@@ -403,7 +423,7 @@ impl Handshakes {
                 Ok(()) => self.counters.inc(Ctr::TlsHelped),
                 Err(handshake) => {
                     slot.state = State::Running { handshake };
-                    self.slow.push(&mut self.slots, number);
+                    self.push_slow(number);
                     return;
                 }
             }
@@ -602,7 +622,8 @@ impl Handshakes {
     }
 
     fn end(&mut self, number: u32) {
-        for queue in [&mut self.going, &mut self.new, &mut self.slow, &mut self.silent] {
+        let queues = [&mut self.going, &mut self.new, &mut self.slow_own, &mut self.slow, &mut self.silent];
+        for queue in queues {
             queue.remove(&mut self.slots, number);
         }
         let slot = &mut self.slots[number as usize];
