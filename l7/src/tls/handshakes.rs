@@ -7,10 +7,9 @@
 //!              └─ refused: full, or the source has its share  └─ waits for its peer
 //! ```
 //!
-//! - **Work.** A pass without packets does [`HandshakeLimits::work_per_pass`] units, a unit being about 10 µs: a hello is
-//!   [`HELLO`] of them where the core answers it, everything else [`STEP`]. Packets come first: where a pass has some, a unit
-//!   is done for each [`PACKETS_PER_UNIT`] of them ([`beside`](Handshakes::beside)), [`BESIDE_MAX`] at a time; a hello may
-//!   be begun with one, and the next passes make up for it. Those that have said hello come before those that say it: what
+//! - **Work.** A pass without packets does [`HandshakeLimits::work_per_pass`] units; one with some ([`beside`]) does few, and
+//!   one with many gives all steps to the helpers for as long as these have room: see [`budget`]. Those that have said
+//!   hello come before those that say it: what
 //!   was begun is brought to an end. Our own, with origins, come before clients' hellos, and before their slow steps.
 //! - **Slow steps** (signatures by RSA, key exchanges by P-384, a client's or an origin's certificates) go to a helper thread, where there are
 //!   any; so do second hellos, as what they lead to is not foreseen, and hellos while more than
@@ -25,9 +24,12 @@
 //!   records, what follows it a record, or 64 KiB where certificates may come. What rustls needs for one is about 10 KiB
 //!   until it is done.
 //!
+//! [`beside`]: Handshakes::beside
+//!
 //! Bytes are taken from TCP's queue by [`Peers`] as they are needed, a record at a time: what is behind the handshake
 //! stays there.
 
+pub mod budget;
 mod slot;
 
 use std::mem;
@@ -47,6 +49,7 @@ use super::offload::Helper;
 use super::queue::Queue;
 use super::slow;
 use super::sources::{Source, Sources};
+use budget::{Budget, HELLO, STEP, TRIFLE, VERIFY};
 use slot::{Early, Read, Side, Slot, State, read_hello, read_record};
 
 typed_index! {
@@ -54,18 +57,6 @@ typed_index! {
     pub struct HandshakeId;
 }
 
-/// Units of work of a hello, of either side: a key exchange, a signature by P-256. 60 to 90 µs.
-pub const HELLO: u32 = 8;
-/// Of any other step, also of giving a hello to a helper: a few µs; sealing two tickets is the most of it.
-pub const STEP: u32 = 1;
-/// Of a chain of certificates that the core has to verify itself.
-pub const VERIFY: u32 = 16;
-
-/// Packets of a busy core for each unit of work. What it does for a request takes 1 to 3 µs, so that handshakes have a
-/// fifth of its time at most.
-pub const PACKETS_PER_UNIT: u32 = 32;
-/// Units that are saved up while a core is busy: no pass gets much longer by them.
-pub const BESIDE_MAX: u32 = 2;
 /// One in so many slots is for our own handshakes.
 const OWN_SHARE: u32 = 8;
 
@@ -155,9 +146,7 @@ pub struct Handshakes {
     evicted: Option<FlowId>,
     helper: Option<Helper>,
     limits: HandshakeLimits,
-    /// Packets of this pass, and those that are worth work still to be done; below 0: work was done for such as are to come.
-    packets: u32,
-    credit: i32,
+    budget: Budget,
     counters: Counters,
     out: Vec<u8>,
     joined: Vec<u8>,
@@ -191,8 +180,7 @@ impl Handshakes {
             evicted: None,
             helper,
             limits,
-            packets: 0,
-            credit: 0,
+            budget: Budget::default(),
             counters,
             out: Vec::with_capacity(16 << 10),
             joined: Vec::with_capacity(hello::JOINED_BYTES_MAX),
@@ -350,25 +338,20 @@ impl Handshakes {
     /// This pass has so many packets, which come before handshakes.
     #[inline]
     pub fn beside(&mut self, packets: u32) {
-        self.packets = self.packets.saturating_add(packets);
+        self.budget.beside(packets);
     }
 
     /// Does a pass's work. Hellos are answered as `front` says.
     pub fn run(&mut self, front: &Front, peers: &mut impl Peers) {
+        self.budget.begin(self.limits.work_per_pass);
         self.take_back(peers);
         self.hand_over();
-        let worth = |units: u32| (units * PACKETS_PER_UNIT) as i32;
-        self.credit = match mem::take(&mut self.packets) {
-            0 => worth(self.limits.work_per_pass),
-            packets => (self.credit + packets as i32).min(worth(BESIDE_MAX)),
-        };
-        let mut work = 0;
-        while worth(work) < self.credit {
+        while self.budget.has_some() {
             let Some(number) = self.going.pop(&mut self.slots).or_else(|| self.new.pop(&mut self.slots))
             else {
                 break;
             };
-            match self.turn(number, front, &mut work, peers) {
+            match self.turn(number, front, peers) {
                 Turn::Waits if matches!(self.slots[number as usize].state, State::Hello { .. }) => {
                     self.silent.push(&mut self.slots, number);
                 }
@@ -380,16 +363,17 @@ impl Handshakes {
                 }
             }
         }
-        self.credit -= worth(work);
+        self.budget.end();
         self.counters.set(Ctr::TlsActive, self.active().into());
         let waiting = self.going.len() + self.new.len() + self.slow.len() + self.slow_own.len();
         self.counters.set(Ctr::TlsWaiting, waiting.into());
         self.counters.set(Ctr::TlsAway, self.helper.as_ref().map_or(0, |helper| helper.away() as u64));
     }
 
-    /// What the helpers have done. No more than they may have at a time.
+    /// What the helpers have done, as much as the pass may take back.
     fn take_back(&mut self, peers: &mut impl Peers) {
-        while let Some(job) = self.helper.as_mut().and_then(Helper::take_back) {
+        for _ in 0..self.budget.back_max() {
+            let Some(job) = self.helper.as_mut().and_then(Helper::take_back) else { return };
             let number = job.id;
             let is_ours =
                 |slot: &&mut Slot| slot.generation == job.generation && matches!(slot.state, State::Away);
@@ -414,7 +398,9 @@ impl Handshakes {
                 return;
             }
             let Some(number) = self.pop_slow() else { return };
-            let (Some(helper), slot) = (self.helper.as_mut(), &mut self.slots[number as usize]) else { return };
+            let (Some(helper), slot) = (self.helper.as_mut(), &mut self.slots[number as usize]) else {
+                return;
+            };
             let State::Running { handshake } = mem::replace(&mut slot.state, State::Away) else {
                 debug_assert!(false, "only those that run are handed over");
                 continue;
@@ -430,7 +416,8 @@ impl Handshakes {
         }
     }
 
-    fn turn(&mut self, number: u32, front: &Front, work: &mut u32, peers: &mut impl Peers) -> Turn {
+    fn turn(&mut self, number: u32, front: &Front, peers: &mut impl Peers) -> Turn {
+        let helps_out = self.helps_out();
         let slot = &mut self.slots[number as usize];
         match &mut slot.state {
             State::Hello { bytes, shown } => {
@@ -439,10 +426,10 @@ impl Handshakes {
                     return Turn::Waits;
                 }
                 let bytes = mem::take(bytes);
-                self.answer_hello(number, &bytes, front, work, peers)
+                self.answer_hello(number, &bytes, front, peers)
             }
             State::Asks(config, name) => {
-                *work += HELLO;
+                self.budget.spend(HELLO);
                 self.out.clear();
                 let begun = Handshake::client(config.clone(), name.clone());
                 let result = begun.map_err(|error| Failure { kind: FailureKind::Internal, error }).and_then(
@@ -460,14 +447,18 @@ impl Handshakes {
                 }
                 // An origin's certificates may come in one record with its hello.
                 let is_slow = slot.is_slow || slot.side == Side::Client && handshake.has_more_than_hello();
-                if is_slow && self.helper.is_some() {
+                let is_trifle = handshake.is_trifle();
+                // Early data is answered at once, which only the core can do.
+                let had_better = helps_out && !is_trifle && slot.early == Early::None;
+                if had_better || is_slow && self.helper.is_some() {
                     return Turn::Slow;
                 }
-                *work += match is_slow {
-                    true => VERIFY,
-                    false if slot.side == Side::Client => HELLO,
-                    false => STEP,
-                };
+                self.budget.spend(match slot.side {
+                    _ if is_slow => VERIFY,
+                    _ if is_trifle => TRIFLE,
+                    Side::Client => HELLO,
+                    Side::Server => STEP,
+                });
                 self.out.clear();
                 let mut advance = || handshake.advance(&[], &mut self.out);
                 // What would sign slowly has been foreseen; if not, it comes to nothing.
@@ -479,15 +470,9 @@ impl Handshakes {
     }
 
     /// A whole hello, or what can't become one.
-    fn answer_hello(
-        &mut self,
-        number: u32,
-        bytes: &[u8],
-        front: &Front,
-        work: &mut u32,
-        peers: &mut impl Peers,
-    ) -> Turn {
-        *work += STEP;
+    fn answer_hello(&mut self, number: u32, bytes: &[u8], front: &Front, peers: &mut impl Peers) -> Turn {
+        self.budget.spend(TRIFLE);
+        let helps_out = self.helps_out();
         let slot = &mut self.slots[number as usize];
         let seen = match hello::peek(bytes, &mut self.joined) {
             Ok(Peek::Hello(hello)) => hello,
@@ -525,11 +510,11 @@ impl Handshakes {
         let Ok(mut handshake) = begin(&choice.config) else {
             return self.refuse(number, AlertDescription::InternalError, FailureKind::Internal, peers);
         };
-        if helped && ((choice.slow && !resumes) || choice.slow_exchange || is_too_much) {
+        if helped && ((choice.slow && !resumes) || choice.slow_exchange || is_too_much || helps_out) {
             slot.state = State::Running { handshake };
             return Turn::Slow;
         }
-        *work += HELLO - STEP;
+        self.budget.spend(HELLO - TRIFLE);
         self.out.clear();
         let result = if helped {
             let (result, was_refused) = slow::without(|| handshake.advance(&[], &mut self.out));
@@ -543,6 +528,11 @@ impl Handshakes {
         };
         slot.state = State::Running { handshake };
         self.settle(number, result, peers)
+    }
+
+    /// Whether a helper takes a step that the core could do: the core has much else to do.
+    fn helps_out(&self) -> bool {
+        self.budget.is_busy() && self.helper.as_ref().is_some_and(Helper::has_room)
     }
 
     /// Sends what there is in `out`, and sees what a step came to.

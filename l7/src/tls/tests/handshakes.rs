@@ -324,7 +324,8 @@ fn a_flood_has_its_budget_in_each_pass_and_whoever_is_refused_is_counted() {
         assert_eq!(core.wire.flows.values().filter(|flow| !flow.sent.is_empty()).count(), pass);
         assert_eq!(core.counters.get(Ctr::TlsWaiting), 16 - pass as u64);
     }
-    // All of them answer at once: eight steps are a pass's work, and each needs one at least.
+    // All of them answer at once: each with a record that changes nothing, of which a pass takes eight, and then with one
+    // that does: two.
     for (n, id, client) in &mut begun {
         let sent = std::mem::take(&mut core.flow(*n).sent);
         feed(client, &sent).unwrap();
@@ -334,10 +335,29 @@ fn a_flood_has_its_budget_in_each_pass_and_whoever_is_refused_is_counted() {
     while done.last() != Some(&16) {
         core.run();
         done.push(core.wire.flows.values().filter(|flow| flow.done.is_some()).count());
-        assert!(done.len() <= 8, "{done:?}");
+        assert!(done.len() <= 10, "{done:?}");
     }
-    assert!(done[0] <= 8 && done.windows(2).all(|pair| pair[1] - pair[0] <= 8), "{done:?}");
+    assert!(done[0] <= 2 && done.windows(2).all(|pair| pair[1] - pair[0] <= 2), "{done:?}");
     assert_eq!(core.counters.get(Ctr::TlsFull), 16);
+}
+
+#[test]
+fn a_busy_core_gives_its_handshakes_away() {
+    let authority = Authority::new("ca");
+    for (packets, helped) in [(31, 0), (32, 2)] {
+        let mut core = Core::with_helpers(simple_front(&authority), limits(16), 4);
+        let mut client = client(&Arc::new(client_config(&authority, true)), "a.test");
+        let id = core.start(1);
+        while client.is_handshaking() || core.flow(1).done.is_none() {
+            core.give(1, id, &flush(&mut client));
+            core.handshakes.beside(packets);
+            core.settle();
+            let sent = std::mem::take(&mut core.flow(1).sent);
+            feed(&mut client, &sent).unwrap();
+        }
+        // The hello, and what follows it; not the record between them, which changes nothing.
+        assert_eq!(core.counters.get(Ctr::TlsHelped), helped, "beside {packets}");
+    }
 }
 
 #[test]
