@@ -78,7 +78,7 @@ fn an_origins_end_that_tls_does_not_announce_is_none() {
         let (got, ended, reset, stored) = response_that_ends(end);
         assert!(got.starts_with("HTTP/1.1 200 OK") && got.contains("as much as there is"), "{got}");
         assert!(!got.contains("\r\n0\r\n"), "the client is told that this is all: {got}");
-        assert!(reset && !ended, "the client's connection is broken, and not closed");
+        assert!(ended && !reset, "the client's connection ends, and the body does not");
         assert!(!stored, "half of it is served to the next");
     }
 }

@@ -407,8 +407,8 @@ impl Proxy {
             }
             _ => {}
         }
-        self.break_off(io, x);
-        Some(Step::Gone)
+        self.cut_short(io, x);
+        Some(self.gone_or_moved(x, client))
     }
 
     /// Lets go of what `x` has read or waited for, and does `f`, which pins `object`: that stays although what is let go
