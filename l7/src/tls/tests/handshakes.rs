@@ -449,6 +449,40 @@ fn what_cannot_become_a_hello_ends_at_once() {
     core.handshakes.cancel(id);
 }
 
+/// Headers that can be no record's, some of which rustls would wait for the rest of.
+const NO_RECORDS: &[(&str, [u8; 5])] = &[
+    ("DTLS 1.2", [22, 0xfe, 0xfd, 0, 13]),
+    ("SSL 2", [22, 0, 2, 0, 13]),
+    ("version 4", [22, 4, 0, 0, 13]),
+    ("a heartbeat", [24, 3, 3, 0, 13]),
+    ("no type", [99, 3, 3, 0, 13]),
+    ("too long", [22, 3, 3, 0x48, 1]),
+];
+
+#[test]
+fn what_cannot_become_a_record_ends_at_its_header() {
+    let authority = Authority::new("ca");
+    for tls13 in [true, false] {
+        let config = Arc::new(client_config(&authority, tls13));
+        for (n, (what, header)) in (1..).zip(NO_RECORDS) {
+            let mut core = Core::new(simple_front(&authority), limits(4));
+            let id = core.start(n);
+            core.give(n, id, &flush(&mut client(&config, "a.test")));
+            core.settle();
+            let flight = std::mem::take(&mut core.flow(n).sent);
+            assert!(!flight.is_empty() && core.flow(n).failed.is_none());
+            core.give(n, id, header);
+            core.settle();
+            let failed = core.flow(n).failed.as_ref().map(|failure| failure.kind);
+            assert_eq!(failed, Some(FailureKind::Protocol), "{what}, 1.3: {tls13}");
+            let sent = &core.flow(n).sent;
+            // In TLS 1.3 it is sealed.
+            assert_eq!(sent.first(), Some(if tls13 { &23 } else { &21 }), "{what}: {sent:?}");
+            assert_eq!(core.handshakes.active(), 0);
+        }
+    }
+}
+
 fn rsa_front(authority: &Authority) -> Front {
     let both = vec![
         authority.certified(&["a.test"], KeyType::Rsa),
