@@ -360,6 +360,7 @@ impl Handshakes {
             }
         }
         self.credit -= worth(work);
+        self.counters.add(Ctr::TlsEarlyEvicted, front.take_evicted());
         self.counters.set(Ctr::TlsActive, self.active().into());
         let waiting = self.going.len() + self.new.len() + self.slow.len();
         self.counters.set(Ctr::TlsWaiting, waiting.into());

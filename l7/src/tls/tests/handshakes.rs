@@ -7,6 +7,7 @@ use dataplane::counters::Segment;
 use hugepages::SlabIndex;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
+use rustls::time_provider::DefaultTimeProvider;
 use rustls::{AlertDescription, ClientConfig, ClientConnection, HandshakeKind, NamedGroup, SignatureScheme};
 use stack::FlowId;
 
@@ -15,6 +16,7 @@ use crate::tls::front::{ClientAuth, Front, Tickets};
 use crate::tls::handshake::{self, Established, Failure, FailureKind};
 use crate::tls::handshakes::{HandshakeId, HandshakeLimits, Handshakes, Outcome, Peers, Shed};
 use crate::tls::offload::{Helpers, Host};
+use crate::tls::store::SessionStore;
 use crate::tls::tickets::{TicketSpec, Ticketer};
 
 /// Connections without TCP: what came for each, and what was said to it.
@@ -594,6 +596,24 @@ fn a_resumed_session_signs_nothing_and_a_bad_ticket_makes_no_core_sign() {
         *core.flow(1) = Flow::default();
     }
     assert_eq!(core.counters.get(Ctr::TlsFailedInternal), 0);
+}
+
+#[test]
+fn sessions_that_are_forgotten_are_counted() {
+    let authority = Authority::new("ca");
+    let mut entry = entry(&["*"], vec![authority.certified(&["a.test"], KeyType::Ecdsa)]);
+    entry.early_data_bytes = 100;
+    let mut spec = spec(vec![entry]);
+    let kept = SessionStore::new(8, 3600, Arc::new(DefaultTimeProvider));
+    assert_eq!(kept.capacity(), 8);
+    spec.tickets = Some(Tickets { kept: Some(kept), ..super::early::tickets() });
+    let mut core = Core::new(Front::new(spec).unwrap(), limits(4));
+    // Two for each client.
+    for (flow, evicted) in (0..6).zip([0, 0, 0, 0, 2, 4]) {
+        let config = Arc::new(client_config(&authority, true));
+        core.shake(flow, &mut client(&config, "a.test"), b"").unwrap();
+        assert_eq!(core.counters.get(Ctr::TlsEarlyEvicted), evicted);
+    }
 }
 
 /// A provider that knows only these groups.
