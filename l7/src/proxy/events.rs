@@ -143,7 +143,7 @@ impl Proxy {
         match e.server.state() {
             ServerState::Exchange if e.early.waits() && io.tcp.is_shaking(e.client) => {
                 self.counters.inc(Ctr::HttpHeaderTimeout);
-                self.close_client(io, x);
+                if e.responding { self.break_off(io, x) } else { self.close_client(io, x) }
                 false
             }
             ServerState::Idle | ServerState::Head => {
