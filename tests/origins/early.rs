@@ -334,6 +334,87 @@ fn an_origin_that_finds_it_too_early_is_asked_again() {
     }
 }
 
+/// An origin of one file that is sent in slices, which finds it too early for all of them but the first.
+fn sliced(body: &str, asked: &RefCell<Vec<(usize, usize)>>) -> impl FnMut(&Asked, u64) -> Act {
+    move |(_, head), _| {
+        let head = head.to_ascii_lowercase();
+        let range = head.lines().find_map(|l| l.strip_prefix("range: bytes=")).expect("a slice is asked for");
+        let (from, last) = range.split_once('-').expect("from and to");
+        let from: usize = from.parse().expect("a number");
+        let end = (last.parse::<usize>().expect("a number") + 1).min(body.len());
+        let marks = lines_of(&head, "early-data");
+        asked.borrow_mut().push((from, marks));
+        if from > 0 && marks > 0 {
+            return Act::Send(b"HTTP/1.1 425 Too Early\r\nContent-Length: 0\r\n\r\n".to_vec(), false);
+        }
+        let lines = format!(
+            "ETag: \"1\"\r\nCache-Control: max-age=60\r\nContent-Range: bytes {from}-{}/{}\r\nContent-Length: {}",
+            end - 1,
+            body.len(),
+            end - from
+        );
+        let part = &body[from..end];
+        Act::Send(format!("HTTP/1.1 206 Partial Content\r\n{lines}\r\n\r\n{part}").into_bytes(), false)
+    }
+}
+
+const SLICE: usize = 16 << 10;
+
+fn sliced_config() -> ProxyConfig {
+    let mut config = site(vec![origin(&[v4()])], true);
+    let rules = config.routes[0].cache.as_mut().expect("it is cached");
+    rules.slice_bytes = SLICE as u32;
+    config
+}
+
+#[test]
+fn more_of_a_body_is_asked_for_when_the_handshake_is_done() {
+    let names = Names::new();
+    let body = "s".repeat(2 * SLICE + 5_000);
+    let mut p = node(sliced_config(), names.front(ROOM));
+    let asked = RefCell::default();
+    let mut served = sliced(&body, &asked);
+    names.prime(&mut p, &mut served);
+    asked.borrow_mut().clear();
+    let mut c = Client::connect(&mut p, &names.clients, &get("/early", ""));
+    p.settle(&mut served);
+    c.listen(&mut p);
+    // The first slice goes out at once, and the origin is not asked for what it might find too early.
+    assert!(c.text().starts_with("HTTP/1.1 200") && c.got.len() > SLICE, "{}", c.got.len());
+    assert_eq!((asked.borrow().clone(), count(&p, Ctr::TlsActive)), (vec![(0, 1)], 1));
+    c.settle(&mut p, &mut served);
+    assert!(c.text().ends_with(&format!("\r\n\r\n{body}")), "{}", c.got.len());
+    assert_eq!(asked.borrow()[1..], [(SLICE, 0), (2 * SLICE, 0)]);
+    // What is stored waits for nothing.
+    let mut c2 = Client::connect(&mut p, &names.clients, &get("/early", ""));
+    p.settle(&mut served);
+    c2.listen(&mut p);
+    assert!(c2.text().ends_with(&format!("\r\n\r\n{body}")), "{}", c2.got.len());
+    assert_eq!((asked.borrow().len(), count(&p, Ctr::TlsActive)), (3, 1));
+    p.client_resets(c2.port);
+    at_rest(&mut p, &c);
+}
+
+#[test]
+fn the_rest_of_a_body_waits_no_longer_than_a_head() {
+    let names = Names::new();
+    let body = "s".repeat(2 * SLICE);
+    let mut config = sliced_config();
+    config.client.header_ns = 5_000_000_000;
+    let mut p = node(config, names.front(ROOM));
+    let asked = RefCell::default();
+    let mut served = sliced(&body, &asked);
+    names.prime(&mut p, &mut served);
+    let c = Client::connect(&mut p, &names.clients, &get("/early", ""));
+    wait(&mut p, 4_000, &mut served);
+    assert_eq!((count(&p, Ctr::TlsActive), count(&p, Ctr::HttpOpen)), (1, 1));
+    wait(&mut p, 2_000, &mut served);
+    assert_eq!((count(&p, Ctr::TlsActive), count(&p, Ctr::HttpOpen)), (0, 0));
+    assert_eq!((p.client_got(c.port).1, p.client_got(c.port).2), (false, true), "it is no end");
+    assert_eq!((count(&p, Ctr::HttpHeaderTimeout), count(&p, Ctr::HttpAborted)), (1, 1));
+    at_rest(&mut p, &c);
+}
+
 #[test]
 fn a_first_flight_that_is_sent_again_finds_nothing() {
     let names = Names::new();

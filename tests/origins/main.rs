@@ -7,6 +7,8 @@ mod news;
 mod race;
 mod reload;
 mod rig;
+mod short;
+mod stock;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;

@@ -238,6 +238,7 @@ counters! {
     TlsResumed "tls.handshakes_resumed" Events "Handshakes with clients done by resuming an earlier session";
     TlsEarlyTaken "tls.early_data_taken" Events "Handshakes whose client sent data before it had heard anything (0-RTT), which was taken";
     TlsEarlyRefused "tls.early_data_refused" Events "Handshakes whose client said that it would, and none was taken: its session was not there any more, or early data is off";
+    TlsEarlyEvicted "tls.early_sessions_evicted" Events "Sessions of clients that may send early data, forgotten before their time because newer ones needed the room: their clients shake hands in full";
     TlsFailedProtocol "tls.failed_protocol" Events "Handshakes with clients that failed: what the client sent is no handshake, or a wrong one";
     TlsFailedIncompatible "tls.failed_incompatible" Events "Handshakes with clients that failed: no version, suite, group or name in common";
     TlsFailedCertificate "tls.failed_certificate" Events "Handshakes with clients that failed: the client's certificate is missing, or not one that we trust";

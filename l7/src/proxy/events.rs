@@ -143,7 +143,7 @@ impl Proxy {
         match e.server.state() {
             ServerState::Exchange if e.early.waits() && io.tcp.is_shaking(e.client) => {
                 self.counters.inc(Ctr::HttpHeaderTimeout);
-                self.close_client(io, x);
+                if e.responding { self.break_off(io, x) } else { self.close_client(io, x) }
                 false
             }
             ServerState::Idle | ServerState::Head => {
@@ -207,7 +207,7 @@ impl Proxy {
             ClientState::Body if !self.down_is_full(io, x) => {
                 self.counters.inc(Ctr::HttpBodyTimeout);
                 self.exchanges[x].blame = true;
-                self.break_off(io, x);
+                self.cut_short(io, x);
                 false
             }
             // It waits for the client, not we for it.
@@ -230,7 +230,7 @@ impl Proxy {
             if self.tunnel_is_done(io, x, self.exchanges[x].origin) {
                 self.pump(io, x);
             } else {
-                self.break_off(io, x);
+                self.cut_short(io, x);
             }
             return;
         }
@@ -255,12 +255,12 @@ impl Proxy {
             ClientEof::Truncated => {
                 self.counters.inc(Ctr::OriginClosedEarly);
                 self.exchanges[x].blame = true;
-                self.break_off(io, x);
+                self.cut_short(io, x);
             }
             ClientEof::Clean if self.exchanges[x].conn.is_response_complete() => {
                 self.complete(io, x);
             }
-            ClientEof::Clean => self.break_off(io, x),
+            ClientEof::Clean => self.cut_short(io, x),
         }
     }
 

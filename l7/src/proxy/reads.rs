@@ -208,8 +208,9 @@ impl Proxy {
         }
         if progress.state.is_failed() || progress.state.is_complete() {
             // It is shorter than its head says, or was broken off.
-            self.break_off(io, x);
-            return Some(Step::Gone);
+            let client = self.exchanges[x].client;
+            self.cut_short(io, x);
+            return Some(self.gone_or_moved(x, client));
         }
         if store.wait_for(object, progress) {
             self.waiting.enter(&mut self.exchanges, x, object);

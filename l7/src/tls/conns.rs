@@ -494,6 +494,21 @@ impl Conns<'_> {
     pub fn orphan(&mut self, flow: FlowId, now: Time) {
         if let Some(c) = self.secured(flow) {
             self.say_close(flow, c);
+        }
+        self.go(flow, now);
+    }
+
+    /// The owner leaves in the middle of something: the same, but TLS does not say that this is the end, so that the peer does
+    /// not take it for one (RFC 8446, 6.1).
+    pub fn orphan_cut(&mut self, flow: FlowId, now: Time) {
+        if self.tls.builder.flow == flow {
+            self.flush();
+        }
+        self.go(flow, now);
+    }
+
+    fn go(&mut self, flow: FlowId, now: Time) {
+        if let Some(c) = self.secured(flow) {
             if self.leave(flow, c, now) {
                 return;
             }

@@ -105,6 +105,7 @@ pub struct Front {
     challenge_hosts: Hosts,
     entries: Box<[Ready]>,
     challenges: Box<[Arc<ServerConfig>]>,
+    kept: Option<Arc<SessionStore>>,
 }
 
 struct Ready {
@@ -178,13 +179,15 @@ impl Front {
                 ready.map(|ready| ready.config).map_err(|what| FrontError { entry: None, what })
             })
             .collect();
-        Ok(Front { hosts, challenge_hosts, entries: entries?, challenges: challenges? })
+        let kept = spec.tickets.and_then(|tickets| tickets.kept);
+        Ok(Front { hosts, challenge_hosts, entries: entries?, challenges: challenges?, kept })
     }
 
     /// For a node that presents nothing: every hello is refused.
     pub fn none() -> Arc<Front> {
         let (hosts, challenge_hosts) = (Hosts::new(std::iter::empty()), Hosts::new(std::iter::empty()));
-        Arc::new(Front { hosts, challenge_hosts, entries: Box::default(), challenges: Box::default() })
+        let (entries, challenges) = (Box::default(), Box::default());
+        Arc::new(Front { hosts, challenge_hosts, entries, challenges, kept: None })
     }
 
     /// How to answer `hello`.
@@ -219,6 +222,11 @@ impl Front {
     /// same number, in all fronts of this process.
     pub fn policy(&self, entry: u16) -> u32 {
         self.entries.get(usize::from(entry)).map_or(0, |ready| ready.policy)
+    }
+
+    /// Sessions that were forgotten before their time since this was last asked for ([`SessionStore::take_evicted`]).
+    pub fn take_evicted(&self) -> u64 {
+        self.kept.as_ref().map_or(0, |kept| kept.take_evicted())
     }
 
     /// How many entries there are.

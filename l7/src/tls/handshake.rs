@@ -173,7 +173,7 @@ impl Handshake {
     pub fn wants(&self) -> usize {
         match self.next_record() {
             Record::Missing(bytes) => bytes,
-            Record::Whole(_) | Record::Not => 0,
+            Record::Whole(_) | Record::TooLong | Record::Not => 0,
         }
     }
 
@@ -263,8 +263,12 @@ impl Handshake {
     }
 
     fn go(&mut self, out: &mut Vec<u8>) -> Result<Progress, Failure> {
+        let mut is_refused = false;
         loop {
             self.settle(out)?;
+            if is_refused {
+                return Err(Failure::internal("what is no record was taken for one"));
+            }
             if !self.side.common()?.is_handshaking() {
                 return self.done().map(|established| Progress::Done(Box::new(established)));
             }
@@ -275,7 +279,17 @@ impl Handshake {
                 Record::Missing(_) => return Ok(Progress::WantsMore),
                 Record::Whole(bytes) => self.shown += bytes,
                 // rustls finds the right alert for it.
-                Record::Not => self.shown = self.input.len(),
+                Record::TooLong => (self.shown, is_refused) = (self.input.len(), true),
+                Record::Not => {
+                    // It would wait for the rest of what has a version of DTLS, or is a heartbeat: so that it does not, the
+                    // version that it sees is nobody's.
+                    if let Some([_, version @ .., _, _]) =
+                        self.input.get_mut(self.shown..self.shown + HEADER_BYTES)
+                    {
+                        version.fill(0xff);
+                    }
+                    (self.shown, is_refused) = (self.input.len(), true);
+                }
             }
         }
     }
@@ -347,8 +361,11 @@ impl Handshake {
             return Record::Missing(HEADER_BYTES - rest.len());
         };
         let bytes = usize::from(u16::from_be_bytes([high, low]));
-        if !matches!(kind, 20..=23) || major != 3 || bytes > BODY_BYTES_MAX {
+        if !matches!(kind, 20..=23) || major != 3 {
             return Record::Not;
+        }
+        if bytes > BODY_BYTES_MAX {
+            return Record::TooLong;
         }
         match bytes.checked_sub(body.len()) {
             None | Some(0) => Record::Whole(HEADER_BYTES + bytes),
@@ -401,6 +418,9 @@ impl Handshake {
 enum Record {
     Whole(usize),
     Missing(usize),
+    /// Its header says more than a record holds.
+    TooLong,
+    /// These bytes begin none.
     Not,
 }
 

@@ -364,6 +364,7 @@ impl Handshakes {
             }
         }
         self.budget.end();
+        self.counters.add(Ctr::TlsEarlyEvicted, front.take_evicted());
         self.counters.set(Ctr::TlsActive, self.active().into());
         let waiting = self.going.len() + self.new.len() + self.slow.len() + self.slow_own.len();
         self.counters.set(Ctr::TlsWaiting, waiting.into());

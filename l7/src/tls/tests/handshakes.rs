@@ -7,6 +7,7 @@ use dataplane::counters::Segment;
 use hugepages::SlabIndex;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
+use rustls::time_provider::DefaultTimeProvider;
 use rustls::{AlertDescription, ClientConfig, ClientConnection, HandshakeKind, NamedGroup, SignatureScheme};
 use stack::FlowId;
 
@@ -15,6 +16,7 @@ use crate::tls::front::{ClientAuth, Front, Tickets};
 use crate::tls::handshake::{self, Established, Failure, FailureKind};
 use crate::tls::handshakes::{HandshakeId, HandshakeLimits, Handshakes, Outcome, Peers, Shed};
 use crate::tls::offload::{Helpers, Host};
+use crate::tls::store::SessionStore;
 use crate::tls::tickets::{TicketSpec, Ticketer};
 
 /// Connections without TCP: what came for each, and what was said to it.
@@ -474,6 +476,40 @@ fn what_cannot_become_a_hello_ends_at_once() {
     core.handshakes.cancel(id);
 }
 
+/// Headers that can be no record's, some of which rustls would wait for the rest of.
+const NO_RECORDS: &[(&str, [u8; 5])] = &[
+    ("DTLS 1.2", [22, 0xfe, 0xfd, 0, 13]),
+    ("SSL 2", [22, 0, 2, 0, 13]),
+    ("version 4", [22, 4, 0, 0, 13]),
+    ("a heartbeat", [24, 3, 3, 0, 13]),
+    ("no type", [99, 3, 3, 0, 13]),
+    ("too long", [22, 3, 3, 0x48, 1]),
+];
+
+#[test]
+fn what_cannot_become_a_record_ends_at_its_header() {
+    let authority = Authority::new("ca");
+    for tls13 in [true, false] {
+        let config = Arc::new(client_config(&authority, tls13));
+        for (n, (what, header)) in (1..).zip(NO_RECORDS) {
+            let mut core = Core::new(simple_front(&authority), limits(4));
+            let id = core.start(n);
+            core.give(n, id, &flush(&mut client(&config, "a.test")));
+            core.settle();
+            let flight = std::mem::take(&mut core.flow(n).sent);
+            assert!(!flight.is_empty() && core.flow(n).failed.is_none());
+            core.give(n, id, header);
+            core.settle();
+            let failed = core.flow(n).failed.as_ref().map(|failure| failure.kind);
+            assert_eq!(failed, Some(FailureKind::Protocol), "{what}, 1.3: {tls13}");
+            let sent = &core.flow(n).sent;
+            // In TLS 1.3 it is sealed.
+            assert_eq!(sent.first(), Some(if tls13 { &23 } else { &21 }), "{what}: {sent:?}");
+            assert_eq!(core.handshakes.active(), 0);
+        }
+    }
+}
+
 fn rsa_front(authority: &Authority) -> Front {
     let both = vec![
         authority.certified(&["a.test"], KeyType::Rsa),
@@ -585,6 +621,24 @@ fn a_resumed_session_signs_nothing_and_a_bad_ticket_makes_no_core_sign() {
         *core.flow(1) = Flow::default();
     }
     assert_eq!(core.counters.get(Ctr::TlsFailedInternal), 0);
+}
+
+#[test]
+fn sessions_that_are_forgotten_are_counted() {
+    let authority = Authority::new("ca");
+    let mut entry = entry(&["*"], vec![authority.certified(&["a.test"], KeyType::Ecdsa)]);
+    entry.early_data_bytes = 100;
+    let mut spec = spec(vec![entry]);
+    let kept = SessionStore::new(8, 3600, Arc::new(DefaultTimeProvider));
+    assert_eq!(kept.capacity(), 8);
+    spec.tickets = Some(Tickets { kept: Some(kept), ..super::early::tickets() });
+    let mut core = Core::new(Front::new(spec).unwrap(), limits(4));
+    // Two for each client.
+    for (flow, evicted) in (0..6).zip([0, 0, 0, 0, 2, 4]) {
+        let config = Arc::new(client_config(&authority, true));
+        core.shake(flow, &mut client(&config, "a.test"), b"").unwrap();
+        assert_eq!(core.counters.get(Ctr::TlsEarlyEvicted), evicted);
+    }
 }
 
 /// A provider that knows only these groups.
