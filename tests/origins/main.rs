@@ -3,6 +3,7 @@
 mod blame;
 mod early;
 mod edits;
+mod hold;
 mod news;
 mod race;
 mod reload;

@@ -351,6 +351,7 @@ counters! {
     PoolRxFree "pool.rx_free" Gauge "Receive cells free";
     PoolPayloadFree "pool.payload_free" Gauge "Payload cells free";
     PoolHeaderFree "pool.header_free" Gauge "Header cells free";
+    PoolRecordFree "pool.record_free" Gauge "Cells for TLS records free";
     PoolPayloadEmpty "pool.payload_empty" Events "Times that no payload cell was free";
 }
 

@@ -143,7 +143,11 @@ impl Proxy {
         match e.server.state() {
             ServerState::Exchange if e.early.waits() && io.tcp.is_shaking(e.client) => {
                 self.counters.inc(Ctr::HttpHeaderTimeout);
-                if e.responding { self.break_off(io, x) } else { self.close_client(io, x) }
+                if e.responding {
+                    self.break_off(io, x)
+                } else {
+                    self.close_client(io, x)
+                }
                 false
             }
             ServerState::Idle | ServerState::Head => {
@@ -267,16 +271,17 @@ impl Proxy {
     pub(super) fn up_is_full(&self, io: &Io<'_>, x: ExchangeId) -> bool {
         let e = &self.exchanges[x];
         let budget = self.config().request_budget_bytes;
-        e.origin.is_some() && (io.tcp.queued_true(e.origin) >= budget || io.tcp.is_short(e.origin))
+        e.origin.is_some() && (io.tcp.queued_true(e.origin) >= budget || io.tcp.is_short(e.client, e.origin))
     }
 
     pub(super) fn down_is_full(&self, io: &Io<'_>, x: ExchangeId) -> bool {
         if self.exchanges[x].is_fetch() {
             return false;
         }
-        let (client, budget) = (self.exchanges[x].client, self.config().request_budget_bytes);
+        let (client, origin) = (self.exchanges[x].client, self.exchanges[x].origin);
+        let budget = self.config().request_budget_bytes;
         let queued = io.tcp.queued_true(client);
         queued >= budget && queued >= self.queue_bytes_max(io, client, io.tcp.rx_pool())
-            || io.tcp.is_short(client)
+            || io.tcp.is_short(origin, client)
     }
 }

@@ -14,6 +14,7 @@
 mod again;
 mod early;
 mod leave;
+mod plain;
 mod receive;
 mod send;
 mod shaking;

@@ -93,7 +93,23 @@ impl Tcp {
         self.enqueue(id, data, 0)
     }
 
-    /// The same; a `tag` other than 0 is its owner's, who can make it again.
+    /// As [`Tcp::send`], of data that keeps `pinned` bytes from being used again: they are what it is charged.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn send_pinning(&mut self, id: FlowId, data: Slice, pinned: u32) -> Result<(), Slice> {
+        self.enqueue(id, data, 0)?;
+        let t = &mut self.table.flows[id];
+        if t.send_tail.is_some() {
+            let last = &mut self.records[t.send_tail];
+            let more = pinned.saturating_sub(last.charge);
+            last.charge += more;
+            t.send_charge += more;
+        }
+        Ok(())
+    }
+
+    /// As [`Tcp::send`]; a `tag` other than 0 is its owner's, who can make it again.
     #[inline(always)]
     pub(super) fn enqueue(&mut self, id: FlowId, data: Slice, tag: u32) -> Result<(), Slice> {
         let t = &mut self.table.flows[id];

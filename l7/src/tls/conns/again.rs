@@ -205,10 +205,13 @@ impl Conns<'_> {
         records.free_count() < records.capacity() / 8
     }
 
-    /// Whether a connection that has something queued had better be given no more: memory for records is short.
+    /// Whether a connection that has something queued had better be given no more of what comes `from` another: one of
+    /// them has TLS, and memory for records is short. What is queued tells when there is room.
     #[inline]
-    pub fn is_short(&self, flow: FlowId) -> bool {
-        self.is_secured(flow) && self.cells_are_short() && self.queued(flow) > 0
+    pub fn is_short(&self, from: FlowId, to: FlowId) -> bool {
+        (self.is_secured(to) || from.is_some() && self.is_secured(from))
+            && self.cells_are_short()
+            && self.queued(to) > 0
     }
 
     /// Whether something that is queued has not been sent: its acknowledgment will tell.

@@ -67,7 +67,7 @@ impl Conns<'_> {
     /// # Errors
     /// Gives the slice back when there is no room for it, or the side has been shut down.
     pub fn send(&mut self, flow: FlowId, mut data: Slice) -> Result<(), Slice> {
-        let Some(c) = self.secured(flow) else { return self.tcp.send(flow, data) };
+        let Some(c) = self.secured(flow) else { return self.send_plain(flow, data) };
         if !self.turn_to(flow, c) {
             return Err(data);
         }
@@ -216,6 +216,10 @@ impl Conns<'_> {
     /// The pass is over: what waits for more goes out.
     pub fn finish(&mut self) {
         self.flush();
+        if self.tls.is_on() {
+            let free = self.tls.cells.records.free_count();
+            self.tls.counters.set(Ctr::PoolRecordFree, free.into());
+        }
     }
 
     /// Forgets what waits for more of this connection's.
