@@ -5,6 +5,7 @@ mod early;
 mod edits;
 mod news;
 mod race;
+mod records;
 mod reload;
 mod rig;
 #[path = "../support/mod.rs"]
