@@ -199,6 +199,7 @@ counters! {
     TcpTimeWaits "tcp.time_waits" Events "Connections that entered TIME-WAIT";
     TcpTimeWaitRecycled "tcp.time_wait_recycled" Events "TIME-WAIT records recycled because the pool was full";
     TcpTimeWaitReused "tcp.time_wait_reused" Events "TIME-WAIT records that a new SYN took over";
+    TcpTimeWaitReset "tcp.time_wait_reset" Events "TIME-WAIT records that the peer has reset";
     TcpTimersCarried "tcp.timers_carried" Events "Expiries left for the next pass";
     TcpFlows "tcp.flows" Gauge "Connections with a control block";
     TcpHalfOpen "tcp.half_open" Gauge "Connections whose handshake is not done";
