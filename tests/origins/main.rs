@@ -6,6 +6,7 @@ mod edits;
 mod hold;
 mod news;
 mod race;
+mod records;
 mod reload;
 mod rig;
 mod short;

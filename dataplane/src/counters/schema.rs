@@ -281,7 +281,7 @@ counters! {
     CacheSlicesMismatched "cache.slices_mismatched" Events "Slices that were of another version than the body they were wanted for: the old ones are dropped";
     CacheBytesServed "cache.bytes_served" Bytes "Bytes of bodies sent from the cache";
     TlsSessions "tls.sessions" Gauge "Established connections with TLS";
-    TlsNoSession "tls.no_session" Events "Handshakes that were done when all sessions were in use";
+    TlsNoSession "tls.no_session" Events "Connections for which no session was left";
     TlsNoCell "tls.no_cell" Events "Connections ended because there was no cell for a record";
     TlsTruncated "tls.truncated" Events "Connections whose peer ended them without having said so by TLS";
     TlsRecordsSealed "tls.records_sealed" Events "Records sealed: data, alerts and key updates";

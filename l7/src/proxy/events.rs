@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use dataplane::{Ctr, Slice};
+use dataplane::Ctr;
 use stack::{CloseReason, Events, FlowId};
 
 use super::exchange::{ExchangeId, Role};
@@ -42,7 +42,7 @@ impl Proxy {
         // What announces somebody does so before it says anything by TLS.
         let announces = Role::decode(io.tcp.user(flow)) == Role::Announces;
         let source = io.tcp.tuple(flow).remote.ip();
-        announces || !self.wants_tls(io, flow) || self.begin_tls(io, flow, None, source)
+        announces || !self.wants_tls(io, flow) || self.begin_tls(io, flow, source)
     }
 
     /// Whether a client's connection is to begin with TLS.
@@ -51,15 +51,9 @@ impl Proxy {
         self.config().tls_listeners.get(listener).is_some_and(|wants| *wants)
     }
 
-    /// Begins TLS; `first`: what has been read of it; `source`: whose connection it is. Gives whether it goes on.
-    pub(super) fn begin_tls(
-        &mut self,
-        io: &mut Io<'_>,
-        flow: FlowId,
-        first: Option<Slice>,
-        source: IpAddr,
-    ) -> bool {
-        let begun = io.tcp.start_server(flow, first, source);
+    /// Begins TLS; `source`: whose connection it is. Gives whether it goes on.
+    pub(super) fn begin_tls(&mut self, io: &mut Io<'_>, flow: FlowId, source: IpAddr) -> bool {
+        let begun = io.tcp.start_server(flow, source);
         if !begun {
             // Nothing can be said to it in a way that it understands.
             self.clients -= 1;

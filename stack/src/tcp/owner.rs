@@ -39,6 +39,19 @@ impl Tcp {
         self.table.flows[id].rx.pop_front().map(|(_, s)| s)
     }
 
+    /// The bytes that are next to read, as many as lie together; none where nothing is there.
+    #[inline]
+    pub fn front(&self, id: FlowId) -> &[u8] {
+        self.table.flows[id].rx.front_bytes()
+    }
+
+    /// Takes the first `bytes` of what is there to read (at most all), and gives them to nobody. As what is read, they count
+    /// against the window until they are consumed.
+    #[inline]
+    pub fn skip(&mut self, id: FlowId, bytes: usize) {
+        self.table.flows[id].rx.skip(bytes);
+    }
+
     /// Copies the first bytes that are there to read, as many as `out` takes; gives their number.
     pub fn peek(&self, id: FlowId, out: &mut [u8]) -> usize {
         self.table.flows[id].rx.peek(out)
