@@ -9,7 +9,8 @@
 //! All that can fail does so before the first core is told, or the message reaches none ([`Desk::tell_all`]): a core has
 //! nothing to refuse. One that hangs takes the config when it goes on.
 //!
-//! Cores, ports, where listeners listen, memory and what is cut from it are fixed when the node starts.
+//! Cores, ports, where listeners listen, memory and what is cut from it are fixed when the node starts: so is whether there
+//! is anything for TLS.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use l7::proxy::Program;
 
-use super::assemble::limits_for;
+use super::assemble::{has_tls, limits_for};
 use super::orders::{CoreOrder, Desk};
 use super::program::{self, Given};
 use super::{Names, Node};
@@ -53,6 +54,8 @@ pub struct Reloader {
     desk: Arc<Desk<CoreOrder>>,
     names: Arc<Names>,
     tls: Arc<Side>,
+    /// Whether the cores have been built with what TLS takes.
+    has_tls: bool,
     unix_ns_at_start: u64,
     logs: Arc<Targets>,
     acme: Arc<Board>,
@@ -80,6 +83,7 @@ impl Reloader {
             names: Arc::clone(&node.names),
             logs: Arc::clone(&node.logs),
             tls: Arc::clone(&node.tls),
+            has_tls: has_tls(&running),
             acme,
             unix_ns_at_start: current.config.unix_ns_at_start,
             state: Mutex::new(State { running, current, programs }),
@@ -106,7 +110,11 @@ impl Reloader {
     fn take(&self, new: Config) -> Outcome {
         let mut state = self.state();
         state.tidy();
-        let keys = fixed_keys(&state.running, &new);
+        let mut keys = fixed_keys(&state.running, &new);
+        // Whatever was in force since: what the cores have does not go with the last of these origins.
+        if has_tls(&new) && !self.has_tls {
+            keys.push("site.origin (the first by https)".to_owned());
+        }
         if !keys.is_empty() {
             return Outcome::Fixed(self.file.clone().unwrap_or_default(), keys);
         }
@@ -232,7 +240,7 @@ impl State {
     }
 }
 
-/// The keys that differ, of those that are fixed at the start. Every field of the config is named here, so that a new
+/// The keys that differ, of those that are fixed at the start whatever they say. Every field of the config is named here, so that a new
 /// one has to be put on one side or the other.
 fn fixed_keys(old: &Config, new: &Config) -> Vec<String> {
     let Config {
