@@ -238,7 +238,7 @@ fn what_is_said_of_tls_to_origins_is_inherited_key_by_key() {
         [[site]]\nhosts = \"*\"\norigin = \"https://192.0.2.80\"\norigin_tls = { ca = \"ca\", name = \"In.Example\", verify = false }\n\
         [[site.route]]\npath = \"/a\"\n\
         [[site.route]]\npath = \"/b\"\norigin_tls = { ca = \"system\", verify = true, certificate = { chain = \"ca\", key = \"key\" } }\n\
-        [[site.route]]\npath = \"/c\"\norigin = [\"http://192.0.2.80:443\", \"https://192.0.2.80\"]\n";
+        [[site.route]]\npath = \"/c\"\norigin = [\"https://192.0.2.80:8443\", \"https://192.0.2.80\"]\n";
     let (config, warnings) = folder.judge(source).expect("good");
     assert!(matches!(&warnings[..], [w] if w.contains("verify = false")), "{warnings:?}");
     let tls = |n: usize| {

@@ -45,8 +45,16 @@ impl Reader<'_, '_> {
 
     fn origins(&self, value: &Value<'_, '_>) -> Vec<Origin> {
         let mut origins: Vec<Origin> = Vec::new();
+        let mut mixed = false;
         for item in value.some_or_one() {
             let Some(at) = self.origin(&item) else { continue };
+            // A request that one of them does not take goes to another.
+            if origins.first().is_some_and(|first| first.scheme != at.value.scheme) && !mixed {
+                mixed = true;
+                let cause = "the origins are reached by http and by https: what https refuses would go out in plain text";
+                let mend = "write https:// before all of them, or give a route of its own to each kind";
+                self.context.report(&at.place, cause, mend);
+            }
             let same =
                 |o: &&Origin| (o.scheme, &o.host, o.port) == (at.value.scheme, &at.value.host, at.value.port);
             if origins.iter().any(|o| same(&o)) {
