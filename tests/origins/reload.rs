@@ -1,8 +1,11 @@
 //! A config that takes more than a core has is taken nevertheless: no core refuses what another has taken.
 
+use std::sync::Arc;
+
 use dataplane::Ctr;
-use l7::proxy::{Answer, HEAD_CELL_BYTES, Io, OriginTimeouts, Program, ProxyConfig};
-use l7::tls::Conns;
+use l7::proxy::{Answer, HEAD_CELL_BYTES, Io, OLD_PLANS_MAX, OriginTimeouts, Program, ProxyConfig};
+use l7::tls::front::Proof;
+use l7::tls::{Conns, Front};
 
 use crate::rig::{MS, at_rest, count, get, hello, node, origin, site, statuses, v4};
 use crate::support::peers::{Act, Peers};
@@ -69,4 +72,40 @@ fn a_request_that_waited_knows_nothing_of_the_old_routes() {
     assert_eq!(asked.len(), 1);
     assert_eq!(statuses(&mut p, client), [200, 421]);
     at_rest(&mut p, client);
+}
+
+/// Certificates are renewed, and proved by a path, as often as it may be: that is no other plan for the requests under way.
+#[test]
+fn what_is_shown_changes_under_long_answers() {
+    let mut p = node(site(vec![origin(&[v4()])], false));
+    let (mut long, mut asked) = (Vec::new(), Vec::new());
+    for n in 0..3 * OLD_PLANS_MAX {
+        let name = if n % 2 == 0 { "site.lab" } else { "other.lab" };
+        let proof = Proof { name: name.to_owned(), token: format!("t{n}"), answer: b"proof".to_vec() };
+        let front = Front::empty().proving(vec![proof]);
+        p.cores[0].pipeline.proxy.present(Arc::new(front));
+        long.push(p.connect(&get("/long")));
+        p.settle(&mut |a, _| {
+            asked.push(a.0);
+            Act::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no".to_vec(), false)
+        });
+        // The origin answers 404 to whatever is not the proof's.
+        for (path, status) in
+            [(format!("t{n}"), [404, 200][n % 2 ^ 1]), (format!("t{n}x"), 404), (String::new(), 404)]
+        {
+            let client = p.connect(&get(&format!("/.well-known/acme-challenge/{path}")));
+            p.settle(&mut |_, _| Act::Send(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n".to_vec(), false));
+            assert_eq!(statuses(&mut p, client), [status], "{name} {path}");
+            p.client_resets(client);
+        }
+    }
+    for port in asked {
+        p.origin_sends(port, b"k");
+    }
+    p.settle(&mut |_, _| Act::Hold);
+    for client in long {
+        assert_eq!(statuses(&mut p, client), [200]);
+        p.client_resets(client);
+    }
+    assert_eq!((p.cores[0].pipeline.proxy.plans(), count(&p, Ctr::HttpPlanEnded)), (1, 0));
 }

@@ -1,5 +1,6 @@
-//! What a listener presents to its clients: which names, by which certificates, whom it lets in. Made when a config is
-//! loaded, never changed, shared by all cores; a reload makes another.
+//! What a listener presents to its clients: which names, by which certificates, whom it lets in; and, as that changes with
+//! it, what an ACME server looks for by HTTP. Made when a config is loaded, never changed, shared by all cores; a reload
+//! makes another, and so does a renewal.
 //!
 //! The name that a client asks for is looked up as a request's host is ([`Hosts`]): exact, then the longest wildcard,
 //! then the default. Where nothing is found the answer is the alert `unrecognized_name`; so it is for a client that
@@ -90,6 +91,16 @@ pub enum ClientAuth {
     Required(Arc<RootCertStore>),
 }
 
+/// What an ACME server looks for below `/.well-known/acme-challenge/` (RFC 8555, 8.3).
+pub struct Proof {
+    /// Of whom: a name, no wildcard. One proof for each.
+    pub name: String,
+    /// The end of the path.
+    pub token: String,
+    /// What is to be there.
+    pub answer: Vec<u8>,
+}
+
 /// What is wrong with a spec.
 #[derive(Debug)]
 pub struct FrontError {
@@ -105,6 +116,8 @@ pub struct Front {
     challenge_hosts: Hosts,
     entries: Box<[Ready]>,
     challenges: Box<[Arc<ServerConfig>]>,
+    proof_hosts: Hosts,
+    proofs: Box<[Proof]>,
 }
 
 struct Ready {
@@ -134,6 +147,9 @@ pub struct Choice {
 
 /// In [`Choice::entry`]: the client is an ACME server, and nothing but the handshake counts: the connection ends with it.
 pub const CHALLENGE: u16 = u16::MAX;
+
+/// Where they look by HTTP.
+const WELL_KNOWN: &[u8] = b"/.well-known/acme-challenge/";
 
 /// The protocol by which ACME servers ask.
 pub const ACME_TLS: &[u8] = b"acme-tls/1";
@@ -178,13 +194,44 @@ impl Front {
                 ready.map(|ready| ready.config).map_err(|what| FrontError { entry: None, what })
             })
             .collect();
-        Ok(Front { hosts, challenge_hosts, entries: entries?, challenges: challenges? })
+        let front =
+            Front { hosts, challenge_hosts, entries: entries?, challenges: challenges?, ..Front::empty() };
+        Ok(front)
     }
 
     /// For a node that presents nothing: every hello is refused.
     pub fn none() -> Arc<Front> {
-        let (hosts, challenge_hosts) = (Hosts::new(std::iter::empty()), Hosts::new(std::iter::empty()));
-        Arc::new(Front { hosts, challenge_hosts, entries: Box::default(), challenges: Box::default() })
+        Arc::new(Front::empty())
+    }
+
+    /// The same.
+    pub fn empty() -> Front {
+        let none = || Hosts::new(std::iter::empty());
+        Front {
+            hosts: none(),
+            challenge_hosts: none(),
+            entries: Box::default(),
+            challenges: Box::default(),
+            proof_hosts: none(),
+            proofs: Box::default(),
+        }
+    }
+
+    /// The same front, with what an ACME server looks for by HTTP.
+    pub fn proving(self, proofs: Vec<Proof>) -> Front {
+        let proof_hosts = Hosts::new(proofs.iter().zip(0..).map(|(p, n)| (p.name.as_str(), n)));
+        Front { proof_hosts, proofs: proofs.into(), ..self }
+    }
+
+    /// What is at this path of this host, if that is where an ACME server looks now.
+    #[inline]
+    pub fn proof(&self, host: &[u8], clean_path: &[u8]) -> Option<&[u8]> {
+        if self.proofs.is_empty() {
+            return None;
+        }
+        let token = clean_path.strip_prefix(WELL_KNOWN)?;
+        let proof = self.proofs.get(usize::from(self.proof_hosts.find(host)?))?;
+        (token == proof.token.as_bytes()).then_some(&proof.answer)
     }
 
     /// How to answer `hello`.
