@@ -193,6 +193,40 @@ fn what_the_user_may_not_do_has_its_own_mend() {
     }
 }
 
+/// As `run` would: an origin by https, and nobody whom the system trusts.
+#[test]
+fn a_system_without_roots_is_an_error() {
+    let origin = "origin = \"https://127.0.0.1:9\"\n";
+    let without = |c: &mut Command| {
+        c.env("SSL_CERT_FILE", "/dev/null").env_remove("SSL_CERT_DIR");
+    };
+    let errors = Written::new("roots", origin).errors(without);
+    let [error] = &errors[..] else { panic!("{errors:?}") };
+    let start = "9: the system has no trusted root certificates";
+    let end = "; install ca-certificates, or name a file: origin_tls = { ca = \"ca.pem\" }";
+    assert!(error.starts_with(start) && error.ends_with(end), "{error}");
+    // Nobody needs them here.
+    for good in [
+        "origin = \"http://127.0.0.1:9\"\n".to_owned(),
+        format!("{origin}origin_tls = {{ verify = false }}\n"),
+        format!("{origin}origin_tls = {{ ca = \"ca.pem\" }}\n"),
+    ] {
+        let written = Written::new("roots", &good);
+        fs::copy("tests/configs/pki/site.pem", written.0.join("ca.pem")).expect("a copy");
+        let output = written.check(without);
+        assert_eq!(output.status.code(), Some(0), "{good}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    // ACME's server is asked later, and again: the node runs.
+    let acme = "certificate = \"acme\"\norigin = \"http://127.0.0.1:9\"\n\
+                [acme]\naccept_terms = true\nstorage = \"acme\"\n";
+    let written = Written::new("roots", acme);
+    let output = written.check(without);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), stderr.lines().count()), (Some(0), 1), "{stderr}");
+    assert!(stderr.contains(":11: warning: the system has no trusted root certificates"), "{stderr}");
+    assert!(!written.0.join("acme").exists(), "a check changes nothing");
+}
+
 #[test]
 fn a_wrong_command_line_exits_2() {
     let later = ["filter", "capture", "host"];

@@ -104,7 +104,7 @@ pub fn compile(config: &Config, given: Given<'_>) -> Result<Arc<Program>, String
         };
         Ok(Some(LogTo { target: logs.number(target)?, format }))
     };
-    let upstreams = config.upstreams.iter().map(|u| upstream(u, known, cores(config)));
+    let upstreams = config.upstreams.iter().map(|u| upstream(u, config, known));
     let mut p = ProxyConfig {
         sites: Vec::new(),
         routes: Vec::new(),
@@ -167,10 +167,10 @@ fn seconds(d: Duration) -> u32 {
 /// `known`: where names lead, as far as that is known.
 fn upstream(
     u: &config::Upstream,
+    config: &Config,
     known: &dyn Fn(&str) -> Vec<IpAddr>,
-    cores: usize,
 ) -> Result<Upstream, String> {
-    let mut tls = origin_tls::Maker::new(u, cores);
+    let mut tls = origin_tls::Maker::new(u, config.system_roots.as_ref(), cores(config));
     let origin = |o: &config::Origin| -> Result<Origin, String> {
         Ok(Origin {
             addresses: match &o.host {

@@ -273,6 +273,7 @@ fn fixed_keys(old: &Config, new: &Config) -> Vec<String> {
         limits,
         tcp,
         tls,
+        system_roots: _,
         acme: _,
         log,
         resolver,

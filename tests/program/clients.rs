@@ -7,7 +7,7 @@ use std::thread;
 
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
 use crate::running::PATIENCE;
 
@@ -81,6 +81,33 @@ impl Long {
         let mut body = [0; LONG];
         self.0.write_all(b"!").and_then(|()| self.0.read_exact(&mut body)).is_ok()
     }
+}
+
+/// The same by TLS, as `pair`.
+pub fn secure_echo(pair: &Pair) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = listener.local_addr().expect("an address");
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![pair.certificate.clone()], pair.der_key())
+        .expect("the key is the certificate's");
+    let config = Arc::new(config);
+    thread::spawn(move || {
+        for socket in listener.incoming().map_while(Result::ok) {
+            let config = Arc::clone(&config);
+            thread::spawn(move || {
+                let tls = ServerConnection::new(config).expect("a good config");
+                let mut socket = StreamOwned::new(tls, socket);
+                while let Some(head) = read_head(&mut socket) {
+                    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{head}", head.len());
+                    if socket.write_all(answer.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    at
 }
 
 /// A head with its empty line; `None` at the end.

@@ -7,12 +7,13 @@ use std::path::Path;
 
 use rustix::fs::{Access, access};
 
-use super::certificate::{roots, stored};
+use super::certificate::{roots as roots_of, stored};
 use super::{At, Reader};
 use crate::acme::certificate_file;
 use crate::config::model::*;
 use crate::config::reader::{Table, Value};
 use crate::config::report::quote;
+use crate::roots;
 
 /// Who is asked where nothing else is said.
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -79,8 +80,14 @@ pub(super) fn acme(folder: &Path, is_there: bool, table: &Table<'_, '_>) -> Opti
         storage.error(cause, "name one that the node may make and write to");
     }
     let roots = match ca {
-        None => None,
-        Some(value) => Some(roots(folder, &value)?),
+        None => {
+            if let Err(cause) = roots::of_system() {
+                let mend = "install ca-certificates, or name a \"ca\": no ACME server can be asked";
+                table.warn(table.place(), cause, mend);
+            }
+            None
+        }
+        Some(value) => Some(roots_of(folder, &value)?),
     };
     Some(Acme {
         directory: directory?.to_owned(),
