@@ -8,3 +8,4 @@ mod https;
 mod origins;
 #[path = "../running/mod.rs"]
 mod running;
+mod stock;
