@@ -199,6 +199,7 @@ counters! {
     TcpTimeWaits "tcp.time_waits" Events "Connections that entered TIME-WAIT";
     TcpTimeWaitRecycled "tcp.time_wait_recycled" Events "TIME-WAIT records recycled because the pool was full";
     TcpTimeWaitReused "tcp.time_wait_reused" Events "TIME-WAIT records that a new SYN took over";
+    TcpTimeWaitReset "tcp.time_wait_reset" Events "TIME-WAIT records that the peer has reset";
     TcpTimersCarried "tcp.timers_carried" Events "Expiries left for the next pass";
     TcpFlows "tcp.flows" Gauge "Connections with a control block";
     TcpHalfOpen "tcp.half_open" Gauge "Connections whose handshake is not done";
@@ -237,6 +238,7 @@ counters! {
     TlsResumed "tls.handshakes_resumed" Events "Handshakes with clients done by resuming an earlier session";
     TlsEarlyTaken "tls.early_data_taken" Events "Handshakes whose client sent data before it had heard anything (0-RTT), which was taken";
     TlsEarlyRefused "tls.early_data_refused" Events "Handshakes whose client said that it would, and none was taken: its session was not there any more, or early data is off";
+    TlsEarlyEvicted "tls.early_sessions_evicted" Events "Sessions of clients that may send early data, forgotten before their time because newer ones needed the room: their clients shake hands in full";
     TlsFailedProtocol "tls.failed_protocol" Events "Handshakes with clients that failed: what the client sent is no handshake, or a wrong one";
     TlsFailedIncompatible "tls.failed_incompatible" Events "Handshakes with clients that failed: no version, suite, group or name in common";
     TlsFailedCertificate "tls.failed_certificate" Events "Handshakes with clients that failed: the client's certificate is missing, or not one that we trust";
@@ -279,7 +281,7 @@ counters! {
     CacheSlicesMismatched "cache.slices_mismatched" Events "Slices that were of another version than the body they were wanted for: the old ones are dropped";
     CacheBytesServed "cache.bytes_served" Bytes "Bytes of bodies sent from the cache";
     TlsSessions "tls.sessions" Gauge "Established connections with TLS";
-    TlsNoSession "tls.no_session" Events "Handshakes that were done when all sessions were in use";
+    TlsNoSession "tls.no_session" Events "Connections for which no session was left";
     TlsNoCell "tls.no_cell" Events "Connections ended because there was no cell for a record";
     TlsTruncated "tls.truncated" Events "Connections whose peer ended them without having said so by TLS";
     TlsRecordsSealed "tls.records_sealed" Events "Records sealed: data, alerts and key updates";
@@ -349,6 +351,7 @@ counters! {
     PoolRxFree "pool.rx_free" Gauge "Receive cells free";
     PoolPayloadFree "pool.payload_free" Gauge "Payload cells free";
     PoolHeaderFree "pool.header_free" Gauge "Header cells free";
+    PoolRecordFree "pool.record_free" Gauge "Cells for TLS records free";
     PoolPayloadEmpty "pool.payload_empty" Events "Times that no payload cell was free";
 }
 

@@ -30,6 +30,8 @@ use rustls::{
 
 use super::handshake;
 use super::hello::ClientHello;
+pub use super::proofs::Proof;
+use super::proofs::Proofs;
 use super::slow::slow_key;
 use super::store::SessionStore;
 use super::tickets::Ticketer;
@@ -91,16 +93,6 @@ pub enum ClientAuth {
     Required(Arc<RootCertStore>),
 }
 
-/// What an ACME server looks for below `/.well-known/acme-challenge/` (RFC 8555, 8.3).
-pub struct Proof {
-    /// Of whom: a name, no wildcard. One proof for each.
-    pub name: String,
-    /// The end of the path.
-    pub token: String,
-    /// What is to be there.
-    pub answer: Vec<u8>,
-}
-
 /// What is wrong with a spec.
 #[derive(Debug)]
 pub struct FrontError {
@@ -116,8 +108,8 @@ pub struct Front {
     challenge_hosts: Hosts,
     entries: Box<[Ready]>,
     challenges: Box<[Arc<ServerConfig>]>,
-    proof_hosts: Hosts,
-    proofs: Box<[Proof]>,
+    proofs: Proofs,
+    kept: Option<Arc<SessionStore>>,
 }
 
 struct Ready {
@@ -147,9 +139,6 @@ pub struct Choice {
 
 /// In [`Choice::entry`]: the client is an ACME server, and nothing but the handshake counts: the connection ends with it.
 pub const CHALLENGE: u16 = u16::MAX;
-
-/// Where they look by HTTP.
-const WELL_KNOWN: &[u8] = b"/.well-known/acme-challenge/";
 
 /// The protocol by which ACME servers ask.
 pub const ACME_TLS: &[u8] = b"acme-tls/1";
@@ -194,9 +183,9 @@ impl Front {
                 ready.map(|ready| ready.config).map_err(|what| FrontError { entry: None, what })
             })
             .collect();
-        let front =
-            Front { hosts, challenge_hosts, entries: entries?, challenges: challenges?, ..Front::empty() };
-        Ok(front)
+        let (entries, challenges) = (entries?, challenges?);
+        let kept = spec.tickets.and_then(|tickets| tickets.kept);
+        Ok(Front { hosts, challenge_hosts, entries, challenges, kept, ..Front::empty() })
     }
 
     /// For a node that presents nothing: every hello is refused.
@@ -206,32 +195,25 @@ impl Front {
 
     /// The same.
     pub fn empty() -> Front {
-        let none = || Hosts::new(std::iter::empty());
         Front {
-            hosts: none(),
-            challenge_hosts: none(),
+            hosts: Hosts::new([]),
+            challenge_hosts: Hosts::new([]),
             entries: Box::default(),
             challenges: Box::default(),
-            proof_hosts: none(),
-            proofs: Box::default(),
+            proofs: Proofs::new(Vec::new()),
+            kept: None,
         }
     }
 
     /// The same front, with what an ACME server looks for by HTTP.
     pub fn proving(self, proofs: Vec<Proof>) -> Front {
-        let proof_hosts = Hosts::new(proofs.iter().zip(0..).map(|(p, n)| (p.name.as_str(), n)));
-        Front { proof_hosts, proofs: proofs.into(), ..self }
+        Front { proofs: Proofs::new(proofs), ..self }
     }
 
     /// What is at this path of this host, if that is where an ACME server looks now.
     #[inline]
     pub fn proof(&self, host: &[u8], clean_path: &[u8]) -> Option<&[u8]> {
-        if self.proofs.is_empty() {
-            return None;
-        }
-        let token = clean_path.strip_prefix(WELL_KNOWN)?;
-        let proof = self.proofs.get(usize::from(self.proof_hosts.find(host)?))?;
-        (token == proof.token.as_bytes()).then_some(&proof.answer)
+        self.proofs.find(host, clean_path)
     }
 
     /// How to answer `hello`.
@@ -266,6 +248,11 @@ impl Front {
     /// same number, in all fronts of this process.
     pub fn policy(&self, entry: u16) -> u32 {
         self.entries.get(usize::from(entry)).map_or(0, |ready| ready.policy)
+    }
+
+    /// Sessions that were forgotten before their time since this was last asked for ([`SessionStore::take_evicted`]).
+    pub fn take_evicted(&self) -> u64 {
+        self.kept.as_ref().map_or(0, |kept| kept.take_evicted())
     }
 
     /// How many entries there are.

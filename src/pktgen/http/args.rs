@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use l7::tls::origin::Trust;
@@ -176,6 +177,7 @@ impl HttpArgs {
             sources: self.sources.clone(),
             verify: self.verify,
             seed: self.seed,
+            epoch_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_millis() as u64),
             tls: self.secured(first)?,
         })
     }
