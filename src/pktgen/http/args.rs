@@ -196,7 +196,12 @@ impl HttpArgs {
         let trust = match &self.ca {
             _ if self.insecure => Trust::Anybody,
             Some(file) => Trust::Roots(Arc::new(roots::of_file(file)?)),
-            None => Trust::Roots(roots::of_system().map_err(|e| format!("{e}; or name a file with --ca"))?),
+            None => {
+                let roots = roots::of_system();
+                let roots =
+                    roots.map_err(|e| format!("{e}; install ca-certificates, or name a file with --ca"))?;
+                Trust::Roots(Arc::new(roots))
+            }
         };
         let name = match &self.host {
             // Without a port, if it has one.
