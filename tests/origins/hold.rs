@@ -6,13 +6,16 @@ use dataplane::Ctr;
 use hugepages::Limits;
 use l7::tls::RECORD_BYTES_MAX;
 
-use crate::rig::{count, site};
+use crate::rig::{count, node_of, site, wait};
 use crate::stock::{be_asked, by_tls, silence, tls_node, turn};
+use crate::support::Shared;
+use crate::support::peers::Peers;
+use crate::support::tls::TlsOf;
 
 const BODY_BYTES: usize = 1 << 20;
 
 /// Cells for records that are in use.
-fn in_use(p: &crate::support::peers::Peers) -> u64 {
+fn in_use(p: &Peers) -> u64 {
     // As `Shared` has it.
     1024 - count(p, Ctr::PoolRecordFree)
 }
@@ -45,6 +48,42 @@ fn slow_reader(record: usize) -> u64 {
     assert!(got.ends_with(&body), "all of it has come");
     assert_eq!((count(&p, Ctr::TlsNoCell), in_use(&p)), (0, 0));
     held
+}
+
+/// Slow readers by the dozen take all cells that there may be: whoever comes then waits, and nobody's connection ends.
+#[test]
+fn where_no_cell_is_left_records_wait() {
+    let (config, origin) = by_tls("origin.lab");
+    let shared = Shared { tls: Some(TlsOf::new()), record_cells: 32, ..Shared::new(1) };
+    let mut p = node_of(site(vec![origin], false), &shared);
+    let body: Vec<u8> = (0..256 << 10).map(|i: u32| (i / 7) as u8).collect();
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+    let mut clients = Vec::new();
+    for n in 0..40 {
+        let request = format!("GET /{n} HTTP/1.1\r\nHost: site.lab\r\n\r\n");
+        let client = p.connect_slow(request.as_bytes(), 4 << 10);
+        p.settle(&mut silence);
+        let (mut tls, port) = be_asked(&mut p, &config);
+        for piece in std::iter::once(head.as_bytes()).chain(body.chunks(16 << 10)) {
+            tls.writer().write_all(piece).expect("no bound is reached");
+            let (_, out) = turn(&mut tls, &[]);
+            p.origin_sends(port, &out);
+        }
+        p.settle(&mut silence);
+        clients.push(client);
+    }
+    assert!(count(&p, Ctr::TlsCellWaits) > 0);
+    for _ in 0..body.len() / 1024 {
+        for client in &clients {
+            p.client_reads(*client, 16 << 10);
+        }
+        wait(&mut p, 50, &mut silence);
+    }
+    for client in clients {
+        let got = std::mem::take(p.client_got(client).0);
+        assert!(got.ends_with(&body), "{} bytes", got.len());
+    }
+    assert_eq!((count(&p, Ctr::TlsNoCell), count(&p, Ctr::PoolRecordFree)), (0, 32));
 }
 
 #[test]

@@ -283,6 +283,7 @@ counters! {
     TlsSessions "tls.sessions" Gauge "Established connections with TLS";
     TlsNoSession "tls.no_session" Events "Connections for which no session was left";
     TlsNoCell "tls.no_cell" Events "Connections ended because there was no cell for a record";
+    TlsCellWaits "tls.cell_waits" Events "Records that came when no cell was free for them, and had to wait";
     TlsTruncated "tls.truncated" Events "Connections whose peer ended them without having said so by TLS";
     TlsRecordsSealed "tls.records_sealed" Events "Records sealed: data, alerts and key updates";
     TlsRecordsSealedAgain "tls.records_sealed_again" Events "Records sealed once more because their bytes had been let go before they were acknowledged";

@@ -19,6 +19,7 @@ mod receive;
 mod secured;
 mod send;
 mod shaking;
+mod starving;
 mod through;
 
 use std::net::IpAddr;
@@ -43,6 +44,7 @@ use secured::{EARLY, HAS_CLOSED, NEWS, Phase, Places, Secured};
 use send::Builder;
 pub use send::Sent;
 use shaking::Shaking;
+use starving::Starving;
 
 /// The longest plaintext of a record (RFC 8446, 5.1).
 pub const RECORD_PLAIN_MAX: usize = 1 << 14;
@@ -72,6 +74,11 @@ impl RecordCells {
         done.then_some(w)
     }
 
+    /// Those that are left are for what has to be sent.
+    fn are_few(&self) -> bool {
+        self.records.free_count() <= self.records.capacity() / 16
+    }
+
     fn store(&self, bytes: &[u8]) -> Option<Slice> {
         let mut w = self.writer(bytes.len())?;
         w.put(bytes);
@@ -86,6 +93,7 @@ pub struct Tls {
     secured: Places,
     builder: Builder,
     again: Again,
+    starving: Starving,
     cells: RecordCells,
     counters: Counters,
 }
@@ -112,6 +120,7 @@ impl Tls {
         Sessions::cost(limits.tls_connections, limits.tls_contexts)
             + Places::cost(limits.tls_connections)
             + Again::cost(limits)
+            + Starving::cost(limits.tls_connections)
     }
 
     /// Says what its pools cost, and why.
@@ -142,6 +151,7 @@ impl Tls {
             handshakes,
             builder: Builder::new(bytes),
             again: Again::new(limits, arena, bytes)?,
+            starving: Starving::new(n, arena)?,
             cells,
             counters,
         })
@@ -175,9 +185,9 @@ impl Tls {
         self.handshakes.beside(packets as u32);
     }
 
-    /// Whether a handshake could go on at once: the core must not sleep.
+    /// Whether a handshake or a connection could go on at once: the core must not sleep.
     pub fn has_work(&self) -> bool {
-        self.handshakes.has_work()
+        self.handshakes.has_work() || !self.starving.is_empty() && !self.cells.are_few()
     }
 }
 

@@ -184,6 +184,9 @@ impl Conns<'_> {
     /// A pass begins.
     pub fn begin(&mut self, now: Time) {
         self.tls.again.now = now;
+        if !self.tls.starving.is_empty() {
+            self.feed();
+        }
     }
 
     /// An object that was kept here and is to be unpinned, if there is one.
@@ -224,10 +227,9 @@ impl Conns<'_> {
     /// Whether new bytes of the store have to wait.
     #[inline]
     pub(super) fn is_out_of_cells(&mut self) -> bool {
-        let few = |records: &dataplane::Pool| records.free_count() <= records.capacity() / 16;
-        few(&self.tls.cells.records) && {
+        self.tls.cells.are_few() && {
             self.let_go_some();
-            few(&self.tls.cells.records)
+            self.tls.cells.are_few()
         }
     }
 

@@ -44,6 +44,9 @@ impl Conns<'_> {
                 Err(alert) => return self.fail(flow, c, alert),
             };
             let Some(mut record) = self.take_record(flow, bytes) else {
+                if self.starve(flow, c) {
+                    return;
+                }
                 self.tls.counters.inc(Ctr::TlsNoCell);
                 return self.fail(flow, c, Alert::INTERNAL_ERROR);
             };
@@ -95,6 +98,10 @@ impl Conns<'_> {
     fn take_record(&mut self, flow: FlowId, bytes: usize) -> Option<Slice> {
         if self.tcp.front(flow).len() == bytes {
             return self.tcp.read(flow);
+        }
+        // The last ones are for what is to be sent.
+        if bytes > self.tls.cells.payload.cell_bytes() as usize && self.is_out_of_cells() {
+            return None;
         }
         let mut w = self.tls.cells.writer(bytes)?;
         let mut left = bytes;

@@ -64,6 +64,8 @@ pub(super) const SAID_CLOSE: u8 = 4;
 pub(super) const EARLY: u8 = 8;
 /// The handshake is done, and the owner has yet to hear of it.
 pub(super) const NEWS: u8 = 16;
+/// Its next record waits for a cell.
+pub(super) const STARVES: u8 = 32;
 
 /// A connection with TLS.
 #[derive(Default)]
