@@ -10,6 +10,7 @@ mod records;
 mod reload;
 mod rig;
 mod short;
+mod sizes;
 mod stock;
 #[path = "../support/mod.rs"]
 mod support;
