@@ -132,7 +132,11 @@ impl Tls {
         let item = size_of::<Secured>() as u64;
         f.add("tls connections", limits.tls_connections.into(), item, "where each stands");
         Again::footprint(limits, f);
-        f.add("tls handshakes", limits.tls_handshakes.into(), super::HANDSHAKE_BYTES, "those under way");
+        let n = limits.tls_handshakes;
+        let bytes = super::HANDSHAKE_BYTES + Handshakes::bytes(n).div_ceil(n.max(1) as usize) as u64;
+        f.add("tls handshakes", n.into(), bytes, "those under way");
+        let why = "of those, with long certificates";
+        f.add("tls long chains", Handshakes::long(n).into(), super::LONG_HANDSHAKE_BYTES, why);
     }
 
     /// The TLS of a core with the pools of `limits`, cut from `arena`. `None` when that is smaller than [`Tls::cost`].

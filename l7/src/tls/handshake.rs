@@ -38,7 +38,16 @@ use super::keys::{Half, Keys, SECRET_BYTES, Suite, Version};
 /// that rustls takes is 64 KiB; only chains of certificates come near a tenth of that.
 pub const INPUT_BYTES_MAX: usize = 64 << 10;
 /// The same where no certificates may come: a record.
-const SHORT_INPUT_BYTES_MAX: usize = HEADER_BYTES + BODY_BYTES_MAX;
+pub const SHORT_INPUT_BYTES_MAX: usize = HEADER_BYTES + BODY_BYTES_MAX;
+
+/// Bytes of certificates that a handshake holds at most without a place for long ones
+/// ([`Handshakes::long`](super::handshakes::Handshakes::long)): rustls keeps a copy until they are done with; and the
+/// transcript besides, where a client shows them in TLS 1.2, in a vector that doubles.
+pub const fn certificates_bytes_max(tls13: bool, by_client: bool) -> usize {
+    let copies = if tls13 || !by_client { 1 } else { 3 };
+    SHORT_INPUT_BYTES_MAX / (1 + copies)
+}
+
 /// A record's header.
 const HEADER_BYTES: usize = 5;
 /// Longest body of a record (RFC 5246, 6.2.3).
@@ -193,8 +202,15 @@ impl Handshake {
         !self.is_tls12() && self.input.get(self.shown) == Some(&CHANGE_CIPHER_SPEC)
     }
 
+    /// Bytes that have come and are not done with.
+    pub fn held(&self) -> usize {
+        self.input.len()
+    }
+
     /// Takes `input`, and does nothing with it yet.
     pub fn give(&mut self, input: &[u8]) {
+        // Room for the record whose header is there, and no more: a vector that doubles holds twice as much.
+        self.input.reserve_exact(input.len().max(self.wants()));
         self.input.extend_from_slice(input);
     }
 

@@ -21,8 +21,9 @@
 //!   is too slow meets its owner's timeout ([`cancel`](Handshakes::cancel)). An eighth of the slots is for our own
 //!   handshakes, with origins: no client can have it.
 //! - **Memory.** A slot that waits for a hello has no more than what came of it. A hello has at most 16 KiB, in at most 64
-//!   records, what follows it a record, or 64 KiB where certificates may come. What rustls needs for one is about 10 KiB
-//!   until it is done.
+//!   records, what follows it a record. Where certificates may come it is less, as rustls keeps copies; longer ones, up to
+//!   64 KiB, need one of [`Handshakes::long`] places. Who finds none is refused: chains that long are rare, and what
+//!   all handshakes take is bounded whatever the config asks for. What rustls needs for one is about 10 KiB until it is done.
 //!
 //! [`beside`]: Handshakes::beside
 //!
@@ -50,7 +51,7 @@ use super::queue::Queue;
 use super::slow;
 use super::sources::{Source, Sources};
 use budget::{Budget, HELLO, STEP, TRIFLE, VERIFY};
-use slot::{Early, Read, Side, Slot, State, read_hello, read_record};
+use slot::{Early, Read, Room, Side, Slot, State, read_hello, read_record};
 
 typed_index! {
     /// A handshake under way. The number is another's once it is over.
@@ -59,6 +60,9 @@ typed_index! {
 
 /// One in so many slots is for our own handshakes.
 const OWN_SHARE: u32 = 8;
+/// One in so many slots may have a place for long certificates; a few in any case.
+const LONG_SHARE: u32 = 64;
+const LONG_MIN: u32 = 4;
 
 /// How much of everything.
 #[derive(Clone, Debug)]
@@ -142,6 +146,8 @@ pub struct Handshakes {
     silent: Queue,
     /// Whose slots are clients'.
     clients: u32,
+    /// Places for long certificates that nobody has.
+    long: u32,
     /// Who has just lost its slot.
     evicted: Option<FlowId>,
     helper: Option<Helper>,
@@ -177,6 +183,7 @@ impl Handshakes {
             silent: Queue::new(3),
             slow_own: Queue::new(4),
             clients: 0,
+            long: Handshakes::long(limits.handshakes),
             evicted: None,
             helper,
             limits,
@@ -190,6 +197,13 @@ impl Handshakes {
     /// Bytes of the tables, without what is allocated for a handshake under way.
     pub const fn bytes(handshakes: u32) -> usize {
         handshakes as usize * (size_of::<Slot>() + 4) + Sources::bytes(handshakes)
+    }
+
+    /// Of so many handshakes, those that may hold long certificates at a time
+    /// ([`certificates_bytes_max`](super::handshake::certificates_bytes_max)).
+    pub const fn long(handshakes: u32) -> u32 {
+        let share = handshakes / LONG_SHARE;
+        if share > LONG_MIN { share } else { LONG_MIN }
     }
 
     /// The server's side, with a client from `source`. It is begun by [`readable`](Self::readable). Another one may have
@@ -431,6 +445,7 @@ impl Handshakes {
             }
             State::Asks(config, name) => {
                 self.budget.spend(HELLO);
+                slot.by_client = config.client_auth_cert_resolver.has_certs();
                 self.out.clear();
                 let begun = Handshake::client(config.clone(), name.clone());
                 let result = begun.map_err(|error| Failure { kind: FailureKind::Internal, error }).and_then(
@@ -443,8 +458,21 @@ impl Handshakes {
                 self.settle(number, result, peers)
             }
             State::Running { handshake } => {
-                if !read_record(handshake, slot.flow, (slot.early, &mut slot.taken), peers) {
-                    return Turn::Waits;
+                let room = Room {
+                    verifies: slot.verifies,
+                    by_client: slot.by_client,
+                    is_long: &mut slot.is_long,
+                    places: &mut self.long,
+                };
+                match read_record(handshake, slot.flow, (slot.early, &mut slot.taken), room, peers) {
+                    Read::Missing => return Turn::Waits,
+                    Read::NoRoom => {
+                        self.counters.inc(Ctr::TlsShedLong);
+                        self.out.clear();
+                        let failure = Failure::internal("no place for certificates that long");
+                        return self.settle(number, Err(failure), peers);
+                    }
+                    Read::Whole => {}
                 }
                 // An origin's certificates may come in one record with its hello.
                 let is_slow = slot.is_slow || slot.side == Side::Client && handshake.has_more_than_hello();
@@ -495,6 +523,7 @@ impl Handshakes {
         (slot.entry, slot.verifies, slot.slow_exchange) =
             (choice.entry, choice.verifies, choice.slow_exchange);
         slot.policy = choice.policy;
+        slot.by_client = choice.verifies;
         slot.early = if seen.early_data { Early::Offered } else { Early::None };
         let helped = self.helper.is_some();
         let is_too_much =
@@ -622,6 +651,7 @@ impl Handshakes {
         self.clients -= u32::from(slot.side == Side::Server);
         slot.state = State::Free;
         slot.name = None;
+        self.long += u32::from(std::mem::take(&mut slot.is_long));
         self.free.push(number);
         self.counters.set(Ctr::TlsActive, self.active().into());
     }

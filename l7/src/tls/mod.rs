@@ -40,5 +40,10 @@ pub use conns::{Conns, RECORD_BYTES_MAX, RecordCells, Sent, Tls};
 pub use front::Front;
 pub use handshakes::{HandshakeLimits, Handshakes};
 
-/// What a handshake under way takes of the heap, about: rustls' state, and what has come and is to be sent.
-pub const HANDSHAKE_BYTES: u64 = 24 << 10;
+/// What a handshake under way takes of the heap at most, but with a place for long certificates: rustls' state, and a record
+/// of what has come, or less of certificates, with what rustls keeps of them.
+pub const HANDSHAKE_BYTES: u64 = RUSTLS_BYTES + handshake::SHORT_INPUT_BYTES_MAX as u64;
+/// What one with such a place takes more: all that may come, a record that is added to it, rustls' copy, and the transcript.
+pub const LONG_HANDSHAKE_BYTES: u64 =
+    4 * handshake::INPUT_BYTES_MAX as u64 + handshake::SHORT_INPUT_BYTES_MAX as u64;
+const RUSTLS_BYTES: u64 = 10 << 10;

@@ -2,6 +2,7 @@
 //! thread. One program: each is a link of all the crate.
 
 mod cache;
+mod handshakes;
 mod http1;
 mod malloc;
 mod phases;

@@ -7,7 +7,7 @@ use rustls::pki_types::ServerName;
 use stack::FlowId;
 
 use super::Peers;
-use crate::tls::handshake::Handshake;
+use crate::tls::handshake::{Handshake, SHORT_INPUT_BYTES_MAX, certificates_bytes_max};
 use crate::tls::hello;
 use crate::tls::queue::Links;
 use crate::tls::sources::Source;
@@ -27,6 +27,10 @@ pub(super) struct Slot {
     pub slow_exchange: bool,
     /// The peer's certificates will have to be verified, if it is a full handshake.
     pub verifies: bool,
+    /// The client shows some: then rustls keeps all messages in TLS 1.2.
+    pub by_client: bool,
+    /// It has a place for long ones.
+    pub is_long: bool,
     pub entry: u16,
     pub policy: u32,
     pub name: Option<Box<str>>,
@@ -82,6 +86,8 @@ impl Slot {
             is_slow: false,
             slow_exchange: false,
             verifies: side == Side::Client,
+            by_client: false,
+            is_long: false,
             entry: 0,
             policy: 0,
             name: None,
@@ -102,11 +108,41 @@ impl AsMut<Links> for Slot {
     }
 }
 
-/// What came of reading a hello.
+/// What came of reading a hello, or a record.
 #[derive(PartialEq, Eq)]
 pub(super) enum Read {
     Missing,
     Whole,
+    /// There is no place for something that long.
+    NoRoom,
+}
+
+/// How much of its peer's a handshake may hold.
+pub(super) struct Room<'a> {
+    /// It may be certificates.
+    pub verifies: bool,
+    /// The client shows some.
+    pub by_client: bool,
+    /// It has a place for long ones.
+    pub is_long: &'a mut bool,
+    /// Places that are left.
+    pub places: &'a mut u32,
+}
+
+impl Room<'_> {
+    /// Whether there is room for so many bytes more.
+    fn takes(&mut self, handshake: &Handshake, bytes: usize) -> bool {
+        let short = match self.verifies {
+            true => certificates_bytes_max(!handshake.is_tls12(), self.by_client),
+            false => SHORT_INPUT_BYTES_MAX,
+        };
+        if handshake.held() + bytes <= short || *self.is_long {
+            return true;
+        }
+        let Some(left) = self.places.checked_sub(1) else { return false };
+        (*self.places, *self.is_long) = (left, true);
+        true
+    }
 }
 
 /// Takes records until there is a whole hello, or what is none; no more than that.
@@ -127,27 +163,32 @@ pub(super) fn read_hello(
             return Read::Missing;
         }
         let take = missing.min(received.len());
+        bytes.reserve_exact(take);
         bytes.extend_from_slice(&received[..take]);
         peers.take(flow, take);
         peers.consume(flow, take);
     }
 }
 
-/// Takes what is missing of a record, which may be early data: then it is added to `taken`. Gives whether it is whole.
+/// Takes what is missing of a record, which may be early data: then it is added to `taken`.
 pub(super) fn read_record(
     handshake: &mut Handshake,
     flow: FlowId,
     (early, taken): (Early, &mut usize),
+    mut room: Room<'_>,
     peers: &mut impl Peers,
-) -> bool {
+) -> Read {
     loop {
         let missing = handshake.wants();
         if missing == 0 {
-            return true;
+            return Read::Whole;
         }
         let received = peers.received(flow);
         if received.is_empty() {
-            return false;
+            return Read::Missing;
+        }
+        if !room.takes(handshake, missing) {
+            return Read::NoRoom;
         }
         let take = missing.min(received.len());
         handshake.give(&received[..take]);

@@ -1,9 +1,11 @@
 //! What a connection costs that does nothing.
 
+use dataplane::Pool;
 use hugepages::{Footprint, Limits};
 use stack::Tcp;
 
-use crate::tls::Tls;
+use crate::proxy::Proxy;
+use crate::tls::{RECORD_BYTES_MAX, Tls};
 
 /// In all: the goal, and what is reached.
 const IDLE_BYTES_MAX: u64 = 1024;
@@ -34,5 +36,28 @@ fn one_more_connection() {
             let grown = Tcp::cost(&many) + Tls::cost(&many) - Tcp::cost(&some) - Tls::cost(&some);
             assert_eq!(grown as u64, u64::from(more) * IDLE_BYTES_MAX, "{more} more in {mib} MiB");
         }
+    }
+}
+
+/// Handshakes under way are in the footprint with all that they may take, and it keeps to what it was made from.
+#[test]
+fn a_core_keeps_to_its_memory() {
+    for mib in [64, 256, 1024, 8192] {
+        let limits = Limits::with_tls(mib << 20);
+        let mut f = Footprint::default();
+        let cells = [
+            ("rx", limits.rx_cells, 2048),
+            ("payload", limits.payload_cells, 2048),
+            ("head", limits.head_cells, 20 << 10),
+            ("header", limits.header_cells, 256),
+            ("record", limits.record_cells, RECORD_BYTES_MAX),
+        ];
+        for (name, n, bytes) in cells {
+            f.add(name, n.into(), Pool::true_size(bytes).into(), "");
+        }
+        Tcp::footprint(&limits, &mut f);
+        Tls::footprint(&limits, &mut f);
+        Proxy::footprint(&limits, &mut f);
+        assert!(f.bytes() <= mib << 20, "{mib} MiB, {} KiB:\n{f}", f.bytes() >> 10);
     }
 }

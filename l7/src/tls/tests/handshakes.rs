@@ -773,6 +773,63 @@ fn clients_show_certificates_where_they_are_to() {
     }
 }
 
+/// So many that their certificate does not fit one record.
+fn many_names() -> Vec<String> {
+    (0..700).map(|n| format!("somebody-with-many-names-{n:04}.test")).collect()
+}
+
+/// Whoever has long certificates takes one of a few places, and leaves it again; others do not notice.
+#[test]
+fn long_certificates_have_their_places() {
+    let (authority, people) = (Authority::new("ca"), Authority::new("people"));
+    let names = many_names();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let who = |names: &[&str]| {
+        let (chain, key) = people.issue(names, KeyType::Ecdsa);
+        let mut config = client_config(&authority, true);
+        let certified = crate::tls::front::certified(chain, key, None, config.crypto_provider()).unwrap();
+        config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(certified));
+        Arc::new(config)
+    };
+    let (long, usual) = (who(&names), who(&["somebody.test"]));
+    let mut entry = entry(&["*"], vec![authority.certified(&["a.test"], KeyType::Ecdsa)]);
+    entry.client_auth = ClientAuth::Required(people.roots());
+    let mut core = Core::new(Front::new(spec(vec![entry])).unwrap(), limits(32));
+    let places = Handshakes::long(32);
+    // All but the end of what follows the hello.
+    let begin = |core: &mut Core, flow| {
+        let mut client = client(&long, "a.test");
+        let id = core.start(flow);
+        core.give(flow, id, &flush(&mut client));
+        core.settle();
+        let sent = std::mem::take(&mut core.flow(flow).sent);
+        feed(&mut client, &sent).unwrap();
+        let mut flight = flush(&mut client);
+        assert!(flight.len() > 20_000, "{}", flight.len());
+        let last = flight.pop().unwrap();
+        core.give(flow, id, &flight);
+        core.settle();
+        (id, last)
+    };
+    let held: Vec<_> = (0..places).map(|flow| begin(&mut core, flow)).collect();
+    assert_eq!(core.counters.get(Ctr::TlsShedLong), 0);
+    begin(&mut core, 10);
+    assert_eq!(core.flow(10).failed.as_ref().unwrap().kind, FailureKind::Internal);
+    assert_eq!((core.counters.get(Ctr::TlsShedLong), core.handshakes.active()), (1, places));
+    core.shake(11, &mut client(&usual, "a.test"), b"").unwrap();
+    assert!(core.flow(11).done.is_some());
+    // One comes to its end, another one is given up: both places are free.
+    core.give(0, held[0].0, &[held[0].1]);
+    core.settle();
+    assert!(core.flow(0).done.is_some());
+    core.handshakes.cancel(held[1].0);
+    for flow in 20..30 {
+        core.shake(flow, &mut client(&long, "a.test"), b"").unwrap();
+        assert_eq!(core.flow(flow).done.as_ref().unwrap().peer.len(), 1);
+    }
+    assert_eq!(core.counters.get(Ctr::TlsShedLong), 1);
+}
+
 #[test]
 fn our_own_handshakes_do_not_wait_behind_a_flood() {
     let authority = Authority::new("ca");
