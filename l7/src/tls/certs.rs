@@ -87,10 +87,54 @@ impl Identity {
     }
 }
 
+/// The last second that a certificate is good, counted from 1970 on; 0 if that was before.
+pub fn not_after_s(certificate: &[u8]) -> Option<u64> {
+    let mut tbs = Der(Der(Der(certificate).expect(SEQUENCE)?).expect(SEQUENCE)?);
+    if tbs.next()?.0 == VERSION {
+        tbs.expect(INTEGER)?;
+    }
+    tbs.expect(SEQUENCE)?; // The signature's algorithm.
+    tbs.expect(SEQUENCE)?; // The issuer.
+    let mut validity = Der(tbs.expect(SEQUENCE)?);
+    validity.next()?;
+    let (tag, value) = validity.next()?;
+    time_s(tag, value)
+}
+
+/// RFC 5280, 4.1.2.5: always in UTC, and with seconds.
+fn time_s(tag: u8, value: &[u8]) -> Option<u64> {
+    let two = |digits: &[u8; 2]| {
+        let [tens, ones] = digits.map(|digit| digit.wrapping_sub(b'0'));
+        (tens < 10 && ones < 10).then(|| u64::from(tens * 10 + ones))
+    };
+    let (pairs, b"Z") = value.as_chunks::<2>() else { return None };
+    let (year, rest) = match (tag, pairs) {
+        (UTC_TIME, [year, rest @ ..]) => {
+            let year = two(year)?;
+            (if year < 50 { 2000 + year } else { 1900 + year }, rest)
+        }
+        (GENERALIZED_TIME, [century, year, rest @ ..]) => (two(century)? * 100 + two(year)?, rest),
+        _ => return None,
+    };
+    let [month, day, hour, minute, second] = rest else { return None };
+    let (month, day) = (two(month)?, two(day)?);
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    // Days of years that begin in March: the odd day is the last then.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year.checked_sub(1)?, month + 9) };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
+    const BEFORE_1970: u64 = 719_468;
+    let seconds = two(hour)? * 3600 + two(minute)? * 60 + two(second)?;
+    Some(days.checked_sub(BEFORE_1970).map_or(0, |days| days * 86_400 + seconds))
+}
+
 // Tags.
 const INTEGER: u8 = 0x02;
 const OCTET_STRING: u8 = 0x04;
 const OID: u8 = 0x06;
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
 const BMP_STRING: u8 = 0x1e;
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
@@ -344,14 +388,48 @@ mod tests {
     }
 
     #[test]
+    fn until_when_a_certificate_is_good() {
+        let until = |y, m, d| {
+            let end = rcgen::date_time_ymd(y, m, d);
+            (not_after_s(&made(|params| params.not_after = end)), end.unix_timestamp() as u64)
+        };
+        for (y, m, d) in [
+            (1970, 1, 1),
+            (1999, 12, 31),
+            (2000, 2, 29),
+            (2024, 2, 29),
+            (2024, 3, 1),
+            (2027, 8, 15),
+            (2049, 12, 31),
+            (2050, 1, 1),
+            (2100, 2, 28),
+            (2100, 3, 1),
+            (4096, 1, 1),
+            (9999, 12, 31),
+        ] {
+            let (read, is) = until(y, m, d);
+            assert_eq!(read, Some(is), "{y}-{m}-{d}");
+        }
+        assert_eq!(time_s(GENERALIZED_TIME, b"99991231235959Z"), Some(253_402_300_799));
+        assert_eq!(time_s(GENERALIZED_TIME, b"00000101000000Z"), None);
+        assert_eq!(time_s(UTC_TIME, b"500101000000Z"), Some(0));
+        for wrong in
+            ["", "Z", "300101000000", "3001010000Z", "301301000000Z", "30010100000aZ", "300101000000+0100"]
+        {
+            assert_eq!(time_s(UTC_TIME, wrong.as_bytes()), None, "{wrong}");
+        }
+        assert_eq!(time_s(0x16, b"300101000000Z"), None);
+    }
+
+    #[test]
     fn what_is_cut_or_changed_is_read_without_harm() {
         let der = made(|params| params.distinguished_name.push(DnType::CommonName, "somebody"));
         for at in 0..der.len() {
-            assert_eq!(Identity::of(&der[..at]), None);
+            assert_eq!((Identity::of(&der[..at]), not_after_s(&der[..at])), (None, None));
             for bit in 0..8 {
                 let mut changed = der.clone();
                 changed[at] ^= 1 << bit;
-                let _ = Identity::of(&changed);
+                let _ = (Identity::of(&changed), not_after_s(&changed));
             }
         }
     }

@@ -27,6 +27,7 @@ use rustls::{
     SupportedProtocolVersion, version,
 };
 
+use super::age;
 use super::handshake;
 use super::hello::ClientHello;
 use super::slow::slow_key;
@@ -281,7 +282,7 @@ impl Ready {
             config.send_tls13_tickets = tickets.sent;
             let takes_early = entry.early_data_bytes > 0 && matches!(entry.client_auth, ClientAuth::None);
             match tickets.kept.as_ref().filter(|_| takes_early) {
-                None => config.ticketer = tickets.producer.bind(&entry.kind_of_session()),
+                None => config.ticketer = tickets.producer.bind(&entry.kind_of_session(), spec.time.clone()),
                 Some(kept) => {
                     config.session_storage = kept.clone();
                     config.max_early_data_size = entry.early_data_bytes;
@@ -334,12 +335,12 @@ impl ClientAuth {
         let builder = |roots: &Arc<RootCertStore>| {
             WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
         };
-        match self {
+        let verifier = match self {
             ClientAuth::None => return Ok(WebPkiClientVerifier::no_client_auth()),
             ClientAuth::Optional(roots) => builder(roots).allow_unauthenticated().build(),
             ClientAuth::Required(roots) => builder(roots).build(),
-        }
-        .map_err(|error| error.to_string())
+        };
+        verifier.map(age::noting).map_err(|error| error.to_string())
     }
 }
 

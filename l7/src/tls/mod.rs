@@ -13,6 +13,7 @@
 //! record numbers are its whole state, and the contexts of the AEAD, which are larger, are made from them when a record
 //! comes and kept in a pool for the connections that were last used.
 
+mod age;
 pub mod certs;
 mod conns;
 pub mod front;

@@ -1,5 +1,6 @@
 //! Against stock rustls on the other side.
 
+mod age;
 mod cost;
 mod early;
 mod front;
