@@ -5,5 +5,6 @@ mod cert;
 mod clients;
 mod host_port;
 mod https;
+mod ocsp;
 #[path = "../running/mod.rs"]
 mod running;

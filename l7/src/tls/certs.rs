@@ -101,8 +101,31 @@ pub fn not_after_s(certificate: &[u8]) -> Option<u64> {
     time_s(tag, value)
 }
 
+/// Of a certificate: its serial number, its issuer's name in DER, and the bits of its own key. RFC 6960 tells certificates
+/// apart by these.
+pub(super) fn of_name_and_serial(certificate: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let mut tbs = Der(Der(Der(certificate).expect(SEQUENCE)?).expect(SEQUENCE)?);
+    let (mut tag, mut serial) = tbs.next()?;
+    if tag == VERSION {
+        (tag, serial) = tbs.next()?;
+    }
+    if tag != INTEGER {
+        return None;
+    }
+    tbs.expect(SEQUENCE)?; // The signature's algorithm.
+    let from_issuer = tbs.0;
+    tbs.expect(SEQUENCE)?;
+    let issuer = from_issuer.get(..from_issuer.len() - tbs.0.len())?;
+    tbs.expect(SEQUENCE)?; // Validity.
+    tbs.expect(SEQUENCE)?; // The subject.
+    let mut key = Der(tbs.expect(SEQUENCE)?);
+    key.expect(SEQUENCE)?; // Its algorithm.
+    let (_, bits) = key.expect(BIT_STRING)?.split_first()?;
+    Some((serial, issuer, bits))
+}
+
 /// RFC 5280, 4.1.2.5: always in UTC, and with seconds.
-fn time_s(tag: u8, value: &[u8]) -> Option<u64> {
+pub(super) fn time_s(tag: u8, value: &[u8]) -> Option<u64> {
     let two = |digits: &[u8; 2]| {
         let [tens, ones] = digits.map(|digit| digit.wrapping_sub(b'0'));
         (tens < 10 && ones < 10).then(|| u64::from(tens * 10 + ones))
@@ -130,15 +153,17 @@ fn time_s(tag: u8, value: &[u8]) -> Option<u64> {
 }
 
 // Tags.
-const INTEGER: u8 = 0x02;
-const OCTET_STRING: u8 = 0x04;
-const OID: u8 = 0x06;
+pub(super) const INTEGER: u8 = 0x02;
+pub(super) const BIT_STRING: u8 = 0x03;
+pub(super) const OCTET_STRING: u8 = 0x04;
+pub(super) const OID: u8 = 0x06;
+pub(super) const ENUMERATED: u8 = 0x0a;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 const BMP_STRING: u8 = 0x1e;
-const SEQUENCE: u8 = 0x30;
+pub(super) const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
-const VERSION: u8 = 0xa0;
+pub(super) const VERSION: u8 = 0xa0;
 const EXTENSIONS: u8 = 0xa3;
 
 /// `subjectAltName`.
@@ -282,11 +307,16 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// What is left to be read.
-struct Der<'a>(&'a [u8]);
+pub(super) struct Der<'a>(pub(super) &'a [u8]);
 
 impl<'a> Der<'a> {
+    /// Whether nothing is.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The tag and the contents of the next value.
-    fn next(&mut self) -> Option<(u8, &'a [u8])> {
+    pub(super) fn next(&mut self) -> Option<(u8, &'a [u8])> {
         let (&[tag, len], rest) = self.0.split_first_chunk()?;
         if tag & 0x1f == 0x1f {
             return None; // Longer tags are in no certificate.
@@ -306,7 +336,7 @@ impl<'a> Der<'a> {
     }
 
     /// The contents of the next value, which must be of this kind.
-    fn expect(&mut self, tag: u8) -> Option<&'a [u8]> {
+    pub(super) fn expect(&mut self, tag: u8) -> Option<&'a [u8]> {
         let (found, value) = self.next()?;
         (found == tag).then_some(value)
     }

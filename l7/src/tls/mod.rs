@@ -24,6 +24,7 @@ pub mod handshakes;
 pub mod harness;
 pub mod hello;
 pub mod keys;
+pub mod ocsp;
 pub mod offload;
 pub mod origin;
 mod queue;

@@ -7,5 +7,6 @@ mod front;
 mod handshake;
 mod handshakes;
 mod hello;
+mod ocsp;
 pub(super) mod support;
 mod tickets;
