@@ -73,7 +73,7 @@ impl Limits {
         let mib = (tls >> 20).max(2) as u32;
         let l = Limits::for_core_memory(bytes - tls);
         // Per MiB: 28 records of 18 KiB (49 %), 192 pairs of contexts (24 %), 16 handshakes (20 %), and what stands for
-        // each connection, about 200 bytes.
+        // each connection, 156 bytes.
         Limits {
             tls_connections: l.flows,
             tls_contexts: 192 * mib,

@@ -21,35 +21,35 @@ use crate::support::identity::Identity;
 use crate::support::peers::{Act, Asked, Peers};
 use crate::support::tls::TlsOf;
 
-const ROOM: u32 = 16 << 10;
+pub const ROOM: u32 = 16 << 10;
 
 /// A certificate, and the clients that trust it.
-struct Names {
+pub struct Names {
     identity: Identity,
-    clients: Arc<ClientConfig>,
+    pub clients: Arc<ClientConfig>,
 }
 
 impl Names {
-    fn new() -> Names {
+    pub fn new() -> Names {
         let identity = Identity::new(&["site.lab"]);
         let mut clients = identity.client_config();
         clients.enable_early_data = true;
         Names { identity, clients: Arc::new(clients) }
     }
 
-    fn front(&self, early_data_bytes: u32) -> Arc<Front> {
+    pub fn front(&self, early_data_bytes: u32) -> Arc<Front> {
         let producer = Ticketer::new(TicketSpec::default(), 1_000_000).expect("good");
         let kept = SessionStore::new(64, 3600, Arc::new(DefaultTimeProvider));
         self.identity.front_with(Some(Tickets { producer, sent: 2, kept: Some(kept) }), early_data_bytes)
     }
 
     /// A node whose only listener speaks TLS, and takes so much early data.
-    fn node(&self, cached: bool, early_data_bytes: u32) -> Peers {
+    pub fn node(&self, cached: bool, early_data_bytes: u32) -> Peers {
         node(site(vec![origin(&[v4()])], cached), self.front(early_data_bytes))
     }
 
     /// A client that has been here before: it has tickets.
-    fn prime(&self, p: &mut Peers, served: &mut dyn FnMut(&Asked, u64) -> Act) {
+    pub fn prime(&self, p: &mut Peers, served: &mut dyn FnMut(&Asked, u64) -> Act) {
         let mut c = Client::connect(p, &self.clients, b"");
         c.settle(p, served);
         c.send(p, b"GET /prime HTTP/1.1\r\nHost: site.lab\r\nConnection: close\r\n\r\n");
@@ -60,7 +60,7 @@ impl Names {
     }
 }
 
-fn node(mut config: ProxyConfig, front: Arc<Front>) -> Peers {
+pub fn node(mut config: ProxyConfig, front: Arc<Front>) -> Peers {
     config.tls_listeners = vec![true];
     config.front = front;
     let shared = Shared { tls: Some(TlsOf::new()), ..Shared::new(1) };
@@ -68,15 +68,15 @@ fn node(mut config: ProxyConfig, front: Arc<Front>) -> Peers {
 }
 
 /// A stock client, which says its next word only when it is told to.
-struct Client {
-    tls: ClientConnection,
-    port: u16,
-    got: Vec<u8>,
+pub struct Client {
+    pub tls: ClientConnection,
+    pub port: u16,
+    pub got: Vec<u8>,
 }
 
 impl Client {
     /// Sends its hello, and `early` behind it if there is any.
-    fn connect(p: &mut Peers, config: &Arc<ClientConfig>, early: &[u8]) -> Client {
+    pub fn connect(p: &mut Peers, config: &Arc<ClientConfig>, early: &[u8]) -> Client {
         let name = ServerName::try_from("site.lab").expect("a name");
         let mut tls = ClientConnection::new(Arc::clone(config), name).expect("a good config");
         if !early.is_empty() {
@@ -87,7 +87,7 @@ impl Client {
     }
 
     /// Reads what has come, and holds its tongue.
-    fn listen(&mut self, p: &mut Peers) {
+    pub fn listen(&mut self, p: &mut Peers) {
         let bytes = std::mem::take(p.client_got(self.port).0);
         let mut left = &bytes[..];
         while !left.is_empty() {
@@ -106,13 +106,13 @@ impl Client {
         p.client_sends(self.port, &out);
     }
 
-    fn send(&mut self, p: &mut Peers, plain: &[u8]) {
+    pub fn send(&mut self, p: &mut Peers, plain: &[u8]) {
         self.tls.writer().write_all(plain).expect("room");
         self.speak(p);
     }
 
     /// Until both have nothing to say.
-    fn settle(&mut self, p: &mut Peers, origin: &mut dyn FnMut(&Asked, u64) -> Act) {
+    pub fn settle(&mut self, p: &mut Peers, origin: &mut dyn FnMut(&Asked, u64) -> Act) {
         loop {
             p.settle(origin);
             self.listen(p);
@@ -123,17 +123,17 @@ impl Client {
         }
     }
 
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.got).into_owned()
     }
 
     /// Whether it has been told that nothing more comes.
-    fn is_told(&mut self) -> bool {
+    pub fn is_told(&mut self) -> bool {
         matches!(self.tls.reader().read(&mut [0; 8]), Ok(0))
     }
 }
 
-fn flush(tls: &mut ClientConnection) -> Vec<u8> {
+pub fn flush(tls: &mut ClientConnection) -> Vec<u8> {
     let mut out = Vec::new();
     while tls.wants_write() {
         tls.write_tls(&mut out).expect("to memory");
@@ -141,7 +141,7 @@ fn flush(tls: &mut ClientConnection) -> Vec<u8> {
     out
 }
 
-fn ok(body: &str, lines: &str) -> Act {
+pub fn ok(body: &str, lines: &str) -> Act {
     Act::Send(format!("HTTP/1.1 200 OK\r\n{lines}Content-Length: {}\r\n\r\n{body}", body.len()).into(), false)
 }
 
@@ -153,7 +153,7 @@ fn kind(asked: &RefCell<Vec<String>>) -> impl FnMut(&Asked, u64) -> Act {
     }
 }
 
-fn get(path: &str, lines: &str) -> Vec<u8> {
+pub fn get(path: &str, lines: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: site.lab\r\n{lines}\r\n").into_bytes()
 }
 
@@ -162,7 +162,7 @@ fn lines_of(head: &str, name: &str) -> usize {
     head.lines().filter(|l| l.split(':').next().is_some_and(|n| n.eq_ignore_ascii_case(name))).count()
 }
 
-fn at_rest(p: &mut Peers, c: &Client) {
+pub fn at_rest(p: &mut Peers, c: &Client) {
     crate::rig::at_rest(p, c.port);
     assert_eq!(count(p, Ctr::TlsActive), 0, "handshakes");
     assert_eq!(count(p, Ctr::TlsSessions), 0, "sessions");
@@ -332,6 +332,87 @@ fn an_origin_that_finds_it_too_early_is_asked_again() {
         p.client_resets(c2.port);
         at_rest(&mut p, &c);
     }
+}
+
+/// An origin of one file that is sent in slices, which finds it too early for all of them but the first.
+fn sliced(body: &str, asked: &RefCell<Vec<(usize, usize)>>) -> impl FnMut(&Asked, u64) -> Act {
+    move |(_, head), _| {
+        let head = head.to_ascii_lowercase();
+        let range = head.lines().find_map(|l| l.strip_prefix("range: bytes=")).expect("a slice is asked for");
+        let (from, last) = range.split_once('-').expect("from and to");
+        let from: usize = from.parse().expect("a number");
+        let end = (last.parse::<usize>().expect("a number") + 1).min(body.len());
+        let marks = lines_of(&head, "early-data");
+        asked.borrow_mut().push((from, marks));
+        if from > 0 && marks > 0 {
+            return Act::Send(b"HTTP/1.1 425 Too Early\r\nContent-Length: 0\r\n\r\n".to_vec(), false);
+        }
+        let lines = format!(
+            "ETag: \"1\"\r\nCache-Control: max-age=60\r\nContent-Range: bytes {from}-{}/{}\r\nContent-Length: {}",
+            end - 1,
+            body.len(),
+            end - from
+        );
+        let part = &body[from..end];
+        Act::Send(format!("HTTP/1.1 206 Partial Content\r\n{lines}\r\n\r\n{part}").into_bytes(), false)
+    }
+}
+
+const SLICE: usize = 16 << 10;
+
+fn sliced_config() -> ProxyConfig {
+    let mut config = site(vec![origin(&[v4()])], true);
+    let rules = config.routes[0].cache.as_mut().expect("it is cached");
+    rules.slice_bytes = SLICE as u32;
+    config
+}
+
+#[test]
+fn more_of_a_body_is_asked_for_when_the_handshake_is_done() {
+    let names = Names::new();
+    let body = "s".repeat(2 * SLICE + 5_000);
+    let mut p = node(sliced_config(), names.front(ROOM));
+    let asked = RefCell::default();
+    let mut served = sliced(&body, &asked);
+    names.prime(&mut p, &mut served);
+    asked.borrow_mut().clear();
+    let mut c = Client::connect(&mut p, &names.clients, &get("/early", ""));
+    p.settle(&mut served);
+    c.listen(&mut p);
+    // The first slice goes out at once, and the origin is not asked for what it might find too early.
+    assert!(c.text().starts_with("HTTP/1.1 200") && c.got.len() > SLICE, "{}", c.got.len());
+    assert_eq!((asked.borrow().clone(), count(&p, Ctr::TlsActive)), (vec![(0, 1)], 1));
+    c.settle(&mut p, &mut served);
+    assert!(c.text().ends_with(&format!("\r\n\r\n{body}")), "{}", c.got.len());
+    assert_eq!(asked.borrow()[1..], [(SLICE, 0), (2 * SLICE, 0)]);
+    // What is stored waits for nothing.
+    let mut c2 = Client::connect(&mut p, &names.clients, &get("/early", ""));
+    p.settle(&mut served);
+    c2.listen(&mut p);
+    assert!(c2.text().ends_with(&format!("\r\n\r\n{body}")), "{}", c2.got.len());
+    assert_eq!((asked.borrow().len(), count(&p, Ctr::TlsActive)), (3, 1));
+    p.client_resets(c2.port);
+    at_rest(&mut p, &c);
+}
+
+#[test]
+fn the_rest_of_a_body_waits_no_longer_than_a_head() {
+    let names = Names::new();
+    let body = "s".repeat(2 * SLICE);
+    let mut config = sliced_config();
+    config.client.header_ns = 5_000_000_000;
+    let mut p = node(config, names.front(ROOM));
+    let asked = RefCell::default();
+    let mut served = sliced(&body, &asked);
+    names.prime(&mut p, &mut served);
+    let c = Client::connect(&mut p, &names.clients, &get("/early", ""));
+    wait(&mut p, 4_000, &mut served);
+    assert_eq!((count(&p, Ctr::TlsActive), count(&p, Ctr::HttpOpen)), (1, 1));
+    wait(&mut p, 2_000, &mut served);
+    assert_eq!((count(&p, Ctr::TlsActive), count(&p, Ctr::HttpOpen)), (0, 0));
+    assert_eq!((p.client_got(c.port).1, p.client_got(c.port).2), (false, true), "it is no end");
+    assert_eq!((count(&p, Ctr::HttpHeaderTimeout), count(&p, Ctr::HttpAborted)), (1, 1));
+    at_rest(&mut p, &c);
 }
 
 #[test]

@@ -3,10 +3,14 @@
 mod blame;
 mod early;
 mod edits;
+mod hold;
 mod news;
 mod race;
+mod records;
 mod reload;
 mod rig;
+mod short;
+mod stock;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;

@@ -6,5 +6,7 @@ mod clients;
 mod host_port;
 mod https;
 mod ocsp;
+mod origins;
 #[path = "../running/mod.rs"]
 mod running;
+mod stock;

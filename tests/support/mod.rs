@@ -33,6 +33,7 @@ use l7::proxy::{
     Answer, Cells, ClientTimeouts, HEAD_CELL_BYTES, LogTo, Origin, OriginTimeouts, Program, Proxy,
     ProxyConfig,
 };
+use l7::tls::offload::Helpers;
 use l7::tls::{Front, HandshakeLimits, Handshakes, RECORD_BYTES_MAX, RecordCells, Tls};
 use millrace::node::{CoreOrder, Desk, NodePipeline, Orders};
 use peers::end::{ACK, FIN, RST, SYN, Segment as Seg, write};
@@ -615,6 +616,8 @@ pub struct Rig {
     pub load: Load,
     pub segment: Arc<Segment>,
     pub now: Time,
+    /// They end with the last one who has them.
+    pub helpers: Option<Arc<Helpers>>,
 }
 
 impl Rig {
@@ -633,7 +636,8 @@ impl Rig {
         load.has_checksums = shared.has_checksums;
         load.tls = shared.tls.as_ref().map(|t| TlsLoad::new(&t.client, conns));
         let segment = Arc::clone(&shared.segment);
-        Rig { core, others: cores.collect(), load, segment, now: Time(1_000_000) }
+        let helpers = shared.tls.as_ref().and_then(|t| t.helpers.clone());
+        Rig { core, others: cores.collect(), load, segment, now: Time(1_000_000), helpers }
     }
 
     /// One pass of each core, a microsecond later.

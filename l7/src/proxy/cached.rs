@@ -353,6 +353,7 @@ impl Proxy {
         let mut len = sink.len();
         let version = e.version;
         e.down.chunked = framing == BodyLength::Chunked;
+        e.down.unframed = framing == BodyLength::UntilClose;
         let (from, left) = match &reply.content {
             _ if reply.is_head => (0, Some(0)),
             Content::NotModified | Content::Unsatisfiable(_) => (0, Some(0)),

@@ -3,6 +3,8 @@
 //! ```text
 //!  safe, no body, no upgrade ──► Now: answered at once; an origin is told, `Early-Data: 1`
 //!        │                         └─ 425 from it ──► Again ── the handshake is done ──► once more, unmarked
+//!        │                         └─ the next slice of its body is the origin's ──► Next ── the handshake is done ──► asked for,
+//!        │                                                                            unmarked: 425 could not be the answer
 //!        └─ else ──► Held ── the handshake is done ──► as any other request
 //! ```
 //!
@@ -34,6 +36,8 @@ pub(super) enum Early {
     Held,
     /// It waits for the handshake to be sent to an origin that did not want it before.
     Again,
+    /// Its response waits for the handshake to go on with what an origin has to be asked for.
+    Next,
 }
 
 impl Early {
@@ -49,12 +53,17 @@ impl Early {
 
     /// Whether it waits for the handshake.
     pub fn waits(self) -> bool {
-        matches!(self, Early::Held | Early::Again)
+        matches!(self, Early::Held | Early::Again | Early::Next)
     }
 
     /// Whether it is for us to do something about a 425: its client does not know that there could be one.
     pub fn takes_425(self) -> bool {
         matches!(self, Early::Now { marked: false } | Early::Past { marked: false })
+    }
+
+    /// Whether what an origin is asked for in its name would be marked by us, or has to wait for the handshake.
+    pub fn is_now(self) -> bool {
+        matches!(self, Early::Now { marked: false } | Early::Next)
     }
 }
 
@@ -75,12 +84,32 @@ impl Proxy {
         }
     }
 
+    /// A response that has begun needs more of an origin, which may find it too early for that when nobody can be told. So
+    /// it is asked when the handshake is done. Gives whether that is to be waited for: no longer than for a head.
+    #[cold]
+    pub(super) fn is_to_wait(&mut self, io: &mut Io<'_>, x: ExchangeId) -> bool {
+        let client = self.exchanges[x].client;
+        if !io.tcp.is_shaking(client) {
+            self.is_not_early(x);
+            return false;
+        }
+        if std::mem::replace(&mut self.exchanges[x].early, Early::Next) != Early::Next {
+            let header_ns = self.current.program.config.client.header_ns;
+            io.tcp.set_timer(client, io.now.plus_ns(header_ns));
+        }
+        true
+    }
+
     /// Moves a request on that waits for the handshake, when that is done.
     #[cold]
     pub(super) fn after_handshake(&mut self, io: &mut Io<'_>, x: ExchangeId) -> Step {
         let client = self.exchanges[x].client;
         if io.tcp.is_shaking(client) {
             return Step::Waits;
+        }
+        if self.exchanges[x].early == Early::Next {
+            self.exchanges[x].early = Early::Past { marked: false };
+            return Step::Moved;
         }
         let Some(mut bench) = self.bench.take() else { return Step::Waits };
         let http = self.current.program.config.http;

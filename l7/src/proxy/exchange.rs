@@ -91,6 +91,8 @@ pub struct Leg {
     pub chunked: bool,
     /// Whether a chunk's data has been sent without the line end behind it.
     pub chunk_open: bool,
+    /// Whether what goes out ends with the connection.
+    pub unframed: bool,
     /// Whether the last chunk's line has been sent: trailers may follow.
     pub last_chunk: bool,
     /// Bytes of body sent, without their framing.
@@ -192,6 +194,8 @@ pub struct Exchange {
     pub responding: bool,
     /// Whether both directions are a tunnel now.
     pub tunnel: bool,
+    /// The response has come to an end that is none, and only a reset can tell: it follows what is queued.
+    pub is_cut: bool,
     /// Method of the request.
     pub method: Method,
     /// Version of the request.
@@ -258,6 +262,7 @@ impl Exchange {
             connected: false,
             responding: false,
             tunnel: false,
+            is_cut: false,
             method: Method::Get,
             version: Version::Http11,
             request_body: BodyLength::None,
@@ -278,7 +283,8 @@ impl Exchange {
             self.origin.is_none() && self.rival.is_none() && self.up.held == 0 && self.down.held == 0
         );
         debug_assert!(!self.counted && self.ticket.is_none());
-        debug_assert!(!self.connected && !self.responding && !self.tunnel && self.attempts == 0);
+        debug_assert!(!self.connected && !self.responding && !self.tunnel && !self.is_cut);
+        debug_assert!(self.attempts == 0);
         self.client = client;
         self.server = ServerConn::new(&plan.program.config.http);
         self.plan = Some(plan);
@@ -334,6 +340,8 @@ impl Exchange {
         self.identity = None;
         self.logged = Logged::default();
         self.site = NO_SITE;
+        // The next request may follow another plan, which has no route of that number.
+        self.route = 0;
         self.up = Leg::default();
         self.down = Leg::default();
         self.attempts = 0;
@@ -342,6 +350,7 @@ impl Exchange {
         self.connected = false;
         self.responding = false;
         self.tunnel = false;
+        self.is_cut = false;
         self.early = Early::No;
         self.head_timed = false;
     }

@@ -317,7 +317,8 @@ impl Proxy {
             self.fetch_complete(io, f);
             return true;
         }
-        if io.tcp.at_end(origin) && e.origin_in.is_none() {
+        if io.tcp.at_end(origin) {
+            // What is left of a line will never be one.
             self.origin_eof(io, f, io.tcp.state(origin) == State::Closed);
             return true;
         }

@@ -89,6 +89,9 @@ impl Proxy {
     // ── From the client ─────────────────────────────────────────────────────────────────────────────
 
     fn client_step(&mut self, io: &mut Io<'_>, x: ExchangeId) -> Step {
+        if self.exchanges[x].is_cut {
+            return self.cut_step(io, x);
+        }
         if self.exchanges[x].tunnel {
             return self.tunnel_up(io, x);
         }
@@ -426,6 +429,7 @@ impl Proxy {
                 }
                 let framing = outgoing_body(head, e.version);
                 e.down.chunked = framing == BodyLength::Chunked;
+                e.down.unframed = framing == BodyLength::UntilClose;
                 e.head = None;
                 e.server.respond(framing)
             };
@@ -544,10 +548,7 @@ impl Proxy {
             if e.conn.on_eof(false) == ClientEof::Clean && e.conn.is_response_complete() {
                 return self.response_done(io, x);
             }
-            e.blame = true;
-            self.counters.inc(Ctr::OriginClosedEarly);
-            self.break_off(io, x);
-            return Step::Gone;
+            return self.ends_short(io, x);
         };
         let idle = e.idle_ns();
         io.tcp.set_timer(origin, io.now.plus_ns(idle));
@@ -569,8 +570,8 @@ impl Proxy {
             Moved::Refused(_) => {
                 e.blame = true;
                 self.counters.inc(Ctr::OriginBadResponse);
-                self.break_off(io, x);
-                return Step::Gone;
+                self.cut_short(io, x);
+                return self.gone_or_moved(x, client);
             }
             Moved::NoRoom => Gathered::NoRoom,
         };
@@ -579,6 +580,8 @@ impl Proxy {
                 e.origin_in = Some(joined);
                 Step::Moved
             }
+            // The rest of a line that will never come.
+            Gathered::Waits(_) if io.tcp.at_end(origin) => self.ends_short(io, x),
             Gathered::Waits(rest) => {
                 e.origin_in = Some(rest);
                 Step::Waits
@@ -592,6 +595,16 @@ impl Proxy {
                 Step::Gone
             }
         }
+    }
+
+    /// The origin has ended a body before its end.
+    fn ends_short(&mut self, io: &mut Io<'_>, x: ExchangeId) -> Step {
+        let e = &mut self.exchanges[x];
+        let client = e.client;
+        e.blame = true;
+        self.counters.inc(Ctr::OriginClosedEarly);
+        self.cut_short(io, x);
+        self.gone_or_moved(x, client)
     }
 
     /// A response without (more) body is complete.

@@ -114,7 +114,7 @@ impl Proxy {
         let target = self.queue_bytes_max(io, client, &self.cells.payload);
         loop {
             // Where cells are short a client has what is on its way, which can be let go, and one record that waits.
-            let has_enough = io.tcp.is_short(client) && io.tcp.has_unsent(client);
+            let has_enough = io.tcp.is_short(FlowId::NONE, client) && io.tcp.has_unsent(client);
             if has_enough || io.tcp.queued_true(client) >= target {
                 return Step::Waits;
             }
@@ -208,8 +208,9 @@ impl Proxy {
         }
         if progress.state.is_failed() || progress.state.is_complete() {
             // It is shorter than its head says, or was broken off.
-            self.break_off(io, x);
-            return Some(Step::Gone);
+            let client = self.exchanges[x].client;
+            self.cut_short(io, x);
+            return Some(self.gone_or_moved(x, client));
         }
         if store.wait_for(object, progress) {
             self.waiting.enter(&mut self.exchanges, x, object);

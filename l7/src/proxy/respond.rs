@@ -5,6 +5,7 @@ use stack::{FlowId, State};
 
 use super::exchange::{ExchangeId, Role};
 use super::peers::PeerId;
+use super::pump::Step;
 use super::{Io, Proxy};
 use crate::cache::policy::status::{CacheStatus, Fwd, write_cache_status};
 use crate::http1::bytes::format_decimal;
@@ -248,7 +249,44 @@ impl Proxy {
         self.end(x);
     }
 
-    /// Ends the exchange so that the client cannot take what it got for the whole.
+    /// The response ends before its end, by no fault of the client's. It gets what has come of it; then its connection ends
+    /// so that it cannot take that for the whole. A length that is not reached tells, or a last chunk that is not there: then
+    /// TCP ends in order, and TLS does not say so (RFC 9112, 8 and 9.8). A body that ends with its connection is followed by a
+    /// reset, when the client has all that is queued.
+    pub(super) fn cut_short(&mut self, io: &mut Io<'_>, x: ExchangeId) {
+        let e = &self.exchanges[x];
+        let client = e.client;
+        let is_open = !e.is_fetch() && e.responding && io.tcp.state(client) != State::Closed;
+        let tells = !e.tunnel && !e.down.unframed;
+        if !is_open || !tells && io.tcp.queued(client) == 0 {
+            self.break_off(io, x);
+            return;
+        }
+        let idle = e.idle_ns();
+        self.detach(io, x);
+        self.drop_origin(io, x);
+        if tells {
+            self.counters.inc(Ctr::HttpAborted);
+            io.tcp.orphan_cut(client, io.now);
+            self.clients -= 1;
+            self.end(x);
+        } else {
+            self.exchanges[x].is_cut = true;
+            io.tcp.set_timer(client, io.now.plus_ns(idle));
+        }
+    }
+
+    /// The response was cut short: the reset goes out when the client has what came before it.
+    #[cold]
+    pub(super) fn cut_step(&mut self, io: &mut Io<'_>, x: ExchangeId) -> Step {
+        if io.tcp.queued(self.exchanges[x].client) > 0 {
+            return Step::Waits;
+        }
+        self.break_off(io, x);
+        Step::Gone
+    }
+
+    /// Ends the exchange at once, so that the client cannot take what it got for the whole. What is queued for it is lost.
     pub(super) fn break_off(&mut self, io: &mut Io<'_>, x: ExchangeId) {
         if self.exchanges[x].is_fetch() {
             self.fetch_failed(io, x, 502);

@@ -55,6 +55,8 @@ enum Next {
     Fetch(Act),
     /// There is no room for it just now.
     Later,
+    /// An origin, which is asked when the client's handshake is done.
+    Handshake,
     /// Nowhere: the response cannot go on.
     Nowhere,
 }
@@ -296,6 +298,9 @@ impl Proxy {
                         decide_on_failure(&asked.facts, &facts, state.is_soft(), failure, asked.now_ms);
                     return if allowed.is_some() { Next::Read(object) } else { Next::Nowhere };
                 }
+                if self.exchanges[x].early.is_now() && self.is_to_wait(io, x) {
+                    return Next::Handshake;
+                }
                 self.fetches_part(x);
                 let Some(store) = &mut self.store else { return Next::Nowhere };
                 if !store.begin_revalidation(object) {
@@ -317,6 +322,9 @@ impl Proxy {
     fn fetch_next(&mut self, io: &mut Io<'_>, x: ExchangeId, asked: &Asked<'_>, key: (usize, u64)) -> Next {
         if asked.facts.wants.only_if_cached {
             return Next::Nowhere;
+        }
+        if self.exchanges[x].early.is_now() && self.is_to_wait(io, x) {
+            return Next::Handshake;
         }
         self.fetches_part(x);
         match self.claim(io, x, asked, key, 1) {
@@ -385,7 +393,7 @@ impl Proxy {
         match &next {
             Next::Wait(..) | Next::Fetch(_) => rest.tries += 1,
             Next::Later => rest.later += 1,
-            Next::Read(_) | Next::Nowhere => {}
+            Next::Read(_) | Next::Handshake | Next::Nowhere => {}
         }
         let is_over = rest.later > LATER_MAX;
         match next {
@@ -405,10 +413,11 @@ impl Proxy {
                 self.exchanges[x].soon = io.tcp.queued(client) == 0;
                 return Some(Step::Waits);
             }
+            Next::Handshake => return Some(Step::Waits),
             _ => {}
         }
-        self.break_off(io, x);
-        Some(Step::Gone)
+        self.cut_short(io, x);
+        Some(self.gone_or_moved(x, client))
     }
 
     /// Lets go of what `x` has read or waited for, and does `f`, which pins `object`: that stays although what is let go

@@ -45,6 +45,7 @@ const HEADER_BYTES: usize = 5;
 /// Longest body of a record (RFC 5246, 6.2.3).
 const BODY_BYTES_MAX: usize = (16 << 10) + 2048;
 /// Types of records.
+const CHANGE_CIPHER_SPEC: u8 = 20;
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
@@ -175,7 +176,7 @@ impl Handshake {
     pub fn wants(&self) -> usize {
         match self.next_record() {
             Record::Missing(bytes) => bytes,
-            Record::Whole(_) | Record::Not => 0,
+            Record::Whole(_) | Record::TooLong | Record::Not => 0,
         }
     }
 
@@ -188,6 +189,11 @@ impl Handshake {
             }
             _ => false,
         }
+    }
+
+    /// Whether what comes next changes nothing: a change_cipher_spec, which only middleboxes look at (RFC 8446, D.4).
+    pub fn is_trifle(&self) -> bool {
+        !self.is_tls12() && self.input.get(self.shown) == Some(&CHANGE_CIPHER_SPEC)
     }
 
     /// Takes `input`, and does nothing with it yet.
@@ -265,8 +271,12 @@ impl Handshake {
     }
 
     fn go(&mut self, out: &mut Vec<u8>) -> Result<Progress, Failure> {
+        let mut is_refused = false;
         loop {
             self.settle(out)?;
+            if is_refused {
+                return Err(Failure::internal("what is no record was taken for one"));
+            }
             if !self.side.common()?.is_handshaking() {
                 return self.done().map(|established| Progress::Done(Box::new(established)));
             }
@@ -277,7 +287,17 @@ impl Handshake {
                 Record::Missing(_) => return Ok(Progress::WantsMore),
                 Record::Whole(bytes) => self.shown += bytes,
                 // rustls finds the right alert for it.
-                Record::Not => self.shown = self.input.len(),
+                Record::TooLong => (self.shown, is_refused) = (self.input.len(), true),
+                Record::Not => {
+                    // It would wait for the rest of what has a version of DTLS, or is a heartbeat: so that it does not, the
+                    // version that it sees is nobody's.
+                    if let Some([_, version @ .., _, _]) =
+                        self.input.get_mut(self.shown..self.shown + HEADER_BYTES)
+                    {
+                        version.fill(0xff);
+                    }
+                    (self.shown, is_refused) = (self.input.len(), true);
+                }
             }
         }
     }
@@ -354,8 +374,11 @@ impl Handshake {
             return Record::Missing(HEADER_BYTES - rest.len());
         };
         let bytes = usize::from(u16::from_be_bytes([high, low]));
-        if !matches!(kind, 20..=23) || major != 3 || bytes > BODY_BYTES_MAX {
+        if !matches!(kind, 20..=23) || major != 3 {
             return Record::Not;
+        }
+        if bytes > BODY_BYTES_MAX {
+            return Record::TooLong;
         }
         match bytes.checked_sub(body.len()) {
             None | Some(0) => Record::Whole(HEADER_BYTES + bytes),
@@ -408,6 +431,9 @@ impl Handshake {
 enum Record {
     Whole(usize),
     Missing(usize),
+    /// Its header says more than a record holds.
+    TooLong,
+    /// These bytes begin none.
     Not,
 }
 

@@ -27,6 +27,7 @@ pub mod keys;
 pub mod ocsp;
 pub mod offload;
 pub mod origin;
+mod proofs;
 mod queue;
 pub mod record;
 mod slow;

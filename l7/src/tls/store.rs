@@ -7,7 +7,7 @@
 //!
 //! One for a node: a client's next connection may come to any core. There is a fixed number of places. Where a set is
 //! full its oldest session goes, and its client shakes hands in full next time; as ids are drawn by us, nobody can
-//! choose whose.
+//! choose whose. They are counted, by whichever core asks next ([`SessionStore::take_evicted`]).
 //!
 //! A session is good for so long, and so are those together that follow from it: each is as old as the full handshake that
 //! they began with ([`Age`]).
@@ -36,6 +36,7 @@ const VALUE_BYTES_MAX: usize = 512;
 pub struct SessionStore {
     sets: Box<[Mutex<Set>]>,
     lifetime_s: AtomicU64,
+    evicted: AtomicU64,
     time: Arc<dyn TimeProvider>,
 }
 
@@ -62,6 +63,7 @@ impl SessionStore {
         Arc::new(SessionStore {
             sets: (0..sets).map(|_| Mutex::default()).collect(),
             lifetime_s: AtomicU64::new(lifetime_s),
+            evicted: AtomicU64::new(0),
             time,
         })
     }
@@ -69,6 +71,12 @@ impl SessionStore {
     /// Sessions that come from now on are kept for so long.
     pub fn keep_for(&self, lifetime_s: u64) {
         self.lifetime_s.store(lifetime_s, Ordering::Relaxed);
+    }
+
+    /// How many have gone before their time since this was last asked for.
+    pub fn take_evicted(&self) -> u64 {
+        // Mostly none have: then nothing is written that other cores read.
+        if self.evicted.load(Ordering::Relaxed) == 0 { 0 } else { self.evicted.swap(0, Ordering::Relaxed) }
     }
 
     /// How many there is room for.
@@ -120,6 +128,9 @@ impl StoresServerSessions for SessionStore {
         let place =
             set.0.iter_mut().min_by_key(|place| (place.id != id || place.until_s == 0, place.until_s));
         let Some(place) = place else { return false };
+        if place.id != id && place.until_s > now_s {
+            self.evicted.fetch_add(1, Ordering::Relaxed);
+        }
         *place = Place { id, until_s, began_s, value };
         true
     }
@@ -185,8 +196,10 @@ mod tests {
         let store = SessionStore::new(16, 600, clock.clone());
         for n in 0..9 {
             clock.0.store(u64::from(n), Ordering::Relaxed);
+            assert_eq!(store.take_evicted(), 0);
             assert!(store.put(id(0, n), vec![n]));
         }
+        assert_eq!((store.take_evicted(), store.take_evicted()), (1, 0));
         assert_eq!(store.get(&id(0, 0)), None);
         assert!((1..9).all(|n| store.get(&id(0, n)) == Some(vec![n])));
         // The same id again takes its own place.
@@ -197,6 +210,10 @@ mod tests {
         store.take(&id(0, 7));
         assert!(store.put(id(0, 20), vec![20]));
         assert!((1..7).all(|n| store.get(&id(0, n)).is_some()));
+        // Nor is one that is over anybody's.
+        clock.0.store(602, Ordering::Relaxed);
+        assert!(store.put(id(0, 21), vec![21]));
+        assert_eq!((store.take_evicted(), store.get(&id(0, 3))), (0, Some(vec![3])));
     }
 
     #[test]
