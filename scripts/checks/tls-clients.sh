@@ -43,6 +43,7 @@ tls_clients() { # WHERE DIR IP PORT HOST BY_IP CA WORD KEEP
     check "$where: openssl, no name at all" "($get) | openssl s_client -connect $at -noservername -ign_eof 2>/dev/null | grep -c '200 OK'"
     check "$where: openssl, no ALPN" "($get) | $shake 2>/dev/null | grep -c 'No ALPN negotiated'"
     check "$where: openssl, ALPN http/1.1" "($get) | $shake -alpn http/1.1 2>/dev/null | grep -c 'ALPN protocol: http/1.1'"
+    check "$where: openssl asks for an OCSP response, and there is none" "($get) | $shake -status 2>/dev/null | grep -c 'OCSP response: no response sent'"
     check "$where: openssl, TLS 1.1: refused" "! ($get) | $shake -tls1_1 -cipher ALL@SECLEVEL=0 2>/dev/null | grep -c '200 OK'"
     check "$where: garbage instead of a handshake: an alert" "
         exec 3<>/dev/tcp/$ip/$port; head -c 300 /dev/zero >&3; timeout 5 cat <&3 | od -An -tx1 | grep -c '15 03'"

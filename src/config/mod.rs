@@ -22,6 +22,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
+pub(crate) use build::day;
 pub use machine::Machine;
 pub use model::*;
 pub use report::{Error, Report, Warnings, json};
@@ -231,5 +232,7 @@ fn unquoted(line: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_ocsp;
 #[cfg(test)]
 mod tests_tls;

@@ -242,6 +242,15 @@ impl Reloader {
         self.state().running.listeners.clone()
     }
 
+    /// Looks at the certificates that clients are shown.
+    pub fn look_at_certificates<T>(
+        &self,
+        look: impl FnOnce(&mut dyn Iterator<Item = &Arc<config::Certificate>>) -> T,
+    ) -> T {
+        let state = self.state();
+        look(&mut state.running.sites.iter().flat_map(|site| &site.tls.certificates))
+    }
+
     /// How long a stopping node serves the connections that it has.
     pub fn drain_limit(&self) -> Duration {
         self.state().running.node.drain

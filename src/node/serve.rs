@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dataplane::Ctr;
 use dataplane::rss::{Judgement, judge};
@@ -17,6 +17,7 @@ use super::verbs::{self, NodeVerbs};
 use super::{Node, Ticket};
 use crate::acme::Acme;
 use crate::config::Loaded;
+use crate::tls::Watch;
 use crate::{exit, log};
 
 /// `millrace run`, with the config of `file`.
@@ -76,6 +77,7 @@ pub(super) fn serve(
     node.control.add(Box::new(FlowsVerb::new(Arc::clone(&node.desk), &reloader.listeners())));
     node.control.add(Box::new(TotalsVerb::new(Arc::clone(&node.desk), &reloader.listeners())));
     let mut last = Instant::now();
+    let mut watch = Watch::new(now_s());
     let mut watchdog = Watchdog { ticket: node.desk.barrier(), late: None };
     let mut prediction_holds = true;
     loop {
@@ -97,6 +99,9 @@ pub(super) fn serve(
             watchdog.look(&node);
             prediction_holds = prediction_holds && look_at_prediction(&node);
             node.tls.tick();
+            for line in reloader.look_at_certificates(|shown| watch.look(shown, now_s())) {
+                log::warn(format_args!("{line}"));
+            }
             reloader.tidy();
         }
         std::thread::sleep(Duration::from_millis(20));
@@ -120,6 +125,11 @@ pub(super) fn serve(
         log::info("stopped");
     }
     exit::DONE
+}
+
+/// In seconds since 1970.
+fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
 /// Whether devices with RSS bring connections to the cores that we predict; says so when they do not.

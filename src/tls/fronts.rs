@@ -52,7 +52,7 @@ pub fn fronts(
             let host = names.first().map(String::as_str).unwrap_or_default();
             let failed = |e: &dyn fmt::Display| format!("site {host}: {e}");
             let certified = |c: &Arc<config::Certificate>| {
-                let ocsp = c.ocsp.as_ref().map(|o| o.to_vec());
+                let ocsp = c.ocsp.as_ref().map(|o| o.der.to_vec());
                 certified(c.chain.clone(), c.key.0.clone_key(), ocsp, &provider).map_err(|e| failed(&e))
             };
             let certificates = certificates.iter().map(certified).collect::<Result<_, _>>()?;

@@ -12,7 +12,9 @@
 mod fronts;
 mod side;
 mod tickets;
+mod watch;
 
 pub use fronts::{Challenge, Fronts, fronts};
 pub use side::{Side, sessions_kept};
 pub use tickets::{NewKeys, TicketKeys};
+pub use watch::Watch;

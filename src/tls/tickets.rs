@@ -102,6 +102,8 @@ fn now_s() -> u64 {
 mod tests {
     use std::time::Duration;
 
+    use rustls::time_provider::DefaultTimeProvider;
+
     use super::*;
     use crate::config::TicketSecret;
 
@@ -117,12 +119,16 @@ mod tests {
         let keys = TicketKeys::default();
         let spec = config::Tickets::default();
         let first = ticketer(&keys, &spec);
-        let sealed = first.bind(b"a").encrypt(b"session").expect("sealed");
+        let sealed = first.bind(b"a", Arc::new(DefaultTimeProvider)).encrypt(b"session").expect("sealed");
         assert!(Arc::ptr_eq(&first, &ticketer(&keys, &spec)));
         let other = config::Tickets { keep: Duration::from_secs(3600), ..spec };
         let second = ticketer(&keys, &other);
         assert!(!Arc::ptr_eq(&first, &second));
-        assert_eq!(second.bind(b"a").decrypt(&sealed), None, "its own keys are new");
+        assert_eq!(
+            second.bind(b"a", Arc::new(DefaultTimeProvider)).decrypt(&sealed),
+            None,
+            "its own keys are new"
+        );
         assert!(keys.of(None, None).expect("good").tickets().is_none());
         assert!(Arc::ptr_eq(&second, &ticketer(&keys, &other)), "what was not kept has changed nothing");
     }
@@ -134,13 +140,28 @@ mod tests {
             ..config::Tickets::default()
         };
         let (a, b) = (TicketKeys::default(), TicketKeys::default());
-        let sealed = ticketer(&a, &spec(1)).bind(b"k").encrypt(b"session").expect("sealed");
-        assert_eq!(ticketer(&b, &spec(1)).bind(b"k").decrypt(&sealed).as_deref(), Some(&b"session"[..]));
-        assert_eq!(ticketer(&a, &spec(2)).bind(b"k").decrypt(&sealed).as_deref(), Some(&b"session"[..]));
-        let newer = ticketer(&a, &spec(2)).bind(b"k").encrypt(b"session").expect("sealed");
-        assert_eq!(ticketer(&b, &spec(1)).bind(b"k").decrypt(&newer), None);
+        let sealed = ticketer(&a, &spec(1))
+            .bind(b"k", Arc::new(DefaultTimeProvider))
+            .encrypt(b"session")
+            .expect("sealed");
+        assert_eq!(
+            ticketer(&b, &spec(1)).bind(b"k", Arc::new(DefaultTimeProvider)).decrypt(&sealed).as_deref(),
+            Some(&b"session"[..])
+        );
+        assert_eq!(
+            ticketer(&a, &spec(2)).bind(b"k", Arc::new(DefaultTimeProvider)).decrypt(&sealed).as_deref(),
+            Some(&b"session"[..])
+        );
+        let newer = ticketer(&a, &spec(2))
+            .bind(b"k", Arc::new(DefaultTimeProvider))
+            .encrypt(b"session")
+            .expect("sealed");
+        assert_eq!(ticketer(&b, &spec(1)).bind(b"k", Arc::new(DefaultTimeProvider)).decrypt(&newer), None);
         // A config that fails takes nothing away from the one that stays.
         drop(a.of(Some(&spec(3)), None));
-        assert_eq!(ticketer(&a, &spec(2)).bind(b"k").decrypt(&sealed).as_deref(), Some(&b"session"[..]));
+        assert_eq!(
+            ticketer(&a, &spec(2)).bind(b"k", Arc::new(DefaultTimeProvider)).decrypt(&sealed).as_deref(),
+            Some(&b"session"[..])
+        );
     }
 }

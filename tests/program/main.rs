@@ -5,6 +5,7 @@ mod cert;
 mod clients;
 mod host_port;
 mod https;
+mod ocsp;
 mod origins;
 #[path = "../running/mod.rs"]
 mod running;

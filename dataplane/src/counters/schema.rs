@@ -236,6 +236,7 @@ counters! {
     // Handshakes of TLS.
     TlsFull "tls.handshakes_full" Events "Handshakes with clients done in full";
     TlsResumed "tls.handshakes_resumed" Events "Handshakes with clients done by resuming an earlier session";
+    TlsSessionOver "tls.session_over" Events "Clients that came with a session whose time was over, or that of their certificate: they shook hands in full, or not at all";
     TlsEarlyTaken "tls.early_data_taken" Events "Handshakes whose client sent data before it had heard anything (0-RTT), which was taken";
     TlsEarlyRefused "tls.early_data_refused" Events "Handshakes whose client said that it would, and none was taken: its session was not there any more, or early data is off";
     TlsEarlyEvicted "tls.early_sessions_evicted" Events "Sessions of clients that may send early data, forgotten before their time because newer ones needed the room: their clients shake hands in full";

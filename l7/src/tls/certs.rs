@@ -87,14 +87,83 @@ impl Identity {
     }
 }
 
+/// The last second that a certificate is good, counted from 1970 on; 0 if that was before.
+pub fn not_after_s(certificate: &[u8]) -> Option<u64> {
+    let mut tbs = Der(Der(Der(certificate).expect(SEQUENCE)?).expect(SEQUENCE)?);
+    if tbs.next()?.0 == VERSION {
+        tbs.expect(INTEGER)?;
+    }
+    tbs.expect(SEQUENCE)?; // The signature's algorithm.
+    tbs.expect(SEQUENCE)?; // The issuer.
+    let mut validity = Der(tbs.expect(SEQUENCE)?);
+    validity.next()?;
+    let (tag, value) = validity.next()?;
+    time_s(tag, value)
+}
+
+/// Of a certificate: its serial number, its issuer's name in DER, and the bits of its own key. RFC 6960 tells certificates
+/// apart by these.
+pub(super) fn of_name_and_serial(certificate: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let mut tbs = Der(Der(Der(certificate).expect(SEQUENCE)?).expect(SEQUENCE)?);
+    let (mut tag, mut serial) = tbs.next()?;
+    if tag == VERSION {
+        (tag, serial) = tbs.next()?;
+    }
+    if tag != INTEGER {
+        return None;
+    }
+    tbs.expect(SEQUENCE)?; // The signature's algorithm.
+    let from_issuer = tbs.0;
+    tbs.expect(SEQUENCE)?;
+    let issuer = from_issuer.get(..from_issuer.len() - tbs.0.len())?;
+    tbs.expect(SEQUENCE)?; // Validity.
+    tbs.expect(SEQUENCE)?; // The subject.
+    let mut key = Der(tbs.expect(SEQUENCE)?);
+    key.expect(SEQUENCE)?; // Its algorithm.
+    let (_, bits) = key.expect(BIT_STRING)?.split_first()?;
+    Some((serial, issuer, bits))
+}
+
+/// RFC 5280, 4.1.2.5: always in UTC, and with seconds.
+pub(super) fn time_s(tag: u8, value: &[u8]) -> Option<u64> {
+    let two = |digits: &[u8; 2]| {
+        let [tens, ones] = digits.map(|digit| digit.wrapping_sub(b'0'));
+        (tens < 10 && ones < 10).then(|| u64::from(tens * 10 + ones))
+    };
+    let (pairs, b"Z") = value.as_chunks::<2>() else { return None };
+    let (year, rest) = match (tag, pairs) {
+        (UTC_TIME, [year, rest @ ..]) => {
+            let year = two(year)?;
+            (if year < 50 { 2000 + year } else { 1900 + year }, rest)
+        }
+        (GENERALIZED_TIME, [century, year, rest @ ..]) => (two(century)? * 100 + two(year)?, rest),
+        _ => return None,
+    };
+    let [month, day, hour, minute, second] = rest else { return None };
+    let (month, day) = (two(month)?, two(day)?);
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    // Days of years that begin in March: the odd day is the last then.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year.checked_sub(1)?, month + 9) };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
+    const BEFORE_1970: u64 = 719_468;
+    let seconds = two(hour)? * 3600 + two(minute)? * 60 + two(second)?;
+    Some(days.checked_sub(BEFORE_1970).map_or(0, |days| days * 86_400 + seconds))
+}
+
 // Tags.
-const INTEGER: u8 = 0x02;
-const OCTET_STRING: u8 = 0x04;
-const OID: u8 = 0x06;
+pub(super) const INTEGER: u8 = 0x02;
+pub(super) const BIT_STRING: u8 = 0x03;
+pub(super) const OCTET_STRING: u8 = 0x04;
+pub(super) const OID: u8 = 0x06;
+pub(super) const ENUMERATED: u8 = 0x0a;
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
 const BMP_STRING: u8 = 0x1e;
-const SEQUENCE: u8 = 0x30;
+pub(super) const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
-const VERSION: u8 = 0xa0;
+pub(super) const VERSION: u8 = 0xa0;
 const EXTENSIONS: u8 = 0xa3;
 
 /// `subjectAltName`.
@@ -238,11 +307,16 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// What is left to be read.
-struct Der<'a>(&'a [u8]);
+pub(super) struct Der<'a>(pub(super) &'a [u8]);
 
 impl<'a> Der<'a> {
+    /// Whether nothing is.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The tag and the contents of the next value.
-    fn next(&mut self) -> Option<(u8, &'a [u8])> {
+    pub(super) fn next(&mut self) -> Option<(u8, &'a [u8])> {
         let (&[tag, len], rest) = self.0.split_first_chunk()?;
         if tag & 0x1f == 0x1f {
             return None; // Longer tags are in no certificate.
@@ -262,7 +336,7 @@ impl<'a> Der<'a> {
     }
 
     /// The contents of the next value, which must be of this kind.
-    fn expect(&mut self, tag: u8) -> Option<&'a [u8]> {
+    pub(super) fn expect(&mut self, tag: u8) -> Option<&'a [u8]> {
         let (found, value) = self.next()?;
         (found == tag).then_some(value)
     }
@@ -344,14 +418,48 @@ mod tests {
     }
 
     #[test]
+    fn until_when_a_certificate_is_good() {
+        let until = |y, m, d| {
+            let end = rcgen::date_time_ymd(y, m, d);
+            (not_after_s(&made(|params| params.not_after = end)), end.unix_timestamp() as u64)
+        };
+        for (y, m, d) in [
+            (1970, 1, 1),
+            (1999, 12, 31),
+            (2000, 2, 29),
+            (2024, 2, 29),
+            (2024, 3, 1),
+            (2027, 8, 15),
+            (2049, 12, 31),
+            (2050, 1, 1),
+            (2100, 2, 28),
+            (2100, 3, 1),
+            (4096, 1, 1),
+            (9999, 12, 31),
+        ] {
+            let (read, is) = until(y, m, d);
+            assert_eq!(read, Some(is), "{y}-{m}-{d}");
+        }
+        assert_eq!(time_s(GENERALIZED_TIME, b"99991231235959Z"), Some(253_402_300_799));
+        assert_eq!(time_s(GENERALIZED_TIME, b"00000101000000Z"), None);
+        assert_eq!(time_s(UTC_TIME, b"500101000000Z"), Some(0));
+        for wrong in
+            ["", "Z", "300101000000", "3001010000Z", "301301000000Z", "30010100000aZ", "300101000000+0100"]
+        {
+            assert_eq!(time_s(UTC_TIME, wrong.as_bytes()), None, "{wrong}");
+        }
+        assert_eq!(time_s(0x16, b"300101000000Z"), None);
+    }
+
+    #[test]
     fn what_is_cut_or_changed_is_read_without_harm() {
         let der = made(|params| params.distinguished_name.push(DnType::CommonName, "somebody"));
         for at in 0..der.len() {
-            assert_eq!(Identity::of(&der[..at]), None);
+            assert_eq!((Identity::of(&der[..at]), not_after_s(&der[..at])), (None, None));
             for bit in 0..8 {
                 let mut changed = der.clone();
                 changed[at] ^= 1 << bit;
-                let _ = Identity::of(&changed);
+                let _ = (Identity::of(&changed), not_after_s(&changed));
             }
         }
     }

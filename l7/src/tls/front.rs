@@ -28,8 +28,10 @@ use rustls::{
     SupportedProtocolVersion, version,
 };
 
+use super::age;
 use super::handshake;
 use super::hello::ClientHello;
+use super::ocsp::{self, Good};
 pub use super::proofs::Proof;
 use super::proofs::Proofs;
 use super::slow::slow_key;
@@ -66,7 +68,7 @@ pub struct Tickets {
 pub struct Entry {
     /// `example.com`, `*.example.com` (names under it, not itself), `*` (the default).
     pub names: Vec<String>,
-    /// One for each type of key, chain and OCSP response with it. At least one.
+    /// One for each type of key, chain and OCSP response with it. At least one. A response is sent while it is good.
     pub certificates: Vec<Arc<CertifiedKey>>,
     /// Whether clients show certificates.
     pub client_auth: ClientAuth,
@@ -295,7 +297,7 @@ impl FrontSpec {
 
 impl Ready {
     fn new(entry: &Entry, spec: &FrontSpec) -> Result<Ready, String> {
-        let keys = Arc::new(Keys::new(&entry.certificates)?);
+        let keys = Arc::new(Keys::new(&entry.certificates, &spec.time)?);
         let verifier = entry.client_auth.verifier(&spec.provider)?;
         let both: &[&'static SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
         let versions = if entry.tls12 { both } else { &both[..1] };
@@ -315,7 +317,7 @@ impl Ready {
             config.send_tls13_tickets = tickets.sent;
             let takes_early = entry.early_data_bytes > 0 && matches!(entry.client_auth, ClientAuth::None);
             match tickets.kept.as_ref().filter(|_| takes_early) {
-                None => config.ticketer = tickets.producer.bind(&entry.kind_of_session()),
+                None => config.ticketer = tickets.producer.bind(&entry.kind_of_session(), spec.time.clone()),
                 Some(kept) => {
                     config.session_storage = kept.clone();
                     config.max_early_data_size = entry.early_data_bytes;
@@ -335,7 +337,7 @@ impl Ready {
         let fits = |key: &&Key| {
             (takes_ecdsa || key.is_rsa()) && hello.schemes().any(|scheme| key.schemes.contains(&scheme))
         };
-        self.keys.0.iter().find(fits).is_some_and(|key| key.slow)
+        self.keys.all.iter().find(fits).is_some_and(|key| key.slow)
     }
 }
 
@@ -368,20 +370,26 @@ impl ClientAuth {
         let builder = |roots: &Arc<RootCertStore>| {
             WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
         };
-        match self {
+        let verifier = match self {
             ClientAuth::None => return Ok(WebPkiClientVerifier::no_client_auth()),
             ClientAuth::Optional(roots) => builder(roots).allow_unauthenticated().build(),
             ClientAuth::Required(roots) => builder(roots).build(),
-        }
-        .map_err(|error| error.to_string())
+        };
+        verifier.map(age::noting).map_err(|error| error.to_string())
     }
 }
 
 /// The keys of an entry, the quick ones first.
-struct Keys(Box<[Key]>);
+struct Keys {
+    all: Box<[Key]>,
+    time: Arc<dyn TimeProvider>,
+}
 
 struct Key {
+    /// Without an OCSP response.
     certified: Arc<CertifiedKey>,
+    /// With one, and when that is good.
+    stapled: Option<(Good, Arc<CertifiedKey>)>,
     /// What it can sign by.
     schemes: Vec<u16>,
     slow: bool,
@@ -402,12 +410,12 @@ const SCHEMES: [SignatureScheme; 10] = [
 ];
 
 impl Keys {
-    fn new(certificates: &[Arc<CertifiedKey>]) -> Result<Keys, String> {
+    fn new(certificates: &[Arc<CertifiedKey>], time: &Arc<dyn TimeProvider>) -> Result<Keys, String> {
         let mut keys = Vec::new();
         for certified in certificates {
-            if certified.cert.is_empty() {
+            let [leaf, issuers @ ..] = &certified.cert[..] else {
                 return Err("a certificate without a chain".into());
-            }
+            };
             let schemes: Vec<u16> = SCHEMES
                 .into_iter()
                 .filter(|&scheme| certified.key.choose_scheme(&[scheme]).is_some())
@@ -419,27 +427,38 @@ impl Keys {
                     .contains(scheme)
             };
             let slow = !schemes.iter().all(is_quick);
-            let mut certified = certified.clone();
-            if slow {
-                let slow = CertifiedKey {
-                    cert: certified.cert.clone(),
-                    key: slow_key(certified.key.clone()),
-                    ocsp: certified.ocsp.clone(),
-                };
-                certified = Arc::new(slow);
-            }
-            keys.push(Key { certified, schemes, slow });
+            let with = |ocsp: Option<Vec<u8>>| {
+                let key = if slow { slow_key(certified.key.clone()) } else { certified.key.clone() };
+                Arc::new(CertifiedKey { cert: certified.cert.clone(), key, ocsp })
+            };
+            let stapled = match &certified.ocsp {
+                None => None,
+                Some(response) => {
+                    let good = ocsp::read(response, leaf, issuers.first().map(|issuer| &issuer[..]))
+                        .map_err(|fault| format!("its OCSP response is {fault}"))?;
+                    Some((good, with(Some(response.clone()))))
+                }
+            };
+            keys.push(Key { certified: with(None), stapled, schemes, slow });
         }
         if keys.is_empty() {
             return Err("no certificate".into());
         }
         // Large curves are slow too, but not as slow as RSA.
         keys.sort_by_key(|key| (key.slow, key.is_rsa()));
-        Ok(Keys(keys.into()))
+        Ok(Keys { all: keys.into(), time: time.clone() })
     }
 }
 
 impl Key {
+    /// With its OCSP response as long as that is good: clients that look at one refuse a certificate with another.
+    fn shown_at(&self, now_s: Option<u64>) -> Arc<CertifiedKey> {
+        match &self.stapled {
+            Some((good, stapled)) if now_s.is_some_and(|now_s| good.is_good_at(now_s)) => stapled.clone(),
+            _ => self.certified.clone(),
+        }
+    }
+
     fn is_rsa(&self) -> bool {
         self.certified.key.algorithm() == rustls::SignatureAlgorithm::RSA
     }
@@ -450,13 +469,14 @@ impl ResolvesServerCert for Keys {
         let offered = hello.signature_schemes();
         let fits = |key: &&Key| offered.iter().any(|&scheme| key.schemes.contains(&u16::from(scheme)));
         // Where none fits, rustls says what is wrong with the first.
-        self.0.iter().find(fits).or(self.0.first()).map(|key| key.certified.clone())
+        let key = self.all.iter().find(fits).or(self.all.first())?;
+        Some(key.shown_at(self.time.current_time().map(|now| now.as_secs())))
     }
 }
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|key| key.certified.key.algorithm())).finish()
+        f.debug_list().entries(self.all.iter().map(|key| key.certified.key.algorithm())).finish()
     }
 }
 

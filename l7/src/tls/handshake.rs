@@ -32,6 +32,7 @@ use rustls::{
 };
 use zeroize::{Zeroize, Zeroizing};
 
+use super::age::Past;
 use super::keys::{Half, Keys, SECRET_BYTES, Suite, Version};
 
 /// Bytes that a handshake holds at most of what its peer sent, early data aside. The longest message of a handshake
@@ -71,6 +72,7 @@ pub struct Handshake {
     /// Bytes of `input` that rustls has not discarded, and that it has seen: up to a record's end.
     shown: usize,
     secrets: Captured,
+    past: Past,
     early: Vec<u8>,
     input_bytes_max: usize,
 }
@@ -167,6 +169,7 @@ impl Handshake {
             input: Vec::new(),
             shown: 0,
             secrets: Captured::default(),
+            past: Past::NONE,
             early: Vec::new(),
             input_bytes_max: INPUT_BYTES_MAX,
         }
@@ -252,6 +255,11 @@ impl Handshake {
         matches!(kind, Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest))
     }
 
+    /// Whether the client has brought a session whose time is over, so that the handshake is a full one. Says so once.
+    pub fn take_over(&mut self) -> bool {
+        self.past.take_over()
+    }
+
     /// Whether the client was asked to say hello again, with another key (RFC 8446, 4.1.4).
     pub fn is_retrying(&self) -> bool {
         let kind = self.side.common().ok().and_then(|common| common.handshake_kind());
@@ -313,8 +321,12 @@ impl Handshake {
     /// Shows rustls what it may see, until it waits for its peer.
     fn settle(&mut self, out: &mut Vec<u8>) -> Result<(), Failure> {
         for _ in 0..STEPS_MAX {
+            if self.is_full() {
+                self.past.forget_opened();
+            }
             let shown = self.input.get_mut(..self.shown).unwrap_or_default();
             Captured::start();
+            self.past.enter();
             let (discard, step) = match &mut self.side {
                 Side::Server(server) => {
                     let UnbufferedStatus { discard, state } = server.process_tls_records(shown);
@@ -336,6 +348,7 @@ impl Handshake {
                 Side::Over => (0, Step::Failed(Error::HandshakeNotComplete)),
             };
             self.secrets.take_over();
+            self.past = Past::leave();
             self.input.drain(..discard.min(self.shown));
             self.shown = self.shown.saturating_sub(discard);
             match step {

@@ -569,6 +569,11 @@ impl Handshakes {
     fn settle(&mut self, number: u32, mut result: Result<Progress, Failure>, peers: &mut impl Peers) -> Turn {
         let (id, slot) = (HandshakeId::from_u32(number), &mut self.slots[number as usize]);
         let flow = slot.flow;
+        if let State::Running { handshake } = &mut slot.state
+            && handshake.take_over()
+        {
+            self.counters.inc(Ctr::TlsSessionOver);
+        }
         if !self.out.is_empty() {
             peers.outcome(id, flow, Outcome::Send(&self.out));
         }

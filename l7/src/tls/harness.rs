@@ -10,9 +10,11 @@ use rustls::server::Acceptor;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ServerConfig, SignatureScheme};
 
+use super::certs::{Identity, not_after_s};
 use super::front;
 use super::handshake::{self, Handshake, Progress};
 use super::hello::{ClientHello, HELLO_BYTES_MAX, HELLO_RECORDS_MAX, Peek, missing, peek};
+use super::ocsp;
 
 /// Any bytes as a hello: our look at it agrees with rustls', and a handshake comes to the same however they are cut.
 pub fn hello(input: &[u8]) {
@@ -37,6 +39,25 @@ pub fn hello(input: &[u8]) {
     for chunk in [1, 6, 100] {
         assert_eq!(shake(input, chunk), whole, "in pieces of {chunk}");
     }
+}
+
+/// The certificate that responses are read for, and its issuer's.
+pub const LEAF: &[u8] = include_bytes!("tests/ocsp/leaf.der");
+pub const ISSUER: &[u8] = include_bytes!("tests/ocsp/issuer.der");
+
+/// Any bytes as an OCSP response, and as a certificate: they are read without harm, and what is good has its end where it
+/// ends.
+pub fn ocsp(input: &[u8]) {
+    if let Ok(good) = ocsp::read(input, LEAF, Some(ISSUER)) {
+        let longer = [input, &[0]].concat();
+        assert_eq!(ocsp::read(&longer, LEAF, Some(ISSUER)), Err(ocsp::Fault::NotDer));
+        for end in [0, 1, input.len() / 2, input.len() - 1] {
+            assert_eq!(ocsp::read(&input[..end], LEAF, Some(ISSUER)), Err(ocsp::Fault::NotDer));
+        }
+        assert!(ocsp::read(input, ISSUER, Some(ISSUER)).is_err(), "it is the leaf's");
+        assert!(!good.is_good_at(good.from_s.wrapping_sub(1)) || good.from_s == 0);
+    }
+    let _ = (Identity::of(input), not_after_s(input), ocsp::read(input, input, Some(input)));
 }
 
 /// Read as it comes: never more than is missing, and to the same end.

@@ -13,6 +13,7 @@
 //! record numbers are its whole state, and the contexts of the AEAD, which are larger, are made from them when a record
 //! comes and kept in a pool for the connections that were last used.
 
+mod age;
 pub mod certs;
 mod conns;
 pub mod front;
@@ -23,6 +24,7 @@ pub mod handshakes;
 pub mod harness;
 pub mod hello;
 pub mod keys;
+pub mod ocsp;
 pub mod offload;
 pub mod origin;
 mod proofs;

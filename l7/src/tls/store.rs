@@ -9,6 +9,9 @@
 //! full its oldest session goes, and its client shakes hands in full next time; as ids are drawn by us, nobody can
 //! choose whose. They are counted, by whichever core asks next ([`SessionStore::take_evicted`]).
 //!
+//! A session is good for so long, and so are those together that follow from it: each is as old as the full handshake that
+//! they began with ([`Age`]).
+//!
 //! Clients that resume by TLS 1.2 have their sessions here too, and may use them more than once: they send no early data.
 
 use std::fmt;
@@ -18,6 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustls::server::StoresServerSessions;
 use rustls::time_provider::TimeProvider;
 use zeroize::Zeroizing;
+
+use super::age::Age;
 
 /// Places of a set.
 const WAYS: usize = 8;
@@ -43,6 +48,8 @@ struct Set([Place; WAYS]);
 struct Place {
     id: [u8; ID_BYTES],
     until_s: u64,
+    /// When the full handshake was.
+    began_s: u64,
     value: Zeroizing<Vec<u8>>,
 }
 
@@ -50,7 +57,7 @@ impl SessionStore {
     /// Bytes of a session at most, with its place.
     pub const SESSION_BYTES: u64 = (size_of::<Mutex<Set>>() / WAYS + VALUE_BYTES_MAX) as u64;
 
-    /// Room for so many sessions at least, each kept for `lifetime_s`.
+    /// Room for so many sessions at least, each kept for `lifetime_s` from its full handshake on.
     pub fn new(sessions: u32, lifetime_s: u64, time: Arc<dyn TimeProvider>) -> Arc<SessionStore> {
         let sets = (sessions as usize).div_ceil(WAYS).next_power_of_two();
         Arc::new(SessionStore {
@@ -93,7 +100,13 @@ impl SessionStore {
     fn find<T>(&self, id: &[u8], look: impl FnOnce(&mut Place) -> T) -> Option<T> {
         let (id, now_s) = (<&[u8; ID_BYTES]>::try_from(id).ok()?, self.now_s()?);
         let mut set = self.set(id)?;
-        set.0.iter_mut().find(|place| place.id == *id && place.until_s > now_s).map(look)
+        let place = set.0.iter_mut().find(|place| place.id == *id && place.until_s > 0)?;
+        if place.until_s <= now_s {
+            Age::note_over();
+            return None;
+        }
+        Age { began_s: place.began_s, certified_until_s: u64::MAX }.note_opened();
+        Some(look(place))
     }
 }
 
@@ -104,7 +117,12 @@ impl StoresServerSessions for SessionStore {
         if value.len() > VALUE_BYTES_MAX {
             return false;
         }
-        let until_s = now_s.saturating_add(self.lifetime_s.load(Ordering::Relaxed)).max(1);
+        let age = Age::of_sealed(now_s);
+        let left_s = age.left_s(now_s, self.lifetime_s.load(Ordering::Relaxed));
+        if left_s == 0 || age.certified_until_s < u64::MAX {
+            return false;
+        }
+        let (until_s, began_s) = (now_s.saturating_add(left_s), age.began_s);
         let Some(mut set) = self.set(&id) else { return false };
         // Its own place, or the one whose time is over first; an empty one's always is.
         let place =
@@ -113,7 +131,7 @@ impl StoresServerSessions for SessionStore {
         if place.id != id && place.until_s > now_s {
             self.evicted.fetch_add(1, Ordering::Relaxed);
         }
-        *place = Place { id, until_s, value };
+        *place = Place { id, until_s, began_s, value };
         true
     }
 

@@ -9,13 +9,18 @@
 //!  key 1     │ (opens) │ seals   │ opens …
 //! ```
 //!
+//! What is sealed has its time with it ([`Age`]): a session is good for so many seconds from its full handshake on, and the
+//! tickets that follow from it no longer, whenever they were sealed and whether their key is still there or not. So the
+//! client of each was verified at most that long ago, and the one secret of a TLS 1.2 session is used no longer.
+//!
 //! Keys are drawn anew for each period, and nobody else has them; or they are derived from a secret in a file that
 //! several nodes share, and then every node has the same ones without a word between them. A node whose clock is a
 //! little behind opens what another seals with the next period's key. Whoever steals that file can open what was sealed
 //! while it was in use, and seal what we take: it is to be replaced from time to time. Of a secret that was replaced, the
 //! keys up to that time go on opening for as long as their tickets live, and then it is of no use to anybody.
 //!
-//! A stolen key opens tickets: in TLS 1.2 that is the session, in TLS 1.3 early data alone, as there is a new key
+//! A stolen key opens tickets: in TLS 1.2 that is the session, and with it all that was said since its full handshake; in
+//! TLS 1.3 early data alone, as there is a new key
 //! exchange in every handshake. It also makes tickets, for any client: so sessions of clients with certificates are in no
 //! ticket whose keys come from a file ([`Ticketer::is_shared`]).
 //!
@@ -34,6 +39,8 @@ use aws_lc_rs::{digest, hkdf, rand};
 use rustls::pki_types::UnixTime;
 use rustls::server::ProducesTickets;
 use rustls::time_provider::TimeProvider;
+
+use super::age::Age;
 
 /// Longest ticket that is opened or sealed. A client's chain of certificates is in it.
 const TICKET_BYTES_MAX: usize = 16 << 10;
@@ -54,7 +61,7 @@ pub const LIFETIME_S_MAX: u64 = 7 * 86_400;
 pub struct TicketSpec {
     /// For how long a key seals, in seconds.
     pub period_s: u64,
-    /// For how long a ticket is good, in seconds.
+    /// For how long a session is good from its full handshake on, in seconds, and so each of its tickets at most.
     pub lifetime_s: u64,
     /// From which all keys are derived. `None`: keys are drawn, and are this process's.
     pub secret: Option<Vec<u8>>,
@@ -64,6 +71,13 @@ impl Default for TicketSpec {
     /// A key an hour, tickets for half a day, this process's own.
     fn default() -> Self {
         TicketSpec { period_s: 3600, lifetime_s: 43_200, secret: None }
+    }
+}
+
+impl TicketSpec {
+    /// The oldest period whose key opens anything at `now`: one that was sealed in its last second has some time left.
+    fn oldest(&self, now: u64) -> u64 {
+        now.saturating_sub(self.lifetime_s) / self.period_s
     }
 }
 
@@ -154,8 +168,8 @@ impl Ticketer {
         Ok(Arc::new(Ticketer { id, spec, version: AtomicU64::new(0), set: Mutex::new(Arc::new(set)) }))
     }
 
-    /// To be called by the control side, at [`next_rotation`](Self::next_rotation) at the latest: a new key if it is time
-    /// for one, and those that are too old are erased. Gives whether anything has changed; if there is no randomness, all
+    /// To be called by the control side, each second or so: a new key if it is time for one, and those that are too old are
+    /// erased. Gives whether anything has changed; if there is no randomness, all
     /// stays as it is.
     pub fn rotate(&self, now: u64) -> bool {
         let mut set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
@@ -167,11 +181,6 @@ impl Ticketer {
         drop(set);
         self.version.fetch_add(1, Ordering::Release);
         true
-    }
-
-    /// When the next period starts.
-    pub fn next_rotation(&self, now: u64) -> u64 {
-        (now / self.spec.period_s + 1) * self.spec.period_s
     }
 
     /// How many keys there are.
@@ -193,11 +202,11 @@ impl Ticketer {
     }
 
     /// For tickets of `kind`: one of another kind does not open. Sessions are of one kind if whoever has one may as well
-    /// have the other: the same names, and the same clients.
-    pub fn bind(self: &Arc<Ticketer>, kind: &[u8]) -> Arc<dyn ProducesTickets> {
+    /// have the other: the same names, and the same clients. How old they are is told by `time`.
+    pub fn bind(self: &Arc<Ticketer>, kind: &[u8], time: Arc<dyn TimeProvider>) -> Arc<dyn ProducesTickets> {
         let mut digest = [0; 32];
         digest.copy_from_slice(digest::digest(&digest::SHA256, kind).as_ref());
-        Arc::new(Bound { ticketer: self.clone(), kind: digest })
+        Arc::new(Bound { ticketer: self.clone(), kind: digest, time })
     }
 
     fn with_set<T>(&self, work: impl FnOnce(&Set) -> T) -> T {
@@ -217,9 +226,7 @@ impl Ticketer {
 impl Set {
     /// The keys of `now`; those of `old` that are still good among them.
     fn of(spec: &TicketSpec, old: &Set, now: u64) -> Option<Set> {
-        let period = now / spec.period_s;
-        // A ticket sealed at the end of a period is good for its lifetime.
-        let oldest = period.saturating_sub(spec.lifetime_s.div_ceil(spec.period_s));
+        let (period, oldest) = (now / spec.period_s, spec.oldest(now));
         let mut keys = Vec::new();
         let former = old.former.iter().filter(|(until, _)| now < *until).cloned().collect();
         let Some(secret) = &spec.secret else {
@@ -243,6 +250,7 @@ impl Set {
         let period = now / spec.period_s;
         let late = if spec.secret.is_none() { PERIODS_MAX } else { 0 };
         self.former.iter().all(|(until, _)| now < *until)
+            && self.keys.iter().all(|key| key.period >= spec.oldest(now))
             && self.keys.get(self.seals).is_some_and(|key| (period..=period + late).contains(&key.period))
     }
 }
@@ -263,7 +271,7 @@ impl Key {
                 self.0
             }
         }
-        let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, b"millrace session tickets 1").extract(secret);
+        let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, b"millrace session tickets 2").extract(secret);
         let mut bytes = [0; NAME_BYTES + KEY_BYTES];
         let info = [&period_s.to_be_bytes()[..], &period.to_be_bytes()];
         prk.expand(&info, Bytes(bytes.len())).ok()?.fill(&mut bytes).ok()?;
@@ -282,16 +290,35 @@ struct Bound {
     ticketer: Arc<Ticketer>,
     /// Authenticated with each ticket.
     kind: [u8; 32],
+    time: Arc<dyn TimeProvider>,
 }
 
-/// A ticket is the key's name, the nonce, what is sealed, the tag.
+impl Bound {
+    /// Seconds that a session of this age may still be resumed.
+    fn left_s(&self, age: Age) -> Option<u64> {
+        let (now_s, spec) = (self.now_s()?, &self.ticketer.spec);
+        // Clocks may differ by a period; of what comes from further ahead nobody knows how old it is.
+        if age.began_s > now_s.saturating_add(spec.period_s) {
+            return None;
+        }
+        Some(age.left_s(now_s, spec.lifetime_s)).filter(|left| *left > 0)
+    }
+
+    fn now_s(&self) -> Option<u64> {
+        self.time.current_time().map(|now| now.as_secs())
+    }
+}
+
+/// A ticket is the key's name, the nonce, what is sealed, the tag. Sealed are the session's age and the session.
 impl ProducesTickets for Bound {
     fn enabled(&self) -> bool {
         true
     }
 
+    /// Of what was sealed just before.
     fn lifetime(&self) -> u32 {
-        self.ticketer.spec.lifetime_s as u32
+        let age = self.now_s().map(Age::of_sealed);
+        age.and_then(|age| self.left_s(age)).map_or(0, |left| left as u32)
     }
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
@@ -300,11 +327,15 @@ impl ProducesTickets for Bound {
         }
         let mut nonce = [0; NONCE_LEN];
         rand::fill(&mut nonce).ok()?;
+        let age = Age::of_sealed(self.now_s()?);
+        self.left_s(age)?;
         self.ticketer.with_set(|set| {
             let key = set.keys.get(set.seals)?;
-            let mut ticket = Vec::with_capacity(NAME_BYTES + NONCE_LEN + plain.len() + TAG_BYTES);
+            let mut ticket =
+                Vec::with_capacity(NAME_BYTES + NONCE_LEN + Age::BYTES + plain.len() + TAG_BYTES);
             ticket.extend_from_slice(&key.name);
             ticket.extend_from_slice(&nonce);
+            ticket.extend_from_slice(&age.to_bytes());
             ticket.extend_from_slice(plain);
             let sealed = ticket.get_mut(NAME_BYTES + NONCE_LEN..)?;
             let nonce = Nonce::assume_unique_for_key(nonce);
@@ -315,12 +346,12 @@ impl ProducesTickets for Bound {
     }
 
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
-        if ticket.len() > NAME_BYTES + NONCE_LEN + TICKET_BYTES_MAX + TAG_BYTES {
+        if ticket.len() > NAME_BYTES + NONCE_LEN + Age::BYTES + TICKET_BYTES_MAX + TAG_BYTES {
             return None;
         }
         let (name, rest) = ticket.split_first_chunk::<NAME_BYTES>()?;
         let (nonce, sealed) = rest.split_first_chunk::<NONCE_LEN>()?;
-        self.ticketer.with_set(|set| {
+        let plain = self.ticketer.with_set(|set| {
             // Names are no secrets.
             let mut all = set.keys.iter().chain(set.former.iter().map(|(_, key)| key));
             let key = all.find(|key| key.name == *name)?;
@@ -329,7 +360,16 @@ impl ProducesTickets for Bound {
             let len = key.aead.open_in_place(nonce, Aad::from(self.kind), &mut plain).ok()?.len();
             plain.truncate(len);
             Some(plain)
-        })
+        });
+        let mut plain = plain?;
+        let age = Age::from_bytes(*plain.first_chunk()?);
+        if self.left_s(age).is_none() {
+            Age::note_over();
+            return None;
+        }
+        age.note_opened();
+        plain.drain(..Age::BYTES);
+        Some(plain)
     }
 }
 

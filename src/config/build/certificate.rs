@@ -14,15 +14,17 @@ use rustls::{InconsistentKeys, RootCertStore, SignatureAlgorithm};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
+use x509_parser::time::ASN1Time;
 
 use super::files;
+use super::ocsp::ocsp;
 use crate::config::model::*;
 use crate::config::names;
 use crate::config::reader::{Table, Value};
 use crate::config::report::quote;
 
 /// A chain, a key or an OCSP response: far more than any needs, and no wrong path fills the memory.
-const FILE_BYTES_MAX: u64 = 256 << 10;
+pub(super) const FILE_BYTES_MAX: u64 = 256 << 10;
 /// Certificates that are trusted: the system's are some 200 KiB.
 const ROOTS_BYTES_MAX: u64 = 4 << 20;
 /// A handshake carries them all.
@@ -38,7 +40,7 @@ pub(super) fn certificate(folder: &Path, table: &Table<'_, '_>) -> Option<Arc<Ce
     let key = key_value.as_ref().and_then(|v| key(folder, v));
     let ocsp = match &ocsp_value {
         None => None,
-        Some(value) => Some(ocsp(folder, value)?),
+        Some(value) => Some(ocsp(folder, value, chain.as_ref().map(|(_, chain)| &chain[..]))?),
     };
     let ((chain_file, chain), (key_file, key, signer)) = (chain?, key?);
     fits(&chain, &signer, key_value.as_ref()?)?;
@@ -154,24 +156,6 @@ fn key(folder: &Path, value: &Value<'_, '_>) -> Option<(PathBuf, PrivateKey, Sig
     }
 }
 
-/// A response as an issuer's server gives it: `OCSPResponse` of RFC 6960, 4.2.1.
-fn ocsp(folder: &Path, value: &Value<'_, '_>) -> Option<Arc<[u8]>> {
-    let (_, bytes) = files::read(folder, value, FILE_BYTES_MAX, "name the response alone")?;
-    let shown = quote(value.string()?);
-    let whole = x509_parser::der_parser::der::parse_der_sequence(&bytes);
-    let status = match &whole {
-        Ok(([], der)) => der.as_sequence().ok().and_then(|parts| parts.first()?.content.as_u32().ok()),
-        _ => None,
-    };
-    let (cause, mend) = match status {
-        Some(0) => return Some(bytes.into()),
-        Some(status) => (format!("{shown} is an answer without a state (status {status})"), "ask again"),
-        None => (format!("{shown} is not an OCSP response in DER"), "write it by openssl ocsp -respout FILE"),
-    };
-    value.error(cause, mend);
-    None
-}
-
 /// At least one, or a report.
 fn certificates_in(value: &Value<'_, '_>, bytes: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     let shown = quote(value.string()?);
@@ -226,16 +210,34 @@ fn in_order(chain: &[CertificateDer<'static>], at: &Value<'_, '_>) -> Option<()>
 
 /// Says so where no client would take it now. It is used all the same: the rest of the node's sites should not suffer.
 fn in_time(leaf: &X509Certificate<'_>, at: &Value<'_, '_>) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
-    let validity = leaf.validity();
-    let day = |time: x509_parser::time::ASN1Time| time.to_datetime().date().to_string();
-    if validity.not_after.timestamp() < now {
-        let cause = format!("the certificate has expired on {}", day(validity.not_after));
+    let now = now_s() as i64;
+    let (from, until) = (leaf.validity().not_before.timestamp(), leaf.validity().not_after.timestamp());
+    if until < now {
+        let cause = format!("the certificate has expired on {}", day(until));
         at.warn(cause, "renew it: clients refuse it");
-    } else if validity.not_before.timestamp() > now {
-        let cause = format!("the certificate is not good before {}", day(validity.not_before));
+    } else if from > now {
+        let cause = format!("the certificate is not good before {}", day(from));
         at.warn(cause, "check this machine's clock, or wait");
     }
+}
+
+pub(super) fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// The day of a time in seconds since 1970.
+pub(crate) fn day(unix_s: i64) -> String {
+    match ASN1Time::from_timestamp(unix_s) {
+        Ok(time) => time.to_datetime().date().to_string(),
+        Err(_) => format!("{unix_s} (in seconds since 1970)"),
+    }
+}
+
+/// The serial number as `openssl x509 -serial` shows it.
+pub(super) fn serial_of(certificate: &CertificateDer<'_>) -> Option<String> {
+    let serial = parsed(certificate)?.raw_serial().to_vec();
+    let digits = serial.strip_prefix(&[0]).filter(|rest| !rest.is_empty()).unwrap_or(&serial);
+    Some(digits.iter().map(|byte| format!("{byte:02X}")).collect())
 }
 
 /// Whom it is for: names and addresses (RFC 9525: the subject's common name does not count).

@@ -12,6 +12,7 @@ mod files;
 mod headers;
 mod listeners;
 mod node;
+mod ocsp;
 mod ports;
 mod sites;
 mod tls;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(super) use self::acme::stored_at;
+pub(crate) use self::certificate::day;
 pub(super) use self::certificate::stored;
 use toml::de::DeTable;
 

@@ -107,12 +107,23 @@ pub struct Certificate {
     pub key: PrivateKey,
     /// What the key is.
     pub key_type: KeyType,
-    /// A response of the issuer's OCSP server, in DER.
-    pub ocsp: Option<Arc<[u8]>>,
+    /// What its issuer's OCSP server says of it.
+    pub ocsp: Option<Ocsp>,
     /// Whom it is for, as a host of a site is written; never an empty list.
     pub names: Vec<HostPattern>,
     /// Seconds of Unix time from which on it is good, and up to which.
     pub valid_unix_s: (i64, i64),
+}
+
+/// A response of an OCSP server, which says that the certificate is good.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Ocsp {
+    /// Where it was read from.
+    pub file: PathBuf,
+    /// The response, in DER.
+    pub der: Arc<[u8]>,
+    /// When it is good: it is not sent to clients at any other time.
+    pub good: l7::tls::ocsp::Good,
 }
 
 /// A private key, in DER. Never shown.

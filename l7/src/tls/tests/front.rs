@@ -1,6 +1,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+use aws_lc_rs::digest;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -9,9 +10,12 @@ use rustls::{
 };
 
 use super::support::*;
+use crate::tls::certs::of_name_and_serial;
 use crate::tls::front::{self, ACME_TLS, CHALLENGE, Choice, Front};
 use crate::tls::handshake::{Established, Failure, FailureKind, Handshake};
 use crate::tls::hello::{Peek, peek};
+use crate::tls::tickets::SharedTime;
+use crate::tls::{harness, ocsp};
 
 /// A verifier that takes some signatures only, and remembers what it was shown.
 struct Witness {
@@ -154,21 +158,15 @@ fn names_are_found_as_hosts_are() {
 }
 
 #[test]
-fn hybrid_key_exchange_ocsp_alpn_and_versions() {
+fn hybrid_key_exchange_alpn_and_versions() {
     let authority = Authority::new("ca");
-    let certified = authority.certified(&["a.test"], KeyType::Ecdsa);
-    let stapled =
-        Arc::new(rustls::sign::CertifiedKey { ocsp: Some(b"all is well".to_vec()), ..(*certified).clone() });
-    let mut only13 = entry(&["a.test"], vec![stapled]);
+    let mut only13 = entry(&["a.test"], vec![authority.certified(&["a.test"], KeyType::Ecdsa)]);
     only13.tls12 = false;
     only13.alpn = vec![b"http/1.1".to_vec()];
     let front = Front::new(spec(vec![only13])).unwrap();
-    let mut config = client_config(&authority, true);
-    let seen = witness(&mut config, &authority, &[EC]);
-    let established = shake(&front, config, "a.test").1.unwrap().unwrap();
+    let established = shake(&front, client_config(&authority, true), "a.test").1.unwrap().unwrap();
     assert_eq!(established.group, Some(NamedGroup::X25519MLKEM768));
     assert_eq!(established.alpn, None, "it was not asked for");
-    assert_eq!(seen().unwrap().1, b"all is well");
     // A client that has only the classic one.
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     provider.kx_groups.retain(|group| group.name() == NamedGroup::X25519);
@@ -181,6 +179,50 @@ fn hybrid_key_exchange_ocsp_alpn_and_versions() {
     config.alpn_protocols = vec![b"h3".to_vec()];
     let failure = shake(&front, config, "a.test").1.unwrap().unwrap_err();
     assert_eq!(failure.kind, FailureKind::Incompatible);
+}
+
+#[test]
+fn a_response_is_stapled_while_it_is_good() {
+    const RESPONSE: &[u8] = include_bytes!("../../../../fuzz/corpus/tls_ocsp/good");
+    let authority = Authority::new("ca");
+    for key_type in [KeyType::Ecdsa, KeyType::Rsa] {
+        let (chain, key) = authority.issue_with(&["a.test"], key_type, |params| {
+            params.serial_number = Some(vec![0x9a, 0x12, 0x34].into());
+        });
+        // As the issuer of this one would say it.
+        let hash = |leaf: &[u8]| {
+            let (_, issuer, _) = of_name_and_serial(leaf).unwrap();
+            digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, issuer)
+        };
+        let (theirs, ours) = (hash(harness::LEAF), hash(&chain[0]));
+        let at = RESPONSE.windows(20).position(|w| w == theirs.as_ref()).unwrap();
+        let mut response = RESPONSE.to_vec();
+        response[at..at + 20].copy_from_slice(ours.as_ref());
+        let good = ocsp::read(&response, &chain[0], None).unwrap();
+        let with = |ocsp: &[u8]| {
+            let certified =
+                front::certified(chain.clone(), key.clone_key(), Some(ocsp.to_vec()), &front::provider());
+            let mut spec = spec(vec![entry(&["*"], vec![certified.unwrap()])]);
+            let time = Arc::new(SharedTime::default());
+            spec.time = time.clone();
+            Front::new(spec).map(|front| (front, time))
+        };
+        let (front, time) = with(&response).unwrap();
+        let until_s = good.until_s.unwrap();
+        for (now_s, is_sent) in
+            [(good.from_s - 1, false), (good.from_s, true), (until_s, true), (until_s + 1, false)]
+        {
+            time.set(now_s);
+            for tls13 in [true, false] {
+                let mut config = client_config(&authority, tls13);
+                let seen = witness(&mut config, &authority, &[EC, PSS, PKCS1]);
+                shake(&front, config, "a.test").1.unwrap().unwrap();
+                assert_eq!(seen().unwrap().1, if is_sent { &response[..] } else { b"" }, "{now_s}");
+            }
+        }
+        let error = with(RESPONSE).err().unwrap().to_string();
+        assert_eq!(error, "its OCSP response is for a certificate of another issuer");
+    }
 }
 
 #[test]

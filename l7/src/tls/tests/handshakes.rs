@@ -17,7 +17,7 @@ use crate::tls::handshake::{self, Established, Failure, FailureKind};
 use crate::tls::handshakes::{HandshakeId, HandshakeLimits, Handshakes, Outcome, Peers, Shed};
 use crate::tls::offload::{Helpers, Host};
 use crate::tls::store::SessionStore;
-use crate::tls::tickets::{TicketSpec, Ticketer};
+use crate::tls::tickets::{SharedTime, TicketSpec, Ticketer};
 
 /// Connections without TCP: what came for each, and what was said to it.
 #[derive(Default)]
@@ -566,6 +566,30 @@ fn slow_signatures_are_made_by_helpers() {
     }
     assert_eq!(core.counters.get(Ctr::TlsHelped), 8);
     assert!(core.counters.get(Ctr::TlsHelpersFull) > 0);
+}
+
+#[test]
+fn who_comes_with_a_session_that_is_over_is_counted() {
+    let authority = Authority::new("ca");
+    for key_type in [KeyType::Ecdsa, KeyType::Rsa] {
+        let time = Arc::new(SharedTime::default());
+        time.set(1_000);
+        let mut spec = spec(vec![entry(&["*"], vec![authority.certified(&["a.test"], key_type)])]);
+        let keys = TicketSpec { period_s: 3_600, lifetime_s: 60, secret: None };
+        let producer = Ticketer::new(keys, 1_000).unwrap();
+        (spec.time, spec.tickets) = (time.clone(), Some(Tickets { producer, sent: 2, kept: None }));
+        let mut core = Core::with_helpers(Front::new(spec).unwrap(), limits(4), 4);
+        for (n, tls13) in [(0, true), (1, false)] {
+            let config = Arc::new(client_config(&authority, tls13));
+            time.set(1_000);
+            for (now, resumed, over) in [(1_000, false, n), (1_059, true, n), (1_060, false, n + 1)] {
+                time.set(now);
+                core.shake(1, &mut client(&config, "a.test"), b"").unwrap();
+                assert_eq!(core.flow(1).done.take().unwrap().resumed, resumed, "{key_type:?} at {now}");
+                assert_eq!(core.counters.get(Ctr::TlsSessionOver), over);
+            }
+        }
+    }
 }
 
 #[test]

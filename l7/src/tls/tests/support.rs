@@ -47,6 +47,16 @@ impl Authority {
         names: &[&str],
         key_type: KeyType,
     ) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        self.issue_with(names, key_type, |_| {})
+    }
+
+    /// With something special.
+    pub fn issue_with(
+        &self,
+        names: &[&str],
+        key_type: KeyType,
+        edit: impl FnOnce(&mut CertificateParams),
+    ) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         let key = KeyPair::generate_for(match key_type {
             KeyType::Ecdsa => &PKCS_ECDSA_P256_SHA256,
             KeyType::Rsa => &PKCS_RSA_SHA256,
@@ -55,6 +65,7 @@ impl Authority {
         let mut params =
             CertificateParams::new(names.iter().map(|name| name.to_string()).collect::<Vec<_>>()).unwrap();
         params.distinguished_name.push(DnType::CommonName, names[0]);
+        edit(&mut params);
         let certificate = params.signed_by(&key, &self.0).unwrap();
         (vec![certificate.der().clone()], PrivatePkcs8KeyDer::from(key.serialize_der()).into())
     }

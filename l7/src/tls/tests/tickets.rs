@@ -4,6 +4,7 @@ use rustls::ClientConfig;
 use rustls::server::ProducesTickets;
 
 use super::support::*;
+use crate::tls::age::Past;
 use crate::tls::front::{ClientAuth, Front, Tickets};
 use crate::tls::handshake::{Established, Failure, Handshake};
 use crate::tls::hello::{Peek, peek};
@@ -29,6 +30,13 @@ fn shake(front: &Front, config: &Arc<ClientConfig>) -> Result<Established, Failu
     let established = drive(ours, &mut client, 1 << 20, b"")?;
     assert!(resumes || !established.resumed);
     Ok(established)
+}
+
+/// A clock that stands at `now`.
+fn time(now: u64) -> Arc<SharedTime> {
+    let time = SharedTime::default();
+    time.set(now);
+    Arc::new(time)
 }
 
 fn spec_of(secret: Option<&[u8]>) -> TicketSpec {
@@ -81,9 +89,15 @@ fn a_resumed_session_knows_its_client() {
     }
 }
 
+/// The ticket of a full handshake.
+fn sealed(by: &dyn ProducesTickets) -> Vec<u8> {
+    Past::leave();
+    by.encrypt(b"a session").unwrap()
+}
+
 /// A ticket sealed by one is opened by the other.
 fn opens(sealed_by: &dyn ProducesTickets, opened_by: &dyn ProducesTickets) -> bool {
-    let ticket = sealed_by.encrypt(b"a session").unwrap();
+    let ticket = sealed(sealed_by);
     let opened = opened_by.decrypt(&ticket);
     assert!(opened.is_none() || opened.as_deref() == Some(b"a session"));
     opened.is_some()
@@ -91,69 +105,120 @@ fn opens(sealed_by: &dyn ProducesTickets, opened_by: &dyn ProducesTickets) -> bo
 
 #[test]
 fn keys_are_drawn_anew_and_erased_in_time() {
-    let ticketer = Ticketer::new(spec_of(None), 1_050).unwrap();
-    let bound = ticketer.bind(b"kind");
+    let (ticketer, time) = (Ticketer::new(spec_of(None), 1_050).unwrap(), time(1_050));
+    let bound = ticketer.bind(b"kind", time.clone());
     assert_eq!((bound.lifetime(), bound.enabled()), (250, true));
-    let ticket = bound.encrypt(b"a session").unwrap();
+    let ticket = sealed(&*bound);
+    time.set(1_099);
     assert!(!ticketer.rotate(1_099));
-    assert_eq!(ticketer.next_rotation(1_099), 1_100);
-    let mut opened_until = 0;
+    let last = sealed(&*bound);
+    let mut opened_until = [0; 2];
     for now in 1_100..1_600 {
-        assert_eq!(ticketer.rotate(now), now % 100 == 0, "{now}");
-        if bound.decrypt(&ticket).is_some() {
-            opened_until = now;
+        time.set(now);
+        // One that ends with the last ticket of its last second, between two that begin.
+        let changes = now % 100 == 0 || (now % 100 == 50 && now >= 1_350);
+        assert_eq!(ticketer.rotate(now), changes, "{now}");
+        for (ticket, until) in [&ticket, &last].into_iter().zip(&mut opened_until) {
+            if bound.decrypt(ticket).is_some() {
+                *until = now;
+            }
         }
         assert!(opens(&*bound, &*bound));
         assert!(ticketer.keys() <= 4);
     }
-    assert_eq!(opened_until, 1_399, "it was good for its lifetime, and not for more than a period longer");
+    assert_eq!(opened_until, [1_299, 1_348], "each was good for its lifetime, to the second");
     // A clock that is set back a little changes nothing.
-    assert!(!ticketer.rotate(1_450));
-    assert!(opens(&*bound, &*bound));
-    assert!(!opens(&*bound, &*ticketer.bind(b"another kind")));
+    let ticket = sealed(&*bound);
+    time.set(1_540);
+    assert!(!ticketer.rotate(1_540));
+    assert!(opens(&*bound, &*bound) && bound.decrypt(&ticket).is_some());
+    // Of what is sealed after the next period nobody can say how old it is.
+    time.set(1_498);
+    assert!(opens(&*bound, &*bound) && bound.decrypt(&ticket).is_none());
+    assert!(!opens(&*bound, &*ticketer.bind(b"another kind", time.clone())));
     let other = Ticketer::new(spec_of(None), 1_050).unwrap();
-    assert!(!opens(&*bound, &*other.bind(b"kind")));
+    assert!(!opens(&*bound, &*other.bind(b"kind", time.clone())));
+    // Where there is no time nothing is sealed, and nothing opened.
+    let ticket = sealed(&*bound);
+    time.set(0);
+    Past::leave();
+    assert_eq!((bound.encrypt(b"a session"), bound.decrypt(&ticket), bound.lifetime()), (None, None, 0));
+}
+
+/// A key whose last ticket is over is of no use to us, and of none to a thief.
+#[test]
+fn a_key_is_erased_with_its_last_ticket() {
+    for (secret, future) in [(None, 0), (Some(&[7; 32][..]), 1)] {
+        for (period_s, lifetime_s) in [(100, 250), (100, 100), (100, 30), (1_000, 60), (100, 2_400)] {
+            let spec = TicketSpec { period_s, lifetime_s, secret: secret.map(<[u8]>::to_vec) };
+            let start = 100 * period_s;
+            let ticketer = Ticketer::new(spec, start).unwrap();
+            for now in start..start + 4 * period_s + lifetime_s {
+                ticketer.rotate(now);
+                // Drawn ones are as many as have been since the start.
+                let oldest = ((now - lifetime_s) / period_s).max(if future == 0 { 100 } else { 0 });
+                let keys = now / period_s - oldest + 1 + future;
+                assert_eq!(ticketer.keys() as u64, keys, "{period_s}, {lifetime_s}: {now}");
+            }
+        }
+    }
 }
 
 #[test]
 fn nodes_with_one_secret_open_each_others_tickets() {
     let (secret, old) = ([7; 32], [8; 48]);
-    let make = |secret: &[u8], now| Ticketer::new(spec_of(Some(secret)), now).unwrap().bind(b"kind");
+    let make =
+        |secret: &[u8], now| Ticketer::new(spec_of(Some(secret)), now).unwrap().bind(b"kind", time(now));
     let here = make(&secret, 1_099);
     assert!(opens(&*here, &*make(&secret, 1_099)));
     assert!(opens(&*here, &*make(&secret, 1_101)) && opens(&*make(&secret, 1_101), &*here), "clocks differ");
-    assert!(opens(&*here, &*make(&secret, 1_349)));
-    assert!(!opens(&*here, &*make(&secret, 1_400)));
+    assert!(opens(&*here, &*make(&secret, 1_348)));
+    assert!(!opens(&*here, &*make(&secret, 1_349)));
     assert!(!opens(&*here, &*make(&old, 1_099)));
 }
 
 /// The secret that was replaced opens what it has sealed, and nothing that is sealed by it later; and then it is gone.
 #[test]
 fn a_secret_is_replaced() {
+    let time = time(1_050);
     let make = |secret: &[u8], now| Ticketer::new(spec_of(Some(secret)), now).unwrap();
+    let bind = |ticketer: &Arc<Ticketer>| ticketer.bind(b"kind", time.clone());
     let stolen = make(&[8; 48], 1_050);
-    let before = stolen.bind(b"kind").encrypt(b"a session").unwrap();
+    let before = sealed(&*bind(&stolen));
+    time.set(1_099);
+    let last = sealed(&*bind(&stolen));
     let here = Ticketer::instead_of(&stolen, spec_of(Some(&[7; 32])), 1_099).unwrap();
-    let bound = here.bind(b"kind");
-    assert!(opens(&*bound, &*bound) && opens(&*bound, &*make(&[7; 32], 1_099).bind(b"kind")));
-    assert!(!opens(&*bound, &*stolen.bind(b"kind")));
+    let bound = bind(&here);
+    assert!(opens(&*bound, &*bound) && opens(&*bound, &*bind(&make(&[7; 32], 1_099))));
+    assert!(!opens(&*bound, &*bind(&stolen)));
     assert_eq!(bound.decrypt(&before).as_deref(), Some(&b"a session"[..]));
     // Whoever has it, and goes on with the periods to come, gets nowhere; and with the old ones not for long.
     for now in [1_100, 1_150, 1_250] {
+        time.set(now);
         here.rotate(now);
-        assert!(!opens(&*make(&[8; 48], now).bind(b"kind"), &*bound), "{now}");
+        assert!(!opens(&*bind(&make(&[8; 48], now)), &*bound), "{now}");
         assert!(bound.decrypt(&before).is_some());
     }
     // And replaced again: both are remembered.
+    time.set(1_260);
     let again = Ticketer::instead_of(&here, spec_of(Some(&[6; 32])), 1_260).unwrap();
-    let between = bound.encrypt(b"a session").unwrap();
-    assert!([&before, &between].iter().all(|t| again.bind(b"kind").decrypt(t).is_some()));
-    assert!(!here.rotate(1_299) && here.rotate(1_349));
-    assert!(bound.decrypt(&before).is_none() && bound.decrypt(&between).is_some());
+    let between = sealed(&*bound);
+    assert!([&before, &last, &between].iter().all(|t| bind(&again).decrypt(t).is_some()));
+    assert!(!here.rotate(1_299));
+    // Somebody makes himself one with the old key, to be good for long.
+    let forged = sealed(&*bind(&stolen));
+    assert!(bound.decrypt(&forged).is_some());
+    time.set(1_348);
+    assert!(bound.decrypt(&before).is_none() && bound.decrypt(&last).is_some());
+    time.set(1_349);
+    assert!(here.rotate(1_349));
+    assert!([&last, &forged].iter().all(|t| bound.decrypt(t).is_none()) && bound.decrypt(&between).is_some());
+    time.set(1_509);
     again.rotate(1_509);
-    assert!(again.bind(b"kind").decrypt(&between).is_some());
+    assert!(bind(&again).decrypt(&between).is_some());
+    time.set(1_510);
+    assert!(bind(&again).decrypt(&between).is_none());
     again.rotate(1_510);
-    assert!(again.bind(b"kind").decrypt(&between).is_none());
     assert_eq!(again.keys(), make(&[6; 32], 1_510).keys());
 }
 
@@ -179,7 +244,7 @@ fn sessions_of_clients_with_certificates_are_in_no_shared_tickets() {
 #[test]
 fn keys_that_are_erased_are_erased_for_threads_that_sleep() {
     let ticketer = Ticketer::new(spec_of(None), 1_050).unwrap();
-    let bound = ticketer.bind(b"kind");
+    let bound = ticketer.bind(b"kind", time(1_050));
     bound.encrypt(b"x").unwrap();
     let before = ticketer.set_is_kept();
     assert!(before());
@@ -189,7 +254,7 @@ fn keys_that_are_erased_are_erased_for_threads_that_sleep() {
 
 #[test]
 fn what_is_no_ticket_does_not_open() {
-    let bound = Ticketer::new(spec_of(None), 1_050).unwrap().bind(b"kind");
+    let bound = Ticketer::new(spec_of(None), 1_050).unwrap().bind(b"kind", time(1_050));
     let ticket = bound.encrypt(b"a session").unwrap();
     for at in 0..ticket.len() {
         let mut changed = ticket.clone();
@@ -205,7 +270,7 @@ fn what_is_no_ticket_does_not_open() {
 #[test]
 fn threads_follow() {
     let ticketer = Ticketer::new(spec_of(None), 1_050).unwrap();
-    let bound = ticketer.bind(b"kind");
+    let bound = ticketer.bind(b"kind", time(1_050));
     let (ask, asked) = std::sync::mpsc::channel::<()>();
     let (answer, answers) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
