@@ -91,7 +91,7 @@ fn what_is_shown_changes_under_long_answers() {
         });
         // The origin answers 404 to whatever is not the proof's.
         for (path, status) in
-            [(format!("t{n}"), [404, 200][n % 2 ^ 1]), (format!("t{n}x"), 404), (String::new(), 404)]
+            [(format!("t{n}"), [404, 200][(n % 2) ^ 1]), (format!("t{n}x"), 404), (String::new(), 404)]
         {
             let client = p.connect(&get(&format!("/.well-known/acme-challenge/{path}")));
             p.settle(&mut |_, _| Act::Send(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n".to_vec(), false));

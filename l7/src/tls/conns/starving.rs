@@ -19,8 +19,9 @@ pub(super) struct Starving {
 }
 
 impl Starving {
+    /// As many however few connections there may be: an idle one costs nothing here.
     fn places(connections: u32) -> usize {
-        connections.min(PLACES) as usize
+        if connections == 0 { 0 } else { PLACES as usize }
     }
 
     pub fn cost(connections: u32) -> usize {
