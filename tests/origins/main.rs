@@ -3,11 +3,13 @@
 mod blame;
 mod early;
 mod edits;
+mod kept;
 mod news;
 mod race;
 mod reload;
 mod rig;
 mod short;
+mod sources;
 mod stock;
 #[path = "../support/mod.rs"]
 mod support;
