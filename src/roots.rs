@@ -1,7 +1,6 @@
 //! Certificates that are trusted to sign others: of a file, or of the system. For control threads: it reads files.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 
 use l7::tls::origin::Roots;
 use rustls::pki_types::CertificateDer;
@@ -32,20 +31,14 @@ pub fn of_file(file: &Path) -> Result<Roots, String> {
     Roots::new(&certificates(file)?, true).map_err(|e| format!("{}: {e}", file.display()))
 }
 
-/// The roots of the system: `SSL_CERT_FILE` and `SSL_CERT_DIR` where they are set, else where it has them. Read once.
+/// The roots of the system: `SSL_CERT_FILE` and `SSL_CERT_DIR` where they are set, else where it has them.
 ///
 /// # Errors
-/// There is none: one sentence with the mend.
-pub fn of_system() -> Result<Arc<Roots>, String> {
-    static ROOTS: Mutex<Option<Arc<Roots>>> = Mutex::new(None);
-    let mut known = ROOTS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if let Some(roots) = &*known {
-        return Ok(Arc::clone(roots));
-    }
+/// There is none: why, without the mend.
+pub fn of_system() -> Result<Roots, String> {
     let found = rustls_native_certs::load_native_certs();
-    let roots = Roots::new(&found.certs, false).map_err(|_| {
+    Roots::new(&found.certs, false).map_err(|_| {
         let why = found.errors.first().map_or(String::new(), |e| format!(" ({e})"));
-        format!("the system has no trusted root certificates{why}; install ca-certificates")
-    })?;
-    Ok(Arc::clone(known.insert(Arc::new(roots))))
+        format!("the system has no trusted root certificates{}", why.replace("; ", ", ").replace('\n', " "))
+    })
 }

@@ -103,6 +103,130 @@ fn files_that_cannot_be_read_are_errors_of_line_1() {
     }
 }
 
+/// A config with this site and these other tables, on a host port; and its folder, which goes with it.
+struct Written(PathBuf);
+
+impl Written {
+    fn new(name: &str, rest: &str) -> Written {
+        let dir = std::env::temp_dir().join(format!("mr-check-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).expect("a folder");
+        let source = format!(
+            "[[port]]\nname = \"h\"\nkind = \"host\"\n\
+             [[listener]]\naddress = \"127.0.0.1\"\nhttp = 8080\n[[site]]\nhosts = \"a.example\"\n{rest}"
+        );
+        fs::write(dir.join("t.toml"), source).expect("writable");
+        Written(dir)
+    }
+
+    fn check(&self, with: impl FnOnce(&mut Command)) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
+        command.arg("check").arg(self.0.join("t.toml"));
+        with(&mut command);
+        command.output().expect("the binary runs")
+    }
+
+    /// Lines of what is wrong, without the file's path.
+    fn errors(&self, with: impl FnOnce(&mut Command)) -> Vec<String> {
+        let output = self.check(with);
+        let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        let file = self.0.join("t.toml");
+        let line = |line: &str| {
+            assert_shape(line, &file);
+            line.replace(&format!("{}:", file.display()), "")
+        };
+        stderr.lines().map(line).collect()
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The user may not read a key, a certificate, the ticket keys; nor write where ACME stores.
+#[test]
+fn what_the_user_may_not_do_has_its_own_mend() {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::CommandExt as _;
+    let written = Written::new(
+        "rights",
+        "origin = \"http://127.0.0.1:9\"\ncertificate = { chain = \"site.pem\", key = \"locked/site.key\" }\n\
+         [tls]\ntickets = { key_file = \"ticket.key\" }\n\
+         [acme]\naccept_terms = true\nstorage = \"locked/acme\"\n",
+    );
+    let set = |name: &str, mode| {
+        let to = fs::Permissions::from_mode(mode);
+        fs::set_permissions(written.0.join(name), to).expect("ours");
+    };
+    for name in ["site.pem", "ticket.key"] {
+        fs::write(written.0.join(name), "x").expect("writable");
+        set(name, 0o000);
+    }
+    fs::create_dir(written.0.join("locked")).expect("writable");
+    fs::write(written.0.join("locked/site.key"), "x").expect("writable");
+    // A path that may not be walked; then one that may, to where nothing may be written.
+    for (mode, key, storage) in [
+        (0o000, "may not be read; run", "can't be made (Permission denied (os error 13)); name"),
+        (0o555, "is not PEM", "can't be made (Permission denied (os error 13)); name"),
+    ] {
+        set("locked", mode);
+        // Nobody, where the tests are root's: root may do anything.
+        let errors = written.errors(|c| {
+            if rustix::process::geteuid().is_root() {
+                c.uid(65534);
+            }
+        });
+        let expected = [
+            "10: \"site.pem\" may not be read; run as its owner, or change its mode".to_owned(),
+            format!("10: \"locked/site.key\" {key}"),
+            "12: \"ticket.key\" may not be read; run as its owner, or change its mode".to_owned(),
+            format!("15: the storage \"locked/acme\" {storage}"),
+        ];
+        set("locked", 0o755);
+        assert_eq!(errors.len(), expected.len(), "{errors:#?}");
+        for (error, expected) in errors.iter().zip(expected) {
+            assert!(error.starts_with(&expected), "{error} for {expected}");
+        }
+    }
+}
+
+/// As `run` would: an origin by https, and nobody whom the system trusts.
+#[test]
+fn a_system_without_roots_is_an_error() {
+    let origin = "origin = \"https://127.0.0.1:9\"\n";
+    let without = |c: &mut Command| {
+        c.env("SSL_CERT_FILE", "/dev/null").env_remove("SSL_CERT_DIR");
+    };
+    let errors = Written::new("roots", origin).errors(without);
+    let [error] = &errors[..] else { panic!("{errors:?}") };
+    let start = "9: the system has no trusted root certificates";
+    let end = "; install ca-certificates, or name a file: origin_tls = { ca = \"ca.pem\" }";
+    assert!(error.starts_with(start) && error.ends_with(end), "{error}");
+    // Nobody needs them here.
+    for good in [
+        "origin = \"http://127.0.0.1:9\"\n".to_owned(),
+        format!("{origin}origin_tls = {{ verify = false }}\n"),
+        format!("{origin}origin_tls = {{ ca = \"ca.pem\" }}\n"),
+    ] {
+        let written = Written::new("roots", &good);
+        fs::copy("tests/configs/pki/site.pem", written.0.join("ca.pem")).expect("a copy");
+        let output = written.check(without);
+        assert_eq!(output.status.code(), Some(0), "{good}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    // ACME's server is asked later, and again: the node runs.
+    let acme = "certificate = \"acme\"\norigin = \"http://127.0.0.1:9\"\n\
+                [acme]\naccept_terms = true\nstorage = \"acme\"\n";
+    let written = Written::new("roots", acme);
+    let output = written.check(without);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), stderr.lines().count()), (Some(0), 1), "{stderr}");
+    assert!(stderr.contains(":11: warning: the system has no trusted root certificates"), "{stderr}");
+    assert!(!written.0.join("acme").exists(), "a check changes nothing");
+}
+
 #[test]
 fn a_wrong_command_line_exits_2() {
     let later = ["filter", "capture", "host"];

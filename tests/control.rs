@@ -119,6 +119,12 @@ fn reload_is_whole_or_not_at_all() {
         ("name = \"ctl\"", "name = \"other\"", "node.name"),
         ("kind = \"host\"", "kind = \"host\"\nmtu = 1400", "port[0].mtu"),
         ("http = ", "http = 1", "listener"),
+        // It has nothing set aside for TLS.
+        (
+            "origin = \"http:",
+            "origin_tls = { verify = false }\norigin = \"https:",
+            "site.origin (the first by https)",
+        ),
     ] {
         let change = good.replace(from, to).replace(&one.at.to_string(), &two.at.to_string());
         // Another port number must still be one.

@@ -30,7 +30,7 @@ mod sync;
 pub mod time;
 
 pub use bell::Bells;
-pub use buf::{CellQueue, CellWriter, L4, Meta, Packet, Pool, Slice};
+pub use buf::{CellQueue, CellWriter, L4, Meta, Packet, Pool, Slice, Stash};
 pub use counters::{Counters, Ctr, Hist, Stage};
 pub use port::{BURST_MAX, Burst, LinkFacts, Port, TxQueue};
 pub use time::{Clock, Time};

@@ -73,7 +73,7 @@ impl Limits {
         let mib = (tls >> 20).max(2) as u32;
         let l = Limits::for_core_memory(bytes - tls);
         // Per MiB: 28 records of 16.5 KiB (45 %), 192 pairs of contexts (24 %), 16 handshakes with all that they may hold
-        // (51 %), and what stands for each connection, about 200 bytes (11 %). The third that is too much is in the slack of
+        // (51 %), and what stands for each connection, 156 bytes (9 %). The third that is too much is in the slack of
         // the other six: a test in l7 sums it up.
         Limits {
             tls_connections: l.flows,

@@ -39,17 +39,16 @@ for bits in 2048 4096; do
 done
 openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:prime256v1 -out "$work/ecdsa" 2>/dev/null
 
-# A dump for each pass: its total is what the pass took.
 count() { # NAME [KEY]: passes, median, p99, longest, handshakes
     local name=$1
     shift
     mkdir "$work/$name.dumps"
     valgrind --tool=callgrind --collect-atstart=no --toggle-collect='counted::measured_*' \
-        --dump-after='counted::measured_*' --compress-strings=yes --callgrind-out-file="$work/$name.dumps/out" \
+        --dump-before='counted::measured_core' --compress-strings=yes --callgrind-out-file="$work/$name.dumps/out" \
         "$program" passes "$requests" "$@" 2>"$work/$name.log" || die "$name failed: $(tail -n 3 "$work/$name.log")"
-    # The last dump is of what comes after the last pass: nothing.
+    # Each dump is of one pass; the first is of what came before: nothing. (--dump-after leaves none here.)
     awk '/^(totals|summary):/ { if ($2 > most[FILENAME]) most[FILENAME] = $2 } END { for (f in most) if (most[f] > 0) print most[f] }' \
-        "$work/$name.dumps"/out.* | sort -n >"$work/$name.counts"
+        "$work/$name.dumps"/out* | sort -n >"$work/$name.counts"
     rm -r "$work/$name.dumps"
     awk -v h="$(sed -n 's/^handshakes //p' "$work/$name.log")" '{ v[NR] = $1 }
         END { print NR, v[int((NR + 1) / 2)], v[int(NR * 0.99 + 0.5)], v[NR], h }' "$work/$name.counts"

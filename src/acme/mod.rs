@@ -4,7 +4,7 @@
 //!  config: sites with certificate = "acme" ─► Board ─► this thread ──── order, key, request ────► ACME server
 //!                                              │ ▲                                                    │
 //!    the node's main thread ◄── what to show ──┘ └── storage/NAME.pem ◄── chain                       │
-//!      └─► Program: routes (HTTP-01), certificates of challenges (TLS-ALPN-01) ─► every core ◄── looks ┘
+//!      └─► Front: paths (HTTP-01), certificates of challenges (TLS-ALPN-01) ─► every core ◄──── looks ┘
 //! ```
 //!
 //! A certificate is renewed when a third of its time is left; what fails is tried again, later each time. The old one is

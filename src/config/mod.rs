@@ -48,6 +48,8 @@ pub const ERROR_PAGE_BYTES_MAX: u64 = 64 << 10;
 pub const CACHE_BYTES_MIN: u64 = 8 << 20;
 /// What the pools need beside the cache.
 pub const POOLS_BYTES_MIN: u64 = 32 << 20;
+/// What to do about a file that is there, but not for us.
+const NOT_OURS: &str = "run as its owner, or change its mode";
 /// Nobody writes a larger config by hand, and a wrong path (a disk image, say) should not fill the memory.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
@@ -186,9 +188,7 @@ fn unreadable(file: &Path, error: &io::Error) -> Report {
     let (cause, mend) = match error.kind() {
         io::ErrorKind::NotFound => ("there is no such file".to_string(), "check the path"),
         io::ErrorKind::IsADirectory => ("this is a directory".to_string(), "name the file in it"),
-        io::ErrorKind::PermissionDenied => {
-            ("the file may not be read".to_string(), "run as its owner, or change its mode")
-        }
+        io::ErrorKind::PermissionDenied => ("the file may not be read".to_string(), NOT_OURS),
         _ => (format!("the file can't be read ({error})"), "check the path"),
     };
     Report::unreadable(file, cause, mend)

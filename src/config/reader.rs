@@ -233,6 +233,11 @@ impl<'c, 's> Table<'c, 's> {
         self.context.report(at, cause, mend);
     }
 
+    /// Tells of something that keeps nothing from running.
+    pub fn warn(&self, at: &Place, cause: impl Into<String>, mend: impl Into<String>) {
+        self.context.warn(at, cause, mend);
+    }
+
     /// Whether anything stands in it.
     pub fn is_empty(&self) -> bool {
         self.entries.is_none_or(|entries| entries.is_empty())

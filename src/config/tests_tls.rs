@@ -238,7 +238,7 @@ fn what_is_said_of_tls_to_origins_is_inherited_key_by_key() {
         [[site]]\nhosts = \"*\"\norigin = \"https://192.0.2.80\"\norigin_tls = { ca = \"ca\", name = \"In.Example\", verify = false }\n\
         [[site.route]]\npath = \"/a\"\n\
         [[site.route]]\npath = \"/b\"\norigin_tls = { ca = \"system\", verify = true, certificate = { chain = \"ca\", key = \"key\" } }\n\
-        [[site.route]]\npath = \"/c\"\norigin = [\"http://192.0.2.80:443\", \"https://192.0.2.80\"]\n";
+        [[site.route]]\npath = \"/c\"\norigin = [\"https://192.0.2.80:8443\", \"https://192.0.2.80\"]\n";
     let (config, warnings) = folder.judge(source).expect("good");
     assert!(matches!(&warnings[..], [w] if w.contains("verify = false")), "{warnings:?}");
     let tls = |n: usize| {
@@ -252,6 +252,42 @@ fn what_is_said_of_tls_to_origins_is_inherited_key_by_key() {
     assert_eq!((&b.roots, b.name.as_deref(), b.verify), (&None, Some("in.example"), true));
     assert_eq!(b.certificate.as_ref().map(|c| c.names.len()), Some(0));
     assert_eq!(OriginTls::default(), OriginTls { roots: None, name: None, verify: true, certificate: None });
+}
+
+/// What is stored is used where it can be; otherwise it is said why not, and ordered anew.
+#[test]
+fn what_acme_has_stored() {
+    let folder = Folder::new("acme");
+    std::fs::create_dir(folder.0.join("acme")).expect("a folder");
+    let (ca, key) = (issuer("CA"), KeyPair::generate().expect("a key"));
+    folder.write("ca", ca.pem());
+    let chain = names(&["a.example", "b.example"]).signed_by(&key, &ca).expect("a certificate").pem();
+    let source = format!(
+        "{LISTENER}http = 8080\n[[site]]\nhosts = [\"a.example\", \"b.example\"]\norigin = \"http://192.0.2.80\"\n\
+         certificate = \"acme\"\n[acme]\naccept_terms = true\nstorage = \"acme\"\nca = \"ca\"\n"
+    );
+    let judged = || {
+        let (config, warnings) = folder.judge(&source).expect("good");
+        assert!(config.sites[0].tls.acme);
+        (config.sites[0].tls.certificates.len(), warnings)
+    };
+    assert_eq!(judged(), (0, Vec::new()), "nothing so far");
+    folder.write("acme/a.example.pem", format!("{}{chain}", key.serialize_pem()));
+    assert_eq!(judged(), (1, Vec::new()));
+    let stranger = KeyPair::generate().expect("a key").serialize_pem();
+    for (stored, why) in [
+        (String::new(), "the key is damaged ("),
+        (key.serialize_pem(), "there is no certificate in it"),
+        (format!("{}{}", key.serialize_pem(), &chain[..200]), "the chain is damaged ("),
+        (chain.clone(), "the key is damaged ("),
+        (format!("{stranger}{chain}"), "the key is not the certificate's ("),
+    ] {
+        folder.write("acme/a.example.pem", &stored);
+        let (certificates, warnings) = judged();
+        let start = format!("t.toml:11: warning: the stored certificate can't be used: {why}");
+        let good = |w: &String| w.starts_with(&start) && w.ends_with("; it is ordered anew");
+        assert!(certificates == 0 && warnings.len() == 1 && good(&warnings[0]), "{stored}: {warnings:?}");
+    }
 }
 
 #[test]

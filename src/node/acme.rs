@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use l7::tls::front;
+
 use crate::acme::{Proof, Shown};
 use crate::config::{HostPattern, Site};
 use crate::log;
@@ -9,20 +11,19 @@ use crate::tls::Challenge;
 
 use super::Reloader;
 
-/// Below this the server looks (RFC 8555, 8.3).
-const WELL_KNOWN: &str = "/.well-known/acme-challenge/";
-
-/// The paths of a site by which it is proved, and what is there.
-pub(super) fn paths(site: &Site, shown: &[Shown]) -> Vec<(String, Vec<u8>)> {
-    let is_ours =
-        |name: &str| site.hosts.iter().any(|h| matches!(h, HostPattern::Exact(host) if host == name));
-    let path = |s: &Shown| match &s.proof {
-        Proof::Http { token, answer } if is_ours(&s.name) => {
-            Some((format!("{WELL_KNOWN}{token}"), answer.clone().into_bytes()))
-        }
+/// What proves names of these sites by a path.
+pub(super) fn proofs(sites: &[Site], shown: &[Shown]) -> Vec<front::Proof> {
+    let is = |host: &HostPattern, name: &str| matches!(host, HostPattern::Exact(host) if host == name);
+    let is_ours = |name: &str| sites.iter().any(|s| s.hosts.iter().any(|h| is(h, name)));
+    let proof = |s: &Shown| match &s.proof {
+        Proof::Http { token, answer } if is_ours(&s.name) => Some(front::Proof {
+            name: s.name.clone(),
+            token: token.clone(),
+            answer: answer.clone().into_bytes(),
+        }),
         _ => None,
     };
-    shown.iter().filter_map(path).collect()
+    shown.iter().filter_map(proof).collect()
 }
 
 /// The certificates by which names are proved in a handshake.
@@ -40,7 +41,7 @@ impl Reloader {
     /// Does what ACME's thread asks for. Now and then.
     pub fn follow_acme(&self) {
         let Some(news) = self.board().news() else { return };
-        if let Err(e) = self.give_anew(news.renewed) {
+        if let Err(e) = self.present_anew(news.renewed) {
             log::error(format_args!("ACME: {e}"));
             self.board().not_taken(&news);
             return;

@@ -228,7 +228,7 @@ fn handshake_limits(config: &Config, limits: &Limits, keys: [u64; 4]) -> Handsha
 }
 
 /// Whether connections may have TLS, of clients or to origins.
-fn has_tls(config: &Config) -> bool {
+pub(super) fn has_tls(config: &Config) -> bool {
     config.listeners.iter().any(|l| l.https.is_some()) || config.has_secure_origins()
 }
 

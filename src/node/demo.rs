@@ -143,6 +143,7 @@ fn config(listen: &std::net::SocketAddr, origin: Origin) -> Config {
         limits: Limits::default(),
         tcp: Tcp::default(),
         tls: Tls::default(),
+        system_roots: None,
         acme: None,
         log: Log::default(),
         resolver: Resolver::default(),

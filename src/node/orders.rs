@@ -21,6 +21,7 @@ use crossbeam_utils::CachePadded;
 use dataplane::Bells;
 use dataplane::port::Mac;
 use l7::proxy::Program;
+use l7::tls::Front;
 use stack::{Addr, Routes};
 
 use super::flows::FlowPage;
@@ -35,6 +36,8 @@ const LOOK: Duration = Duration::from_micros(200);
 pub enum CoreOrder {
     /// New requests follow this config from now on.
     Config(Arc<Program>),
+    /// Clients are shown this from now on; requests follow what they did.
+    Front(Arc<Front>),
     /// The kernel that shares a port has news.
     Kernel(Arc<KernelNews>),
     /// Somebody wants to see the connections: the next few go into this page.

@@ -5,20 +5,20 @@ use std::sync::Arc;
 use l7::tls::origin::{Identity, OriginTls, Roots, Spec, Trust};
 
 use crate::config;
-use crate::roots;
 
 /// What the origins of one upstream have in common.
 pub struct Maker<'a> {
     tls: &'a config::OriginTls,
+    system: Option<&'a Trust>,
     cores: usize,
     /// Made with the first origin that needs them: an upstream without https needs no roots.
     made: Option<(Trust, Option<Arc<Identity>>)>,
 }
 
 impl Maker<'_> {
-    /// For an upstream.
-    pub fn new(u: &config::Upstream, cores: usize) -> Maker<'_> {
-        Maker { tls: &u.tls, cores, made: None }
+    /// For an upstream; `system` is whom the system trusts.
+    pub fn new<'a>(u: &'a config::Upstream, system: Option<&'a Trust>, cores: usize) -> Maker<'a> {
+        Maker { tls: &u.tls, system, cores, made: None }
     }
 
     /// How TLS is spoken with an origin; `None`: it is not.
@@ -48,10 +48,10 @@ impl Maker<'_> {
                 let all = Roots::new(&roots.certificates, true);
                 Trust::Roots(Arc::new(all.map_err(|e| format!("{}: {e}", roots.file.display()))?))
             }
-            None => Trust::Roots(
-                roots::of_system()
-                    .map_err(|e| format!("{e}, or name a file: origin_tls = {{ ca = \"ca.pem\" }}"))?,
-            ),
+            // Read with the config.
+            None => {
+                self.system.cloned().ok_or("nobody has asked whom the system trusts; this is a defect")?
+            }
         };
         let identity = match &self.tls.certificate {
             None => None,
@@ -95,7 +95,7 @@ mod tests {
         let mut u = config::Upstream::plain(origin("https://A.example:8443"));
         u.tls.verify = false;
         let name = |u: &config::Upstream| {
-            let tls = Maker::new(u, 2).of(&u.origins[0]).expect("good");
+            let tls = Maker::new(u, None, 2).of(&u.origins[0]).expect("good");
             tls.map(|t| (t.name().to_str().into_owned(), t.spec().trust == Trust::Anybody))
         };
         assert_eq!(name(&u), Some(("a.example".to_owned(), true)));

@@ -65,6 +65,7 @@ impl NodePipeline {
                 self.proxy.swap(Arc::clone(&program), &mut io);
                 tune(&mut self.stack.tcp, &program);
             }
+            CoreOrder::Front(front) => self.proxy.present(front),
             CoreOrder::Totals(page) => page.step(&mut self.stack.tcp, now),
             CoreOrder::Flows(page) => page.fill(&self.stack.tcp, now),
             CoreOrder::Kernel(news) => match &*news {

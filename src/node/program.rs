@@ -56,18 +56,46 @@ pub struct Given<'a> {
     pub tickets: Option<Tickets>,
 }
 
+/// What clients are shown, by TLS or for a while by ACME.
+pub struct Presented {
+    /// For the cores.
+    pub front: Arc<Front>,
+    /// By site: how clients are verified whose requests are its.
+    policies: Vec<Vec<u32>>,
+}
+
+impl Presented {
+    /// Whether it may take the place of what a program has: its sites' clients are verified as they were.
+    pub fn fits(&self, program: &Program) -> bool {
+        program.config.sites.iter().map(|s| &s.policies).eq(&self.policies)
+    }
+}
+
+/// What clients are shown by a config.
+///
+/// # Errors
+/// One sentence.
+pub fn presented(config: &Config, tickets: Option<Tickets>, shown: &[Shown]) -> Result<Presented, String> {
+    let fronts = tls::fronts(config, tickets, &acme::challenges(shown))?;
+    let (front, sites) = fronts.map_or_else(|| (Front::empty(), Vec::new()), |f| (f.front, f.sites));
+    let mut policies = vec![Vec::new(); config.sites.len()];
+    for (entry, site) in (0..).zip(sites) {
+        let policy = front.policy(entry);
+        if policy != 0 {
+            policies[usize::from(site)].push(policy);
+        }
+    }
+    let front = Arc::new(front.proving(acme::proofs(&config.sites, shown)));
+    Ok(Presented { front, policies })
+}
+
 /// Compiles a config for the cores.
 ///
 /// # Errors
 /// One sentence, where a rule cannot be compiled.
 pub fn compile(config: &Config, given: Given<'_>) -> Result<Arc<Program>, String> {
     let Given { limits, unix_ns_at_start, known, old, logs, shown, tickets } = given;
-    let fronts = tls::fronts(config, tickets, &acme::challenges(shown))?;
-    let (front, front_sites) = fronts.map_or_else(|| (Front::none(), Vec::new()), |f| (f.front, f.sites));
-    let policies = |site: usize| {
-        let own = (0..).zip(&front_sites).filter(|(_, s)| usize::from(**s) == site);
-        own.map(|(entry, _)| front.policy(entry)).filter(|p| *p != 0).collect()
-    };
+    let Presented { front, mut policies } = presented(config, tickets, shown)?;
     let log_to = |target: &Option<LogTarget>| -> Result<Option<LogTo>, String> {
         let Some(target) = target else { return Ok(None) };
         let format = match config.log.access_format {
@@ -76,7 +104,7 @@ pub fn compile(config: &Config, given: Given<'_>) -> Result<Arc<Program>, String
         };
         Ok(Some(LogTo { target: logs.number(target)?, format }))
     };
-    let upstreams = config.upstreams.iter().map(|u| upstream(u, known, cores(config)));
+    let upstreams = config.upstreams.iter().map(|u| upstream(u, config, known));
     let mut p = ProxyConfig {
         sites: Vec::new(),
         routes: Vec::new(),
@@ -95,7 +123,7 @@ pub fn compile(config: &Config, given: Given<'_>) -> Result<Arc<Program>, String
             .iter()
             .flat_map(|l| l.sockets().map(|(_, s)| s == Scheme::Https))
             .collect(),
-        front: Arc::clone(&front),
+        front,
         tunings: tunings(config),
         proxy_headers_from: config.listeners.iter().flat_map(proxy_headers_from).collect(),
         log: log_to(&config.log.access)?,
@@ -107,20 +135,10 @@ pub fn compile(config: &Config, given: Given<'_>) -> Result<Arc<Program>, String
                 route(r).map_err(|e| format!("site {}, route {}: {e}", host_text(&s.hosts[0]), r.path))?;
             p.routes.push(route);
         }
-        let own = (first..).zip(&s.routes).map(|(n, r)| (r.path.clone(), n as u16));
-        let mut paths: Vec<(String, u16)> = own.collect();
-        for (path, answer) in acme::paths(s, shown) {
-            // The longest first, as ever: nothing of an operator's is longer.
-            paths.insert(0, (path, p.routes.len() as u16));
-            p.routes.push(Route::new(
-                Answer::Stub(answer),
-                OriginTimeouts { connect_ns: 0, first_byte_ns: 0, idle_ns: 0 },
-            ));
-        }
         let pages: Vec<_> = s.error_pages.iter().map(|e| (statuses_text(&e.statuses), e)).collect();
         p.sites.push(Site {
             hosts: s.hosts.iter().map(host_text).collect(),
-            routes: paths,
+            routes: (first..).zip(&s.routes).map(|(n, r)| (r.path.clone(), n as u16)).collect(),
             pages: ErrorPages::typed(
                 pages.iter().map(|(which, e)| (which.as_str(), e.content_type, e.body.to_vec())),
             )
@@ -132,7 +150,7 @@ pub fn compile(config: &Config, given: Given<'_>) -> Result<Arc<Program>, String
                 Some(auth) if auth.required => ClientAuth::Required,
                 Some(_) => ClientAuth::Optional,
             },
-            policies: policies(p.sites.len()),
+            policies: std::mem::take(&mut policies[p.sites.len()]),
         });
     }
     Ok(Program::following(p, old))
@@ -149,10 +167,10 @@ fn seconds(d: Duration) -> u32 {
 /// `known`: where names lead, as far as that is known.
 fn upstream(
     u: &config::Upstream,
+    config: &Config,
     known: &dyn Fn(&str) -> Vec<IpAddr>,
-    cores: usize,
 ) -> Result<Upstream, String> {
-    let mut tls = origin_tls::Maker::new(u, cores);
+    let mut tls = origin_tls::Maker::new(u, config.system_roots.as_ref(), cores(config));
     let origin = |o: &config::Origin| -> Result<Origin, String> {
         Ok(Origin {
             addresses: match &o.host {

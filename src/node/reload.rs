@@ -9,7 +9,8 @@
 //! All that can fail does so before the first core is told, or the message reaches none ([`Desk::tell_all`]): a core has
 //! nothing to refuse. One that hangs takes the config when it goes on.
 //!
-//! Cores, ports, where listeners listen, memory and what is cut from it are fixed when the node starts.
+//! Cores, ports, where listeners listen, memory and what is cut from it are fixed when the node starts: so is whether there
+//! is anything for TLS.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -17,9 +18,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use l7::proxy::Program;
+use l7::tls::Front;
 
-use super::assemble::limits_for;
-use super::orders::{CoreOrder, Desk};
+use super::assemble::{has_tls, limits_for};
+use super::orders::{CoreOrder, Desk, Ticket};
 use super::program::{self, Given};
 use super::{Names, Node};
 use crate::access_log::Targets;
@@ -31,6 +33,7 @@ use crate::tls::Side;
 
 /// How long the cores may take: a pass each, unless something is very wrong.
 const PATIENCE: Duration = Duration::from_secs(5);
+const NOT_TOLD: &str = "a core does not take its orders; restart the node";
 
 /// What became of a reload.
 pub enum Outcome {
@@ -53,6 +56,8 @@ pub struct Reloader {
     desk: Arc<Desk<CoreOrder>>,
     names: Arc<Names>,
     tls: Arc<Side>,
+    /// Whether the cores have been built with what TLS takes.
+    has_tls: bool,
     unix_ns_at_start: u64,
     logs: Arc<Targets>,
     acme: Arc<Board>,
@@ -65,6 +70,7 @@ struct State {
     current: Arc<Program>,
     /// What cores may still use.
     programs: Vec<Arc<Program>>,
+    fronts: Vec<Arc<Front>>,
 }
 
 impl Reloader {
@@ -80,9 +86,10 @@ impl Reloader {
             names: Arc::clone(&node.names),
             logs: Arc::clone(&node.logs),
             tls: Arc::clone(&node.tls),
+            has_tls: has_tls(&running),
             acme,
             unix_ns_at_start: current.config.unix_ns_at_start,
-            state: Mutex::new(State { running, current, programs }),
+            state: Mutex::new(State { running, current, programs, fronts: Vec::new() }),
         }
     }
 
@@ -106,7 +113,11 @@ impl Reloader {
     fn take(&self, new: Config) -> Outcome {
         let mut state = self.state();
         state.tidy();
-        let keys = fixed_keys(&state.running, &new);
+        let mut keys = fixed_keys(&state.running, &new);
+        // Whatever was in force since: what the cores have does not go with the last of these origins.
+        if has_tls(&new) && !self.has_tls {
+            keys.push("site.origin (the first by https)".to_owned());
+        }
         if !keys.is_empty() {
             return Outcome::Fixed(self.file.clone().unwrap_or_default(), keys);
         }
@@ -148,23 +159,37 @@ impl Reloader {
         &self.acme
     }
 
-    /// Takes certificates that ACME has stored, where `renewed`, and gives the cores what is in force with them, and with
-    /// what ACME wants shown.
+    /// Takes certificates that ACME has stored, where `renewed`, and has the cores show them, and what ACME wants shown.
     ///
     /// # Errors
     /// One sentence.
-    pub(super) fn give_anew(&self, renewed: bool) -> Result<(), String> {
+    pub(super) fn present_anew(&self, renewed: bool) -> Result<(), String> {
         let mut state = self.state();
         state.tidy();
         let mut running = state.running.clone();
         let taken = if renewed { running.take_stored_certificates() } else { Ok(()) };
-        match self.give(&mut state, &running) {
+        match self.present(&mut state, &running) {
             Ok(Outcome::Failed(e)) | Err(e) => return Err(e),
             Ok(_) => {}
         }
         self.acme.follow(&running);
         state.running = running;
         taken
+    }
+
+    /// Has the cores show what this config says, which says nothing else that is new: requests under way count for nothing,
+    /// as they follow what they did. An error: they have not been told.
+    fn present(&self, state: &mut State, config: &Config) -> Result<Outcome, String> {
+        let tickets = self.tls.keys(config)?.tickets();
+        let presented = program::presented(config, tickets, &self.acme.shown())?;
+        if !presented.fits(&state.current) {
+            // A first certificate may bring an entry by which clients are verified.
+            return self.give(state, config);
+        }
+        let front = presented.front;
+        let ticket = self.desk.tell_all(|_| CoreOrder::Front(Arc::clone(&front)));
+        state.fronts.push(front);
+        self.obeyed(ticket.as_ref().ok_or(NOT_TOLD)?)
     }
 
     /// Gives the cores a config. An error: they have not been told.
@@ -184,16 +209,17 @@ impl Reloader {
             tickets: keys.tickets(),
         };
         let program = program::compile(config, given)?;
-        let Some(ticket) = self.desk.tell_all(|_| CoreOrder::Config(Arc::clone(&program))) else {
-            // Some cores may have it.
-            state.programs.push(program);
-            return Err("a core does not take its orders; restart the node".to_owned());
-        };
-        self.tls.keep(keys);
-        // Kept here, so that no core is ever the last to let go of it.
+        let ticket = self.desk.tell_all(|_| CoreOrder::Config(Arc::clone(&program)));
+        // Kept here, so that no core is ever the last to let go of it; also where not all have been told.
         state.programs.push(Arc::clone(&program));
+        let ticket = ticket.ok_or(NOT_TOLD)?;
+        self.tls.keep(keys);
         state.current = program;
-        if !self.desk.wait(&ticket, PATIENCE) {
+        self.obeyed(&ticket)
+    }
+
+    fn obeyed(&self, ticket: &Ticket) -> Result<Outcome, String> {
+        if !self.desk.wait(ticket, PATIENCE) {
             // It is under way and cannot be called back: the core takes it with its next pass, if there is one.
             let sentence = "a core did not obey in time; restart the node if it hangs";
             return Ok(Outcome::Failed(sentence.to_owned()));
@@ -229,10 +255,11 @@ impl Reloader {
 impl State {
     fn tidy(&mut self) {
         self.programs.retain(|p| Arc::strong_count(p) > 1);
+        self.fronts.retain(|f| Arc::strong_count(f) > 1);
     }
 }
 
-/// The keys that differ, of those that are fixed at the start. Every field of the config is named here, so that a new
+/// The keys that differ, of those that are fixed at the start whatever they say. Every field of the config is named here, so that a new
 /// one has to be put on one side or the other.
 fn fixed_keys(old: &Config, new: &Config) -> Vec<String> {
     let Config {
@@ -246,6 +273,7 @@ fn fixed_keys(old: &Config, new: &Config) -> Vec<String> {
         limits,
         tcp,
         tls,
+        system_roots: _,
         acme: _,
         log,
         resolver,

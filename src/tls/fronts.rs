@@ -17,8 +17,8 @@ const EARLY_DATA_BYTES: u32 = 16 << 10;
 
 /// What listeners present.
 pub struct Fronts {
-    /// For the cores.
-    pub front: Arc<Front>,
+    /// What they present.
+    pub front: Front,
     /// The site of each of its entries.
     pub sites: Vec<u16>,
 }
@@ -78,7 +78,7 @@ pub fn fronts(
         Some(n) => format!("site {}: {e}", config.sites[usize::from(sites[n])].hosts[0]),
         None => format!("a challenge of ACME: {e}"),
     })?;
-    Ok(Some(Fronts { front: Arc::new(front), sites }))
+    Ok(Some(Fronts { front, sites }))
 }
 
 /// Hosts of a site that are shown the same certificates, and these.

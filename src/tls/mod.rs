@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  Config (certificates, keys: read with it) ─┐
-//!  ACME (challenges under way)  ──────────────┼─► FrontSpec ─► Front ─► Program ─► every core swaps
-//!  Tickets (keys that outlive reloads) ───────┘
+//!  ACME (challenges under way)  ──────────────┼─► FrontSpec ─► Front ─┬─► Program ─► every core swaps
+//!  Tickets (keys that outlive reloads) ───────┘                       └─ nothing else is new: alone
 //! ```
 //!
 //! A reload makes a new [`Front`](l7::tls::Front); what a handshake began with, it ends with. The keys of tickets are the node's, not the

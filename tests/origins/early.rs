@@ -21,35 +21,35 @@ use crate::support::identity::Identity;
 use crate::support::peers::{Act, Asked, Peers};
 use crate::support::tls::TlsOf;
 
-const ROOM: u32 = 16 << 10;
+pub const ROOM: u32 = 16 << 10;
 
 /// A certificate, and the clients that trust it.
-struct Names {
+pub struct Names {
     identity: Identity,
-    clients: Arc<ClientConfig>,
+    pub clients: Arc<ClientConfig>,
 }
 
 impl Names {
-    fn new() -> Names {
+    pub fn new() -> Names {
         let identity = Identity::new(&["site.lab"]);
         let mut clients = identity.client_config();
         clients.enable_early_data = true;
         Names { identity, clients: Arc::new(clients) }
     }
 
-    fn front(&self, early_data_bytes: u32) -> Arc<Front> {
+    pub fn front(&self, early_data_bytes: u32) -> Arc<Front> {
         let producer = Ticketer::new(TicketSpec::default(), 1_000_000).expect("good");
         let kept = SessionStore::new(64, 3600, Arc::new(DefaultTimeProvider));
         self.identity.front_with(Some(Tickets { producer, sent: 2, kept: Some(kept) }), early_data_bytes)
     }
 
     /// A node whose only listener speaks TLS, and takes so much early data.
-    fn node(&self, cached: bool, early_data_bytes: u32) -> Peers {
+    pub fn node(&self, cached: bool, early_data_bytes: u32) -> Peers {
         node(site(vec![origin(&[v4()])], cached), self.front(early_data_bytes))
     }
 
     /// A client that has been here before: it has tickets.
-    fn prime(&self, p: &mut Peers, served: &mut dyn FnMut(&Asked, u64) -> Act) {
+    pub fn prime(&self, p: &mut Peers, served: &mut dyn FnMut(&Asked, u64) -> Act) {
         let mut c = Client::connect(p, &self.clients, b"");
         c.settle(p, served);
         c.send(p, b"GET /prime HTTP/1.1\r\nHost: site.lab\r\nConnection: close\r\n\r\n");
@@ -60,7 +60,7 @@ impl Names {
     }
 }
 
-fn node(mut config: ProxyConfig, front: Arc<Front>) -> Peers {
+pub fn node(mut config: ProxyConfig, front: Arc<Front>) -> Peers {
     config.tls_listeners = vec![true];
     config.front = front;
     let shared = Shared { tls: Some(TlsOf::new()), ..Shared::new(1) };
@@ -68,15 +68,15 @@ fn node(mut config: ProxyConfig, front: Arc<Front>) -> Peers {
 }
 
 /// A stock client, which says its next word only when it is told to.
-struct Client {
-    tls: ClientConnection,
-    port: u16,
-    got: Vec<u8>,
+pub struct Client {
+    pub tls: ClientConnection,
+    pub port: u16,
+    pub got: Vec<u8>,
 }
 
 impl Client {
     /// Sends its hello, and `early` behind it if there is any.
-    fn connect(p: &mut Peers, config: &Arc<ClientConfig>, early: &[u8]) -> Client {
+    pub fn connect(p: &mut Peers, config: &Arc<ClientConfig>, early: &[u8]) -> Client {
         let name = ServerName::try_from("site.lab").expect("a name");
         let mut tls = ClientConnection::new(Arc::clone(config), name).expect("a good config");
         if !early.is_empty() {
@@ -87,7 +87,7 @@ impl Client {
     }
 
     /// Reads what has come, and holds its tongue.
-    fn listen(&mut self, p: &mut Peers) {
+    pub fn listen(&mut self, p: &mut Peers) {
         let bytes = std::mem::take(p.client_got(self.port).0);
         let mut left = &bytes[..];
         while !left.is_empty() {
@@ -106,13 +106,13 @@ impl Client {
         p.client_sends(self.port, &out);
     }
 
-    fn send(&mut self, p: &mut Peers, plain: &[u8]) {
+    pub fn send(&mut self, p: &mut Peers, plain: &[u8]) {
         self.tls.writer().write_all(plain).expect("room");
         self.speak(p);
     }
 
     /// Until both have nothing to say.
-    fn settle(&mut self, p: &mut Peers, origin: &mut dyn FnMut(&Asked, u64) -> Act) {
+    pub fn settle(&mut self, p: &mut Peers, origin: &mut dyn FnMut(&Asked, u64) -> Act) {
         loop {
             p.settle(origin);
             self.listen(p);
@@ -123,17 +123,17 @@ impl Client {
         }
     }
 
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.got).into_owned()
     }
 
     /// Whether it has been told that nothing more comes.
-    fn is_told(&mut self) -> bool {
+    pub fn is_told(&mut self) -> bool {
         matches!(self.tls.reader().read(&mut [0; 8]), Ok(0))
     }
 }
 
-fn flush(tls: &mut ClientConnection) -> Vec<u8> {
+pub fn flush(tls: &mut ClientConnection) -> Vec<u8> {
     let mut out = Vec::new();
     while tls.wants_write() {
         tls.write_tls(&mut out).expect("to memory");
@@ -141,7 +141,7 @@ fn flush(tls: &mut ClientConnection) -> Vec<u8> {
     out
 }
 
-fn ok(body: &str, lines: &str) -> Act {
+pub fn ok(body: &str, lines: &str) -> Act {
     Act::Send(format!("HTTP/1.1 200 OK\r\n{lines}Content-Length: {}\r\n\r\n{body}", body.len()).into(), false)
 }
 
@@ -153,7 +153,7 @@ fn kind(asked: &RefCell<Vec<String>>) -> impl FnMut(&Asked, u64) -> Act {
     }
 }
 
-fn get(path: &str, lines: &str) -> Vec<u8> {
+pub fn get(path: &str, lines: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: site.lab\r\n{lines}\r\n").into_bytes()
 }
 
@@ -162,7 +162,7 @@ fn lines_of(head: &str, name: &str) -> usize {
     head.lines().filter(|l| l.split(':').next().is_some_and(|n| n.eq_ignore_ascii_case(name))).count()
 }
 
-fn at_rest(p: &mut Peers, c: &Client) {
+pub fn at_rest(p: &mut Peers, c: &Client) {
     crate::rig::at_rest(p, c.port);
     assert_eq!(count(p, Ctr::TlsActive), 0, "handshakes");
     assert_eq!(count(p, Ctr::TlsSessions), 0, "sessions");

@@ -3,12 +3,15 @@
 mod blame;
 mod early;
 mod edits;
+mod hold;
 mod kept;
 mod news;
 mod race;
+mod records;
 mod reload;
 mod rig;
 mod short;
+mod sizes;
 mod sources;
 mod stock;
 #[path = "../support/mod.rs"]

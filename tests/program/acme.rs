@@ -331,6 +331,42 @@ fn a_renewal_fails_no_request() {
     drop(node);
 }
 
+/// As many orders as there are sites, one behind the other, while answers begin and none ends: what an order shows and what
+/// it brings are no new config for requests.
+#[test]
+fn many_orders_end_no_long_answer() {
+    const SITES: usize = 4;
+    let Some(pebble) = Pebble::start("many") else { return };
+    let site = |n| {
+        format!(
+            "[[site]]\nhosts = \"s{n}.example\"\norigin = \"http://{}\"\ncertificate = \"acme\"\n",
+            clients::slow()
+        )
+    };
+    let listener = format!("http = {}\nhttps = {}", pebble.http, pebble.https);
+    let config = pebble.config("http-01", &listener);
+    let (before, rest) = config.split_once("[[site]]").expect("a site");
+    let (_, acme) = rest.split_once("[acme]").expect("ACME");
+    let sites: String = (0..SITES).map(site).collect();
+    pebble.signal(Signal::STOP);
+    let node = Node::start("acme-many", &format!("{before}{sites}[acme]{acme}"));
+    let mut answers = vec![clients::Long::begin(pebble.http, "s0.example")];
+    pebble.signal(Signal::CONT);
+    until("there are certificates for all", || {
+        answers.push(clients::Long::begin(pebble.http, "s1.example"));
+        node.log().matches("ACME: there is a certificate for").count() == SITES
+    });
+    let trusting = clients::config(&[&pebble.root()], None);
+    until("the last is in force", || {
+        answers.push(clients::Long::begin(pebble.http, "s2.example"));
+        Client::connect(pebble.https, &trusting, "s3.example").is_ok()
+    });
+    let whole = answers.into_iter().map(|a| a.end()).collect::<Vec<_>>();
+    assert_eq!(whole.iter().filter(|w| !**w).count(), 0, "of {}", whole.len());
+    assert!(whole.len() > 3 * SITES, "{}", whole.len());
+    assert_eq!(node.counter("http.plan_ended"), Some(0));
+}
+
 /// The node's part is played here: what the thread wants shown is shown by rustls itself.
 #[test]
 fn by_a_handshake() {

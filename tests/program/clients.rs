@@ -7,7 +7,9 @@ use std::thread;
 
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+};
 
 use crate::running::PATIENCE;
 
@@ -23,6 +25,81 @@ pub fn echo() -> SocketAddr {
     thread::spawn(move || {
         for mut socket in listener.incoming().map_while(Result::ok) {
             thread::spawn(move || {
+                while let Some(head) = read_head(&mut socket) {
+                    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{head}", head.len());
+                    if socket.write_all(answer.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    at
+}
+
+/// Bytes of an answer that is [`Long`].
+const LONG: usize = 64;
+
+/// An origin that answers with a body's first byte, and with the rest once the client says that it may go on: by a byte of
+/// its own body.
+pub fn slow() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = listener.local_addr().expect("an address");
+    thread::spawn(move || {
+        for mut socket in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || {
+                while read_head(&mut socket).is_some() {
+                    let mut byte = [0];
+                    let said = socket
+                        .write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {LONG}\r\n\r\nx").as_bytes())
+                        .and_then(|()| socket.read_exact(&mut byte))
+                        .and_then(|()| socket.write_all(&[b'x'; LONG - 1]));
+                    if said.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    at
+}
+
+/// An answer of [`slow`] that has begun.
+pub struct Long(TcpStream);
+
+impl Long {
+    /// Asks for it, by http.
+    pub fn begin(port: u16, host: &str) -> Long {
+        let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("taken");
+        socket.set_read_timeout(Some(PATIENCE)).expect("set");
+        write!(socket, "POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1\r\n\r\n").expect("sent");
+        let head = read_head(&mut socket).expect("a head");
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        Long(socket)
+    }
+
+    /// Whether it comes to its end.
+    pub fn end(mut self) -> bool {
+        let mut body = [0; LONG];
+        self.0.write_all(b"!").and_then(|()| self.0.read_exact(&mut body)).is_ok()
+    }
+}
+
+/// The same by TLS, as `pair`.
+pub fn secure_echo(pair: &Pair) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = listener.local_addr().expect("an address");
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![pair.certificate.clone()], pair.der_key())
+        .expect("the key is the certificate's");
+    let config = Arc::new(config);
+    thread::spawn(move || {
+        for socket in listener.incoming().map_while(Result::ok) {
+            let config = Arc::clone(&config);
+            thread::spawn(move || {
+                let tls = ServerConnection::new(config).expect("a good config");
+                let mut socket = StreamOwned::new(tls, socket);
                 while let Some(head) = read_head(&mut socket) {
                     let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{head}", head.len());
                     if socket.write_all(answer.as_bytes()).is_err() {
@@ -114,6 +191,11 @@ impl Client {
             stream.conn.complete_io(&mut stream.sock)?;
         }
         Ok(Client(stream))
+    }
+
+    /// Whether a session was resumed.
+    pub fn is_resumed(&self) -> bool {
+        self.0.conn.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     /// The certificate that was shown.

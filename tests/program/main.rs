@@ -5,5 +5,7 @@ mod cert;
 mod clients;
 mod host_port;
 mod https;
+mod origins;
 #[path = "../running/mod.rs"]
 mod running;
+mod stock;

@@ -28,6 +28,11 @@ impl Node {
 
     /// The same, once its folder has what the config names.
     pub fn start_with(name: &str, config: &str, fill: impl FnOnce(&Path)) -> Node {
+        Node::start_in(name, config, &[], fill)
+    }
+
+    /// The same, with these variables.
+    pub fn start_in(name: &str, config: &str, env: &[(&str, &Path)], fill: impl FnOnce(&Path)) -> Node {
         let dir = std::env::temp_dir().join(format!("mr-run-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).expect("a folder");
@@ -39,6 +44,7 @@ impl Node {
             .args(["run", "--config", "edge.toml"])
             .current_dir(&dir)
             .env("MILLRACE_RUN", dir.join("run"))
+            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

@@ -47,6 +47,7 @@ pub fn plan(connections: u32) -> Plan {
         sources: Vec::new(),
         verify: false,
         seed: 1,
+        epoch_ms: 0,
         tls: None,
     }
 }

@@ -12,6 +12,7 @@ pub mod peers;
 pub mod rings;
 pub mod tls;
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
@@ -33,6 +34,7 @@ use l7::proxy::{
     Answer, Cells, ClientTimeouts, HEAD_CELL_BYTES, LogTo, Origin, OriginTimeouts, Program, Proxy,
     ProxyConfig,
 };
+use l7::tls::offload::Helpers;
 use l7::tls::{Front, HandshakeLimits, Handshakes, RECORD_BYTES_MAX, RecordCells, Tls};
 use millrace::node::{CoreOrder, Desk, NodePipeline, Orders};
 use peers::end::{ACK, FIN, RST, SYN, Segment as Seg, write};
@@ -376,6 +378,8 @@ pub struct Load {
     /// Clients acknowledge what comes, and not only by their next request.
     pub acknowledges: bool,
     owed: Vec<(bool, usize)>,
+    /// Strangers' frames that wait for room: whose, SEQ, ACK, bits, payload.
+    late: VecDeque<(usize, u32, u32, u8, Vec<u8>)>,
     /// Clients speak TLS.
     pub tls: Option<TlsLoad>,
 }
@@ -403,6 +407,7 @@ impl Load {
             answered: 0,
             acknowledges: false,
             owed: Vec::with_capacity(4096),
+            late: VecDeque::new(),
             tls: None,
         }
     }
@@ -415,8 +420,10 @@ impl Load {
         };
         let at = (self.spread)(i, from_origin, self.ends.len());
         let is_strange = !from_origin && i >= self.known;
-        if is_strange && self.ends[at].room() < RIG_FRAMES * 3 / 8 {
-            return; // Lost: what room there is left is for the others.
+        if is_strange && (!self.late.is_empty() || self.ends[at].room() < RIG_FRAMES * 3 / 8) {
+            // What room there is left is for the others.
+            self.late.push_back((i, c.snd, c.rcv, bits, payload.to_vec()));
+            return;
         }
         let (end, sums) = (&mut self.ends[at], self.has_checksums);
         let ok = end.send_with(|b| {
@@ -430,7 +437,24 @@ impl Load {
 
     /// Whether the wires have room for more strangers.
     pub fn has_room(&self) -> bool {
-        self.ends.iter().all(|end| end.room() > RIG_FRAMES / 2)
+        self.late.is_empty() && self.ends.iter().all(|end| end.room() > RIG_FRAMES / 2)
+    }
+
+    /// Strangers' frames for which there was no room, as far as there is some now.
+    fn send_late(&mut self) {
+        while self.ends.iter().all(|end| end.room() >= RIG_FRAMES * 3 / 8)
+            && let Some((i, seq, ack, bits, payload)) = self.late.pop_front()
+        {
+            let at = (self.spread)(i, false, self.ends.len());
+            let (src, dst) = (client(i, self.known), (NODE_IP.into(), NODE_PORT));
+            let (end, sums) = (&mut self.ends[at], self.has_checksums);
+            let ok = end.send_with(|b| {
+                b[..6].copy_from_slice(&NODE_MAC);
+                b[6..12].copy_from_slice(&PEER_MAC);
+                Some(write(b, src, dst, &Seg { seq, ack, bits, window: 0xffff, payload: &payload }, sums))
+            });
+            assert!(ok, "the wire is full");
+        }
     }
 
     /// What a NIC's driver would do, where the load plays a NIC: the node's work, and not the load's.
@@ -518,6 +542,7 @@ impl Load {
 
     /// Takes everything that the node has sent; the origin answers at once.
     pub fn poll(&mut self) -> usize {
+        self.send_late();
         let mut n = 0;
         let mut from = 0;
         while from < self.ends.len() {
@@ -540,6 +565,10 @@ impl Load {
                 continue;
             }
             if bits & SYN != 0 {
+                if c.open && !to_origin {
+                    self.frame(false, i, ACK, &[]); // It has missed ours.
+                    continue;
+                }
                 c.rcv = seq.wrapping_add(1);
                 c.open = !to_origin;
                 if to_origin {
@@ -619,6 +648,8 @@ pub struct Rig {
     pub load: Load,
     pub segment: Arc<Segment>,
     pub now: Time,
+    /// They end with the last one who has them.
+    pub helpers: Option<Arc<Helpers>>,
 }
 
 impl Rig {
@@ -637,7 +668,8 @@ impl Rig {
         load.has_checksums = shared.has_checksums;
         load.tls = shared.tls.as_ref().map(|t| TlsLoad::new(&t.client, conns));
         let segment = Arc::clone(&shared.segment);
-        Rig { core, others: cores.collect(), load, segment, now: Time(1_000_000) }
+        let helpers = shared.tls.as_ref().and_then(|t| t.helpers.clone());
+        Rig { core, others: cores.collect(), load, segment, now: Time(1_000_000), helpers }
     }
 
     /// One pass of each core, a microsecond later.

@@ -108,7 +108,7 @@ impl Rig {
         });
         let mut load = Load::over_any(vec![Far::Ring(Box::new(far))], |_, _, _| 0, conns, response);
         load.has_checksums = true;
-        Rig { core, others: Vec::new(), load, segment: shared.segment, now: Time(1_000_000) }
+        Rig { core, others: Vec::new(), load, segment: shared.segment, now: Time(1_000_000), helpers: None }
     }
 
     /// A node of one core over a pair of rings, what turns its other end between two passes, and the rings, which must go
@@ -145,7 +145,7 @@ impl Rig {
         let pump = Pump { port, wire: near, queue: TxQueue::new(64), burst: Burst::new() };
         let load = Load::new(far, conns, response);
         let segment = std::sync::Arc::clone(&shared.segment);
-        let rig = Rig { core, others: Vec::new(), load, segment, now: Time(1_000_000) };
+        let rig = Rig { core, others: Vec::new(), load, segment, now: Time(1_000_000), helpers: None };
         (rings, rig, pump)
     }
 }

@@ -1,6 +1,6 @@
 //! Cells, and the two handles on them: [`Packet`] (one owner, may write) and [`Slice`] (many, read only).
 //!
-//! All `unsafe` of the buffers is in this file, in `cell/queue.rs` and in `cell/outside.rs`. The rules that it rests on:
+//! All `unsafe` of the buffers is in this file, and in `cell/queue.rs`, `cell/stash.rs` and `cell/outside.rs`. The rules that it rests on:
 //!
 //! 1. A header and its buffer live as long as the pool's memory, and that lives while a [`Pool`] handle or
 //!    a cell is out (`PoolInner::release_if_dead`).
@@ -11,6 +11,7 @@
 
 mod outside;
 mod queue;
+mod stash;
 
 use std::any::TypeId;
 use std::cell::{Cell, RefCell};
@@ -26,6 +27,7 @@ use super::{HEADROOM, Meta, TAIL_MAX};
 
 pub use outside::{HEADER_BYTES, Handle, Place, REFILL_MAX, Source};
 pub use queue::{CellQueue, NotInserted};
+pub use stash::Stash;
 
 #[repr(C, align(64))]
 pub(super) struct Header {
@@ -36,7 +38,8 @@ pub(super) struct Header {
     pub(super) refs: Cell<u32>,
     /// Bytes of buffer.
     pub(super) cap: u32,
-    /// Where the frame's bytes start in the buffer, and how many there are (packets only).
+    /// Where the frame's bytes start in the buffer, and how many there are: of a packet, and of a slice while it waits in a
+    /// `CellQueue` or a `Stash`.
     off: Cell<u32>,
     len: Cell<u32>,
     /// While the cell waits in a `CellQueue`: a tag of the queue's owner (TCP: sequence number).

@@ -28,6 +28,7 @@ mod writer;
 
 pub use cell::{
     CellQueue, HEADER_BYTES, Handle, NotInserted, Packet, Place, Pool, PoolStats, REFILL_MAX, Slice, Source,
+    Stash,
 };
 pub use meta::{L4, Meta, NO_VLAN, RxFlags};
 pub use writer::CellWriter;

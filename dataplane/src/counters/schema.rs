@@ -199,6 +199,7 @@ counters! {
     TcpTimeWaits "tcp.time_waits" Events "Connections that entered TIME-WAIT";
     TcpTimeWaitRecycled "tcp.time_wait_recycled" Events "TIME-WAIT records recycled because the pool was full";
     TcpTimeWaitReused "tcp.time_wait_reused" Events "TIME-WAIT records that a new SYN took over";
+    TcpTimeWaitReset "tcp.time_wait_reset" Events "TIME-WAIT records that the peer has reset";
     TcpTimersCarried "tcp.timers_carried" Events "Expiries left for the next pass";
     TcpFlows "tcp.flows" Gauge "Connections with a control block";
     TcpHalfOpen "tcp.half_open" Gauge "Connections whose handshake is not done";
@@ -281,8 +282,9 @@ counters! {
     CacheSlicesMismatched "cache.slices_mismatched" Events "Slices that were of another version than the body they were wanted for: the old ones are dropped";
     CacheBytesServed "cache.bytes_served" Bytes "Bytes of bodies sent from the cache";
     TlsSessions "tls.sessions" Gauge "Established connections with TLS";
-    TlsNoSession "tls.no_session" Events "Handshakes that were done when all sessions were in use";
+    TlsNoSession "tls.no_session" Events "Connections for which no session was left";
     TlsNoCell "tls.no_cell" Events "Connections ended because there was no cell for a record";
+    TlsCellWaits "tls.cell_waits" Events "Records that came when no cell was free for them, and had to wait";
     TlsTruncated "tls.truncated" Events "Connections whose peer ended them without having said so by TLS";
     TlsRecordsSealed "tls.records_sealed" Events "Records sealed: data, alerts and key updates";
     TlsRecordsSealedAgain "tls.records_sealed_again" Events "Records sealed once more because their bytes had been let go before they were acknowledged";
@@ -351,6 +353,7 @@ counters! {
     PoolRxFree "pool.rx_free" Gauge "Receive cells free";
     PoolPayloadFree "pool.payload_free" Gauge "Payload cells free";
     PoolHeaderFree "pool.header_free" Gauge "Header cells free";
+    PoolRecordFree "pool.record_free" Gauge "Cells for TLS records free";
     PoolPayloadEmpty "pool.payload_empty" Events "Times that no payload cell was free";
 }
 

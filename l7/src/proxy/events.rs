@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use dataplane::{Ctr, Slice};
+use dataplane::Ctr;
 use stack::{CloseReason, Events, FlowId};
 
 use super::exchange::{ExchangeId, Role};
@@ -42,7 +42,7 @@ impl Proxy {
         // What announces somebody does so before it says anything by TLS.
         let announces = Role::decode(io.tcp.user(flow)) == Role::Announces;
         let source = io.tcp.tuple(flow).remote.ip();
-        announces || !self.wants_tls(io, flow) || self.begin_tls(io, flow, None, source)
+        announces || !self.wants_tls(io, flow) || self.begin_tls(io, flow, source)
     }
 
     /// Whether a client's connection is to begin with TLS.
@@ -51,15 +51,9 @@ impl Proxy {
         self.config().tls_listeners.get(listener).is_some_and(|wants| *wants)
     }
 
-    /// Begins TLS; `first`: what has been read of it; `source`: whose connection it is. Gives whether it goes on.
-    pub(super) fn begin_tls(
-        &mut self,
-        io: &mut Io<'_>,
-        flow: FlowId,
-        first: Option<Slice>,
-        source: IpAddr,
-    ) -> bool {
-        let begun = io.tcp.start_server(flow, first, source);
+    /// Begins TLS; `source`: whose connection it is. Gives whether it goes on.
+    pub(super) fn begin_tls(&mut self, io: &mut Io<'_>, flow: FlowId, source: IpAddr) -> bool {
+        let begun = io.tcp.start_server(flow, source);
         if !begun {
             // Nothing can be said to it in a way that it understands.
             self.clients -= 1;
@@ -143,7 +137,11 @@ impl Proxy {
         match e.server.state() {
             ServerState::Exchange if e.early.waits() && io.tcp.is_shaking(e.client) => {
                 self.counters.inc(Ctr::HttpHeaderTimeout);
-                if e.responding { self.break_off(io, x) } else { self.close_client(io, x) }
+                if e.responding {
+                    self.break_off(io, x)
+                } else {
+                    self.close_client(io, x)
+                }
                 false
             }
             ServerState::Idle | ServerState::Head => {
@@ -267,16 +265,17 @@ impl Proxy {
     pub(super) fn up_is_full(&self, io: &Io<'_>, x: ExchangeId) -> bool {
         let e = &self.exchanges[x];
         let budget = self.config().request_budget_bytes;
-        e.origin.is_some() && (io.tcp.queued_true(e.origin) >= budget || io.tcp.is_short(e.origin))
+        e.origin.is_some() && (io.tcp.queued_true(e.origin) >= budget || io.tcp.is_short(e.client, e.origin))
     }
 
     pub(super) fn down_is_full(&self, io: &Io<'_>, x: ExchangeId) -> bool {
         if self.exchanges[x].is_fetch() {
             return false;
         }
-        let (client, budget) = (self.exchanges[x].client, self.config().request_budget_bytes);
+        let (client, origin) = (self.exchanges[x].client, self.exchanges[x].origin);
+        let budget = self.config().request_budget_bytes;
         let queued = io.tcp.queued_true(client);
         queued >= budget && queued >= self.queue_bytes_max(io, client, io.tcp.rx_pool())
-            || io.tcp.is_short(client)
+            || io.tcp.is_short(origin, client)
     }
 }

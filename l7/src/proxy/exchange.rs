@@ -340,6 +340,8 @@ impl Exchange {
         self.identity = None;
         self.logged = Logged::default();
         self.site = NO_SITE;
+        // The next request may follow another plan, which has no route of that number.
+        self.route = 0;
         self.up = Leg::default();
         self.down = Leg::default();
         self.attempts = 0;

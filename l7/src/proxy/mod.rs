@@ -53,6 +53,7 @@ use hugepages::{Arena, Footprint, Limits, Slab};
 use stack::{FlowId, Net, State};
 
 use crate::cache::store::Handle;
+use crate::tls::Front;
 use checking::Run;
 pub use config::{
     Answer, ClientAuth, ClientTimeouts, HealthChecks, KeyOf, Origin, OriginTimeouts, ProxyConfig, Route,
@@ -148,6 +149,8 @@ pub struct Proxy {
     current: Rc<Plan>,
     /// What requests follow that began before a reload.
     old: Vec<Rc<Plan>>,
+    /// What clients are shown: the current program's, or what was presented since.
+    front: Arc<Front>,
     origins: Vec<OriginSlot>,
     groups: Vec<Group>,
     /// Requests that wait for room at an origin.
@@ -234,6 +237,7 @@ impl Proxy {
         let unix_ns_at_start = config.unix_ns_at_start;
         let none = Plan { program: Arc::clone(&program), places: Vec::new(), stubs: Vec::new() };
         let mut proxy = Proxy {
+            front: Arc::clone(&config.front),
             current: Rc::new(none),
             old: Vec::with_capacity(OLD_PLANS_MAX + 1),
             origins: Vec::new(),
@@ -295,7 +299,7 @@ impl Proxy {
         let mut shook = false;
         if io.tcp.tls.is_on() {
             io.tcp.begin(io.now);
-            shook = io.tcp.shake(&self.config().front);
+            shook = io.tcp.shake(&self.front);
         }
         while let Some((flow, events)) = io.tcp.next_event() {
             n += 1;

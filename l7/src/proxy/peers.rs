@@ -14,13 +14,12 @@ use dataplane::Ctr;
 use hugepages::typed_index;
 use stack::{FlowId, Tcp};
 
-use super::body::{Gathered, gather};
 use super::exchange::{ExchangeId, Role};
 use super::pump::Step;
 use super::side::Side;
 use super::{Io, Proxy};
 use crate::http1::{Parsed, SliceSink};
-use crate::phases::proxy_protocol::{ProxyHeader, parse, write_v1, write_v2};
+use crate::phases::proxy_protocol::{HEADER_BYTES_MAX, ProxyHeader, parse, write_v1, write_v2};
 
 typed_index! {
     /// A peer that a PROXY header has announced.
@@ -125,21 +124,28 @@ impl Proxy {
         self.peers.get(e.peer_id).unwrap_or_else(own)
     }
 
-    /// Reads the header that the connection of `x` has to begin with.
+    /// Reads the header that the connection of `x` has to begin with. Until it is whole it stays in TCP's queue, as what
+    /// comes behind it does.
     pub(super) fn proxy_header(&mut self, io: &mut Io<'_>, x: ExchangeId) -> Step {
-        let e = &mut self.exchanges[x];
-        let client = e.client;
-        let Some(input) = e.client_in.take().or_else(|| io.tcp.read(client)) else {
+        let client = self.exchanges[x].client;
+        if !io.tcp.is_readable(client) {
             if io.tcp.at_end(client) {
                 self.close_client(io, x);
             } else {
                 self.go_idle(io, x);
             }
             return Step::Gone;
-        };
-        match parse(&input) {
+        }
+        let mut parsed = parse(io.tcp.front(client));
+        if let Ok(Parsed::Partial) = parsed {
+            // It came in pieces. No more than this is ever looked at.
+            let mut start = [0; HEADER_BYTES_MAX];
+            let n = io.tcp.peek(client, &mut start);
+            parsed = parse(&start[..n]);
+        }
+        match parsed {
             Ok(Parsed::Complete(header, n)) => {
-                e.announces = false;
+                self.exchanges[x].announces = false;
                 if let ProxyHeader::Proxied { source, .. } = header {
                     let Some(peer) = self.peers.add(source) else {
                         self.counters.inc(Ctr::HttpNoContext);
@@ -148,31 +154,21 @@ impl Proxy {
                     };
                     self.exchanges[x].peer_id = peer;
                 }
-                self.take_client(io, x, input, n);
+                io.tcp.skip(client, n);
+                io.tcp.consume(client, n as u32);
                 if !self.wants_tls(io, client) {
                     return Step::Moved;
                 }
                 let source = self.client_address(&io.tcp, x).ip();
-                let first = self.exchanges[x].client_in.take();
-                if self.begin_tls(io, client, first, source) {
+                if self.begin_tls(io, client, source) {
                     self.go_idle(io, x);
                 } else {
                     self.end(x);
                 }
                 Step::Gone
             }
-            Ok(Parsed::Partial) => match gather(&self.cells, &mut io.tcp, client, input) {
-                Gathered::More(joined) => {
-                    e.client_in = Some(joined);
-                    Step::Moved
-                }
-                Gathered::Waits(input) if !io.tcp.at_end(client) => {
-                    e.client_in = Some(input);
-                    Step::Waits
-                }
-                Gathered::Waits(_) | Gathered::NoRoom => self.bad_header(io, x),
-            },
-            Err(_) => self.bad_header(io, x),
+            Ok(Parsed::Partial) if !io.tcp.has_ended(client) => Step::Waits,
+            Ok(Parsed::Partial) | Err(_) => self.bad_header(io, x),
         }
     }
 

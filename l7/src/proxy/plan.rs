@@ -9,6 +9,8 @@
 //! A request keeps the plan that it began with: it holds an `Rc`, a plain counter of this core, so that no
 //! count is shared between cores. A plan goes when its last request has ended; the program itself is freed by
 //! the control side, which keeps a handle until no core has one.
+//!
+//! What clients are shown ([`Front`]) comes with a program, and may be replaced without another one.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -22,6 +24,7 @@ use super::exchange::ExchangeId;
 use super::{Io, Proxy};
 use crate::http1::ClientConn;
 use crate::phases::{Phase, Router};
+use crate::tls::Front;
 use crate::tls::origin::{OriginTls, Reason};
 
 /// Old plans that a core keeps for requests that are still under way. A swap beyond that ends the requests
@@ -202,6 +205,7 @@ impl Proxy {
     /// New requests follow `program` from now on; those under way keep theirs.
     pub fn swap(&mut self, program: Arc<Program>, io: &mut Io<'_>) {
         let new = self.plan_of(program);
+        self.front = Arc::clone(&new.program.config.front);
         let old = std::mem::replace(&mut self.current, Rc::new(new));
         self.old.push(old);
         self.old.retain(|v| Rc::strong_count(v) > 1);
@@ -226,6 +230,13 @@ impl Proxy {
         }
         self.forget_unused_origins(io);
         self.renew_checks(io);
+    }
+
+    /// Clients are shown `front` from now on, and nothing else changes: no plan comes of it, so that there may be as many as
+    /// there are certificates to renew. Its entries have to be verified as those of the current program's front; whoever
+    /// gives it keeps it, as a program.
+    pub fn present(&mut self, front: Arc<Front>) {
+        self.front = front;
     }
 
     /// Lets go of old plans whose last request has ended, and with them of their programs: there may be no swap for
@@ -295,7 +306,7 @@ mod tests {
             unix_ns_at_start: 0,
             proxy_headers_from: Vec::new(),
             tls_listeners: Vec::new(),
-            front: crate::tls::Front::none(),
+            front: Front::none(),
             tunings: Vec::new(),
             log: None,
         }

@@ -114,7 +114,7 @@ impl Proxy {
         let target = self.queue_bytes_max(io, client, &self.cells.payload);
         loop {
             // Where cells are short a client has what is on its way, which can be let go, and one record that waits.
-            let has_enough = io.tcp.is_short(client) && io.tcp.has_unsent(client);
+            let has_enough = io.tcp.is_short(FlowId::NONE, client) && io.tcp.has_unsent(client);
             if has_enough || io.tcp.queued_true(client) >= target {
                 return Step::Waits;
             }

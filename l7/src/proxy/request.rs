@@ -216,6 +216,16 @@ impl Proxy {
         let Some(place) = plan.program.router.route(site, clean) else { return Act::Error(404) };
         let number = plan.program.config.sites[site as usize].routes[place as usize].1;
         self.exchanges[x].route = number;
+        // An operator's redirects and rules are for others: the server comes by http, and without a certificate.
+        if let Some(answer) = self.front.proof(head.host(), clean) {
+            return match self.cells.store(answer) {
+                Some(body) => Act::Stub(body),
+                None => {
+                    self.counters.inc(Ctr::PoolPayloadEmpty);
+                    Act::Error(503)
+                }
+            };
+        }
         let route = plan.route(number);
         let (peer, scheme) = (self.exchanges[x].peer, self.exchanges[x].scheme);
         self.exchanges[x].key = plan.program.config.upstream(number).map_or(0, |u| u.key(head, peer));

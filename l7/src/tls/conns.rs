@@ -1,7 +1,7 @@
 //! Connections as the proxy sees them, with TLS or without: TCP's calls, and what TLS makes of them.
 //!
 //! A connection without TLS has the number 0 as its layer, and every call goes on to TCP. One with TLS is a
-//! [`Secured`]: it shakes hands, then its records are opened and sealed here.
+//! [`Secured`], with the number of its session: it shakes hands, then its records are opened and sealed here.
 //!
 //! - **Received** ciphertext stays in TCP's queue, against TCP's window, until a record is whole. Then that record alone
 //!   is opened, where it lies if it came in one segment. At most one piece of plaintext waits for the proxy.
@@ -14,9 +14,12 @@
 mod again;
 mod early;
 mod leave;
+mod plain;
 mod receive;
+mod secured;
 mod send;
 mod shaking;
+mod starving;
 mod through;
 
 use std::net::IpAddr;
@@ -25,10 +28,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use dataplane::{CellWriter, Counters, Ctr, Pool, Slice, Time};
-use hugepages::{Arena, Footprint, Limits, Slab, typed_index};
+use hugepages::{Arena, Footprint, Limits, SlabIndex};
 use rustls::ClientConfig;
-use rustls::client::ClientConnectionData;
-use rustls::kernel::KernelConnection;
 use rustls::pki_types::ServerName;
 use stack::{CloseReason, Events, FlowId, State, Tcp};
 
@@ -38,15 +39,12 @@ use super::handshake::Failure;
 use super::handshakes::{HandshakeId, Handshakes};
 use super::record::{self, SessionId, Sessions};
 use crate::cache::store::Store;
-use again::{Again, NoteId};
+use again::Again;
+use secured::{EARLY, HAS_CLOSED, NEWS, Phase, Places, Secured};
 use send::Builder;
 pub use send::Sent;
 use shaking::Shaking;
-
-typed_index! {
-    /// A connection with TLS.
-    pub struct SecuredId;
-}
+use starving::Starving;
 
 /// The longest plaintext of a record (RFC 8446, 5.1).
 pub const RECORD_PLAIN_MAX: usize = 1 << 14;
@@ -57,72 +55,6 @@ pub const RECORD_BYTES_MAX: u32 = record::RECORD_MAX as u32;
 const SMALL_RECORDS_BYTES: u16 = 16 << 10;
 /// Records without data that are taken in a row; then the others get their turn.
 const EMPTY_IN_A_ROW: usize = 32;
-
-/// Where a connection with TLS stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Phase {
-    /// Not in use.
-    #[default]
-    Free,
-    /// The handshake.
-    Shakes(HandshakeId),
-    /// Records go both ways.
-    Open(SessionId),
-    /// Its owner has left, and TCP lacks bytes that are to be sealed again.
-    Leaves(SessionId),
-    /// It has failed: its owner has been told, or is about to be.
-    Broken,
-}
-
-/// What the owner of a connection has to hear of its handshake.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum News {
-    /// Nothing.
-    #[default]
-    None,
-    /// It is under way, and early data has come: that it is done will be news.
-    Early,
-    /// It is done.
-    Open,
-}
-
-/// A connection with TLS.
-#[derive(Default)]
-struct Secured {
-    phase: Phase,
-    /// We have opened it.
-    is_client: bool,
-    /// What its owner has to hear of the handshake.
-    news: News,
-    /// The peer has said that nothing more comes.
-    has_closed: bool,
-    /// We have said so.
-    said_close: bool,
-    /// By which policy its client was verified ([`Front::policy`]); 0: by none.
-    policy: u32,
-    /// Plaintext sent since it stood still, as far as that counts.
-    sent: u16,
-    /// The last of its records that can be sealed again.
-    notes: NoteId,
-    /// Ciphertext taken from TCP, of a record that is not opened yet.
-    rest: Option<Slice>,
-    /// Plaintext that the owner has not read yet.
-    plain: Option<Slice>,
-    also: Also,
-}
-
-/// What else there is of a connection: of most, nothing.
-#[derive(Default)]
-enum Also {
-    #[default]
-    Nothing,
-    /// Of an origin's: what takes the tickets that it sends.
-    Tickets(Box<KernelConnection<ClientConnectionData>>),
-    /// Why there was no handshake, or by which alert it ended.
-    Failure(Box<Failure>),
-    /// Who the client is by the certificate that it has shown.
-    Client(Rc<Identity>),
-}
 
 /// Where records are kept.
 #[derive(Clone)]
@@ -142,6 +74,11 @@ impl RecordCells {
         done.then_some(w)
     }
 
+    /// Those that are left are for what has to be sent.
+    fn are_few(&self) -> bool {
+        self.records.free_count() <= self.records.capacity() / 16
+    }
+
     fn store(&self, bytes: &[u8]) -> Option<Slice> {
         let mut w = self.writer(bytes.len())?;
         w.put(bytes);
@@ -153,14 +90,13 @@ impl RecordCells {
 pub struct Tls {
     sessions: Sessions,
     handshakes: Handshakes,
-    secured: Slab<SecuredId, Secured>,
+    secured: Places,
     builder: Builder,
     again: Again,
+    starving: Starving,
     cells: RecordCells,
     counters: Counters,
 }
-
-const _: () = assert!(size_of::<Secured>() <= 72);
 
 /// TCP's connections, with TLS or without.
 pub struct Conns<'a> {
@@ -182,8 +118,9 @@ impl Tls {
     /// Bytes that it takes from its core's arena.
     pub fn cost(limits: &Limits) -> usize {
         Sessions::cost(limits.tls_connections, limits.tls_contexts)
-            + Slab::<SecuredId, Secured>::cost(limits.tls_connections as usize)
+            + Places::cost(limits.tls_connections)
             + Again::cost(limits)
+            + Starving::cost(limits.tls_connections)
     }
 
     /// Says what its pools cost, and why.
@@ -192,7 +129,7 @@ impl Tls {
             return;
         }
         Sessions::footprint(limits.tls_connections, limits.tls_contexts, f);
-        let item = size_of::<Secured>() as u64 + 4;
+        let item = size_of::<Secured>() as u64;
         f.add("tls connections", limits.tls_connections.into(), item, "where each stands");
         Again::footprint(limits, f);
         let n = limits.tls_handshakes;
@@ -214,10 +151,11 @@ impl Tls {
         let bytes = if n > 0 { RECORD_PLAIN_MAX } else { 0 };
         Some(Tls {
             sessions: Sessions::new(n, contexts, arena, counters.clone())?,
-            secured: Slab::new(arena, n, Secured::default)?,
+            secured: Places::new(n, arena)?,
             handshakes,
             builder: Builder::new(bytes),
             again: Again::new(limits, arena, bytes)?,
+            starving: Starving::new(n, arena)?,
             cells,
             counters,
         })
@@ -251,26 +189,24 @@ impl Tls {
         self.handshakes.beside(packets as u32);
     }
 
-    /// Whether a handshake could go on at once: the core must not sleep.
+    /// Whether a handshake or a connection could go on at once: the core must not sleep.
     pub fn has_work(&self) -> bool {
-        self.handshakes.has_work()
+        self.handshakes.has_work() || !self.starving.is_empty() && !self.cells.are_few()
     }
 }
 
-fn secured_of(layer: u32) -> Option<SecuredId> {
-    use hugepages::SlabIndex;
-    layer.checked_sub(1).map(SecuredId::from_u32)
+fn secured_of(layer: u32) -> Option<SessionId> {
+    layer.checked_sub(1).map(SessionId::from_u32)
 }
 
-fn layer_of(id: SecuredId) -> u32 {
-    use hugepages::SlabIndex;
+fn layer_of(id: SessionId) -> u32 {
     id.to_u32() + 1
 }
 
 impl Conns<'_> {
     /// The connection's TLS, if it has any.
     #[inline]
-    fn secured(&self, flow: FlowId) -> Option<SecuredId> {
+    fn secured(&self, flow: FlowId) -> Option<SessionId> {
         secured_of(self.tcp.layer(flow))
     }
 
@@ -282,52 +218,44 @@ impl Conns<'_> {
 
     /// Why the handshake of a connection that is closed has failed, if it has; or by which alert it ended afterwards.
     pub fn failure(&self, flow: FlowId) -> Option<&Failure> {
-        match &self.tls.secured[self.secured(flow)?].also {
-            Also::Failure(failure) => Some(failure),
-            _ => None,
-        }
+        self.tls.secured[self.secured(flow)?].failure()
     }
 
     /// Who the client is by the certificate that it has shown and that was verified.
     pub fn identity(&self, flow: FlowId) -> Option<&Rc<Identity>> {
-        match &self.tls.secured[self.secured(flow)?].also {
-            Also::Client(identity) => Some(identity),
-            _ => None,
-        }
+        self.tls.secured[self.secured(flow)?].rare()?.client.as_ref()
     }
 
     /// Whether a connection, of TLS 1.2, has used its key for so long that it should end when it next can in good order.
     pub fn is_worn(&self, flow: FlowId) -> bool {
-        self.secured(flow).is_some_and(|c| match self.tls.secured[c].phase {
-            Phase::Open(session) => self.tls.sessions.worn(session),
-            _ => false,
-        })
+        self.secured(flow).is_some_and(|c| self.tls.secured[c].is_open() && self.tls.sessions.worn(c))
     }
 
     /// Whether its handshake is under way.
     pub fn is_shaking(&self, flow: FlowId) -> bool {
-        self.secured(flow).is_some_and(|c| matches!(self.tls.secured[c].phase, Phase::Shakes(_)))
+        self.secured(flow).is_some_and(|c| matches!(self.tls.secured[c].phase(), Phase::Shakes(_)))
     }
 
     /// By which policy its client was verified when it said hello ([`Front::policy`]); 0: by none.
     pub fn policy(&self, flow: FlowId) -> u32 {
-        self.secured(flow).map_or(0, |c| self.tls.secured[c].policy)
+        let rare = self.secured(flow).and_then(|c| self.tls.secured[c].rare());
+        rare.map_or(0, |rare| rare.policy)
     }
 
     // ── Handshakes ──────────────────────────────────────────────────────────────────────────────────
 
-    /// A connection that was accepted begins with a ClientHello; `first`: what of it has been read already; `source`: whose
-    /// it is. Gives whether there is room for it; if there is none its owner ends it.
-    pub fn start_server(&mut self, flow: FlowId, first: Option<Slice>, source: IpAddr) -> bool {
+    /// What comes next by a connection that was accepted is a ClientHello; `source`: whose it is. Gives whether there is room
+    /// for it; if there is none its owner ends it.
+    pub fn start_server(&mut self, flow: FlowId, source: IpAddr) -> bool {
         let Ok(h) = self.tls.handshakes.start_server(flow, source) else { return false };
         if let Some(old) = self.tls.handshakes.take_evicted()
             && let Some(c) = self.secured(old)
         {
             // Its handshake is no more.
-            self.tls.secured[c].phase = Phase::Broken;
+            self.tls.secured[c].breaks();
             self.break_now(old);
         }
-        if !self.secure(flow, h, false, first) {
+        if !self.secure(flow, h, false) {
             return false;
         }
         // The hello may have come with what completed the connection: there will be no other event for it.
@@ -344,18 +272,17 @@ impl Conns<'_> {
         name: &ServerName<'static>,
     ) -> bool {
         match self.tls.handshakes.start_client(flow, Arc::clone(config), name.clone()) {
-            Ok(h) => self.secure(flow, h, true, None),
+            Ok(h) => self.secure(flow, h, true),
             Err(_) => false,
         }
     }
 
-    fn secure(&mut self, flow: FlowId, h: HandshakeId, is_client: bool, rest: Option<Slice>) -> bool {
-        let Some(c) = self.tls.secured.alloc() else {
-            self.tls.counters.inc(Ctr::TlsNoSession);
+    fn secure(&mut self, flow: FlowId, h: HandshakeId, is_client: bool) -> bool {
+        let Some(c) = self.tls.sessions.reserve() else {
             self.tls.handshakes.cancel(h);
             return false;
         };
-        self.tls.secured[c] = Secured { phase: Phase::Shakes(h), is_client, rest, ..Secured::default() };
+        self.tls.secured[c] = Secured::shaking(h, is_client);
         self.tcp.set_layer(flow, layer_of(c));
         true
     }
@@ -374,20 +301,21 @@ impl Conns<'_> {
     /// The connection is of no use any more: its owner hears that it is closed.
     fn break_now(&mut self, flow: FlowId) {
         let Some(c) = self.secured(flow) else { return };
-        self.close_session(c);
-        self.tls.secured[c].phase = Phase::Broken;
+        self.end_session(c);
         self.tcp.wake(flow);
     }
 
-    fn close_session(&mut self, c: SecuredId) {
+    /// The handshake or the session is over, and the connection broken.
+    fn end_session(&mut self, c: SessionId) {
         self.drop_notes(c);
         let s = &mut self.tls.secured[c];
-        (s.rest, s.plain) = (None, None);
-        match std::mem::replace(&mut s.phase, Phase::Free) {
+        s.plain.clear();
+        match s.phase() {
             Phase::Shakes(h) => self.tls.handshakes.cancel(h),
-            Phase::Open(session) | Phase::Leaves(session) => self.tls.sessions.close(session),
+            Phase::Open | Phase::Leaves => self.tls.sessions.end(c),
             Phase::Free | Phase::Broken => {}
         }
+        s.breaks();
     }
 
     // ── Events ──────────────────────────────────────────────────────────────────────────────────────
@@ -408,31 +336,30 @@ impl Conns<'_> {
         }
     }
 
-    fn secured_event(&mut self, flow: FlowId, c: SecuredId, mut events: Events) -> Events {
+    fn secured_event(&mut self, flow: FlowId, c: SessionId, mut events: Events) -> Events {
         let closed = events.has(Events::CLOSED);
-        match self.tls.secured[c].phase {
+        match self.tls.secured[c].phase() {
             Phase::Shakes(h) => {
-                let nothing_comes = closed || self.tcp.has_ended(flow) && !self.has_bytes(flow, c);
-                if nothing_comes || matches!(self.tls.secured[c].also, Also::Failure(_)) {
-                    self.close_session(c);
-                    self.tls.secured[c].phase = Phase::Broken;
+                let nothing_comes = closed || self.tcp.at_end(flow);
+                if nothing_comes || self.tls.secured[c].failure().is_some() {
+                    self.end_session(c);
                     events.set(Events::CLOSED);
                 } else {
                     self.tls.handshakes.readable(h);
                 }
                 let s = &self.tls.secured[c];
                 events.clear(Events::READABLE);
-                if s.plain.is_some() {
+                if !s.plain.is_empty() {
                     events.set(Events::READABLE);
                 }
-                if s.news != News::Early {
+                if !s.has(EARLY) {
                     events.clear(Events::WRITABLE);
                 }
                 events.clear(Events::CONNECTED);
                 events
             }
-            Phase::Open(_) => {
-                if self.tls.secured[c].notes.is_some() {
+            Phase::Open => {
+                if self.tls.secured[c].notes().is_some() {
                     self.look_back(flow, c, events);
                 }
                 events.clear(Events::MISSING);
@@ -440,12 +367,12 @@ impl Conns<'_> {
                 let s = &mut self.tls.secured[c];
                 events.clear(Events::READABLE);
                 events.clear(Events::CONNECTED);
-                if std::mem::take(&mut s.news) == News::Open {
+                if s.take(NEWS) {
                     events.set(Events::CONNECTED);
                 }
-                if s.plain.is_some() || s.has_closed {
+                if !s.plain.is_empty() || s.has(HAS_CLOSED) {
                     events.set(Events::READABLE);
-                } else if s.phase == Phase::Broken {
+                } else if s.phase() == Phase::Broken {
                     events.set(Events::CLOSED);
                 } else if self.is_cut_off(flow, c) {
                     self.cut_off(flow);
@@ -453,7 +380,7 @@ impl Conns<'_> {
                 }
                 events
             }
-            Phase::Leaves(_) => {
+            Phase::Leaves => {
                 self.leaving_event(flow, c, events);
                 Events::default()
             }
@@ -464,16 +391,11 @@ impl Conns<'_> {
         }
     }
 
-    /// Whether anything has come that was not looked at.
-    fn has_bytes(&self, flow: FlowId, c: SecuredId) -> bool {
-        self.tls.secured[c].rest.is_some() || self.tcp.is_readable(flow)
-    }
-
     /// Whether the peer has ended the connection without having said so by TLS, and nothing is left to be opened.
-    fn is_cut_off(&self, flow: FlowId, c: SecuredId) -> bool {
+    fn is_cut_off(&self, flow: FlowId, c: SessionId) -> bool {
         let s = &self.tls.secured[c];
         let over = self.tcp.has_ended(flow) || self.tcp.state(flow) == State::Closed;
-        over && !s.has_closed && s.plain.is_none() && !self.has_record(flow, c)
+        over && !s.has(HAS_CLOSED) && s.plain.is_empty() && !self.has_record(flow)
     }
 
     /// It is: a connection that TLS has not ended is a broken one (RFC 8446, 6.1).
@@ -545,23 +467,23 @@ impl Conns<'_> {
     fn forget(&mut self, flow: FlowId) {
         self.drop_pending(flow);
         if let Some(c) = self.secured(flow) {
-            self.close_session(c);
+            self.end_session(c);
             self.tls.secured[c] = Secured::default();
-            self.tls.secured.free(c);
+            self.tls.sessions.close(c);
             self.tcp.set_layer(flow, 0);
         }
     }
 
     /// As [`Tcp::is_owned`].
     pub fn is_owned(&self, flow: FlowId) -> bool {
-        let leaves = |c| matches!(self.tls.secured[c].phase, Phase::Leaves(_));
+        let leaves = |c| self.tls.secured[c].phase() == Phase::Leaves;
         self.tcp.is_owned(flow) && !self.secured(flow).is_some_and(leaves)
     }
 
     /// A connection's state.
     pub fn state(&self, flow: FlowId) -> State {
         match self.secured(flow) {
-            Some(c) if self.tls.secured[c].phase == Phase::Broken => State::Closed,
+            Some(c) if self.tls.secured[c].phase() == Phase::Broken => State::Closed,
             _ => self.tcp.state(flow),
         }
     }
@@ -569,7 +491,7 @@ impl Conns<'_> {
     /// Why a connection is over: one that TLS did not end has been cut off.
     pub fn close_reason(&self, flow: FlowId) -> CloseReason {
         match (self.tcp.close_reason(flow), self.secured(flow)) {
-            (CloseReason::Done, Some(c)) if !self.tls.secured[c].has_closed => CloseReason::Reset,
+            (CloseReason::Done, Some(c)) if !self.tls.secured[c].has(HAS_CLOSED) => CloseReason::Reset,
             (reason, _) => reason,
         }
     }

@@ -1,5 +1,6 @@
-//! What a listener presents to its clients: which names, by which certificates, whom it lets in. Made when a config is
-//! loaded, never changed, shared by all cores; a reload makes another.
+//! What a listener presents to its clients: which names, by which certificates, whom it lets in; and, as that changes with
+//! it, what an ACME server looks for by HTTP. Made when a config is loaded, never changed, shared by all cores; a reload
+//! makes another, and so does a renewal.
 //!
 //! The name that a client asks for is looked up as a request's host is ([`Hosts`]): exact, then the longest wildcard,
 //! then the default. Where nothing is found the answer is the alert `unrecognized_name`; so it is for a client that
@@ -29,6 +30,8 @@ use rustls::{
 
 use super::handshake;
 use super::hello::ClientHello;
+pub use super::proofs::Proof;
+use super::proofs::Proofs;
 use super::slow::slow_key;
 use super::store::SessionStore;
 use super::tickets::Ticketer;
@@ -105,6 +108,7 @@ pub struct Front {
     challenge_hosts: Hosts,
     entries: Box<[Ready]>,
     challenges: Box<[Arc<ServerConfig>]>,
+    proofs: Proofs,
     kept: Option<Arc<SessionStore>>,
 }
 
@@ -179,15 +183,37 @@ impl Front {
                 ready.map(|ready| ready.config).map_err(|what| FrontError { entry: None, what })
             })
             .collect();
+        let (entries, challenges) = (entries?, challenges?);
         let kept = spec.tickets.and_then(|tickets| tickets.kept);
-        Ok(Front { hosts, challenge_hosts, entries: entries?, challenges: challenges?, kept })
+        Ok(Front { hosts, challenge_hosts, entries, challenges, kept, ..Front::empty() })
     }
 
     /// For a node that presents nothing: every hello is refused.
     pub fn none() -> Arc<Front> {
-        let (hosts, challenge_hosts) = (Hosts::new(std::iter::empty()), Hosts::new(std::iter::empty()));
-        let (entries, challenges) = (Box::default(), Box::default());
-        Arc::new(Front { hosts, challenge_hosts, entries, challenges, kept: None })
+        Arc::new(Front::empty())
+    }
+
+    /// The same.
+    pub fn empty() -> Front {
+        Front {
+            hosts: Hosts::new([]),
+            challenge_hosts: Hosts::new([]),
+            entries: Box::default(),
+            challenges: Box::default(),
+            proofs: Proofs::new(Vec::new()),
+            kept: None,
+        }
+    }
+
+    /// The same front, with what an ACME server looks for by HTTP.
+    pub fn proving(self, proofs: Vec<Proof>) -> Front {
+        Front { proofs: Proofs::new(proofs), ..self }
+    }
+
+    /// What is at this path of this host, if that is where an ACME server looks now.
+    #[inline]
+    pub fn proof(&self, host: &[u8], clean_path: &[u8]) -> Option<&[u8]> {
+        self.proofs.find(host, clean_path)
     }
 
     /// How to answer `hello`.

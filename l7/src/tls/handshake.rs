@@ -53,6 +53,7 @@ const HEADER_BYTES: usize = 5;
 /// Longest body of a record (RFC 5246, 6.2.3).
 const BODY_BYTES_MAX: usize = (16 << 10) + 2048;
 /// Types of records.
+const CHANGE_CIPHER_SPEC: u8 = 20;
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
@@ -199,6 +200,11 @@ impl Handshake {
     /// Bytes that have come and are not done with.
     pub fn held(&self) -> usize {
         self.input.len()
+    }
+
+    /// Whether what comes next changes nothing: a change_cipher_spec, which only middleboxes look at (RFC 8446, D.4).
+    pub fn is_trifle(&self) -> bool {
+        !self.is_tls12() && self.input.get(self.shown) == Some(&CHANGE_CIPHER_SPEC)
     }
 
     /// Takes `input`, and does nothing with it yet.

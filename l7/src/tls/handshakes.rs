@@ -7,11 +7,10 @@
 //!              └─ refused: full, or the source has its share  └─ waits for its peer
 //! ```
 //!
-//! - **Work.** A pass without packets does [`HandshakeLimits::work_per_pass`] units, a unit being about 10 µs: a hello is
-//!   [`HELLO`] of them where the core answers it, everything else [`STEP`]. Packets come first: where a pass has some, a unit
-//!   is done for each [`PACKETS_PER_UNIT`] of them ([`beside`](Handshakes::beside)), [`BESIDE_MAX`] at a time; a hello may
-//!   be begun with one, and the next passes make up for it. Those that have said hello come before those that say it: what
-//!   was begun is brought to an end.
+//! - **Work.** A pass without packets does [`HandshakeLimits::work_per_pass`] units; one with some ([`beside`]) does few, and
+//!   one with many gives all steps to the helpers for as long as these have room: see [`budget`]. Those that have said
+//!   hello come before those that say it: what
+//!   was begun is brought to an end. Our own, with origins, come before clients' hellos, and before their slow steps.
 //! - **Slow steps** (signatures by RSA, key exchanges by P-384, a client's or an origin's certificates) go to a helper thread, where there are
 //!   any; so do second hellos, as what they lead to is not foreseen, and hellos while more than
 //!   [`HandshakeLimits::waiting`] wait for the core. When the helpers are full, the slow
@@ -26,9 +25,12 @@
 //!   64 KiB, need one of [`Handshakes::long`] places. Who finds none is refused: chains that long are rare, and what
 //!   all handshakes take is bounded whatever the config asks for. What rustls needs for one is about 10 KiB until it is done.
 //!
+//! [`beside`]: Handshakes::beside
+//!
 //! Bytes are taken from TCP's queue by [`Peers`] as they are needed, a record at a time: what is behind the handshake
 //! stays there.
 
+pub mod budget;
 mod slot;
 
 use std::mem;
@@ -48,6 +50,7 @@ use super::offload::Helper;
 use super::queue::Queue;
 use super::slow;
 use super::sources::{Source, Sources};
+use budget::{Budget, HELLO, STEP, TRIFLE, VERIFY};
 use slot::{Early, Read, Room, Side, Slot, State, read_hello, read_record};
 
 typed_index! {
@@ -55,18 +58,6 @@ typed_index! {
     pub struct HandshakeId;
 }
 
-/// Units of work of a hello, of either side: a key exchange, a signature by P-256. 60 to 90 µs.
-pub const HELLO: u32 = 8;
-/// Of any other step, also of giving a hello to a helper: a few µs; sealing two tickets is the most of it.
-pub const STEP: u32 = 1;
-/// Of a chain of certificates that the core has to verify itself.
-pub const VERIFY: u32 = 16;
-
-/// Packets of a busy core for each unit of work. What it does for a request takes 1 to 3 µs, so that handshakes have a
-/// fifth of its time at most.
-pub const PACKETS_PER_UNIT: u32 = 32;
-/// Units that are saved up while a core is busy: no pass gets much longer by them.
-pub const BESIDE_MAX: u32 = 2;
 /// One in so many slots is for our own handshakes.
 const OWN_SHARE: u32 = 8;
 /// One in so many slots may have a place for long certificates; a few in any case.
@@ -148,7 +139,8 @@ pub struct Handshakes {
     sources: Sources,
     going: Queue,
     new: Queue,
-    /// What only helpers do, while they are full.
+    /// What only helpers do, while they are full: with origins, and, after these, with clients.
+    slow_own: Queue,
     slow: Queue,
     /// Clients that have not said hello, and of whom there is nothing to read.
     silent: Queue,
@@ -160,9 +152,7 @@ pub struct Handshakes {
     evicted: Option<FlowId>,
     helper: Option<Helper>,
     limits: HandshakeLimits,
-    /// Packets of this pass, and those that are worth work still to be done; below 0: work was done for such as are to come.
-    packets: u32,
-    credit: i32,
+    budget: Budget,
     counters: Counters,
     out: Vec<u8>,
     joined: Vec<u8>,
@@ -191,13 +181,13 @@ impl Handshakes {
             new: Queue::new(1),
             slow: Queue::new(2),
             silent: Queue::new(3),
+            slow_own: Queue::new(4),
             clients: 0,
             long: Handshakes::long(limits.handshakes),
             evicted: None,
             helper,
             limits,
-            packets: 0,
-            credit: 0,
+            budget: Budget::default(),
             counters,
             out: Vec::with_capacity(16 << 10),
             joined: Vec::with_capacity(hello::JOINED_BYTES_MAX),
@@ -252,7 +242,25 @@ impl Handshakes {
 
     /// Slots that are for our own handshakes.
     fn own(&self) -> u32 {
-        self.slots.len() as u32 / OWN_SHARE
+        let slots = self.slots.len() as u32;
+        (slots / OWN_SHARE).max(1).min(slots / 2)
+    }
+
+    /// Queues what is for a helper only.
+    fn push_slow(&mut self, number: u32) {
+        let queue = match self.slots[number as usize].side {
+            Side::Client => &mut self.slow_own,
+            Side::Server => &mut self.slow,
+        };
+        queue.push(&mut self.slots, number);
+    }
+
+    fn pop_slow(&mut self) -> Option<u32> {
+        self.slow_own.pop(&mut self.slots).or_else(|| self.slow.pop(&mut self.slots))
+    }
+
+    fn has_slow(&self) -> bool {
+        !self.slow_own.is_empty() || !self.slow.is_empty()
     }
 
     /// The client's side, with an origin. It is begun by the next pass.
@@ -294,8 +302,9 @@ impl Handshakes {
             return;
         }
         match &slot.state {
-            State::Hello { .. } | State::Asks(..) => self.new.push(&mut self.slots, number),
-            State::Running { .. } => self.going.push(&mut self.slots, number),
+            State::Hello { .. } => self.new.push(&mut self.slots, number),
+            // Our own hellos do not wait behind a flood of others'.
+            State::Asks(..) | State::Running { .. } => self.going.push(&mut self.slots, number),
             State::Free | State::Away => {}
         }
     }
@@ -331,7 +340,7 @@ impl Handshakes {
         let helped = self
             .helper
             .as_ref()
-            .is_some_and(|helper| helper.has_done() || (helper.has_room() && !self.slow.is_empty()));
+            .is_some_and(|helper| helper.has_done() || (helper.has_room() && self.has_slow()));
         helped || !self.going.is_empty() || !self.new.is_empty()
     }
 
@@ -343,47 +352,43 @@ impl Handshakes {
     /// This pass has so many packets, which come before handshakes.
     #[inline]
     pub fn beside(&mut self, packets: u32) {
-        self.packets = self.packets.saturating_add(packets);
+        self.budget.beside(packets);
     }
 
     /// Does a pass's work. Hellos are answered as `front` says.
     pub fn run(&mut self, front: &Front, peers: &mut impl Peers) {
+        self.budget.begin(self.limits.work_per_pass);
         self.take_back(peers);
         self.hand_over();
-        let worth = |units: u32| (units * PACKETS_PER_UNIT) as i32;
-        self.credit = match mem::take(&mut self.packets) {
-            0 => worth(self.limits.work_per_pass),
-            packets => (self.credit + packets as i32).min(worth(BESIDE_MAX)),
-        };
-        let mut work = 0;
-        while worth(work) < self.credit {
+        while self.budget.has_some() {
             let Some(number) = self.going.pop(&mut self.slots).or_else(|| self.new.pop(&mut self.slots))
             else {
                 break;
             };
-            match self.turn(number, front, &mut work, peers) {
+            match self.turn(number, front, peers) {
                 Turn::Waits if matches!(self.slots[number as usize].state, State::Hello { .. }) => {
                     self.silent.push(&mut self.slots, number);
                 }
                 Turn::Waits | Turn::Left => {}
                 Turn::Again => self.going.push(&mut self.slots, number),
                 Turn::Slow => {
-                    self.slow.push(&mut self.slots, number);
+                    self.push_slow(number);
                     self.hand_over();
                 }
             }
         }
-        self.credit -= worth(work);
+        self.budget.end();
         self.counters.add(Ctr::TlsEarlyEvicted, front.take_evicted());
         self.counters.set(Ctr::TlsActive, self.active().into());
-        let waiting = self.going.len() + self.new.len() + self.slow.len();
+        let waiting = self.going.len() + self.new.len() + self.slow.len() + self.slow_own.len();
         self.counters.set(Ctr::TlsWaiting, waiting.into());
         self.counters.set(Ctr::TlsAway, self.helper.as_ref().map_or(0, |helper| helper.away() as u64));
     }
 
-    /// What the helpers have done. No more than they may have at a time.
+    /// What the helpers have done, as much as the pass may take back.
     fn take_back(&mut self, peers: &mut impl Peers) {
-        while let Some(job) = self.helper.as_mut().and_then(Helper::take_back) {
+        for _ in 0..self.budget.back_max() {
+            let Some(job) = self.helper.as_mut().and_then(Helper::take_back) else { return };
             let number = job.id;
             let is_ours =
                 |slot: &&mut Slot| slot.generation == job.generation && matches!(slot.state, State::Away);
@@ -394,7 +399,7 @@ impl Handshakes {
             match self.settle(number, job.result, peers) {
                 // Something may have come meanwhile.
                 Turn::Waits | Turn::Again => self.going.push(&mut self.slots, number),
-                Turn::Slow => self.slow.push(&mut self.slots, number),
+                Turn::Slow => self.push_slow(number),
                 Turn::Left => {}
             }
         }
@@ -402,14 +407,15 @@ impl Handshakes {
 
     /// What only helpers do goes to them, as many as there is room for.
     fn hand_over(&mut self) {
-        while !self.slow.is_empty() {
-            let Some(helper) = self.helper.as_mut() else { return };
-            if !helper.has_room() {
+        while self.has_slow() {
+            if !self.helper.as_ref().is_some_and(Helper::has_room) {
                 self.counters.inc(Ctr::TlsHelpersFull);
                 return;
             }
-            let Some(number) = self.slow.pop(&mut self.slots) else { return };
-            let slot = &mut self.slots[number as usize];
+            let Some(number) = self.pop_slow() else { return };
+            let (Some(helper), slot) = (self.helper.as_mut(), &mut self.slots[number as usize]) else {
+                return;
+            };
             let State::Running { handshake } = mem::replace(&mut slot.state, State::Away) else {
                 debug_assert!(false, "only those that run are handed over");
                 continue;
@@ -418,14 +424,15 @@ impl Handshakes {
                 Ok(()) => self.counters.inc(Ctr::TlsHelped),
                 Err(handshake) => {
                     slot.state = State::Running { handshake };
-                    self.slow.push(&mut self.slots, number);
+                    self.push_slow(number);
                     return;
                 }
             }
         }
     }
 
-    fn turn(&mut self, number: u32, front: &Front, work: &mut u32, peers: &mut impl Peers) -> Turn {
+    fn turn(&mut self, number: u32, front: &Front, peers: &mut impl Peers) -> Turn {
+        let helps_out = self.helps_out();
         let slot = &mut self.slots[number as usize];
         match &mut slot.state {
             State::Hello { bytes, shown } => {
@@ -434,10 +441,10 @@ impl Handshakes {
                     return Turn::Waits;
                 }
                 let bytes = mem::take(bytes);
-                self.answer_hello(number, &bytes, front, work, peers)
+                self.answer_hello(number, &bytes, front, peers)
             }
             State::Asks(config, name) => {
-                *work += HELLO;
+                self.budget.spend(HELLO);
                 slot.by_client = config.client_auth_cert_resolver.has_certs();
                 self.out.clear();
                 let begun = Handshake::client(config.clone(), name.clone());
@@ -469,14 +476,18 @@ impl Handshakes {
                 }
                 // An origin's certificates may come in one record with its hello.
                 let is_slow = slot.is_slow || slot.side == Side::Client && handshake.has_more_than_hello();
-                if is_slow && self.helper.is_some() {
+                let is_trifle = handshake.is_trifle();
+                // Early data is answered at once, which only the core can do.
+                let had_better = helps_out && !is_trifle && slot.early == Early::None;
+                if had_better || is_slow && self.helper.is_some() {
                     return Turn::Slow;
                 }
-                *work += match is_slow {
-                    true => VERIFY,
-                    false if slot.side == Side::Client => HELLO,
-                    false => STEP,
-                };
+                self.budget.spend(match slot.side {
+                    _ if is_slow => VERIFY,
+                    _ if is_trifle => TRIFLE,
+                    Side::Client => HELLO,
+                    Side::Server => STEP,
+                });
                 self.out.clear();
                 let mut advance = || handshake.advance(&[], &mut self.out);
                 // What would sign slowly has been foreseen; if not, it comes to nothing.
@@ -488,15 +499,9 @@ impl Handshakes {
     }
 
     /// A whole hello, or what can't become one.
-    fn answer_hello(
-        &mut self,
-        number: u32,
-        bytes: &[u8],
-        front: &Front,
-        work: &mut u32,
-        peers: &mut impl Peers,
-    ) -> Turn {
-        *work += STEP;
+    fn answer_hello(&mut self, number: u32, bytes: &[u8], front: &Front, peers: &mut impl Peers) -> Turn {
+        self.budget.spend(TRIFLE);
+        let helps_out = self.helps_out();
         let slot = &mut self.slots[number as usize];
         let seen = match hello::peek(bytes, &mut self.joined) {
             Ok(Peek::Hello(hello)) => hello,
@@ -535,11 +540,11 @@ impl Handshakes {
         let Ok(mut handshake) = begin(&choice.config) else {
             return self.refuse(number, AlertDescription::InternalError, FailureKind::Internal, peers);
         };
-        if helped && ((choice.slow && !resumes) || choice.slow_exchange || is_too_much) {
+        if helped && ((choice.slow && !resumes) || choice.slow_exchange || is_too_much || helps_out) {
             slot.state = State::Running { handshake };
             return Turn::Slow;
         }
-        *work += HELLO - STEP;
+        self.budget.spend(HELLO - TRIFLE);
         self.out.clear();
         let result = if helped {
             let (result, was_refused) = slow::without(|| handshake.advance(&[], &mut self.out));
@@ -553,6 +558,11 @@ impl Handshakes {
         };
         slot.state = State::Running { handshake };
         self.settle(number, result, peers)
+    }
+
+    /// Whether a helper takes a step that the core could do: the core has much else to do.
+    fn helps_out(&self) -> bool {
+        self.budget.is_busy() && self.helper.as_ref().is_some_and(Helper::has_room)
     }
 
     /// Sends what there is in `out`, and sees what a step came to.
@@ -632,7 +642,8 @@ impl Handshakes {
     }
 
     fn end(&mut self, number: u32) {
-        for queue in [&mut self.going, &mut self.new, &mut self.slow, &mut self.silent] {
+        let queues = [&mut self.going, &mut self.new, &mut self.slow_own, &mut self.slow, &mut self.silent];
+        for queue in queues {
             queue.remove(&mut self.slots, number);
         }
         let slot = &mut self.slots[number as usize];

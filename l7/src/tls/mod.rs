@@ -25,6 +25,7 @@ pub mod hello;
 pub mod keys;
 pub mod offload;
 pub mod origin;
+mod proofs;
 mod queue;
 pub mod record;
 mod slow;

@@ -9,16 +9,23 @@
 //! A core has a fixed number of places, and none has another's: so the queue has room for all that may be in it, and
 //! so has each way back. A core without a free place keeps the handshake, and tries again in its next pass.
 //!
-//! A core that submits makes a system call only if a helper sleeps.
+//! A core that submits makes a system call only if a helper has to be woken. That takes a core up to 20 µs, so that a helper
+//! that finds nothing looks again by itself for some 40 ms: where there are handshakes all the time no core pays for it.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::thread::{self, JoinHandle, Thread};
+use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 
 use super::handshake::{Failure, Handshake, Progress};
+
+/// How long a helper without work sleeps before it looks again, about as long as a handshake takes; and how often it does
+/// so before it has to be woken.
+const NAP: Duration = Duration::from_micros(50);
+const NAPS: u32 = 400;
 
 /// What the helpers need of the node.
 pub trait Host: Send + Sync {
@@ -172,9 +179,16 @@ impl Helper {
 fn help(shared: &Shared, number: usize) {
     shared.host.started(number);
     let Some(sleeping) = shared.sleeping.get(number) else { return };
+    let mut naps = 0;
     while !shared.ends.load(Ordering::SeqCst) {
         if let Some(job) = shared.queue.pop() {
+            naps = 0;
             work(shared, job);
+            continue;
+        }
+        if naps < NAPS {
+            naps += 1;
+            thread::park_timeout(NAP);
             continue;
         }
         sleeping.store(true, Ordering::Relaxed);
@@ -183,6 +197,7 @@ fn help(shared: &Shared, number: usize) {
             thread::park();
         }
         sleeping.store(false, Ordering::Relaxed);
+        naps = 0;
     }
 }
 

@@ -1,16 +1,19 @@
 //! `[acme]`, and the sites whose certificates come from there.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::certificate::{roots, stored};
+use rustix::fs::{Access, access};
+
+use super::certificate::{roots as roots_of, stored};
 use super::{At, Reader};
 use crate::acme::certificate_file;
 use crate::config::model::*;
 use crate::config::reader::{Table, Value};
 use crate::config::report::quote;
+use crate::roots;
 
 /// Who is asked where nothing else is said.
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -71,17 +74,48 @@ pub(super) fn acme(folder: &Path, is_there: bool, table: &Table<'_, '_>) -> Opti
         );
         return None;
     }
+    let folder_of = folder.join(given);
+    if let Some(why) = not_writable(&folder_of) {
+        let cause = format!("the storage {} {why}", quote(given));
+        storage.error(cause, "name one that the node may make and write to");
+    }
     let roots = match ca {
-        None => None,
-        Some(value) => Some(roots(folder, &value)?),
+        None => {
+            if let Err(cause) = roots::of_system() {
+                let mend = "install ca-certificates, or name a \"ca\": no ACME server can be asked";
+                table.warn(table.place(), cause, mend);
+            }
+            None
+        }
+        Some(value) => Some(roots_of(folder, &value)?),
     };
     Some(Acme {
         directory: directory?.to_owned(),
         contact,
-        storage: folder.join(given),
+        storage: folder_of,
         roots,
         challenge: challenge.unwrap_or(Some(ChallengeKind::Http01))?,
     })
+}
+
+/// Why nothing could be stored in a folder, if so: a certificate would be ordered that cannot be kept. One that is not there
+/// would be made.
+fn not_writable(storage: &Path) -> Option<String> {
+    let failed = |error: &io::Error| error.to_string().replace("; ", ", ");
+    let mut at = storage;
+    loop {
+        let there = if at.as_os_str().is_empty() { Path::new(".") } else { at };
+        match there.metadata() {
+            Ok(found) if !found.is_dir() => return Some("is not a folder".to_owned()),
+            Ok(_) => {
+                let error = io::Error::from(access(there, Access::WRITE_OK | Access::EXEC_OK).err()?);
+                let what = if at == storage { "written to" } else { "made" };
+                return Some(format!("can't be {what} ({})", failed(&error)));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => at = at.parent()?,
+            Err(error) => return Some(format!("can't be made ({})", failed(&error))),
+        }
+    }
 }
 
 impl Reader<'_, '_> {

@@ -5,6 +5,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::path;
+use crate::config::NOT_OURS;
 use crate::config::reader::Value;
 use crate::config::report::quote;
 use crate::config::units::show_size;
@@ -25,6 +26,10 @@ pub(super) fn read(
             None
         }
         Ok(bytes) => Some((file, bytes)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            value.error(format!("{shown} may not be read"), NOT_OURS);
+            None
+        }
         Err(error) => {
             let error = error.to_string().replace("; ", ", ").replace('\n', " ");
             let cause = format!("{shown} can't be read ({error})");

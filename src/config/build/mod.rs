@@ -67,6 +67,7 @@ pub fn config(
         upstreams: Vec::new(),
         acme,
         acme_there,
+        system_trusted_at: None,
         object_maxima: Vec::new(),
         whole: true,
     };
@@ -106,6 +107,7 @@ pub fn config(
     reader.between_tls();
     reader.between_acme(&acme_table);
     let cache = reader.cache(&cache_at, &node);
+    let system_roots = reader.system_roots();
     if context.errors_count() > 0 {
         return None;
     }
@@ -133,6 +135,7 @@ pub fn config(
         limits,
         tcp,
         tls,
+        system_roots,
         acme,
         log,
         resolver,
@@ -152,6 +155,8 @@ struct Reader<'c, 's> {
     /// `[acme]`, where it could be read, and whether it is there.
     acme: Option<Acme>,
     acme_there: bool,
+    /// The first origin that is verified by whom the system trusts.
+    system_trusted_at: Option<Place>,
     /// Each `object_max` of a site or route, and how it is called: they are held against the cache's.
     object_maxima: Vec<(At<u64>, &'static str)>,
     /// False once a port or its addresses could not be read: then "on no port" would be a guess.

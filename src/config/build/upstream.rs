@@ -1,17 +1,20 @@
 //! What a site or route says of its origins: who they are, how they are chosen, and when one is left out.
 
 use std::net::IpAddr;
-
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
+
+use l7::tls::origin::Trust;
 
 use super::listeners::ListenerAt;
 use super::ports::PortAt;
 use super::{At, HOUR, MILLISECOND, Reader, text, time};
 use crate::config::model::*;
 use crate::config::names;
-use crate::config::reader::{Switch, Table, Value};
+use crate::config::reader::{Place, Switch, Table, Value};
 use crate::config::{CONNECTIONS_MAX, ORIGINS_MAX, WEIGHT_MAX};
+use crate::roots;
 
 /// A check more often than this is a load, not a check.
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=HOUR;
@@ -31,7 +34,7 @@ impl Reader<'_, '_> {
             Some(value) if value.if_boolean() == Some(false) => None,
             Some(value) => value.choice(&versions),
         };
-        Upstream {
+        let upstream = Upstream {
             origins,
             balance: balance(table, &base.balance),
             limits: limits(&table.table("origin_limits"), base.limits),
@@ -40,13 +43,43 @@ impl Reader<'_, '_> {
             outlier: outlier(table, base.outlier),
             proxy_protocol,
             tls: self.origin_tls(table, &base.tls),
+        };
+        if let Some(value) = table.get("origin").or_else(|| table.get("origin_tls"))
+            && upstream.trusts_the_system()
+        {
+            self.system_trusted_at.get_or_insert(value.place);
+        }
+        upstream
+    }
+
+    /// Whom the system trusts, where that is asked for. Without them the node would not start.
+    pub(super) fn system_roots(&self) -> Option<Trust> {
+        if !self.upstreams.iter().any(Upstream::trusts_the_system) {
+            return None;
+        }
+        match roots::of_system() {
+            Ok(roots) => Some(Trust::Roots(Arc::new(roots))),
+            Err(cause) => {
+                let mend = "install ca-certificates, or name a file: origin_tls = { ca = \"ca.pem\" }";
+                let at = self.system_trusted_at.clone().unwrap_or_else(Place::file);
+                self.context.report(&at, cause, mend);
+                None
+            }
         }
     }
 
     fn origins(&self, value: &Value<'_, '_>) -> Vec<Origin> {
         let mut origins: Vec<Origin> = Vec::new();
+        let mut mixed = false;
         for item in value.some_or_one() {
             let Some(at) = self.origin(&item) else { continue };
+            // A request that one of them does not take goes to another.
+            if origins.first().is_some_and(|first| first.scheme != at.value.scheme) && !mixed {
+                mixed = true;
+                let cause = "the origins are reached by http and by https: what https refuses would go out in plain text";
+                let mend = "write https:// before all of them, or give a route of its own to each kind";
+                self.context.report(&at.place, cause, mend);
+            }
             let same =
                 |o: &&Origin| (o.scheme, &o.host, o.port) == (at.value.scheme, &at.value.host, at.value.port);
             if origins.iter().any(|o| same(&o)) {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use dataplane::port::{Checksums, Segmentation};
 use hugepages::PagePolicy;
+use l7::tls::origin::Trust;
 use stack::tcp::cc::Algorithm;
 use stack::{CookieUse, EcnUse};
 
@@ -46,6 +47,9 @@ pub struct Config {
     pub tcp: Tcp,
     /// What all connections with TLS have in common.
     pub tls: Tls,
+    /// Whom the system trusts, where an origin is verified by that: read with the config, so that a reload sees what has
+    /// changed.
+    pub system_roots: Option<Trust>,
     /// Where certificates come from that are not the operator's own.
     pub acme: Option<Acme>,
     /// What is logged and how.

@@ -28,6 +28,14 @@ pub struct Upstream {
     pub tls: OriginTls,
 }
 
+impl Upstream {
+    /// Whether an origin is verified by whom the system trusts.
+    pub fn trusts_the_system(&self) -> bool {
+        let verified = self.tls.verify && self.tls.roots.is_none();
+        verified && self.origins.iter().any(|o| o.scheme == Scheme::Https)
+    }
+}
+
 /// An origin server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use l7::tls::origin::Trust;
@@ -176,6 +177,7 @@ impl HttpArgs {
             sources: self.sources.clone(),
             verify: self.verify,
             seed: self.seed,
+            epoch_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_millis() as u64),
             tls: self.secured(first)?,
         })
     }
@@ -194,7 +196,12 @@ impl HttpArgs {
         let trust = match &self.ca {
             _ if self.insecure => Trust::Anybody,
             Some(file) => Trust::Roots(Arc::new(roots::of_file(file)?)),
-            None => Trust::Roots(roots::of_system().map_err(|e| format!("{e}; or name a file with --ca"))?),
+            None => {
+                let roots = roots::of_system();
+                let roots =
+                    roots.map_err(|e| format!("{e}; install ca-certificates, or name a file with --ca"))?;
+                Trust::Roots(Arc::new(roots))
+            }
         };
         let name = match &self.host {
             // Without a port, if it has one.

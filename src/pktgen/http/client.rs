@@ -136,7 +136,8 @@ impl Client {
         let limits = plan.limits();
         let mut arena = Arena::reserve(plan.arena_bytes(), pages).map_err(|e| e.to_string())?;
         let mut keys = || rng.next_u64();
-        let config = TcpConfig::new([keys(), keys(), keys(), keys()], &limits);
+        let mut config = TcpConfig::new([keys(), keys(), keys(), keys()], &limits);
+        config.epoch_ms = plan.epoch_ms;
         let small = "the arena is smaller than its tables; this is a defect";
         let mut tcp = Tcp::new(&limits, &mut arena, config, rx, counters.clone()).ok_or(small)?;
         tcp.connect_from(PORTS);

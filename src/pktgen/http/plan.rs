@@ -69,6 +69,9 @@ pub struct Plan {
     pub verify: bool,
     /// Everything random follows from this.
     pub seed: u64,
+    /// Unix time at the start, in milliseconds: sequence numbers and timestamps of a run go on where the last one's
+    /// ended, so that a server in TIME-WAIT takes its connections for new ones.
+    pub epoch_ms: u64,
     /// TLS, if it is spoken.
     pub tls: Option<Secured>,
 }

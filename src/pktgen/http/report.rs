@@ -333,6 +333,7 @@ mod tests {
             sources: Vec::new(),
             verify: false,
             seed: 1,
+            epoch_ms: 0,
             tls: None,
         };
         let end = End {

@@ -396,10 +396,16 @@ impl<'i, 'd> World<'i, 'd> {
                     }
                 }
             }
-            13..=20 => {
+            13..=18 => {
                 if let Some(s) = tcp.read(id) {
                     self.core.pipeline.owned[at].1 += s.len() as u32;
                 }
+            }
+            19..=20 => {
+                let some = usize::from(word).min(tcp.unread(id, usize::MAX));
+                assert_eq!(tcp.front(id).is_empty(), !tcp.is_readable(id));
+                tcp.skip(id, some);
+                self.core.pipeline.owned[at].1 += some as u32;
             }
             21..=28 => {
                 let some = held.min(u32::from(word));

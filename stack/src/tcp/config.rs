@@ -31,7 +31,8 @@ pub struct TcpConfig {
     pub cookies: CookieUse,
     /// Secrets of cookies that other nodes have too; `None`: our own.
     pub cookie_secrets: Option<CookieSecrets>,
-    /// Unix time at our clock's start, in milliseconds: for nodes that share secrets.
+    /// Unix time at our clock's start, in milliseconds: for nodes that share secrets, and for those that begin again with
+    /// the same ones: their initial sequence numbers and timestamps go on where they were.
     pub epoch_ms: u64,
     /// Explicit congestion notification.
     pub ecn: EcnUse,

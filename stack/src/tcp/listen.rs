@@ -35,8 +35,14 @@ impl Tcp {
         if let Some(w) = waiting {
             let opens = seg.has(bits::SYN) && !seg.has(bits::ACK | bits::RST);
             if !opens || !w.is_newer(seg.seq, SynOptions::read(&p).timestamps.map(|ts| ts.val)) {
-                // RFC 1337: a RST does not end TIME-WAIT. RFC 9293: answer the peer's FIN again.
-                if !seg.has(bits::RST) && seg.seq_len() > 0 {
+                // A peer whose new connection is not taken for newer (it has begun anew, or is another one behind the same
+                // NAT) says so by resetting what it is answered: its next SYN finds nothing here. As Linux does it, and RFC
+                // 9293 3.10.7.4, against RFC 1337; only with the one number that stands in our ACK (RFC 5961 3.2).
+                if seg.has(bits::RST) && seg.seq == w.rcv_nxt {
+                    self.time_wait.remove(hash);
+                    self.counters.inc(Ctr::TcpTimeWaitReset);
+                // RFC 9293: answer the peer's FIN again.
+                } else if !seg.has(bits::RST) && seg.seq_len() > 0 {
                     self.reply(net, &p, Reply::Ack(w, self.ts_offset(hash)), tx, now);
                 }
                 return Err(Ctr::DropTcpTimeWait);

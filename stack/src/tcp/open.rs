@@ -160,6 +160,7 @@ impl Tcp {
     pub(super) fn isn(&self, hash: u64, now: Time) -> Seq {
         // The flow hash is keyed by one secret; hashing it under another keeps the ISN from telling of the table.
         let f = sip::words([self.config.keys[2], self.config.keys[3]], [hash, 1]);
-        Seq(((now.0 / 4000) as u32).wrapping_add(f as u32))
+        let ticks = (now.0 / 4000).wrapping_add(self.config.epoch_ms.wrapping_mul(250));
+        Seq((ticks as u32).wrapping_add(f as u32))
     }
 }

@@ -39,6 +39,19 @@ impl Tcp {
         self.table.flows[id].rx.pop_front().map(|(_, s)| s)
     }
 
+    /// The bytes that are next to read, as many as lie together; none where nothing is there.
+    #[inline]
+    pub fn front(&self, id: FlowId) -> &[u8] {
+        self.table.flows[id].rx.front_bytes()
+    }
+
+    /// Takes the first `bytes` of what is there to read (at most all), and gives them to nobody. As what is read, they count
+    /// against the window until they are consumed.
+    #[inline]
+    pub fn skip(&mut self, id: FlowId, bytes: usize) {
+        self.table.flows[id].rx.skip(bytes);
+    }
+
     /// Copies the first bytes that are there to read, as many as `out` takes; gives their number.
     pub fn peek(&self, id: FlowId, out: &mut [u8]) -> usize {
         self.table.flows[id].rx.peek(out)
@@ -93,7 +106,23 @@ impl Tcp {
         self.enqueue(id, data, 0)
     }
 
-    /// The same; a `tag` other than 0 is its owner's, who can make it again.
+    /// As [`Tcp::send`], of data that keeps `pinned` bytes from being used again: they are what it is charged.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn send_pinning(&mut self, id: FlowId, data: Slice, pinned: u32) -> Result<(), Slice> {
+        self.enqueue(id, data, 0)?;
+        let t = &mut self.table.flows[id];
+        if t.send_tail.is_some() {
+            let last = &mut self.records[t.send_tail];
+            let more = pinned.saturating_sub(last.charge);
+            last.charge += more;
+            t.send_charge += more;
+        }
+        Ok(())
+    }
+
+    /// As [`Tcp::send`]; a `tag` other than 0 is its owner's, who can make it again.
     #[inline(always)]
     pub(super) fn enqueue(&mut self, id: FlowId, data: Slice, tag: u32) -> Result<(), Slice> {
         let t = &mut self.table.flows[id];

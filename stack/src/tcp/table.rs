@@ -17,17 +17,22 @@ pub struct Table {
     key: [u64; 2],
 }
 
+/// Two for each connection: 8 bytes of what an idle one costs, however many there may be.
+const fn buckets(flows: usize) -> usize {
+    if flows == 0 { 1 } else { flows * 2 }
+}
+
 impl Table {
     /// Bytes taken from the arena.
     pub const fn cost(flows: usize) -> usize {
-        Slab::<FlowId, Tcb>::cost(flows) + Arena::cost::<FlowId>((flows * 2).next_power_of_two())
+        Slab::<FlowId, Tcb>::cost(flows) + Arena::cost::<FlowId>(buckets(flows))
     }
 
     /// A table for `flows` connections, hashed under a secret `key`; `None` when the arena is too small.
     pub fn new(arena: &mut Arena, flows: u32, key: [u64; 2]) -> Option<Table> {
         Some(Table {
             flows: Slab::new(arena, flows, Tcb::default)?,
-            buckets: arena.array((flows as usize * 2).next_power_of_two(), |_| FlowId::NONE)?,
+            buckets: arena.array(buckets(flows as usize), |_| FlowId::NONE)?,
             key,
         })
     }
@@ -55,7 +60,8 @@ impl Table {
 
     #[inline]
     fn bucket(&self, hash: u32) -> usize {
-        hash as usize & (self.buckets.len() - 1)
+        // By its upper bits: as even as the rest of a division, which buckets need that are no power of two.
+        ((u64::from(hash) * self.buckets.len() as u64) >> 32) as usize
     }
 
     /// First step of a burst: asks for the bucket.

@@ -243,9 +243,9 @@ impl SendRecord {
     }
 }
 
-/// The control block. Thirteen cache lines: with its bucket, timer and what TLS will keep, an idle connection stays below
-/// 1 KiB. A segment on a connection on which nothing is lost touches all of them but lines 7 and
-/// 11, as they are numbered below.
+/// The control block. Thirteen cache lines: with its bucket and timer, and with what TLS keeps (`l7/src/tls/conns/secured.rs`
+/// and `l7/src/tls/record/session.rs`), an idle connection is at 1 KiB, and not above. A segment on a connection on which
+/// nothing is lost touches all of them but lines 7 and 11, as they are numbered below.
 #[repr(C, align(64))]
 pub struct Tcb {
     // Line 0: finding it, and what every segment touches first.

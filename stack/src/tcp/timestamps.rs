@@ -16,7 +16,7 @@ impl Tcp {
     /// (RFC 7323 7.1), and by the tuple alone, so that they go on from one connection to the next (RFC 6191).
     pub(super) fn ts_offset(&self, hash: u64) -> u32 {
         // The half of the tuple's keyed hash that nothing else tells of: the other is the IPv6 flow label's.
-        (hash >> 32) as u32
+        ((hash >> 32) as u32).wrapping_add(self.config.epoch_ms as u32)
     }
 
     /// PAWS (RFC 7323 5.3, R1): a segment that is older than what has been taken.

@@ -59,6 +59,37 @@ fn urgent_data_is_delivered_in_its_place() {
     );
 }
 
+#[test]
+fn what_is_skipped_counts_until_it_is_consumed() {
+    run(
+        "a part of a piece, all of one, and over its end",
+        &format!(
+            "{OPEN}< A 1:1001 ack 1\n> -\n< A 1001:2001 ack 1\n> A 1 ack 2001\nev READABLE
+             skip 0\nskip 1\nskip 399\ncells 2\nskip 600\ncells 1\nskip 1000\ncells 0
+             consume 2000\n< A 2001:3001 ack 1\n< A 3001:4001 ack 1\n> A 1 ack 4001
+             skip 1500\ncells 1\nread 500\ncells 0\nev READABLE"
+        ),
+    );
+    run(
+        "what comes behind a piece of which some was taken",
+        &format!(
+            "{OPEN}< A 1:501 ack 1\nskip 450\n< A 501:601 ack 1\n> -\n< A 601:1201 ack 1\n> A 1 ack 1201
+             count tcp.compacted 1\ncells 2\nskip 151\nskip 599\ncells 0\nconsume 1200"
+        ),
+    );
+    run(
+        "a hole that is filled, and the end",
+        &format!(
+            "{OPEN}< A 1001:2001 ack 1\n> A 1 ack 1\nskip 0\n< FA 2001:2001 ack 1\n> A 1 ack 1
+             < A 1:1001 ack 1\n> A 1 ack 2002\nev READABLE FIN\nskip 1999\ncells 1\nread 1\n= CLOSE-WAIT"
+        ),
+    );
+    run(
+        "an owner that leaves in the middle of one",
+        &format!("{OPEN}< A 1:1001 ack 1\n> -\nskip 400\norphan\n> FA 1 ack 1001\ncells 0"),
+    );
+}
+
 /// The largest window that the receiver came to, and how long 20 MB took, over 200 Mbit/s and 50 ms.
 fn grown(reading: Reading, rx_cells: u32) -> (u32, Time) {
     let mut b = Setup::host(2);

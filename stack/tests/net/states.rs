@@ -239,7 +239,7 @@ fn the_peer_closes_first() {
 fn we_close_first() {
     opened("FIN-WAIT-1, FIN-WAIT-2, TIME-WAIT",
         "shutdown\n> FA 1 ack 1\n= FIN-WAIT-1\n< A 1 ack 2\n= FIN-WAIT-2\n< FA 1 ack 2\n> A 2 ack 2\n= CLOSED Done
-         ev WRITABLE FIN CLOSED\nrelease\n= TIME-WAIT\n< FA 1 ack 2\n> A 2 ack 2\n< R 2\n< A 2 ack 2\n= TIME-WAIT");
+         ev WRITABLE FIN CLOSED\nrelease\n= TIME-WAIT\n< FA 1 ack 2\n> A 2 ack 2\n< R 3\n< A 2 ack 2\n= TIME-WAIT");
     opened("half closed, we still receive",
         "shutdown\n> FA 1 ack 1\n< A 1:1001 ack 2\n< A 1001:2001 ack 2\n> A 2 ack 2001\n= FIN-WAIT-2\nrefused\nread 2000
          < FA 2001 ack 2\n> A 2 ack 2002\n= CLOSED Done");
@@ -296,6 +296,16 @@ fn time_wait_ends_and_is_reused() {
     opened(
         "an older SYN does not",
         &format!("{close}< S -100\n> A 2 ack 2\ncount tcp.time_wait_reused 0\n= TIME-WAIT"),
+    );
+    opened(
+        "but whoever resets what it is answered finds nothing with its next one",
+        &format!(
+            "{close}< S -100 mss 1000\n> A 2 ack 2\n< R 2\n= -\ncount tcp.time_wait_reset 1\n< S -100 mss 1000\n> SA 0 ack -99\n= SYN-RECV"
+        ),
+    );
+    opened(
+        "a reset with another number does nothing",
+        &format!("{close}< R 1\n< R 3\ncount tcp.time_wait_reset 0\n= TIME-WAIT"),
     );
 }
 

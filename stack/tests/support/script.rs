@@ -13,7 +13,7 @@
 //!  = ESTAB   = TIME-WAIT   = -            the connection's state; a record; nothing left
 //!  = CLOSED Reset                         over, for this reason
 //!  ev CONNECTED READABLE                  events since last asked
-//!  send 100 · shutdown · abort · orphan · release · read [N] · hold · consume N · keep · timer MS
+//!  send 100 · shutdown · abort · orphan · release · read [N] · hold · skip N · consume N · keep · timer MS
 //!  connect [ERROR] · peer PORT · port PORT · forget · count NAME N · cells N · limit N
 //!  mac N · to N                           the peer is at this station from now on; what came last went there
 //!  algorithm Bbr · cwnd N                 its congestion control from now on; the congestion window is N bytes
@@ -246,6 +246,11 @@ impl Script {
                     return Err(format!("{n} bytes read"));
                 }
             }
+            "skip" => {
+                let (id, n) = (self.id()?, number::<u32>(w.next())?);
+                self.skip(id, n as usize)?;
+                self.held += n;
+            }
             "consume" => {
                 let (id, n) = (self.id()?, number(w.next())?);
                 self.held -= n;
@@ -272,15 +277,36 @@ impl Script {
         let id = self.id()?;
         let mut n = 0;
         while let Some(s) = self.host.tcp().read(id) {
-            for b in s.iter() {
-                if *b != byte_at(PEERS, self.got) {
-                    return Err(format!("byte {} is wrong", self.got));
-                }
-                self.got += 1;
-            }
+            self.take(&s)?;
             n += s.len() as u32;
         }
         Ok(n)
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Result<(), String> {
+        for b in bytes {
+            if *b != byte_at(PEERS, self.got) {
+                return Err(format!("byte {} is wrong", self.got));
+            }
+            self.got += 1;
+        }
+        Ok(())
+    }
+
+    /// Takes so many bytes without their slices.
+    fn skip(&mut self, id: FlowId, n: usize) -> Result<(), String> {
+        let mut ahead = vec![0; n];
+        let (there, unread) = (self.host.tcp().peek(id, &mut ahead), self.host.tcp().unread(id, usize::MAX));
+        let front = self.host.tcp().front(id).to_vec();
+        let common = front.len().min(n);
+        if there != n || front[..common] != ahead[..common] || front.is_empty() != (unread == 0) {
+            return Err(format!("{there} bytes are there, {} in the first piece", front.len()));
+        }
+        self.take(&ahead)?;
+        self.host.tcp().skip(id, n);
+        self.host.tcp().audit()?;
+        let left = self.host.tcp().unread(id, usize::MAX);
+        if left + n == unread { Ok(()) } else { Err(format!("{left} of {unread} bytes are left")) }
     }
 
     fn work(&mut self) {

@@ -193,6 +193,42 @@ impl CellQueue {
         done
     }
 
+    /// The first entry's bytes; none where there is no entry.
+    #[inline]
+    pub fn front_bytes(&self) -> &[u8] {
+        let Some(cell) = self.first else { return &[] };
+        // SAFETY: an entry of the queue, whose range is within its cell. Only the queue reaches its bytes, and it writes
+        // none of them while `&self` is there.
+        unsafe {
+            let header = cell.as_ref();
+            let data = header.data.as_ptr().add(header.off.get() as usize);
+            std::slice::from_raw_parts(data, header.len.get() as usize)
+        }
+    }
+
+    /// Drops the first `n` bytes of what is queued (at most all): entries of which nothing is left go. The tag of one that
+    /// stays is taken for a position, and moves along.
+    #[inline]
+    pub fn skip(&mut self, n: usize) {
+        let mut left = n;
+        while left > 0
+            && let Some(cell) = self.first
+        {
+            // SAFETY: an entry of the queue.
+            let header = unsafe { cell.as_ref() };
+            let len = header.len.get() as usize;
+            if left < len {
+                let n = left as u32; // Less than a u32.
+                header.off.set(header.off.get() + n);
+                header.len.set(header.len.get() - n);
+                header.tag.set(header.tag.get().wrapping_add(n));
+                return;
+            }
+            left -= len;
+            self.pop_front();
+        }
+    }
+
     /// The last entry's tag and length.
     #[inline]
     pub fn back(&self) -> Option<(u32, usize)> {
@@ -285,6 +321,72 @@ mod tests {
         assert_eq!(q.len(), 2);
         assert_eq!(q.true_bytes(), 2 * Pool::true_size(2048));
         drop(q);
+        assert_eq!(p.free_count(), 8);
+    }
+
+    /// Bytes dropped from the front at random, and read in pieces: what is left is what a plain buffer would have.
+    #[test]
+    fn what_is_skipped_is_gone_and_nothing_else() {
+        let p = pool(64);
+        let mut rng = crate::rng::Rng::new(11);
+        for _ in 0..50 {
+            let (mut q, mut model, mut next) = (CellQueue::default(), Vec::new(), 0u8);
+            for _ in 0..100 {
+                let n = 1 + rng.below(30) as usize;
+                let bytes: Vec<u8> = (0..n).map(|i| next.wrapping_add(i as u8)).collect();
+                match rng.below(4) {
+                    0 if q.len() < 60 => {
+                        // Somewhere in a frame, as payload is.
+                        q.push_back(0, packet(&p, &[b"head", &bytes[..]].concat()).into_slice(4, n)).unwrap();
+                        model.extend(&bytes);
+                        next = next.wrapping_add(n as u8);
+                    }
+                    1 if q.extend_back(&bytes) => {
+                        model.extend(&bytes);
+                        next = next.wrapping_add(n as u8);
+                    }
+                    2 => {
+                        q.skip(n);
+                        model.drain(..n.min(model.len()));
+                    }
+                    3 => {
+                        if let Some((_, s)) = q.pop_front() {
+                            assert_eq!(model.drain(..s.len()).collect::<Vec<u8>>(), *s);
+                        }
+                    }
+                    _ => {}
+                }
+                let front = q.front_bytes();
+                assert!(model.starts_with(front));
+                assert_eq!(front.is_empty(), model.is_empty(), "an entry that is empty does not stay");
+                assert_eq!(front.len(), q.front().map_or(0, |(_, n)| n));
+                assert_eq!(q.iter().map(|(_, n)| n).sum::<usize>(), model.len());
+                assert_eq!(q.true_bytes(), q.len() as u32 * Pool::true_size(2048));
+                let mut out = vec![0; model.len() + 1];
+                assert_eq!(q.peek(&mut out), model.len());
+                assert_eq!(out[..model.len()], model);
+            }
+            assert_eq!(p.free_count() as usize, 64 - q.len());
+        }
+        assert_eq!(p.free_count(), 64);
+    }
+
+    #[test]
+    fn a_run_whose_front_is_skipped_stays_a_run() {
+        let p = pool(8);
+        let mut q = CellQueue::default();
+        let entry = |at: u32| packet(&p, &[at as u8; 10]).into_slice(0, 10);
+        for at in [10, 20, 40] {
+            q.insert((at, at + 10), 2, |a, _| entry(a)).unwrap();
+        }
+        q.skip(13);
+        assert_eq!(q.iter().collect::<Vec<_>>(), [(23, 7), (40, 10)]);
+        // Two runs: what ends at the first is behind one step.
+        assert_eq!(q.insert((25, 30), 1, |_, _| unreachable!("it is held")), Err(NotInserted::Held));
+        assert_eq!(q.insert((30, 40), 1, |a, _| entry(a)), Ok((30, 40)));
+        assert_eq!(q.insert((23, 40), 1, |_, _| unreachable!("it is held")), Err(NotInserted::Held));
+        q.skip(100);
+        assert!(q.is_empty() && q.front_bytes().is_empty());
         assert_eq!(p.free_count(), 8);
     }
 

@@ -30,9 +30,10 @@ use hugepages::{Arena, Footprint, Limits, Slab, SlabIndex, typed_index};
 use stack::tcp::{RecordId, Seq};
 use stack::{Events, FlowId};
 
-use super::{Conns, Phase, SecuredId};
+use super::secured::Phase;
+use super::{Conns, SessionId};
 use crate::cache::store::{Cursor, ObjectId, Store};
-use crate::tls::record::{ContentType, RecordNumber, SessionId};
+use crate::tls::record::{ContentType, RecordNumber};
 
 typed_index! {
     /// A note.
@@ -183,6 +184,9 @@ impl Conns<'_> {
     /// A pass begins.
     pub fn begin(&mut self, now: Time) {
         self.tls.again.now = now;
+        if !self.tls.starving.is_empty() {
+            self.feed();
+        }
     }
 
     /// An object that was kept here and is to be unpinned, if there is one.
@@ -205,10 +209,13 @@ impl Conns<'_> {
         records.free_count() < records.capacity() / 8
     }
 
-    /// Whether a connection that has something queued had better be given no more: memory for records is short.
+    /// Whether a connection that has something queued had better be given no more of what comes `from` another: one of
+    /// them has TLS, and memory for records is short. What is queued tells when there is room.
     #[inline]
-    pub fn is_short(&self, flow: FlowId) -> bool {
-        self.is_secured(flow) && self.cells_are_short() && self.queued(flow) > 0
+    pub fn is_short(&self, from: FlowId, to: FlowId) -> bool {
+        (self.is_secured(to) || from.is_some() && self.is_secured(from))
+            && self.cells_are_short()
+            && self.queued(to) > 0
     }
 
     /// Whether something that is queued has not been sent: its acknowledgment will tell.
@@ -220,27 +227,19 @@ impl Conns<'_> {
     /// Whether new bytes of the store have to wait.
     #[inline]
     pub(super) fn is_out_of_cells(&mut self) -> bool {
-        let few = |records: &dataplane::Pool| records.free_count() <= records.capacity() / 16;
-        few(&self.tls.cells.records) && {
+        self.tls.cells.are_few() && {
             self.let_go_some();
-            few(&self.tls.cells.records)
+            self.tls.cells.are_few()
         }
     }
 
     /// Seals and queues a record of stored bytes, and notes where they lie.
-    pub(super) fn ship_stored(
-        &mut self,
-        flow: FlowId,
-        c: SecuredId,
-        session: SessionId,
-        plain: &[u8],
-        at: Stored,
-    ) -> bool {
+    pub(super) fn ship_stored(&mut self, flow: FlowId, c: SessionId, plain: &[u8], at: Stored) -> bool {
         if self.tls.cells.records.free_count() == 0 {
-            return self.ship(flow, session, ContentType::ApplicationData, plain);
+            return self.ship(flow, c, ContentType::ApplicationData, plain);
         }
-        let number = self.tls.sessions.next_number(session);
-        let Some(record) = self.sealed(session, ContentType::ApplicationData, plain) else { return false };
+        let number = self.tls.sessions.next_number(c);
+        let Some(record) = self.sealed(c, ContentType::ApplicationData, plain) else { return false };
         let tls = &mut *self.tls;
         let is_long = record.len() > tls.cells.payload.cell_bytes() as usize;
         let Some(id) = is_long.then(|| tls.again.notes.alloc()).flatten() else {
@@ -252,7 +251,7 @@ impl Conns<'_> {
             tls.again.notes.free(id);
             return false;
         };
-        let last = tls.secured[c].notes;
+        let last = tls.secured[c].notes();
         let has_pin = last.is_some() && {
             let note = &mut tls.again.notes[last];
             let same = note.at.is_some_and(|a| a.object == at.object);
@@ -262,7 +261,7 @@ impl Conns<'_> {
             bodies.0.pin(at.object);
         }
         let next = if last.is_some() { std::mem::replace(&mut tls.again.notes[last].next, id) } else { id };
-        tls.secured[c].notes = id;
+        tls.secured[c].set_notes(id);
         tls.again.notes[id] = Note {
             flow,
             piece,
@@ -297,10 +296,12 @@ impl Conns<'_> {
                 continue;
             }
             let Some(c) = super::secured_of(self.tcp.layer(note.flow)) else { continue };
-            let (Phase::Open(session) | Phase::Leaves(session)) = tls.secured[c].phase else { continue };
-            let of_this_key = tls.sessions.next_number(session).generation == note.number.generation;
+            if !tls.secured[c].has_session() {
+                continue;
+            }
+            let of_this_key = tls.sessions.next_number(c).generation == note.number.generation;
             if of_this_key
-                && !tls.sessions.update_due(session)
+                && !tls.sessions.update_due(c)
                 && self.tcp.let_go(note.flow, note.piece, tag_of(id))
             {
                 note.is_away = true;
@@ -314,17 +315,20 @@ impl Conns<'_> {
     }
 
     /// Notes of what is acknowledged go.
-    fn settle(&mut self, flow: FlowId, c: SecuredId) {
+    fn settle(&mut self, flow: FlowId, c: SessionId) {
         let una = self.tcp.flow(flow).snd_una;
         let tls = &mut *self.tls;
-        while tls.secured[c].notes.is_some() {
-            let last = tls.secured[c].notes;
+        loop {
+            let last = tls.secured[c].notes();
+            if last.is_none() {
+                break;
+            }
             let first = tls.again.notes[last].next;
             if tls.again.notes[first].end.gt(una) {
                 break;
             }
             if first == last {
-                tls.secured[c].notes = NoteId::NONE;
+                tls.secured[c].set_notes(NoteId::NONE);
             } else {
                 tls.again.notes[last].next = tls.again.notes[first].next;
             }
@@ -333,12 +337,13 @@ impl Conns<'_> {
     }
 
     /// All notes of a connection go: nothing of it will be sealed again.
-    pub(super) fn drop_notes(&mut self, c: SecuredId) {
+    pub(super) fn drop_notes(&mut self, c: SessionId) {
         let tls = &mut *self.tls;
-        let last = std::mem::take(&mut tls.secured[c].notes);
+        let last = tls.secured[c].notes();
         if last.is_none() {
             return;
         }
+        tls.secured[c].set_notes(NoteId::NONE);
         let mut id = tls.again.notes[last].next;
         loop {
             let next = tls.again.notes[id].next;
@@ -352,7 +357,7 @@ impl Conns<'_> {
 
     /// An event of a connection with notes: what is acknowledged, and what TCP lacks.
     #[inline(never)]
-    pub(super) fn look_back(&mut self, flow: FlowId, c: SecuredId, events: Events) {
+    pub(super) fn look_back(&mut self, flow: FlowId, c: SessionId, events: Events) {
         self.settle(flow, c);
         if events.has(Events::MISSING)
             && let Some(tag) = self.tcp.missing(flow)
@@ -363,19 +368,19 @@ impl Conns<'_> {
     }
 
     /// Seals a record again, and gives it to TCP.
-    fn make(&mut self, flow: FlowId, c: SecuredId, id: NoteId) -> Made {
+    fn make(&mut self, flow: FlowId, c: SessionId, id: NoteId) -> Made {
         if self.tls.cells.records.free_count() == 0 {
             self.let_go_some();
         }
         let tls = &mut *self.tls;
-        let (Phase::Open(session) | Phase::Leaves(session)) = tls.secured[c].phase else {
+        if !tls.secured[c].has_session() {
             return Made::Wrong;
-        };
+        }
         let again = &mut tls.again;
         let (note, Some(bodies)) = (&mut again.notes[id], &again.bodies) else { return Made::Wrong };
         let Some(at) = note.at.filter(|_| note.flow == flow) else { return Made::Wrong };
         let want = usize::from(note.bytes);
-        let Some(mut w) = tls.cells.writer(tls.sessions.sealed_bytes(session, want)) else {
+        let Some(mut w) = tls.cells.writer(tls.sessions.sealed_bytes(c, want)) else {
             tls.counters.inc(Ctr::TlsAgainWaits);
             return Made::NoCell;
         };
@@ -385,7 +390,7 @@ impl Conns<'_> {
             n += piece.len();
         });
         let (number, kind) = (note.number, ContentType::ApplicationData);
-        w.fill(|room| tls.sessions.seal_again(session, number, kind, &plain[..n], room).unwrap_or(0));
+        w.fill(|room| tls.sessions.seal_again(c, number, kind, &plain[..n], room).unwrap_or(0));
         let record = w.take();
         w.release();
         // Two plaintexts under one number would give both away: nobody gets to see the second.
@@ -402,16 +407,15 @@ impl Conns<'_> {
     }
 
     /// Whether a KeyUpdate of ours has to come next, and cannot: there is no cell for what it would make nobody's.
-    pub(super) fn is_held_up(&mut self, flow: FlowId, c: SecuredId) -> bool {
+    pub(super) fn is_held_up(&mut self, flow: FlowId, c: SessionId) -> bool {
         let s = &self.tls.secured[c];
-        let Phase::Open(session) = s.phase else { return false };
-        s.notes.is_some() && self.tls.sessions.update_due(session) && !self.make_whole(flow, c)
+        s.is_open() && s.notes().is_some() && self.tls.sessions.update_due(c) && !self.make_whole(flow, c)
     }
 
     /// Seals again whatever of a connection is away. Gives whether nothing is now.
-    pub(super) fn make_whole(&mut self, flow: FlowId, c: SecuredId) -> bool {
+    pub(super) fn make_whole(&mut self, flow: FlowId, c: SessionId) -> bool {
         self.settle(flow, c);
-        let last = self.tls.secured[c].notes;
+        let last = self.tls.secured[c].notes();
         if last.is_none() {
             return true;
         }
@@ -453,8 +457,8 @@ impl Conns<'_> {
         false
     }
 
-    fn end_now(&mut self, flow: FlowId, c: SecuredId) {
-        if let Phase::Leaves(_) = self.tls.secured[c].phase {
+    fn end_now(&mut self, flow: FlowId, c: SessionId) {
+        if self.tls.secured[c].phase() == Phase::Leaves {
             self.abort(flow);
         } else {
             self.break_now(flow);

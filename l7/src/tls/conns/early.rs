@@ -12,40 +12,29 @@
 use dataplane::{CellWriter, Ctr, Slice};
 use stack::FlowId;
 
+use super::secured::{EARLY, Phase, SAID_CLOSE};
 use super::shaking::Shaking;
-use super::{Also, Conns, News, Phase, RecordCells, Secured, SecuredId};
+use super::{Conns, RecordCells, SessionId};
 use crate::tls::handshake::Failure;
 use crate::tls::handshakes::HandshakeId;
 use crate::tls::record::OVERHEAD_MAX;
 
-impl Secured {
-    /// Whether the owner may send data.
-    pub(super) fn takes_data(&self) -> bool {
-        !self.said_close
-            && match self.phase {
-                Phase::Open(_) => true,
-                Phase::Shakes(_) => self.news == News::Early,
-                Phase::Free | Phase::Leaves(_) | Phase::Broken => false,
-            }
-    }
-}
-
 impl Shaking<'_> {
     /// Keeps early data for the owner, behind what it has not read yet.
-    pub(super) fn take_early(&mut self, flow: FlowId, c: SecuredId, data: &[u8]) {
+    pub(super) fn take_early(&mut self, flow: FlowId, c: SessionId, data: &[u8]) {
         let s = &mut self.secured[c];
-        s.news = News::Early;
-        let appended = s.plain.as_mut().is_some_and(|plain| plain.extend_in_place(data));
-        if !appended {
-            s.plain = match s.plain.take() {
+        s.set(EARLY);
+        if !s.plain.extend(data) {
+            let whole = match s.plain.take() {
                 None => self.cells.store(data),
                 Some(plain) => self.cells.join(&plain, data),
             };
-        }
-        if s.plain.is_none() {
-            self.counters.inc(Ctr::TlsNoCell);
-            // Its next event ends it: the handshake cannot be ended from within.
-            s.also = Also::Failure(Box::new(Failure::internal("no cell for early data")));
+            // In a cell of its own, so that it can wait there.
+            if whole.is_none_or(|whole| s.plain.put(whole).is_err()) {
+                self.counters.inc(Ctr::TlsNoCell);
+                // Its next event ends it: the handshake cannot be ended from within.
+                s.set_failure(Failure::internal("no cell for early data"));
+            }
         }
         self.tcp.wake(flow);
     }
@@ -66,12 +55,13 @@ impl Conns<'_> {
     }
 
     /// Says to such a client that nothing more comes.
-    pub(super) fn close_early(&mut self, flow: FlowId, c: SecuredId) {
+    pub(super) fn close_early(&mut self, flow: FlowId, c: SessionId) {
         let s = &mut self.tls.secured[c];
-        let Phase::Shakes(h) = s.phase else { return };
-        if s.news != News::Early || std::mem::replace(&mut s.said_close, true) {
+        let Phase::Shakes(h) = s.phase() else { return };
+        if !s.has(EARLY) || s.has(SAID_CLOSE) {
             return;
         }
+        s.set(SAID_CLOSE);
         let tls = &mut *self.tls;
         if let Some(record) = ship(&tls.cells, 2, |room| tls.handshakes.seal_close(h, room)) {
             // Without it the client hears of an end that was not announced.

@@ -4,25 +4,25 @@
 use dataplane::{Ctr, Time};
 use stack::{Events, FlowId, State};
 
-use super::{Also, Conns, Phase, SecuredId};
+use super::secured::Phase;
+use super::{Conns, SessionId};
 
 /// How long such a connection has for each step forward.
 const LEAVE_NS: u64 = 30_000_000_000;
 
 impl Conns<'_> {
     /// The owner leaves, and has said all. Gives whether the connection stays with us, as TCP lacks some of its bytes.
-    pub(super) fn leave(&mut self, flow: FlowId, c: SecuredId, now: Time) -> bool {
+    pub(super) fn leave(&mut self, flow: FlowId, c: SessionId, now: Time) -> bool {
         let s = &self.tls.secured[c];
-        let Phase::Open(session) = s.phase else { return false };
-        if s.notes.is_none()
+        if !s.is_open()
+            || s.notes().is_none()
             || matches!(self.tcp.state(flow), State::Closed | State::SynSent)
             || self.tcp.is_whole(flow)
         {
             return false;
         }
         self.tls.counters.inc(Ctr::TlsAgainLeft);
-        let s = &mut self.tls.secured[c];
-        (s.phase, s.rest, s.plain, s.also) = (Phase::Leaves(session), None, None, Also::Nothing);
+        self.tls.secured[c].leaves();
         self.tcp.set_user(flow, 0);
         self.tcp.shutdown(flow);
         self.throw_away(flow);
@@ -39,7 +39,7 @@ impl Conns<'_> {
 
     /// An event of a connection whose owner has left.
     #[cold]
-    pub(super) fn leaving_event(&mut self, flow: FlowId, c: SecuredId, events: Events) {
+    pub(super) fn leaving_event(&mut self, flow: FlowId, c: SessionId, events: Events) {
         if events.has(Events::CLOSED) {
             self.forget(flow);
             self.tcp.release(flow);
@@ -48,7 +48,7 @@ impl Conns<'_> {
         self.throw_away(flow);
         self.look_back(flow, c, events);
         let now = self.tls.again.now;
-        if !matches!(self.tls.secured[c].phase, Phase::Leaves(_)) || events.has(Events::TIMEOUT) {
+        if self.tls.secured[c].phase() != Phase::Leaves || events.has(Events::TIMEOUT) {
             self.abort(flow);
         } else if self.tcp.is_whole(flow) {
             self.forget(flow);

@@ -4,50 +4,49 @@ use dataplane::{Ctr, Slice};
 use rustls::{AlertDescription, Error};
 use stack::FlowId;
 
-use super::{Also, Conns, EMPTY_IN_A_ROW, Phase, SecuredId};
+use super::secured::HAS_CLOSED;
+use super::{Conns, EMPTY_IN_A_ROW, SessionId};
 use crate::tls::handshake::{Failure, FailureKind};
-use crate::tls::record::{Alert, Received, tickets};
+use crate::tls::record::{Alert, HEADER_BYTES, Received, tickets};
 
 impl Conns<'_> {
-    /// The length of the record that is next, once its header is there; an alert where it cannot be one.
-    pub(super) fn record_bytes(&self, flow: FlowId, c: SecuredId) -> Result<Option<usize>, Alert> {
-        let mut head = [0; 5];
-        let rest = self.tls.secured[c].rest.as_deref().unwrap_or_default();
-        let n = rest.len().min(5);
-        head[..n].copy_from_slice(&rest[..n]);
-        let n = n + self.tcp.peek(flow, &mut head[n..]);
-        self.tls.sessions.header(&head[..n])
+    /// The length of the record that is next, when all of it has come; an alert where it cannot be one.
+    fn next_record(&self, flow: FlowId) -> Result<Option<usize>, Alert> {
+        let front = self.tcp.front(flow);
+        let bytes = if front.len() >= HEADER_BYTES {
+            self.tls.sessions.header(front)?
+        } else {
+            let mut head = [0; HEADER_BYTES];
+            let n = self.tcp.peek(flow, &mut head);
+            self.tls.sessions.header(&head[..n])?
+        };
+        Ok(bytes.filter(|n| front.len() >= *n || self.tcp.unread(flow, *n) >= *n))
     }
 
     /// Whether a whole record is there, or something that will never be one.
-    pub(super) fn has_record(&self, flow: FlowId, c: SecuredId) -> bool {
-        match self.record_bytes(flow, c) {
-            Err(_) => true,
-            Ok(None) => false,
-            Ok(Some(n)) => {
-                let rest = self.tls.secured[c].rest.as_ref().map_or(0, |s| s.len());
-                rest >= n || rest + self.tcp.unread(flow, n - rest) >= n
-            }
-        }
+    pub(super) fn has_record(&self, flow: FlowId) -> bool {
+        !matches!(self.next_record(flow), Ok(None))
     }
 
     /// Opens records until there is data, or no whole record any more.
-    pub(super) fn open_ahead(&mut self, flow: FlowId, c: SecuredId) {
+    pub(super) fn open_ahead(&mut self, flow: FlowId, c: SessionId) {
         for _ in 0..EMPTY_IN_A_ROW {
             let s = &self.tls.secured[c];
-            let Phase::Open(session) = s.phase else { return };
-            if s.plain.is_some() {
+            if !s.is_open() || !s.plain.is_empty() {
                 return;
             }
-            if s.has_closed {
-                return self.ignore_rest(flow, c);
+            if s.has(HAS_CLOSED) {
+                return self.ignore_rest(flow);
             }
-            let bytes = match self.record_bytes(flow, c) {
-                Ok(Some(n)) if self.has_record(flow, c) => n,
-                Ok(_) => return,
+            let bytes = match self.next_record(flow) {
+                Ok(Some(n)) => n,
+                Ok(None) => return,
                 Err(alert) => return self.fail(flow, c, alert),
             };
-            let Some(mut record) = self.take_record(flow, c, bytes) else {
+            let Some(mut record) = self.take_record(flow, bytes) else {
+                if self.starve(flow, c) {
+                    return;
+                }
                 self.tls.counters.inc(Ctr::TlsNoCell);
                 return self.fail(flow, c, Alert::INTERNAL_ERROR);
             };
@@ -55,32 +54,36 @@ impl Conns<'_> {
                 debug_assert!(false, "a record that is taken is its cell's only view");
                 return self.fail(flow, c, Alert::INTERNAL_ERROR);
             };
-            let received = self.tls.sessions.receive(session, lies);
+            let received = self.tls.sessions.receive(c, lies);
             let mut data = 0;
             match received {
                 Ok(Received::Data(range)) => {
                     record.advance(range.start);
                     record.truncate(range.len());
                     data = range.len();
-                    self.tls.secured[c].plain = Some(record);
+                    // It is the only view, and nothing else waits there.
+                    if self.tls.secured[c].plain.put(record).is_err() {
+                        debug_assert!(false, "plaintext that cannot wait");
+                        return self.fail(flow, c, Alert::INTERNAL_ERROR);
+                    }
                 }
                 Ok(Received::Nothing) => {}
                 // One that asks for ours is remembered: it goes out before our next data.
                 Ok(Received::KeyUpdate { .. }) => {}
                 Ok(Received::Tickets(range)) => {
-                    if let Also::Tickets(kernel) = &mut self.tls.secured[c].also {
+                    if let Some(kernel) = self.tls.secured[c].tickets() {
                         for body in tickets(&record[range]) {
                             // One that cannot be read is of no use, and does no harm.
                             let _ = kernel.handle_new_session_ticket(body);
                         }
                     }
                 }
-                Ok(Received::CloseNotify) => self.tls.secured[c].has_closed = true,
+                Ok(Received::CloseNotify) => self.tls.secured[c].set(HAS_CLOSED),
                 Ok(Received::Fatal(alert)) => {
                     // An origin that does not like our certificate says so only now (TLS 1.3).
                     let error = Error::AlertReceived(AlertDescription::from(alert.0));
                     let failure = Failure { kind: FailureKind::Alert, error };
-                    self.tls.secured[c].also = Also::Failure(Box::new(failure));
+                    self.tls.secured[c].set_failure(failure);
                     return self.break_now(flow);
                 }
                 Err(alert) => return self.fail(flow, c, alert),
@@ -92,26 +95,25 @@ impl Conns<'_> {
     }
 
     /// Takes a whole record out of what has come: the only view of its cell. `None`: there was no cell to gather it in.
-    pub(super) fn take_record(&mut self, flow: FlowId, c: SecuredId, bytes: usize) -> Option<Slice> {
-        let s = &mut self.tls.secured[c];
-        let mut first = s.rest.take().or_else(|| self.tcp.read(flow))?;
-        if first.len() == bytes && first.is_unique() {
-            return Some(first);
+    fn take_record(&mut self, flow: FlowId, bytes: usize) -> Option<Slice> {
+        if self.tcp.front(flow).len() == bytes {
+            return self.tcp.read(flow);
+        }
+        // The last ones are for what is to be sent.
+        if bytes > self.tls.cells.payload.cell_bytes() as usize && self.is_out_of_cells() {
+            return None;
         }
         let mut w = self.tls.cells.writer(bytes)?;
         let mut left = bytes;
-        loop {
-            let n = left.min(first.len());
-            w.put(&first[..n]);
-            first.advance(n);
-            left -= n;
-            if left == 0 {
-                break;
+        while left > 0 {
+            let front = self.tcp.front(flow);
+            debug_assert!(!front.is_empty(), "a whole record is there");
+            if front.is_empty() {
+                return None;
             }
-            first = self.tcp.read(flow)?;
-        }
-        if !first.is_empty() {
-            s.rest = Some(first);
+            let n = w.put(&front[..left.min(front.len())]);
+            self.tcp.skip(flow, n);
+            left -= n;
         }
         let record = w.take();
         w.release();
@@ -119,19 +121,17 @@ impl Conns<'_> {
     }
 
     /// What comes behind close_notify is not looked at (RFC 8446, 6.1).
-    pub(super) fn ignore_rest(&mut self, flow: FlowId, c: SecuredId) {
-        let mut n = self.tls.secured[c].rest.take().map_or(0, |s| s.len());
-        while let Some(s) = self.tcp.read(flow) {
-            n += s.len();
-        }
+    pub(super) fn ignore_rest(&mut self, flow: FlowId) {
+        let n = self.tcp.unread(flow, usize::MAX);
+        self.tcp.skip(flow, n);
         self.tcp.consume(flow, n as u32);
     }
 
     /// Tells the peer what is wrong, and the owner that the connection is closed.
-    pub(super) fn fail(&mut self, flow: FlowId, c: SecuredId, alert: Alert) {
+    pub(super) fn fail(&mut self, flow: FlowId, c: SessionId, alert: Alert) {
         self.drop_pending(flow);
-        if let Phase::Open(session) = self.tls.secured[c].phase {
-            self.ship_alert(flow, session, alert);
+        if self.tls.secured[c].is_open() {
+            self.ship_alert(flow, c, alert);
         }
         self.break_now(flow);
     }
@@ -140,9 +140,9 @@ impl Conns<'_> {
     pub fn read(&mut self, flow: FlowId) -> Option<Slice> {
         let Some(c) = self.secured(flow) else { return self.tcp.read(flow) };
         self.open_ahead(flow, c);
-        let plain = self.tls.secured[c].plain.take();
-        if plain.is_none() && matches!(self.tls.secured[c].phase, Phase::Open(_)) && self.is_cut_off(flow, c)
-        {
+        let s = &mut self.tls.secured[c];
+        let plain = s.plain.take();
+        if plain.is_none() && s.is_open() && self.is_cut_off(flow, c) {
             // The end came with the last data: there will be no event for it but this.
             self.cut_off(flow);
         }
@@ -155,8 +155,7 @@ impl Conns<'_> {
             None => self.tcp.is_readable(flow),
             Some(c) => {
                 let s = &self.tls.secured[c];
-                s.plain.is_some()
-                    || matches!(s.phase, Phase::Open(_)) && !s.has_closed && self.has_record(flow, c)
+                !s.plain.is_empty() || s.is_open() && !s.has(HAS_CLOSED) && self.has_record(flow)
             }
         }
     }
@@ -167,7 +166,7 @@ impl Conns<'_> {
             None => self.tcp.at_end(flow),
             Some(c) => {
                 let s = &self.tls.secured[c];
-                s.has_closed && s.plain.is_none()
+                s.has(HAS_CLOSED) && s.plain.is_empty()
             }
         }
     }
@@ -178,10 +177,8 @@ impl Conns<'_> {
         match self.secured(flow) {
             None => held,
             Some(c) => {
-                let s = &self.tls.secured[c];
-                let here =
-                    [&s.rest, &s.plain].iter().map(|s| s.as_ref().map_or(0, |s| s.len())).sum::<usize>();
-                held.saturating_sub((here + self.tcp.unread(flow, usize::MAX)) as u32)
+                let here = self.tls.secured[c].plain.len() + self.tcp.unread(flow, usize::MAX);
+                held.saturating_sub(here as u32)
             }
         }
     }

@@ -7,9 +7,10 @@ use dataplane::{Ctr, Slice};
 use stack::FlowId;
 
 use super::again::Stored;
-use super::{Conns, Phase, RECORD_PLAIN_MAX, SMALL_RECORDS_BYTES, SecuredId};
+use super::secured::{Phase, SAID_CLOSE};
+use super::{Conns, RECORD_PLAIN_MAX, SMALL_RECORDS_BYTES, SessionId};
 use crate::cache::store::{Cursor, ObjectId};
-use crate::tls::record::{Alert, ContentType, OVERHEAD_MAX, SessionId};
+use crate::tls::record::{Alert, ContentType, OVERHEAD_MAX};
 
 /// Plaintext on its way into a record.
 pub(super) struct Builder {
@@ -67,7 +68,7 @@ impl Conns<'_> {
     /// # Errors
     /// Gives the slice back when there is no room for it, or the side has been shut down.
     pub fn send(&mut self, flow: FlowId, mut data: Slice) -> Result<(), Slice> {
-        let Some(c) = self.secured(flow) else { return self.tcp.send(flow, data) };
+        let Some(c) = self.secured(flow) else { return self.send_plain(flow, data) };
         if !self.turn_to(flow, c) {
             return Err(data);
         }
@@ -133,7 +134,7 @@ impl Conns<'_> {
     }
 
     /// What is built from here on is this connection's. Gives whether it may still send.
-    fn turn_to(&mut self, flow: FlowId, c: SecuredId) -> bool {
+    fn turn_to(&mut self, flow: FlowId, c: SessionId) -> bool {
         if !self.tls.secured[c].takes_data() {
             return false;
         }
@@ -148,15 +149,12 @@ impl Conns<'_> {
     }
 
     /// How much the record that is being built may hold: at first what fits a segment.
-    pub(super) fn record_max(&self, flow: FlowId, c: SecuredId) -> usize {
+    pub(super) fn record_max(&self, flow: FlowId, c: SessionId) -> usize {
         let s = &self.tls.secured[c];
         if s.sent >= SMALL_RECORDS_BYTES {
             return RECORD_PLAIN_MAX;
         }
-        let overhead = match s.phase {
-            Phase::Open(session) => self.tls.sessions.sealed_bytes(session, 0),
-            _ => OVERHEAD_MAX,
-        };
+        let overhead = if s.is_open() { self.tls.sessions.sealed_bytes(c, 0) } else { OVERHEAD_MAX };
         let mss = usize::from(self.tcp.flow(flow).mss);
         mss.saturating_sub(overhead).clamp(256, RECORD_PLAIN_MAX)
     }
@@ -171,7 +169,7 @@ impl Conns<'_> {
         }
     }
 
-    fn seal_gathered(&mut self, flow: FlowId, c: SecuredId, stored: Option<Stored>) -> bool {
+    fn seal_gathered(&mut self, flow: FlowId, c: SessionId, stored: Option<Stored>) -> bool {
         let n = std::mem::take(&mut self.tls.builder.len);
         let bytes = std::mem::take(&mut self.tls.builder.bytes);
         let done = self.seal_data(flow, c, &bytes[..n], stored);
@@ -180,24 +178,24 @@ impl Conns<'_> {
     }
 
     /// Seals a record of data; `stored`: where it lies in the store, if it does.
-    fn seal_data(&mut self, flow: FlowId, c: SecuredId, plain: &[u8], stored: Option<Stored>) -> bool {
-        let session = match self.tls.secured[c].phase {
-            Phase::Open(session) => session,
+    fn seal_data(&mut self, flow: FlowId, c: SessionId, plain: &[u8], stored: Option<Stored>) -> bool {
+        let s = &mut self.tls.secured[c];
+        match s.phase() {
+            Phase::Open => {}
             Phase::Shakes(h) => {
-                let s = &mut self.tls.secured[c];
                 s.sent = s.sent.saturating_add(plain.len() as u16);
                 return self.ship_early(flow, h, plain);
             }
-            Phase::Free | Phase::Leaves(_) | Phase::Broken => return false,
-        };
-        if self.tls.sessions.update_due(session) && !self.update(flow, c) {
+            Phase::Free | Phase::Leaves | Phase::Broken => return false,
+        }
+        if self.tls.sessions.update_due(c) && !self.update(flow, c) {
             return false;
         }
         let s = &mut self.tls.secured[c];
         s.sent = s.sent.saturating_add(plain.len() as u16);
         match stored {
-            Some(at) => self.ship_stored(flow, c, session, plain, at),
-            None => self.ship(flow, session, ContentType::ApplicationData, plain),
+            Some(at) => self.ship_stored(flow, c, plain, at),
+            None => self.ship(flow, c, ContentType::ApplicationData, plain),
         }
     }
 
@@ -216,6 +214,10 @@ impl Conns<'_> {
     /// The pass is over: what waits for more goes out.
     pub fn finish(&mut self) {
         self.flush();
+        if self.tls.is_on() {
+            let free = self.tls.cells.records.free_count();
+            self.tls.counters.set(Ctr::PoolRecordFree, free.into());
+        }
     }
 
     /// Forgets what waits for more of this connection's.
@@ -225,8 +227,10 @@ impl Conns<'_> {
         }
     }
 
-    pub(super) fn update(&mut self, flow: FlowId, c: SecuredId) -> bool {
-        let Phase::Open(session) = self.tls.secured[c].phase else { return false };
+    pub(super) fn update(&mut self, flow: FlowId, c: SessionId) -> bool {
+        if !self.tls.secured[c].is_open() {
+            return false;
+        }
         // What has been let go could not be sealed again under the next key.
         if !self.make_whole(flow, c) {
             self.tls.counters.inc(Ctr::TlsNoCell);
@@ -234,63 +238,63 @@ impl Conns<'_> {
         }
         let sessions = &mut self.tls.sessions;
         let Some(mut w) = self.tls.cells.writer(64) else { return false };
-        w.fill(|room| sessions.update(session, false, room).unwrap_or(0));
+        w.fill(|room| sessions.update(c, false, room).unwrap_or(0));
         let record = w.take();
         w.release();
         record.is_some_and(|r| self.tcp.send(flow, r).is_ok())
     }
 
     /// Seals one record and queues it; or several, where only short cells are left.
-    pub(super) fn ship(&mut self, flow: FlowId, session: SessionId, kind: ContentType, plain: &[u8]) -> bool {
+    pub(super) fn ship(&mut self, flow: FlowId, c: SessionId, kind: ContentType, plain: &[u8]) -> bool {
         let cells = &self.tls.cells;
         let short = (cells.payload.cell_bytes() as usize).saturating_sub(OVERHEAD_MAX).max(1);
         if plain.len() > short && cells.records.free_count() == 0 {
-            return plain.chunks(short).all(|part| self.ship_one(flow, session, kind, part));
+            return plain.chunks(short).all(|part| self.ship_one(flow, c, kind, part));
         }
-        self.ship_one(flow, session, kind, plain)
+        self.ship_one(flow, c, kind, plain)
     }
 
     #[inline]
-    fn ship_one(&mut self, flow: FlowId, session: SessionId, kind: ContentType, plain: &[u8]) -> bool {
-        let record = self.sealed(session, kind, plain);
+    fn ship_one(&mut self, flow: FlowId, c: SessionId, kind: ContentType, plain: &[u8]) -> bool {
+        let record = self.sealed(c, kind, plain);
         record.is_some_and(|r| self.tcp.send(flow, r).is_ok())
     }
 
     /// One record, in a cell.
     #[inline(always)]
-    pub(super) fn sealed(&mut self, session: SessionId, kind: ContentType, plain: &[u8]) -> Option<Slice> {
+    pub(super) fn sealed(&mut self, c: SessionId, kind: ContentType, plain: &[u8]) -> Option<Slice> {
         let tls = &mut *self.tls;
-        let Some(mut w) = tls.cells.writer(tls.sessions.sealed_bytes(session, plain.len())) else {
+        let Some(mut w) = tls.cells.writer(tls.sessions.sealed_bytes(c, plain.len())) else {
             tls.counters.inc(Ctr::TlsNoCell);
             return None;
         };
-        w.fill(|room| tls.sessions.seal(session, kind, plain, room).unwrap_or(0));
+        w.fill(|room| tls.sessions.seal(c, kind, plain, room).unwrap_or(0));
         let record = w.take();
         w.release();
         record
     }
 
-    pub(super) fn ship_alert(&mut self, flow: FlowId, session: SessionId, alert: Alert) -> bool {
+    pub(super) fn ship_alert(&mut self, flow: FlowId, c: SessionId, alert: Alert) -> bool {
         let tls = &mut *self.tls;
         let Some(mut w) = tls.cells.writer(2 + OVERHEAD_MAX) else {
             tls.counters.inc(Ctr::TlsNoCell);
             return false;
         };
-        w.fill(|room| tls.sessions.alert(session, alert, room).unwrap_or(0));
+        w.fill(|room| tls.sessions.alert(c, alert, room).unwrap_or(0));
         let record = w.take();
         w.release();
         record.is_some_and(|r| self.tcp.send(flow, r).is_ok())
     }
 
     /// Says that nothing more comes from us.
-    pub(super) fn say_close(&mut self, flow: FlowId, c: SecuredId) {
+    pub(super) fn say_close(&mut self, flow: FlowId, c: SessionId) {
         if self.tls.builder.flow == flow {
             self.flush();
         }
-        if let Phase::Open(session) = self.tls.secured[c].phase
-            && !std::mem::replace(&mut self.tls.secured[c].said_close, true)
-        {
-            self.ship_alert(flow, session, Alert::CLOSE_NOTIFY);
+        let s = &mut self.tls.secured[c];
+        if s.is_open() && !s.has(SAID_CLOSE) {
+            s.set(SAID_CLOSE);
+            self.ship_alert(flow, c, Alert::CLOSE_NOTIFY);
         }
         self.close_early(flow, c);
     }

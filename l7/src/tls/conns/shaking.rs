@@ -3,27 +3,27 @@
 use std::rc::Rc;
 
 use dataplane::{Counters, Ctr};
-use hugepages::Slab;
 use stack::{FlowId, Tcp};
 
-use super::{Also, News, Phase, RECORD_BYTES_MAX, RecordCells, Secured, SecuredId, secured_of};
+use super::secured::{HAS_CLOSED, IS_CLIENT, Phase, Places, Rare};
+use super::{RECORD_BYTES_MAX, RecordCells, secured_of};
 use crate::tls::certs::Identity;
 use crate::tls::front::CHALLENGE;
 use crate::tls::handshake::Failure;
 use crate::tls::handshakes::{HandshakeId, Outcome, Peers};
-use crate::tls::record::{Sessions, Side};
+use crate::tls::record::{SessionId, Sessions, Side};
 
 /// The connections that shake hands, as its driver needs them.
 pub(super) struct Shaking<'a> {
     pub tcp: &'a mut Tcp,
     pub sessions: &'a mut Sessions,
-    pub secured: &'a mut Slab<SecuredId, Secured>,
+    pub secured: &'a mut Places,
     pub cells: &'a RecordCells,
     pub counters: &'a Counters,
 }
 
 impl Shaking<'_> {
-    fn at(&self, flow: FlowId) -> Option<SecuredId> {
+    fn at(&self, flow: FlowId) -> Option<SessionId> {
         secured_of(self.tcp.layer(flow))
     }
 
@@ -43,26 +43,19 @@ impl Shaking<'_> {
 
 impl Peers for Shaking<'_> {
     fn received(&mut self, flow: FlowId) -> &[u8] {
-        let Some(c) = self.at(flow) else { return &[] };
-        let s = &mut self.secured[c];
-        if s.rest.is_none() {
-            s.rest = self.tcp.read(flow);
-            if s.rest.is_none() && self.tcp.has_ended(flow) {
-                // It waits for what will never come: its next event ends it.
-                self.tcp.wake(flow);
-            }
+        if self.at(flow).is_none() {
+            return &[];
         }
-        s.rest.as_deref().unwrap_or_default()
+        if self.tcp.at_end(flow) {
+            // It waits for what will never come: its next event ends it.
+            self.tcp.wake(flow);
+        }
+        self.tcp.front(flow)
     }
 
     fn take(&mut self, flow: FlowId, bytes: usize) {
-        let Some(c) = self.at(flow) else { return };
-        let rest = &mut self.secured[c].rest;
-        if let Some(s) = rest {
-            s.advance(bytes);
-            if s.is_empty() {
-                *rest = None;
-            }
+        if self.at(flow).is_some() {
+            self.tcp.skip(flow, bytes);
         }
     }
 
@@ -71,48 +64,42 @@ impl Peers for Shaking<'_> {
     }
 
     fn outcome(&mut self, id: HandshakeId, flow: FlowId, outcome: Outcome<'_>) {
-        let Some(c) = self.at(flow).filter(|c| self.secured[*c].phase == Phase::Shakes(id)) else { return };
+        let Some(c) = self.at(flow).filter(|c| self.secured[*c].phase() == Phase::Shakes(id)) else { return };
         match outcome {
             Outcome::Send(bytes) => {
                 if !self.send(flow, bytes) {
                     // A handshake that lacks a part of its flight comes to nothing. Its next event ends it: it cannot be
                     // ended from within.
-                    let failure = Failure::internal("no cell for a part of the handshake");
-                    self.secured[c].also = Also::Failure(Box::new(failure));
+                    self.secured[c].set_failure(Failure::internal("no cell for a part of the handshake"));
                     self.tcp.wake(flow);
                 }
             }
-            Outcome::Established(_) if matches!(self.secured[c].also, Also::Failure(_)) => {
-                self.secured[c].phase = Phase::Broken;
+            Outcome::Established(_) if self.secured[c].failure().is_some() => {
+                self.secured[c].breaks();
                 self.tcp.wake(flow);
             }
             Outcome::Early { data, .. } => self.take_early(flow, c, data),
             Outcome::Established(e) => {
                 let s = &mut self.secured[c];
-                let side = if s.is_client { Side::Client } else { Side::Server };
-                match self.sessions.open(&e.keys, side) {
-                    Some(session) => s.phase = Phase::Open(session),
-                    None => s.phase = Phase::Broken,
+                let is_client = s.has(IS_CLIENT);
+                let side = if is_client { Side::Client } else { Side::Server };
+                self.sessions.begin(c, &e.keys, side);
+                let shown = if is_client { None } else { e.peer.first() };
+                s.opens(Rare {
+                    policy: e.policy,
+                    client: shown.and_then(|certificate| Identity::of(certificate)).map(Rc::new),
+                    tickets: e.kernel,
+                    failure: None,
+                });
+                if e.entry == CHALLENGE {
+                    // RFC 8737, 3: an ACME server has seen what it wanted, and nothing more is said. Its owner finds the
+                    // connection at its end, and closes it.
+                    s.set(HAS_CLOSED);
                 }
-                if s.is_client || s.news == News::Early {
-                    s.news = News::Open;
-                }
-                s.policy = e.policy;
-                // RFC 8737, 3: an ACME server has seen what it wanted, and nothing more is said. Its owner finds the
-                // connection at its end, and closes it.
-                s.has_closed = e.entry == CHALLENGE;
-                let shown = if s.is_client { None } else { e.peer.first() };
-                s.also = match (e.kernel, shown.and_then(|certificate| Identity::of(certificate))) {
-                    (Some(kernel), _) => Also::Tickets(Box::new(kernel)),
-                    (_, Some(identity)) => Also::Client(Rc::new(identity)),
-                    _ => Also::Nothing,
-                };
                 self.tcp.wake(flow);
             }
             Outcome::Failed(failure) => {
-                let s = &mut self.secured[c];
-                s.phase = Phase::Broken;
-                s.also = Also::Failure(Box::new(failure));
+                self.secured[c].breaks_by(failure);
                 self.tcp.wake(flow);
             }
         }

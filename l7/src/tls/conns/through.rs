@@ -25,6 +25,11 @@ impl Conns<'_> {
         self.tcp.consume(flow, bytes);
     }
 
+    /// As [`stack::Tcp::skip`]: what comes before TLS begins.
+    pub fn skip(&mut self, flow: FlowId, bytes: usize) {
+        self.tcp.skip(flow, bytes);
+    }
+
     /// As [`stack::Tcp::wake`].
     pub fn wake(&mut self, flow: FlowId) {
         self.tcp.wake(flow);

@@ -1,7 +1,7 @@
 //! The record layer: established sessions, their records sealed and opened (RFC 8446, 5; RFC 5246, 6).
 //!
 //! ```text
-//!   a handshake's Keys ──► Sessions::open ──► SessionId
+//!   a handshake's Keys ──► Sessions::open ──► SessionId        (a place may be kept before: reserve ──► begin)
 //!
 //!   plaintext, where it lies ──► seal ──► a record in the flow's cells   out of place: the cache is never written
 //!   a whole record ──► receive ──► Data · KeyUpdate · Tickets · CloseNotify · Fatal     opened in place

@@ -9,7 +9,7 @@ use super::{Broken, Side};
 use crate::tls::keys::{Half, Keys, SECRET_BYTES, Suite, Version};
 
 typed_index! {
-    /// An established connection's place in [`Sessions`](super::Sessions).
+    /// A connection's place in [`Sessions`](super::Sessions).
     pub struct SessionId;
 }
 
@@ -28,6 +28,8 @@ pub(super) const RX_CLOSED: u8 = 2;
 pub(super) const RX_BROKEN: u8 = 4;
 /// The peer has asked for a KeyUpdate of ours (RFC 8446, 4.6.3).
 pub(super) const UPDATE_OWED: u8 = 8;
+/// It has begun and not ended.
+pub(super) const OPEN: u8 = 16;
 
 /// In [`Session::partial_bytes`]: `partial` is how many bytes are still to come of a message that is let go.
 const SKIPS: u8 = u8::MAX;
@@ -60,7 +62,7 @@ pub(super) struct Session {
 const _: () = assert!(size_of::<Session>() == 128);
 
 impl Session {
-    /// One that belongs to nobody.
+    /// One that has not begun: nothing is sealed or received.
     pub fn unused() -> Session {
         Session {
             seq: [0; 2],
@@ -69,7 +71,7 @@ impl Session {
             partial_bytes: 0,
             quiet: 0,
             generation: 0,
-            flags: 0,
+            flags: TX_CLOSED | RX_BROKEN,
             version: Version::Tls13,
             suite: Suite::Aes128Gcm,
             side: Side::Server,
@@ -79,17 +81,18 @@ impl Session {
 
     /// Begins with what a handshake left.
     pub fn begin(&mut self, keys: &Keys, side: Side) {
-        *self = Session { version: keys.version, suite: keys.suite, side, ..Session::unused() };
+        let Keys { version, suite, .. } = *keys;
+        *self = Session { version, suite, side, flags: OPEN, ..Session::unused() };
         for (way, Half { secret, seq }) in [(Way::Rx, &keys.rx), (Way::Tx, &keys.tx)] {
             self.seq[way as usize] = *seq;
             self.secret[way as usize] = *secret;
         }
     }
 
-    /// Leaves nothing that opens a record.
+    /// Leaves nothing that opens a record, nor anything else of what was.
     pub fn wipe(&mut self) {
-        self.secret.zeroize();
-        self.flags = TX_CLOSED | RX_BROKEN;
+        // What is written over here is zeroed by its Drop.
+        *self = Session::unused();
     }
 
     /// Bytes still to come of a message that spans records, and that is let go.

@@ -5,7 +5,7 @@ use dataplane::{Counters, Ctr};
 use hugepages::{Arena, Footprint, Slab};
 
 use super::contexts::Contexts;
-use super::session::{Session, SessionId, TX_CLOSED, UPDATE_OWED, Way};
+use super::session::{OPEN, Session, SessionId, TX_CLOSED, UPDATE_OWED, Way};
 use super::{Alert, ContentType, HEADER_BYTES, PLAIN_MAX, SealError, Side, TAG_BYTES, header};
 use crate::tls::keys::{Keys, Suite, Version};
 
@@ -36,6 +36,8 @@ pub struct Sessions {
     pub(super) sessions: Slab<SessionId, Session>,
     pub(super) contexts: Contexts,
     pub(super) counters: Counters,
+    /// How many have begun and not ended.
+    open: u32,
     /// [`GCM_SOON`], or less.
     gcm_soon: u64,
 }
@@ -61,6 +63,7 @@ impl Sessions {
             sessions: Slab::new(arena, sessions, Session::unused)?,
             contexts: Contexts::new(contexts, arena, counters.clone())?,
             counters,
+            open: 0,
             gcm_soon: GCM_SOON,
         })
     }
@@ -70,28 +73,53 @@ impl Sessions {
         self.gcm_soon = records.clamp(1, GCM_SOON);
     }
 
-    /// A session with what a handshake left; `None` when all are in use, which is counted.
+    /// A session with what a handshake left; `None` when all places are taken, which is counted.
     pub fn open(&mut self, keys: &Keys, side: Side) -> Option<SessionId> {
-        let Some(id) = self.sessions.alloc() else {
-            self.counters.inc(Ctr::TlsNoSession);
-            return None;
-        };
-        self.sessions[id].begin(keys, side);
-        self.count_open();
+        let id = self.reserve()?;
+        self.begin(id, keys, side);
         Some(id)
     }
 
     /// The end of a session. Its secrets are overwritten; its place is another's.
     pub fn close(&mut self, id: SessionId) {
-        let session = &mut self.sessions[id];
-        self.contexts.release(session);
-        session.wipe();
+        self.end(id);
         self.sessions.free(id);
-        self.count_open();
+    }
+
+    /// A place for a session that is to [`begin`](Self::begin) later, as [`Sessions::open`] gives it: nothing is sealed or
+    /// received there before. It is given back by [`Sessions::close`].
+    pub fn reserve(&mut self) -> Option<SessionId> {
+        let id = self.sessions.alloc();
+        if id.is_none() {
+            self.counters.inc(Ctr::TlsNoSession);
+        }
+        id
+    }
+
+    /// What a handshake left begins a session in a place that was reserved for it.
+    pub fn begin(&mut self, id: SessionId, keys: &Keys, side: Side) {
+        self.end(id);
+        self.sessions[id].begin(keys, side);
+        self.count_open(self.open + 1);
+    }
+
+    /// The end of a session, if one has begun in this place, which is still kept. Its secrets are overwritten.
+    pub fn end(&mut self, id: SessionId) {
+        let session = &mut self.sessions[id];
+        if session.has(OPEN) {
+            self.contexts.release(session);
+            session.wipe();
+            self.count_open(self.open - 1);
+        }
     }
 
     /// Sessions open now.
     pub fn in_use(&self) -> u32 {
+        self.open
+    }
+
+    /// Places taken, by sessions that are open and those that are to begin.
+    pub fn reserved(&self) -> u32 {
         self.sessions.in_use()
     }
 
@@ -281,8 +309,9 @@ impl Sessions {
         }
     }
 
-    fn count_open(&self) {
-        self.counters.set(Ctr::TlsSessions, self.sessions.in_use().into());
+    fn count_open(&mut self, open: u32) {
+        self.open = open;
+        self.counters.set(Ctr::TlsSessions, open.into());
     }
 
     /// Counts a record that we end a session for, by the alert that says why.

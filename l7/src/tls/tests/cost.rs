@@ -7,6 +7,9 @@ use stack::Tcp;
 use crate::proxy::Proxy;
 use crate::tls::{RECORD_BYTES_MAX, Tls};
 
+/// In all: the goal, and what is reached.
+const IDLE_BYTES_MAX: u64 = 1024;
+
 #[test]
 fn an_idle_connection() {
     let limits = Limits::with_tls(256 << 20);
@@ -15,9 +18,25 @@ fn an_idle_connection() {
     Tls::footprint(&limits, &mut f);
     let bytes = |what: &str| f.items.iter().find(|item| item.name == what).expect(what).item_bytes;
     let [tcp, session, stands] = ["tcp flows", "tls sessions", "tls connections"].map(bytes);
+    assert_eq!(tcp, 868, "a control block, a place, buckets, a timer");
     assert_eq!(session, 132, "two secrets, numbers, a place");
-    assert!(stands <= 76, "{stands} for where it stands");
-    assert!(tcp + session + stands <= 1076, "{tcp} + {session} + {stands}");
+    assert_eq!(stands, 24, "where it stands");
+    assert_eq!(tcp + session + stands, IDLE_BYTES_MAX);
+}
+
+/// The same by what is really taken of the arena: nothing else grows with the connections.
+#[test]
+fn one_more_connection() {
+    for mib in [64, 256, 1000] {
+        let some = Limits::with_tls(mib << 20);
+        for more in [1, 999, 65_536] {
+            let mut many = some.clone();
+            many.flows += more;
+            many.tls_connections += more;
+            let grown = Tcp::cost(&many) + Tls::cost(&many) - Tcp::cost(&some) - Tls::cost(&some);
+            assert_eq!(grown as u64, u64::from(more) * IDLE_BYTES_MAX, "{more} more in {mib} MiB");
+        }
+    }
 }
 
 /// Handshakes under way are in the footprint with all that they may take, and it keeps to what it was made from.

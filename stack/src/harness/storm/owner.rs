@@ -141,7 +141,16 @@ impl Storm {
         let from = t.rcv_nxt.0.wrapping_sub(fin).wrapping_sub(unread as u32);
         let mut at = own.at.unwrap_or(Seq(from));
         assert!(!self.mood.tame || at.0 == from, "the stream goes on at {from}, and not at {at:?}");
-        while let Some(s) = self.stack.tcp.read(id) {
+        loop {
+            // Some of it as a layer does that takes bytes, and not slices.
+            let front = self.stack.tcp.front(id);
+            let first = if at.0.is_multiple_of(3) { front.len() / 3 } else { 0 };
+            let is_right = !self.mood.tame || is_ramp(at.0, &front[..first]);
+            assert!(is_right, "at the front of {at:?} is what does not belong there");
+            self.stack.tcp.skip(id, first);
+            at += first as u32;
+            own.held += first as u32;
+            let Some(s) = self.stack.tcp.read(id) else { break };
             if self.mood.tame {
                 assert!(is_ramp(at.0, &s), "received at {at:?} what does not belong there");
             }

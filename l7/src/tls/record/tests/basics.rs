@@ -75,6 +75,49 @@ fn the_slab_is_the_bound_and_a_place_is_used_again() {
 }
 
 #[test]
+fn a_place_can_be_kept_before_a_session_and_after_it() {
+    const APP: ContentType = ContentType::ApplicationData;
+    let [mine, theirs] = [1, 2].map(|n| keys(PROTECTIONS[0], n));
+    let mut s = sessions(2, 1);
+    let id = s.reserve().unwrap();
+    let other = s.open(&turned(&mine), Side::Client).unwrap();
+    assert_eq!((s.reserve(), s.in_use(), s.reserved()), (None, 1, 2));
+    assert_eq!(s.counters.get(dataplane::Ctr::TlsNoSession), 1);
+    let is_inert = |s: &mut Sessions, from: SessionId| {
+        let mut out = [0; 64];
+        assert_eq!(sealed(s, id, APP, b"x"), Err(SealError::Closed));
+        assert_eq!(s.update(id, false, &mut out), Err(SealError::Closed));
+        let first = RecordNumber { generation: 0, seq: 0 };
+        assert_eq!(s.seal_again(id, first, APP, b"x", &mut out), Err(SealError::Gone));
+        let mut record = sealed(s, from, APP, b"x").unwrap();
+        assert!(s.receive(id, &mut record).is_err());
+        assert!(!s.update_due(id) && !s.worn(id));
+        assert_eq!((s.next_number(id), s.in_use()), (first, 1));
+    };
+    is_inert(&mut s, other);
+    s.begin(id, &mine, Side::Server);
+    assert_eq!((s.in_use(), s.counters.get(dataplane::Ctr::TlsSessions)), (2, 2));
+    // The numbers of what was sealed in vain have not counted, but the peer's has.
+    let mut first = sealed(&mut s, id, APP, b"x").unwrap();
+    assert_eq!(s.receive(other, &mut first), Ok(Received::Data(5..6)));
+    let contexts = s.counters.get(dataplane::Ctr::TlsContextsMade);
+    s.end(id);
+    s.end(id);
+    assert!(s.sessions[id].secret(session::Way::Tx).iter().all(|b| *b == 0));
+    is_inert(&mut s, other);
+    assert_eq!((s.in_use(), s.reserved(), s.counters.get(dataplane::Ctr::TlsSessions)), (1, 2, 1));
+    // Another session begins in the same place, and ends when the next one does.
+    s.begin(id, &theirs, Side::Server);
+    let with_theirs = sealed(&mut s, id, APP, b"x").unwrap();
+    s.begin(id, &mine, Side::Server);
+    assert_ne!(sealed(&mut s, id, APP, b"x").unwrap(), with_theirs);
+    assert!(s.counters.get(dataplane::Ctr::TlsContextsMade) > contexts);
+    s.close(other);
+    s.close(id);
+    assert_eq!((s.in_use(), s.reserved()), (0, 0));
+}
+
+#[test]
 fn a_closed_session_leaves_no_secret() {
     let keys = keys(PROTECTIONS[1], 1);
     let mut session = session::Session::unused();
