@@ -4,6 +4,7 @@ mod blame;
 mod early;
 mod edits;
 mod hold;
+mod kept;
 mod news;
 mod race;
 mod records;
@@ -11,6 +12,7 @@ mod reload;
 mod rig;
 mod short;
 mod sizes;
+mod sources;
 mod stock;
 #[path = "../support/mod.rs"]
 mod support;

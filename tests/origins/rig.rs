@@ -66,11 +66,15 @@ pub fn logged_node(mut config: ProxyConfig) -> (Peers, LineReader) {
 
 /// A node as `shared` says.
 pub fn node_of(config: ProxyConfig, shared: &Shared) -> Peers {
+    node_with(config, shared, StoreConfig::for_bytes(16 << 20, 2, [5, 6]))
+}
+
+/// The same, with this store where it has a cache.
+pub fn node_with(config: ProxyConfig, shared: &Shared, store: StoreConfig) -> Peers {
     let (near, far) = wire(4096, 1600);
     let cache = config.routes.iter().any(|r| r.cache.is_some()).then(|| {
         let bells = Arc::clone(&shared.bells);
         let wake = Box::new(move |core: usize| bells.ring(core));
-        let store = StoreConfig::for_bytes(16 << 20, 2, [5, 6]);
         let store = Store::reserve(store, PagePolicy::NormalOnly, wake).expect("a store");
         (store.handle(0), HashKeys(7, 8))
     });

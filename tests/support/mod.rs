@@ -303,9 +303,9 @@ pub fn core_over(
     };
     let records = pool("record", limits.record_cells.max(1), RECORD_BYTES_MAX);
     let record_cells = RecordCells { payload: cells.payload.clone(), records };
-    // All clients that are no strangers have one address.
     let n_shaking = limits.tls_handshakes;
-    let shaking = HandshakeLimits { per_source: n_shaking, ..HandshakeLimits::new(n_shaking, [1, 2]) };
+    let per_source = shared.tls.as_ref().map_or(n_shaking, |tls| tls.per_source);
+    let shaking = HandshakeLimits { per_source, ..HandshakeLimits::new(n_shaking, [1, 2]) };
     let helper = shared.tls.as_ref().and_then(|tls| tls.helper(n));
     let handshakes = Handshakes::new(shaking, helper, c.clone());
     let mut tls = Tls::new(&limits, &mut arena, handshakes, record_cells, c.clone()).unwrap();
@@ -313,8 +313,12 @@ pub fn core_over(
         tls.read_from(Arc::clone(store.store()));
     }
     let is_logged = program.config.log.is_some();
+    let announces = program.config.proxy_headers_from.iter().any(|from| !from.is_empty());
     let proxy = Proxy::new(program, &limits, &mut arena, cells, cache, c.clone()).unwrap();
     let mut proxy = proxy.on_core(n, shared.orders.len());
+    if announces {
+        proxy.expect_proxy_headers(limits.flows);
+    }
     if is_logged {
         let (writer, reader) = lines::ring(LOG_BYTES);
         proxy.log_to(writer, 7);

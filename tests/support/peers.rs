@@ -144,6 +144,10 @@ impl Peers {
         self.end(false, port).deaf = true;
     }
 
+    pub fn client_reads_again(&mut self, port: u16) {
+        self.end(false, port).deaf = false;
+    }
+
     /// A client that has room for so much, and for more only when it is [given](Peers::client_reads).
     pub fn connect_slow(&mut self, bytes: &[u8], room: u32) -> u16 {
         let port = self.connect(bytes);

@@ -22,6 +22,8 @@ pub struct TlsOf {
     pub client: Arc<ClientConfig>,
     /// Handshakes that each core may have under way.
     pub handshakes: u32,
+    /// Of those, with clients of one source. All clients that are no strangers have one address.
+    pub per_source: u32,
     /// Threads that take slow steps, if there are any.
     pub helpers: Option<Arc<Helpers>>,
 }
@@ -46,6 +48,7 @@ impl TlsOf {
             front: identity.front_with(tickets, 0),
             client: Arc::new(client),
             handshakes: 512,
+            per_source: u32::MAX,
             helpers: None,
         }
     }
