@@ -2,7 +2,10 @@
 
 #![allow(dead_code)] // Each bench uses its part of it.
 
+use std::sync::Arc;
+
 use l7::tls::front::Tickets;
+use l7::tls::offload::Host;
 use l7::tls::tickets::{TicketSpec, Ticketer};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize};
 
@@ -47,6 +50,11 @@ impl Key {
 
 /// A node with a cache, so many connections, a helper thread, and room for so many strangers at a time.
 pub fn rig(key: &KeyPair, flows: usize, strangers: usize) -> Rig {
+    rig_of(key, flows, strangers, None)
+}
+
+/// The same, with a helper that `host` keeps.
+pub fn rig_of(key: &KeyPair, flows: usize, strangers: usize, host: Option<Arc<dyn Host>>) -> Rig {
     let head = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nCache-Control: max-age=86400\r\nETag: \"6745-400\"\r\n\
          Content-Length: {BODY_BYTES}\r\n\r\n"
@@ -57,7 +65,11 @@ pub fn rig(key: &KeyPair, flows: usize, strangers: usize) -> Rig {
     let tls = TlsOf::of(&identity, Some(Tickets { producer, sent: 2, kept: None }));
     let mut shared = Shared::new(1);
     // As a node of this size has it.
-    shared.tls = Some(TlsOf { handshakes: 4096, ..tls.with_helpers(HELPERS, 1, AWAY_MAX) });
+    let tls = match host {
+        Some(host) => tls.with_helpers_of(host, HELPERS, 1, AWAY_MAX),
+        None => tls.with_helpers(HELPERS, 1, AWAY_MAX),
+    };
+    shared.tls = Some(TlsOf { handshakes: 4096, ..tls });
     let mut rig = Rig::with_cores(Who::Cached, flows + strangers, response, &shared, |_, _, _| 0);
     rig.load.known = flows;
     // Or what was answered last would be sent again in each stretch that lasts longer than an RTO.

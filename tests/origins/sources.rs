@@ -89,9 +89,9 @@ fn a_client_that_has_its_share_leaves_nothing() {
     let first = hello_of(&mut p, &identity, &of_v4(1));
     let second = hello_of(&mut p, &identity, &of_v4(1));
     // In pieces: the header first, and the hello when its place is known.
-    let refused = p.connect(of_v4(1)[..10].as_bytes());
+    let refused = p.connect(&of_v4(1).as_bytes()[..10]);
     p.settle(&mut silence);
-    p.client_sends(refused, of_v4(1)[10..].as_bytes());
+    p.client_sends(refused, &of_v4(1).as_bytes()[10..]);
     p.settle(&mut silence);
     assert!(p.client_got(refused).2);
     p.client_resets(first);

@@ -55,7 +55,18 @@ impl TlsOf {
 
     /// With threads for slow steps, of which each of `cores` may have `per_core` there at a time.
     pub fn with_helpers(self, threads: usize, cores: usize, per_core: usize) -> TlsOf {
-        let helpers = Helpers::start(threads, cores, per_core, Arc::new(NoBell)).expect("a thread");
+        self.with_helpers_of(Arc::new(NoBell), threads, cores, per_core)
+    }
+
+    /// The same, with what they need of `host`.
+    pub fn with_helpers_of(
+        self,
+        host: Arc<dyn Host>,
+        threads: usize,
+        cores: usize,
+        per_core: usize,
+    ) -> TlsOf {
+        let helpers = Helpers::start(threads, cores, per_core, host).expect("a thread");
         TlsOf { helpers: Some(Arc::new(helpers)), ..self }
     }
 
