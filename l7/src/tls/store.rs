@@ -10,7 +10,7 @@
 //! choose whose. They are counted, by whichever core asks next ([`SessionStore::take_evicted`]).
 //!
 //! A session is good for so long, and so are those together that follow from it: each is as old as the full handshake that
-//! they began with ([`Age`]).
+//! they began with (`age`).
 //!
 //! Clients that resume by TLS 1.2 have their sessions here too, and may use them more than once: they send no early data.
 

@@ -9,7 +9,7 @@
 //!  key 1     │ (opens) │ seals   │ opens …
 //! ```
 //!
-//! What is sealed has its time with it ([`Age`]): a session is good for so many seconds from its full handshake on, and the
+//! What is sealed has its time with it (`age`): a session is good for so many seconds from its full handshake on, and the
 //! tickets that follow from it no longer, whenever they were sealed and whether their key is still there or not. So the
 //! client of each was verified at most that long ago, and the one secret of a TLS 1.2 session is used no longer.
 //!
