@@ -144,6 +144,21 @@ fn what_keeps_nothing_from_running_is_warned_of() {
         ["t.toml:10: warning: the certificate has expired on 2001-02-03; renew it: clients refuse it"]
     );
     assert!(warned("\"a.example\"", "early")[0].contains("not good before 4000-02-03"));
+    let now_s = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs();
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    for (left_days, expected) in
+        [(13, Some("expires in 13 days, on 2")), (0, Some("expires within a day, on 2")), (15, None)]
+    {
+        let mut short = names(&["a.example"]);
+        short.not_after = epoch + std::time::Duration::from_secs(now_s + left_days * 86_400 + 3600);
+        folder.write("short", short.self_signed(&key).expect("a certificate").pem());
+        let lines = warned("\"a.example\"", "short");
+        assert_eq!(lines.len(), usize::from(expected.is_some()), "{lines:?}");
+        assert!(
+            expected.is_none_or(|text| lines[0].contains(text) && lines[0].ends_with("; renew it")),
+            "{lines:?}"
+        );
+    }
     let both = warned("[\"a.example\", \"b.example\"]", "early");
     assert!(both.len() == 2 && both.iter().any(|w| w.contains("it is for a.example")), "{both:?}");
     assert!(warned("\"a.example\"", "nameless")[0].contains("have one made with it"));

@@ -242,13 +242,15 @@ impl Reloader {
         self.state().running.listeners.clone()
     }
 
-    /// Looks at the certificates that clients are shown.
+    /// Looks at the certificates that clients and origins are shown, and whether ACME is to renew them.
     pub fn look_at_certificates<T>(
         &self,
-        look: impl FnOnce(&mut dyn Iterator<Item = &Arc<config::Certificate>>) -> T,
+        look: impl FnOnce(&mut dyn Iterator<Item = (&config::Certificate, bool)>) -> T,
     ) -> T {
-        let state = self.state();
-        look(&mut state.running.sites.iter().flat_map(|site| &site.tls.certificates))
+        let Config { sites, upstreams, .. } = &self.state().running;
+        let to_clients = sites.iter().flat_map(|s| s.tls.certificates.iter().map(|c| (&**c, s.tls.acme)));
+        let to_origins = upstreams.iter().filter_map(|u| u.tls.certificate.as_deref().map(|c| (c, false)));
+        look(&mut to_clients.chain(to_origins))
     }
 
     /// How long a stopping node serves the connections that it has.

@@ -218,6 +218,9 @@ fn in_time(leaf: &X509Certificate<'_>, at: &Value<'_, '_>) {
     } else if from > now {
         let cause = format!("the certificate is not good before {}", day(from));
         at.warn(cause, "check this machine's clock, or wait");
+    } else if ends_soon_from_s((from, until)) <= now {
+        let cause = format!("the certificate expires {}, on {}", ends_in(until - now), day(until));
+        at.warn(cause, "renew it");
     }
 }
 

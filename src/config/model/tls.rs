@@ -115,6 +115,24 @@ pub struct Certificate {
     pub valid_unix_s: (i64, i64),
 }
 
+/// Longest time before its end from which on a certificate should have been renewed.
+const ENDS_SOON_S: i64 = 14 * 86_400;
+
+/// From when on it is told that a certificate of this time ends: when a fifth of that is left, and not before
+/// [`ENDS_SOON_S`]. Who renews in time, as ACME does with a third left, never hears of it.
+pub fn ends_soon_from_s((from_s, until_s): (i64, i64)) -> i64 {
+    until_s.saturating_sub((until_s.saturating_sub(from_s) / 5).clamp(0, ENDS_SOON_S))
+}
+
+/// How long until its end, for a person.
+pub fn ends_in(left_s: i64) -> String {
+    match (left_s + 43_200) / 86_400 {
+        ..=0 => "within a day".to_owned(),
+        1 => "in 1 day".to_owned(),
+        days => format!("in {days} days"),
+    }
+}
+
 /// A response of an OCSP server, which says that the certificate is good.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Ocsp {
