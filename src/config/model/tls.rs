@@ -119,7 +119,7 @@ pub struct Certificate {
 const ENDS_SOON_S: i64 = 14 * 86_400;
 
 /// From when on it is told that a certificate of this time ends: when a fifth of that is left, and not before
-/// [`ENDS_SOON_S`]. Who renews in time, as ACME does with a third left, never hears of it.
+/// two weeks before its end. Who renews in time, as ACME does with a third left, never hears of it.
 pub fn ends_soon_from_s((from_s, until_s): (i64, i64)) -> i64 {
     until_s.saturating_sub((until_s.saturating_sub(from_s) / 5).clamp(0, ENDS_SOON_S))
 }
