@@ -63,17 +63,24 @@ impl Pace {
 
 impl Host for Pace {
     fn done(&self, _: usize) {
-        let t = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-        let own = t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64;
+        let own = own_time();
         // It is to end when the bench does.
         for _ in 0..10_000 {
             match self.core.load(Ordering::Relaxed) {
                 u64::MAX => return self.before.store(own, Ordering::Relaxed),
-                core if own <= self.before.load(Ordering::Relaxed) + core => return,
+                core if own <= self.before.load(Ordering::Relaxed) + core => break,
                 _ => std::thread::sleep(Duration::from_micros(20)),
             }
         }
+        // Waiting is no work.
+        self.before.fetch_add(own_time() - own, Ordering::Relaxed);
     }
+}
+
+/// Nanoseconds of the CPU that this thread has had.
+fn own_time() -> u64 {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
 }
 
 struct Row {

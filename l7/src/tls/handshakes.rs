@@ -50,7 +50,7 @@ use super::offload::Helper;
 use super::queue::Queue;
 use super::slow;
 use super::sources::{Source, Sources};
-use budget::{Budget, HELLO, STEP, TRIFLE, VERIFY};
+use budget::{Budget, HELLO, HELPED, STEP, TRIFLE, VERIFY};
 use slot::{Early, Read, Room, Side, Slot, State, read_hello, read_record};
 
 typed_index! {
@@ -542,6 +542,7 @@ impl Handshakes {
         };
         if helped && ((choice.slow && !resumes) || choice.slow_exchange || is_too_much || helps_out) {
             slot.state = State::Running { handshake };
+            self.budget.spend(HELPED - TRIFLE);
             return Turn::Slow;
         }
         self.budget.spend(HELLO - TRIFLE);
