@@ -131,7 +131,8 @@ pub fn machine(hz: f64) -> String {
     let fields: HashMap<&str, &str> =
         info.lines().filter_map(|l| l.split_once(':')).map(|(k, v)| (k.trim(), v.trim())).collect();
     let cpu = fields.get("model name").copied().unwrap_or("unknown CPU");
-    let n = std::thread::available_parallelism().map_or(0, usize::from);
+    // Not those that this thread is kept to.
+    let n = info.lines().filter(|l| l.starts_with("processor")).count();
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     format!("{n} x {cpu}, TSC {:.2} GHz, Linux {}", hz / 1e9, kernel.trim())
 }

@@ -19,7 +19,7 @@ use l7::tls::offload::Host;
 use crate::REQUEST;
 use crate::common::crowds::Calm;
 use crate::common::{self, Args, Rounds, resident_bytes, table, thousands};
-use crate::strangers::{BODY_BYTES, Crowd, Key, PATIENCE_S, rig_of};
+use crate::strangers::{BODY_BYTES, Crowd, Key, PATIENCE_S, keep_to, rig};
 use crate::support::{Rig, Stranger};
 
 /// Established connections.
@@ -62,6 +62,10 @@ impl Pace {
 }
 
 impl Host for Pace {
+    fn started(&self, _: usize) {
+        keep_to(1);
+    }
+
     fn done(&self, _: usize) {
         let own = own_time();
         // It is to end when the bench does.
@@ -140,7 +144,7 @@ pub fn run(args: &Args, hz: f64) -> Vec<serde_json::Value> {
 impl Row {
     fn new((name, key, manners, under_way): (&'static str, Key, Stranger, usize)) -> Row {
         let pace = Arc::new(Pace::new());
-        let mut rig = rig_of(&key.make(), FLOWS, STRANGERS, Some(Arc::clone(&pace) as Arc<dyn Host>));
+        let mut rig = rig(&key.make(), FLOWS, STRANGERS, Arc::clone(&pace) as Arc<dyn Host>);
         pace.core.store(0, Ordering::Relaxed);
         rig.load.strangers = manners;
         Row {

@@ -3,17 +3,18 @@
 //! 64 requests for a cached object in each burst, over a thousand established connections; in half of the stretches
 //! also 64 strangers at a time who shake hands, each followed by the next when it is done, so that the helper thread
 //! always has signatures to make. The clock runs over `Core::pass` only, and is the real one: the helper works meanwhile
-//! as it does in a node.
+//! as it does in a node, on another CPU.
 //!
 //! Stretches with and without take turns. A pass in which the kernel or a neighbour on this machine took the CPU away is
 //! as long with as without: of the longest, the median of the rounds is told, and beside it the quantiles of all.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use dataplane::{BURST_MAX, Ctr, time::cycles};
 
 use crate::common::{Args, Rounds, table, thousands};
-use crate::strangers::{BODY_BYTES, Crowd, Key, PATIENCE_S, rig};
+use crate::strangers::{Apart, BODY_BYTES, Crowd, Key, PATIENCE_S, rig};
 use crate::support::Rig;
 use crate::{REQUEST, common};
 
@@ -83,7 +84,7 @@ impl Row {
     fn new(key: Key, name: String) -> Row {
         Row {
             name,
-            rig: rig(&key.make(), FLOWS, STRANGERS),
+            rig: rig(&key.make(), FLOWS, STRANGERS, Arc::new(Apart)),
             crowd: Crowd::new(FLOWS, STRANGERS),
             began: Instant::now(),
             at: 0,
