@@ -24,6 +24,8 @@ pub struct TlsOf {
     pub handshakes: u32,
     /// Of those, with clients of one source. All clients that are no strangers have one address.
     pub per_source: u32,
+    /// Connections of one source; 0: no bound.
+    pub connections_per_source: u32,
     /// Threads that take slow steps, if there are any.
     pub helpers: Option<Arc<Helpers>>,
 }
@@ -49,6 +51,7 @@ impl TlsOf {
             client: Arc::new(client),
             handshakes: 512,
             per_source: u32::MAX,
+            connections_per_source: 0,
             helpers: None,
         }
     }

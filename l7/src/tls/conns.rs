@@ -19,6 +19,7 @@ mod receive;
 mod secured;
 mod send;
 mod shaking;
+mod shares;
 mod starving;
 mod through;
 
@@ -44,6 +45,7 @@ use secured::{EARLY, HAS_CLOSED, NEWS, Phase, Places, Secured};
 use send::Builder;
 pub use send::Sent;
 use shaking::Shaking;
+use shares::Shares;
 use starving::Starving;
 
 /// The longest plaintext of a record (RFC 8446, 5.1).
@@ -90,6 +92,7 @@ impl RecordCells {
 pub struct Tls {
     sessions: Sessions,
     handshakes: Handshakes,
+    shares: Shares,
     secured: Places,
     builder: Builder,
     again: Again,
@@ -121,6 +124,7 @@ impl Tls {
             + Places::cost(limits.tls_connections)
             + Again::cost(limits)
             + Starving::cost(limits.tls_connections)
+            + Shares::cost(limits)
     }
 
     /// Says what its pools cost, and why.
@@ -131,6 +135,7 @@ impl Tls {
         Sessions::footprint(limits.tls_connections, limits.tls_contexts, f);
         let item = size_of::<Secured>() as u64;
         f.add("tls connections", limits.tls_connections.into(), item, "where each stands");
+        Shares::footprint(limits, f);
         Again::footprint(limits, f);
         let n = limits.tls_handshakes;
         let bytes = super::HANDSHAKE_BYTES + Handshakes::bytes(n).div_ceil(n.max(1) as usize) as u64;
@@ -152,6 +157,7 @@ impl Tls {
         Some(Tls {
             sessions: Sessions::new(n, contexts, arena, counters.clone())?,
             secured: Places::new(n, arena)?,
+            shares: Shares::new(limits, arena, handshakes.key())?,
             handshakes,
             builder: Builder::new(bytes),
             again: Again::new(limits, arena, bytes)?,
@@ -247,7 +253,14 @@ impl Conns<'_> {
     /// What comes next by a connection that was accepted is a ClientHello; `source`: whose it is. Gives whether there is room
     /// for it; if there is none its owner ends it.
     pub fn start_server(&mut self, flow: FlowId, source: IpAddr) -> bool {
-        let Ok(h) = self.tls.handshakes.start_server(flow, source) else { return false };
+        let Some(share) = self.tls.shares.enter(source) else {
+            self.tls.counters.inc(Ctr::TlsShedShare);
+            return false;
+        };
+        let Ok(h) = self.tls.handshakes.start_server(flow, source) else {
+            self.tls.shares.leave(share);
+            return false;
+        };
         if let Some(old) = self.tls.handshakes.take_evicted()
             && let Some(c) = self.secured(old)
         {
@@ -255,9 +268,11 @@ impl Conns<'_> {
             self.tls.secured[c].breaks();
             self.break_now(old);
         }
-        if !self.secure(flow, h, false) {
+        let Some(c) = self.secure(flow, h, false) else {
+            self.tls.shares.leave(share);
             return false;
-        }
+        };
+        self.tls.shares.begin(c, share);
         // The hello may have come with what completed the connection: there will be no other event for it.
         self.tls.handshakes.readable(h);
         true
@@ -272,19 +287,19 @@ impl Conns<'_> {
         name: &ServerName<'static>,
     ) -> bool {
         match self.tls.handshakes.start_client(flow, Arc::clone(config), name.clone()) {
-            Ok(h) => self.secure(flow, h, true),
+            Ok(h) => self.secure(flow, h, true).is_some(),
             Err(_) => false,
         }
     }
 
-    fn secure(&mut self, flow: FlowId, h: HandshakeId, is_client: bool) -> bool {
+    fn secure(&mut self, flow: FlowId, h: HandshakeId, is_client: bool) -> Option<SessionId> {
         let Some(c) = self.tls.sessions.reserve() else {
             self.tls.handshakes.cancel(h);
-            return false;
+            return None;
         };
         self.tls.secured[c] = Secured::shaking(h, is_client);
         self.tcp.set_layer(flow, layer_of(c));
-        true
+        Some(c)
     }
 
     /// Lets handshakes go on, as far as one pass may. Gives whether anything was done.
@@ -470,6 +485,7 @@ impl Conns<'_> {
             self.end_session(c);
             self.tls.secured[c] = Secured::default();
             self.tls.sessions.close(c);
+            self.tls.shares.end(c);
             self.tcp.set_layer(flow, 0);
         }
     }

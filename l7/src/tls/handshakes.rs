@@ -199,6 +199,11 @@ impl Handshakes {
         handshakes as usize * (size_of::<Slot>() + 4) + Sources::bytes(handshakes)
     }
 
+    /// Secret of the table of sources.
+    pub fn key(&self) -> sip::Key {
+        self.limits.key
+    }
+
     /// Of so many handshakes, those that may hold long certificates at a time
     /// ([`certificates_bytes_max`](super::handshake::certificates_bytes_max)).
     pub const fn long(handshakes: u32) -> u32 {
