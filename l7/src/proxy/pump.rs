@@ -71,6 +71,7 @@ impl Proxy {
 
     /// Opens windows by what the other sides have acknowledged, and moves the stall timers on.
     fn settle(&mut self, io: &mut Io<'_>, x: ExchangeId) {
+        self.keep_input(x);
         let e = &mut self.exchanges[x];
         if e.is_fetch() {
             return; // Its bytes are consumed as they are stored.
@@ -478,6 +479,8 @@ impl Proxy {
             count_status(&self.counters, status);
             e.status = status;
         }
+            // Nobody reads it any more, however long the body is, or the tunnel lasts.
+            e.request = None;
         if len > 0 && !self.send_scratch(io, x, len) {
             self.break_off(io, x);
             return Step::Gone;

@@ -1,0 +1,145 @@
+//! Memory for records when there is little of it: what may not keep any, and who is not to be blamed for that.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use dataplane::Ctr;
+use l7::phases::LogFormat;
+use l7::proxy::{HealthChecks, LogTo, Origin, ProxyConfig};
+use l7::tls::Front;
+use l7::upstream::CheckSettings;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig};
+
+use crate::rig::{MS, count, node_of, origin, site, statuses, v4, wait};
+use crate::stock::{be_asked, by_tls, silence, turn};
+use crate::support::Shared;
+use crate::support::identity::Identity;
+use crate::support::peers::{Act, Asked, Peers};
+use crate::support::tls::TlsOf;
+
+/// Cells for records where there are few.
+const FEW: u32 = 4;
+
+/// A line that makes a head too long for a small cell.
+fn long() -> String {
+    format!("Cookie: {}\r\n", "c".repeat(2500))
+}
+
+fn head(path: &str, lines: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: site.lab\r\n{lines}\r\n")
+}
+
+fn in_use(p: &Peers, cells: u32) -> u64 {
+    u64::from(cells) - count(p, Ctr::PoolRecordFree)
+}
+
+/// A node with TLS, to whose one listener clients come with it or without; what it has for records.
+fn node(mut config: ProxyConfig, front: Option<&Arc<Front>>, cells: u32) -> Peers {
+    if let Some(front) = front {
+        config.tls_listeners = vec![true];
+        config.front = Arc::clone(front);
+    }
+    node_of(config, &Shared { tls: Some(TlsOf::new()), record_cells: cells, ..Shared::new(1) })
+}
+
+/// A site whose bodies may stand still for an hour.
+fn patient(origin: Origin) -> ProxyConfig {
+    let mut config = site(vec![origin], false);
+    config.routes.iter_mut().for_each(|r| r.timeouts.idle_ns = 3_600_000 * MS);
+    config
+}
+
+fn edge() -> (Arc<Front>, Arc<ClientConfig>) {
+    let identity = Identity::new(&["site.lab"]);
+    (identity.front_with(None, 0), Arc::new(identity.client_config()))
+}
+
+struct Client {
+    tls: Connection,
+    port: u16,
+}
+
+impl Client {
+    fn connect(p: &mut Peers, config: &Arc<ClientConfig>) -> Client {
+        let name = ServerName::try_from("site.lab").expect("a name");
+        let mut tls = Connection::from(ClientConnection::new(Arc::clone(config), name).expect("good"));
+        let port = p.connect(&turn(&mut tls, b"").1);
+        let mut client = Client { tls, port };
+        client.hears(p, &mut silence);
+        client
+    }
+
+    /// Sends that in a record of its own.
+    fn says(&mut self, p: &mut Peers, text: &str) {
+        self.tls.writer().write_all(text.as_bytes()).expect("no bound is reached");
+        let (_, out) = turn(&mut self.tls, &[]);
+        p.client_sends(self.port, &out);
+        p.settle(&mut silence);
+    }
+
+    /// What comes, until nothing more does.
+    fn hears(&mut self, p: &mut Peers, origin: &mut dyn FnMut(&Asked, u64) -> Act) -> String {
+        let mut got = Vec::new();
+        for _ in 0..6 {
+            p.settle(origin);
+            let came = std::mem::take(p.client_got(self.port).0);
+            let (data, out) = turn(&mut self.tls, &came);
+            got.extend(data);
+            p.client_sends(self.port, &out);
+        }
+        String::from_utf8_lossy(&got).into_owned()
+    }
+}
+
+fn ok(_: &Asked, _: u64) -> Act {
+    Act::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec(), false)
+}
+
+/// Nobody reads them, but for the log: of requests that stand still, and of heads that are not whole.
+#[test]
+fn heads_keep_no_cell_for_records() {
+    let (front, by) = edge();
+    let mut config = site(vec![origin(&[v4()])], false);
+    config.log = Some(LogTo { target: 0, format: LogFormat::Text });
+    config.sites[0].log = config.log;
+    let shared = Shared { tls: Some(TlsOf::new()), record_cells: 64, ..Shared::new(1) };
+    config.tls_listeners = vec![true];
+    config.front = front;
+    let mut p = node_of(config, &shared);
+    let mut lines = shared.lines.lock().expect("no panic").pop().expect("a ring");
+
+    let mut poll = Client::connect(&mut p, &by);
+    poll.says(&mut p, &head("/poll", &(long() + "User-Agent: somebody\r\n")));
+    assert_eq!(in_use(&p, 64), 0, "a long poll");
+
+    let mut tunnel = Client::connect(&mut p, &by);
+    tunnel.says(&mut p, &head("/tunnel", &(long() + "Connection: upgrade\r\nUpgrade: x\r\n")));
+    let mut asked = 0;
+    tunnel.hears(&mut p, &mut |_, _| {
+        asked += 1;
+        Act::Hold
+    });
+    let port = p.syns.last().expect("the node has connected").2;
+    p.origin_sends(port, b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
+    assert!(tunnel.hears(&mut p, &mut silence).starts_with("HTTP/1.1 101 "));
+    assert_eq!((asked, in_use(&p, 64)), (0, 0), "a tunnel");
+
+    let mut half = Client::connect(&mut p, &by);
+    let text = head("/half", &long());
+    half.says(&mut p, &text[..text.len() - 2]);
+    assert_eq!(in_use(&p, 64), 0, "half a head");
+    half.says(&mut p, "\r\n");
+    let port = p.syns.last().expect("the node has connected").2;
+    p.origin_sends(port, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    assert!(half.hears(&mut p, &mut silence).ends_with("ok"));
+
+    p.client_resets(poll.port);
+    p.settle(&mut silence);
+    let mut log = String::new();
+    while lines.take(|_, line| log.push_str(&String::from_utf8_lossy(line))) > 0 {}
+    let polled = log.lines().find(|l| l.contains("/poll")).expect("a line");
+    assert!(polled.contains("somebody") && polled.contains("site.lab"), "{polled}");
+    assert!(log.contains("/half"), "{log}");
+    assert_eq!(in_use(&p, 64), 0);
+}
