@@ -143,3 +143,20 @@ fn heads_keep_no_cell_for_records() {
     assert!(log.contains("/half"), "{log}");
     assert_eq!(in_use(&p, 64), 0);
 }
+
+/// What came with a request that is being answered, and what came then.
+#[test]
+fn what_is_not_read_yet_keeps_no_cell_for_records() {
+    let (front, by) = edge();
+    let mut p = node(site(vec![origin(&[v4()])], false), Some(&front), 64);
+    let mut next = Client::connect(&mut p, &by);
+    let two = format!("{}{}", head("/one", &long()), "GET /two HTTP/1.1\r\n");
+    next.says(&mut p, &two);
+    next.says(&mut p, &format!("Host: site.lab\r\n{}\r\n", long()));
+    assert_eq!(in_use(&p, 64), 0);
+    let port = p.syns.last().expect("the node has connected").2;
+    for _ in 0..2 {
+        p.origin_sends(port, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        assert!(next.hears(&mut p, &mut silence).ends_with("ok"));
+    }
+}

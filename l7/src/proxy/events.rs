@@ -63,7 +63,8 @@ impl Proxy {
     }
 
     fn idle_client_event(&mut self, io: &mut Io<'_>, flow: FlowId, events: Events) {
-        if io.tcp.is_readable(flow) && !events.has(Events::CLOSED) {
+        // While there is no memory to read what has come it stays idle, and has no more time than that.
+        if !events.has(Events::CLOSED) && io.tcp.has_data(flow) {
             let Some(x) = self.exchanges.alloc() else {
                 self.counters.inc(Ctr::HttpNoContext);
                 self.refuse(io, flow);

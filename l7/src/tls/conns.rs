@@ -4,7 +4,8 @@
 //! [`Secured`], with the number of its session: it shakes hands, then its records are opened and sealed here.
 //!
 //! - **Received** ciphertext stays in TCP's queue, against TCP's window, until a record is whole. Then that record alone
-//!   is opened, where it lies if it came in one segment. At most one piece of plaintext waits for the proxy.
+//!   is opened, where it lies if it came in one segment. At most one piece of plaintext waits for the proxy. A record that
+//!   takes a cell of its own is opened when the proxy reads, and not before.
 //! - **Sent** plaintext is gathered in one buffer per core, for one connection at a time, and sealed when a record is
 //!   full, when another connection sends, or at the end of the pass: so the head and the small body behind it are one
 //!   record. TCP's send queue holds ciphertext: what is sent again is the same bytes. When memory is short it holds that of
@@ -378,14 +379,14 @@ impl Conns<'_> {
                     self.look_back(flow, c, events);
                 }
                 events.clear(Events::MISSING);
-                self.open_ahead(flow, c);
+                let is_left = self.open_ahead(flow, c, false);
                 let s = &mut self.tls.secured[c];
                 events.clear(Events::READABLE);
                 events.clear(Events::CONNECTED);
                 if s.take(NEWS) {
                     events.set(Events::CONNECTED);
                 }
-                if !s.plain.is_empty() || s.has(HAS_CLOSED) {
+                if is_left || !s.plain.is_empty() || s.has(HAS_CLOSED) {
                     events.set(Events::READABLE);
                 } else if s.phase() == Phase::Broken {
                     events.set(Events::CLOSED);
