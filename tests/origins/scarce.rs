@@ -160,3 +160,163 @@ fn what_is_not_read_yet_keeps_no_cell_for_records() {
         assert!(next.hears(&mut p, &mut silence).ends_with("ok"));
     }
 }
+
+/// Somebody without TLS who reads slowly what comes by TLS, and so holds every cell.
+struct Hoard {
+    client: u16,
+    body: usize,
+}
+
+impl Hoard {
+    /// As a client of a node for plain ones; the origin's connection stays.
+    fn plain(p: &mut Peers, config: &Arc<ServerConfig>) -> (Hoard, Connection) {
+        let client = p.connect_slow(head("/hoard", "").as_bytes(), 4 << 10);
+        p.settle(&mut silence);
+        let (mut tls, port) = be_asked(p, config);
+        let body = 256 << 10;
+        let text = format!("HTTP/1.1 200 OK\r\nContent-Length: {body}\r\n\r\n");
+        for piece in std::iter::once(text.as_bytes()).chain(vec![b'h'; body].chunks(16 << 10)) {
+            tls.writer().write_all(piece).expect("no bound is reached");
+            let (_, out) = turn(&mut tls, &[]);
+            p.origin_sends(port, &out);
+        }
+        p.settle(&mut silence);
+        assert_eq!(count(p, Ctr::PoolRecordFree), 0, "all cells are taken");
+        (Hoard { client, body }, tls)
+    }
+
+    /// So much time goes by.
+    fn sits(&self, p: &mut Peers, seconds: u64) {
+        wait(p, seconds * 1000, &mut silence);
+        assert_eq!(count(p, Ctr::PoolRecordFree), 0, "it sits on all cells");
+    }
+
+    fn reads_all(&self, p: &mut Peers) {
+        for _ in 0..self.body / 1024 {
+            p.client_reads(self.client, 16 << 10);
+            wait(p, 5, &mut silence);
+        }
+        let got = p.client_got(self.client).0.len();
+        assert!(got > self.body, "{got} of {}", self.body);
+    }
+}
+
+/// Another plain client's request is answered by one record that is too long for the cells that are left.
+fn asks(p: &mut Peers, config: &Arc<ServerConfig>) -> (u16, Connection, u16) {
+    let client = p.connect(head("/", "").as_bytes());
+    p.settle(&mut silence);
+    let (mut tls, port) = be_asked(p, config);
+    let text = format!("HTTP/1.1 200 OK\r\nContent-Length: 8000\r\n\r\n{}", "b".repeat(8000));
+    tls.writer().write_all(text.as_bytes()).expect("no bound is reached");
+    let (_, out) = turn(&mut tls, &[]);
+    p.origin_sends(port, &out);
+    p.settle(&mut silence);
+    (client, tls, port)
+}
+
+/// While its answer lies there and we have no cell to read it.
+#[test]
+fn an_origin_is_not_blamed_for_cells_that_we_lack() {
+    let (config, origin) = by_tls("origin.lab");
+    let mut p = node(patient(origin), None, FEW);
+    let (hoard, _tls) = Hoard::plain(&mut p, &config);
+    let (client, _tls, _) = asks(&mut p, &config);
+    assert!(count(&p, Ctr::TlsCellWaits) > 0);
+    // The first byte has five seconds.
+    hoard.sits(&mut p, 12);
+    assert_eq!(statuses(&mut p, client), [0u16; 0]);
+    hoard.reads_all(&mut p);
+    assert_eq!(statuses(&mut p, client), [200]);
+    assert_eq!((count(&p, Ctr::OriginFirstByteTimeout), in_use(&p, FEW)), (0, 0));
+}
+
+/// It does not wait for ever; and it is still not the origin's fault.
+#[test]
+fn who_waits_for_cells_too_long_is_told() {
+    let (config, origin) = by_tls("origin.lab");
+    let mut p = node(patient(origin), None, FEW);
+    let (hoard, _tls) = Hoard::plain(&mut p, &config);
+    for _ in 0..7 {
+        let (client, _tls, _) = asks(&mut p, &config);
+        hoard.sits(&mut p, 25);
+        assert_eq!(statuses(&mut p, client), [503]);
+    }
+    let told = (count(&p, Ctr::OriginFirstByteTimeout), count(&p, Ctr::OriginEjections));
+    assert_eq!(told, (0, 0));
+    hoard.reads_all(&mut p);
+    assert_eq!(in_use(&p, FEW), 0);
+}
+
+/// It is not told that it was slow, when it was not.
+#[test]
+fn a_client_is_not_blamed_for_cells_that_we_lack() {
+    let (front, by) = edge();
+    let mut p = node(patient(origin(&[v4()])), Some(&front), FEW);
+    let mut client = Client::connect(&mut p, &by);
+    let mut idle = Client::connect(&mut p, &by);
+    let mut slow = Vec::new();
+    let body = format!("HTTP/1.1 200 OK\r\nContent-Length: 262144\r\n\r\n{}", "h".repeat(256 << 10));
+    for _ in 0..4 {
+        let mut one = Client::connect(&mut p, &by);
+        one.says(&mut p, &head("/hoard", ""));
+        p.client_stops_reading(one.port);
+        let port = p.syns.last().expect("the node has connected").2;
+        p.origin_sends(port, body.as_bytes());
+        p.settle(&mut silence);
+        slow.push(one.port);
+    }
+    assert_eq!(count(&p, Ctr::PoolRecordFree), 0, "all cells are taken");
+    // The first half comes in a small record, and is read.
+    client.says(&mut p, "POST / HTTP/1.1\r\nHost: site.lab\r\nContent-Length: 2\r\n");
+    client.says(&mut p, &format!("{}\r\nok", long()));
+    idle.says(&mut p, &head("/idle", &long()));
+    assert!(count(&p, Ctr::TlsCellWaits) > 1);
+    wait(&mut p, 59_000, &mut silence);
+    assert!(!p.client_got(idle.port).1, "it has its time");
+    wait(&mut p, 2_000, &mut silence);
+    assert!(p.client_got(idle.port).1, "it has no more than its time");
+    assert_eq!((client.hears(&mut p, &mut silence).as_str(), count(&p, Ctr::HttpHeaderTimeout)), ("", 0));
+    for port in slow {
+        p.client_resets(port);
+    }
+    assert!(client.hears(&mut p, &mut ok).ends_with("ok"));
+    assert_eq!((in_use(&p, FEW), count(&p, Ctr::TlsNoCell)), (0, 0));
+}
+
+/// What a check's origin has said lies there: nothing is known of it.
+#[test]
+fn a_check_is_left_out_where_we_lack_cells() {
+    let (config, origin) = by_tls("origin.lab");
+    let mut proxy = patient(origin);
+    let settings = CheckSettings {
+        path: b"/check".to_vec(),
+        interval_ns: 2000 * MS,
+        timeout_ns: 1000 * MS,
+        rise: 1,
+        fall: 1,
+        statuses: vec![200..=299],
+    };
+    proxy.upstreams[0].checks = Some(HealthChecks { settings, host: None });
+    let mut p = node(proxy, None, FEW);
+    let (hoard, _tls) = Hoard::plain(&mut p, &config);
+    let mut answered = 0;
+    for _ in 0..5 {
+        let checks = count(&p, Ctr::OriginChecks);
+        while count(&p, Ctr::OriginChecks) == checks {
+            wait(&mut p, 100, &mut silence);
+        }
+        let (mut tls, port) = be_asked(&mut p, &config);
+        let text = format!("HTTP/1.1 200 OK\r\nContent-Length: 8000\r\n\r\n{}", "b".repeat(8000));
+        tls.writer().write_all(text.as_bytes()).expect("no bound is reached");
+        tls.send_close_notify();
+        let (_, out) = turn(&mut tls, &[]);
+        p.origin_sends(port, &out);
+        p.origin_closes(port);
+        answered += 1;
+        hoard.sits(&mut p, 1);
+    }
+    assert_eq!(answered, 5);
+    let s = p.segment.read();
+    assert_eq!((s.get(Ctr::OriginCheckFailures), s.get(Ctr::OriginDown)), (0, 0));
+    assert!(s.get(Ctr::OriginChecksLeftOut) >= 3, "{}", s.get(Ctr::OriginChecksLeftOut));
+}

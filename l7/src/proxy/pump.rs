@@ -180,6 +180,7 @@ impl Proxy {
         };
         // The body is on its way: it is not there for a second try.
         e.head = None;
+        e.starved = 0;
         e.conn.request_body_used();
         let first_byte = e.plan.as_ref().map_or(u64::MAX, |v| v.route(e.route).timeouts.first_byte_ns);
         if e.conn.state() == ClientState::AwaitingHead {
@@ -478,9 +479,9 @@ impl Proxy {
             self.counters.record(Hist::FirstByteOrigin, io.now.since_ns(e.started));
             count_status(&self.counters, status);
             e.status = status;
-        }
             // Nobody reads it any more, however long the body is, or the tunnel lasts.
             e.request = None;
+        }
         if len > 0 && !self.send_scratch(io, x, len) {
             self.break_off(io, x);
             return Step::Gone;
@@ -555,6 +556,7 @@ impl Proxy {
         };
         let idle = e.idle_ns();
         io.tcp.set_timer(origin, io.now.plus_ns(idle));
+        e.starved = 0;
         let conn = &mut e.conn;
         let moved = move_body(&mut e.down, &mut io.tcp, client, &self.cells.payload, input, |b| {
             let (step, n) = conn.read_body(b)?;

@@ -5,7 +5,7 @@ use dataplane::Ctr;
 use hugepages::{Arena, FixedVec};
 use stack::FlowId;
 
-use super::secured::STARVES;
+use super::secured::{HAS_CLOSED, STARVES};
 use super::{Conns, SessionId};
 
 /// That wait at a time. Whoever finds no place here fails.
@@ -89,3 +89,11 @@ impl Conns<'_> {
         }
     }
 }
+    /// Whether a record has come that its owner has not been able to read.
+    pub fn starves(&self, flow: FlowId) -> bool {
+        self.secured(flow).is_some_and(|c| {
+            let s = &self.tls.secured[c];
+            s.is_open() && s.plain.is_empty() && !s.has(HAS_CLOSED) && self.has_record(flow)
+        })
+    }
+
