@@ -19,14 +19,13 @@
 mod support;
 
 mod common;
-#[path = "node/strangers.rs"]
-mod cpus;
 #[path = "node/cpus.rs"]
 mod cpus;
 #[path = "node/flood.rs"]
 mod flood;
 #[path = "node/passes.rs"]
 mod passes;
+#[path = "node/strangers.rs"]
 mod strangers;
 
 use common::{Args, Rounds, STRETCH, machine, median, table, thousands};
