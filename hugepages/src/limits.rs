@@ -27,6 +27,8 @@ pub struct Limits {
     pub http_contexts: u32,
     /// Connections with TLS; 0 where there is none.
     pub tls_connections: u32,
+    /// Of those, the ones that a source may have; 0: as many as there are, and nothing is kept to count them.
+    pub tls_per_source: u32,
     /// Of those, the ones whose AEAD contexts are kept ready.
     pub tls_contexts: u32,
     /// TLS handshakes under way.
@@ -59,6 +61,7 @@ impl Limits {
             segments: 256 * mib,
             http_contexts: 48 * mib,
             tls_connections: 0,
+            tls_per_source: 0,
             tls_contexts: 0,
             tls_handshakes: 0,
             record_cells: 0,

@@ -299,7 +299,8 @@ fn the_keys_of_tls() {
     assert_eq!(tls("tickets = true"), Ok(Tls::default()));
     assert_eq!(tls("tickets = false").expect("good").tickets, None);
     let said = tls(
-        "min_version = \"1.3\"\nearly_data = true\nhandshakes_max = 9\nhandshakes_per_source_max = 8\nthreads = 7\n\
+        "min_version = \"1.3\"\nearly_data = true\nhandshakes_max = 9\nhandshakes_per_source_max = 8\nconnections_per_source_max = 90\n\
+         threads = 7\n\
          tickets = { rotate = \"1h\", keep = \"2h\", key_file = \"ticket.key\" }",
     )
     .expect("good");
@@ -311,6 +312,7 @@ fn the_keys_of_tls() {
         early_data: true,
         handshakes_max: Some(9),
         handshakes_per_source_max: Some(8),
+        connections_per_source_max: Some(90),
         threads: Some(7),
     };
     assert_eq!(said, expected);

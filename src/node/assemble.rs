@@ -128,6 +128,9 @@ pub fn limits_for(config: &Config) -> Limits {
     let kept = u64::from(sessions_kept(config)) * SessionStore::SESSION_BYTES;
     let memory = (config.node.memory_bytes - config.cache.memory_bytes).saturating_sub(kept) / share;
     let memory = memory.saturating_sub(dpdk::device_buffers(config));
+    // What sources are counted in takes 72 bytes of a connection at most, of which there are 96 in a MiB.
+    let per_source = config.tls.connections_per_source_max.filter(|_| has_tls(config));
+    let memory = if per_source.is_some() { memory - memory / 128 } else { memory };
     let mut l = if has_tls(config) { Limits::with_tls(memory) } else { Limits::for_core_memory(memory) };
     if let Some(n) = config.limits.connections_max {
         l.flows = n.div_ceil(share as u32).max(16);
@@ -139,6 +142,7 @@ pub fn limits_for(config: &Config) -> Limits {
     if let Some(n) = config.tls.handshakes_max.filter(|_| l.tls_handshakes > 0) {
         l.tls_handshakes = n.div_ceil(share as u32).clamp(1, l.flows);
     }
+    l.tls_per_source = per_source.map_or(0, |n| n.div_ceil(share as u32));
     // Larger frames need larger cells, and mbufs have heads of their own: the same memory, fewer of them.
     let scale = rx_cell_cost(config) * 100 / u64::from(Pool::true_size(2048));
     l.rx_cells = (u64::from(l.rx_cells) * 100 / scale) as u32;

@@ -333,12 +333,17 @@ fn fixed_keys(old: &Config, new: &Config) -> Vec<String> {
         early_data,
         handshakes_max,
         handshakes_per_source_max,
+        connections_per_source_max,
         threads,
     } = tls;
     fixed(*handshakes_max == old.tls.handshakes_max, "tls.handshakes_max".to_owned());
     fixed(
         *handshakes_per_source_max == old.tls.handshakes_per_source_max,
         "tls.handshakes_per_source_max".to_owned(),
+    );
+    fixed(
+        *connections_per_source_max == old.tls.connections_per_source_max,
+        "tls.connections_per_source_max".to_owned(),
     );
     fixed(*early_data == old.tls.early_data, "tls.early_data".to_owned());
     fixed(*threads == old.tls.threads, "tls.threads".to_owned());

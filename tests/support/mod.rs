@@ -279,6 +279,7 @@ pub fn core_over(
         limits.tls_connections = limits.flows;
         limits.tls_contexts = limits.flows;
         limits.tls_handshakes = tls.handshakes;
+        limits.tls_per_source = tls.connections_per_source;
         limits.record_cells = shared.record_cells;
     }
     let pages = PagePolicy::NormalOnly;

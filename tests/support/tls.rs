@@ -24,12 +24,14 @@ pub struct TlsOf {
     pub handshakes: u32,
     /// Of those, with clients of one source. All clients that are no strangers have one address.
     pub per_source: u32,
+    /// Connections of one source; 0: no bound.
+    pub connections_per_source: u32,
     /// Threads that take slow steps, if there are any.
     pub helpers: Option<Arc<Helpers>>,
 }
 
 /// Cores that are turned in the caller's thread never sleep: there is no bell to be rung.
-struct NoBell;
+pub struct NoBell;
 
 impl Host for NoBell {
     fn done(&self, _: usize) {}
@@ -49,23 +51,13 @@ impl TlsOf {
             client: Arc::new(client),
             handshakes: 512,
             per_source: u32::MAX,
+            connections_per_source: 0,
             helpers: None,
         }
     }
 
-    /// With threads for slow steps, of which each of `cores` may have `per_core` there at a time.
-    pub fn with_helpers(self, threads: usize, cores: usize, per_core: usize) -> TlsOf {
-        self.with_helpers_of(Arc::new(NoBell), threads, cores, per_core)
-    }
-
-    /// The same, with what they need of `host`.
-    pub fn with_helpers_of(
-        self,
-        host: Arc<dyn Host>,
-        threads: usize,
-        cores: usize,
-        per_core: usize,
-    ) -> TlsOf {
+    /// With threads for slow steps, which `host` keeps, and of which each of `cores` may have `per_core` there at a time.
+    pub fn with_helpers(self, host: Arc<dyn Host>, threads: usize, cores: usize, per_core: usize) -> TlsOf {
         let helpers = Helpers::start(threads, cores, per_core, host).expect("a thread");
         TlsOf { helpers: Some(Arc::new(helpers)), ..self }
     }

@@ -250,6 +250,7 @@ counters! {
     TlsShedFull "tls.shed_full" Events "Connections refused before their handshake: as many are under way as may be";
     TlsShedSilent "tls.shed_silent" Events "Clients that had to make room for another before they had said anything";
     TlsShedSource "tls.shed_source" Events "Connections refused before their handshake: their source has as many under way as it may have";
+    TlsShedShare "tls.shed_share" Events "Connections refused before their handshake: their source has as many connections with TLS as it may have";
     TlsShedLong "tls.shed_long" Events "Handshakes ended because long certificates came, and as many with such are under way as may be";
     TlsHelped "tls.helped" Events "Steps of handshakes that helper threads took: slow signatures, certificates to be verified, and what was too much for the core";
     TlsHelpersFull "tls.helpers_full" Events "Times that a step had to wait because as much as may be was with the helper threads";

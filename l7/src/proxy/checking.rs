@@ -239,6 +239,9 @@ impl Proxy {
             CheckReply::More if events.has(Events::CLOSED) && self.tls_refusal(io, flow).is_some() => {
                 let why = self.tls_refusal(io, flow).unwrap_or(Refusal::plain(Reason::Closed));
                 self.counters.inc(why.reason.counter());
+                if !why.reason.is_the_origins() {
+                    return self.leave_out(io, run, i);
+                }
                 self.probe_failed(io, run, i, &format_args!("the TLS handshake: {why}"));
             }
             CheckReply::More if events.has(Events::CLOSED) || io.tcp.at_end(flow) => {

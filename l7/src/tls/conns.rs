@@ -19,6 +19,7 @@ mod receive;
 mod secured;
 mod send;
 mod shaking;
+mod shares;
 mod starving;
 mod through;
 
@@ -36,14 +37,15 @@ use stack::{CloseReason, Events, FlowId, State, Tcp};
 use super::certs::Identity;
 use super::front::Front;
 use super::handshake::Failure;
-use super::handshakes::{HandshakeId, Handshakes};
+use super::handshakes::Handshakes;
 use super::record::{self, SessionId, Sessions};
 use crate::cache::store::Store;
 use again::Again;
-use secured::{EARLY, HAS_CLOSED, NEWS, Phase, Places, Secured};
+use secured::{Asks, EARLY, HAS_CLOSED, NEWS, Phase, Places, Secured};
 use send::Builder;
 pub use send::Sent;
 use shaking::Shaking;
+use shares::Shares;
 use starving::Starving;
 
 /// The longest plaintext of a record (RFC 8446, 5.1).
@@ -90,6 +92,7 @@ impl RecordCells {
 pub struct Tls {
     sessions: Sessions,
     handshakes: Handshakes,
+    shares: Shares,
     secured: Places,
     builder: Builder,
     again: Again,
@@ -121,6 +124,7 @@ impl Tls {
             + Places::cost(limits.tls_connections)
             + Again::cost(limits)
             + Starving::cost(limits.tls_connections)
+            + Shares::cost(limits)
     }
 
     /// Says what its pools cost, and why.
@@ -131,6 +135,7 @@ impl Tls {
         Sessions::footprint(limits.tls_connections, limits.tls_contexts, f);
         let item = size_of::<Secured>() as u64;
         f.add("tls connections", limits.tls_connections.into(), item, "where each stands");
+        Shares::footprint(limits, f);
         Again::footprint(limits, f);
         let n = limits.tls_handshakes;
         let bytes = super::HANDSHAKE_BYTES + Handshakes::bytes(n).div_ceil(n.max(1) as usize) as u64;
@@ -152,6 +157,7 @@ impl Tls {
         Some(Tls {
             sessions: Sessions::new(n, contexts, arena, counters.clone())?,
             secured: Places::new(n, arena)?,
+            shares: Shares::new(limits, arena, handshakes.key())?,
             handshakes,
             builder: Builder::new(bytes),
             again: Again::new(limits, arena, bytes)?,
@@ -247,7 +253,14 @@ impl Conns<'_> {
     /// What comes next by a connection that was accepted is a ClientHello; `source`: whose it is. Gives whether there is room
     /// for it; if there is none its owner ends it.
     pub fn start_server(&mut self, flow: FlowId, source: IpAddr) -> bool {
-        let Ok(h) = self.tls.handshakes.start_server(flow, source) else { return false };
+        let Some(share) = self.tls.shares.enter(source) else {
+            self.tls.counters.inc(Ctr::TlsShedShare);
+            return false;
+        };
+        let Ok(h) = self.tls.handshakes.start_server(flow, source) else {
+            self.tls.shares.leave(share);
+            return false;
+        };
         if let Some(old) = self.tls.handshakes.take_evicted()
             && let Some(c) = self.secured(old)
         {
@@ -255,41 +268,61 @@ impl Conns<'_> {
             self.tls.secured[c].breaks();
             self.break_now(old);
         }
-        if !self.secure(flow, h, false) {
+        let Some(c) = self.secure(flow, Secured::shaking(h)) else {
+            self.tls.handshakes.cancel(h);
+            self.tls.shares.leave(share);
             return false;
-        }
+        };
+        self.tls.shares.begin(c, share);
         // The hello may have come with what completed the connection: there will be no other event for it.
         self.tls.handshakes.readable(h);
         true
     }
 
-    /// A connection that we have just begun to open is to begin with our ClientHello. Its owner hears of it as connected
-    /// when the handshake is done.
+    /// A connection that we have just begun to open is to begin with our ClientHello, when there is somebody to hear it: a
+    /// host that does not answer holds no handshake. Its owner hears of it as connected when the handshake is done.
     pub fn start_client(
         &mut self,
         flow: FlowId,
         config: &Arc<ClientConfig>,
         name: &ServerName<'static>,
     ) -> bool {
-        match self.tls.handshakes.start_client(flow, Arc::clone(config), name.clone()) {
-            Ok(h) => self.secure(flow, h, true),
-            Err(_) => false,
-        }
+        let asks = Asks { config: Arc::clone(config), name: name.clone() };
+        self.secure(flow, Secured::connecting(asks)).is_some()
     }
 
-    fn secure(&mut self, flow: FlowId, h: HandshakeId, is_client: bool) -> bool {
-        let Some(c) = self.tls.sessions.reserve() else {
-            self.tls.handshakes.cancel(h);
-            return false;
-        };
-        self.tls.secured[c] = Secured::shaking(h, is_client);
+    fn secure(&mut self, flow: FlowId, secured: Secured) -> Option<SessionId> {
+        let c = self.tls.sessions.reserve()?;
+        self.tls.secured[c] = secured;
         self.tcp.set_layer(flow, layer_of(c));
-        true
+        Some(c)
+    }
+
+    /// An event of a connection to an origin that has yet to shake hands.
+    fn connecting_event(&mut self, flow: FlowId, c: SessionId, closed: bool, events: &mut Events) {
+        for event in [Events::READABLE, Events::WRITABLE, Events::CONNECTED] {
+            events.clear(event);
+        }
+        if closed || self.tcp.at_end(flow) {
+            self.end_session(c);
+            events.set(Events::CLOSED);
+        } else if self.tcp.state(flow) != State::SynSent
+            && let Some(Asks { config, name }) = self.tls.secured[c].asks()
+        {
+            match self.tls.handshakes.start_client(flow, config, name) {
+                Ok(h) => self.tls.secured[c].shakes(h),
+                Err(_) => {
+                    self.tls.secured[c].breaks_by(Failure::internal("as many are under way as may be"));
+                    events.set(Events::CLOSED);
+                }
+            }
+        }
     }
 
     /// Lets handshakes go on, as far as one pass may. Gives whether anything was done.
     pub fn shake(&mut self, front: &Front) -> bool {
         if !self.tls.handshakes.has_work() {
+            self.tls.handshakes.rest();
             return false;
         }
         debug_assert!(self.tls.builder.flow.is_none(), "what waits has to go before a handshake's end");
@@ -313,7 +346,7 @@ impl Conns<'_> {
         match s.phase() {
             Phase::Shakes(h) => self.tls.handshakes.cancel(h),
             Phase::Open | Phase::Leaves => self.tls.sessions.end(c),
-            Phase::Free | Phase::Broken => {}
+            Phase::Free | Phase::Connects | Phase::Broken => {}
         }
         s.breaks();
     }
@@ -339,6 +372,10 @@ impl Conns<'_> {
     fn secured_event(&mut self, flow: FlowId, c: SessionId, mut events: Events) -> Events {
         let closed = events.has(Events::CLOSED);
         match self.tls.secured[c].phase() {
+            Phase::Connects => {
+                self.connecting_event(flow, c, closed, &mut events);
+                events
+            }
             Phase::Shakes(h) => {
                 let nothing_comes = closed || self.tcp.at_end(flow);
                 if nothing_comes || self.tls.secured[c].failure().is_some() {
@@ -470,6 +507,7 @@ impl Conns<'_> {
             self.end_session(c);
             self.tls.secured[c] = Secured::default();
             self.tls.sessions.close(c);
+            self.tls.shares.end(c);
             self.tcp.set_layer(flow, 0);
         }
     }

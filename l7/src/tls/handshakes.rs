@@ -10,7 +10,8 @@
 //! - **Work.** A pass without packets does [`HandshakeLimits::work_per_pass`] units; one with some ([`beside`]) does few, and
 //!   one with many gives all steps to the helpers for as long as these have room: see [`budget`]. Those that have said
 //!   hello come before those that say it: what
-//!   was begun is brought to an end. Our own, with origins, come before clients' hellos, and before their slow steps.
+//!   was begun is brought to an end. Our own hellos, to origins, take turns with the answers to clients'; our
+//!   slow steps come before theirs.
 //! - **Slow steps** (signatures by RSA, key exchanges by P-384, a client's or an origin's certificates) go to a helper thread, where there are
 //!   any; so do second hellos, as what they lead to is not foreseen, and hellos while more than
 //!   [`HandshakeLimits::waiting`] wait for the core. When the helpers are full, the slow
@@ -19,7 +20,7 @@
 //!   room for the next; if all have said hello, the next one is refused: its connection is to be reset, as a handshake
 //!   that is not begun costs the least. So is whoever comes while its source has its share. Nothing else is shed; whoever
 //!   is too slow meets its owner's timeout ([`cancel`](Handshakes::cancel)). An eighth of the slots is for our own
-//!   handshakes, with origins: no client can have it.
+//!   handshakes, with origins: no client can have it. Half of them is the most that our own may have.
 //! - **Memory.** A slot that waits for a hello has no more than what came of it. A hello has at most 16 KiB, in at most 64
 //!   records, what follows it a record. Where certificates may come it is less, as rustls keeps copies; longer ones, up to
 //!   64 KiB, need one of [`Handshakes::long`] places. Who finds none is refused: chains that long are rare, and what
@@ -32,6 +33,7 @@
 
 pub mod budget;
 mod slot;
+mod turn;
 
 use std::mem;
 use std::net::IpAddr;
@@ -39,19 +41,19 @@ use std::sync::Arc;
 
 use dataplane::{Counters, Ctr, sip};
 use hugepages::{SlabIndex, typed_index};
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, ClientConfig, ServerConfig};
 use stack::FlowId;
 
 use super::front::Front;
-use super::handshake::{Established, Failure, FailureKind, Handshake, Progress};
-use super::hello::{self, Peek};
+use super::handshake::{Established, Failure, Handshake};
+use super::hello;
 use super::offload::Helper;
 use super::queue::Queue;
-use super::slow;
 use super::sources::{Source, Sources};
-use budget::{Budget, HELLO, HELPED, STEP, TRIFLE, VERIFY};
-use slot::{Early, Read, Room, Side, Slot, State, read_hello, read_record};
+use budget::{Budget, HELLO};
+use slot::{Side, Slot, State};
+use turn::Turn;
 
 typed_index! {
     /// A handshake under way. The number is another's once it is over.
@@ -139,6 +141,10 @@ pub struct Handshakes {
     sources: Sources,
     going: Queue,
     new: Queue,
+    /// Our own that have yet to say hello.
+    asks: Queue,
+    /// The last hello was ours.
+    has_asked: bool,
     /// What only helpers do, while they are full: with origins, and, after these, with clients.
     slow_own: Queue,
     slow: Queue,
@@ -158,18 +164,6 @@ pub struct Handshakes {
     joined: Vec<u8>,
 }
 
-/// What a turn came to.
-enum Turn {
-    /// The peer's turn.
-    Waits,
-    /// There is more to be done.
-    Again,
-    /// The next step is for a helper.
-    Slow,
-    /// It is a helper's, or over.
-    Left,
-}
-
 impl Handshakes {
     /// Those of a core, with its way to the helpers, if there are any.
     pub fn new(limits: HandshakeLimits, helper: Option<Helper>, counters: Counters) -> Handshakes {
@@ -182,6 +176,8 @@ impl Handshakes {
             slow: Queue::new(2),
             silent: Queue::new(3),
             slow_own: Queue::new(4),
+            asks: Queue::new(5),
+            has_asked: false,
             clients: 0,
             long: Handshakes::long(limits.handshakes),
             evicted: None,
@@ -197,6 +193,11 @@ impl Handshakes {
     /// Bytes of the tables, without what is allocated for a handshake under way.
     pub const fn bytes(handshakes: u32) -> usize {
         handshakes as usize * (size_of::<Slot>() + 4) + Sources::bytes(handshakes)
+    }
+
+    /// Secret of the table of sources.
+    pub fn key(&self) -> sip::Key {
+        self.limits.key
     }
 
     /// Of so many handshakes, those that may hold long certificates at a time
@@ -273,7 +274,11 @@ impl Handshakes {
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
     ) -> Result<HandshakeId, Shed> {
-        let Some(id) = self.start(flow, Source::NONE, Side::Client, State::Asks(config, name)) else {
+        // Origins that say nothing are no reason to send clients away.
+        let is_full = self.active() - self.clients >= (self.slots.len() as u32).div_ceil(2);
+        let asks = State::Asks(config, name);
+        let started = if is_full { None } else { self.start(flow, Source::NONE, Side::Client, asks) };
+        let Some(id) = started else {
             self.counters.inc(Ctr::TlsShedFull);
             return Err(Shed::Full);
         };
@@ -304,7 +309,8 @@ impl Handshakes {
         match &slot.state {
             State::Hello { .. } => self.new.push(&mut self.slots, number),
             // Our own hellos do not wait behind a flood of others'.
-            State::Asks(..) | State::Running { .. } => self.going.push(&mut self.slots, number),
+            State::Asks(..) => self.asks.push(&mut self.slots, number),
+            State::Running { .. } => self.going.push(&mut self.slots, number),
             State::Free | State::Away => {}
         }
     }
@@ -341,7 +347,7 @@ impl Handshakes {
             .helper
             .as_ref()
             .is_some_and(|helper| helper.has_done() || (helper.has_room() && self.has_slow()));
-        helped || !self.going.is_empty() || !self.new.is_empty()
+        helped || !self.going.is_empty() || !self.new.is_empty() || !self.asks.is_empty()
     }
 
     /// Handshakes under way.
@@ -355,16 +361,29 @@ impl Handshakes {
         self.budget.beside(packets);
     }
 
+    /// A pass has nothing to do here: what its packets are worth is saved up, or paid off.
+    #[inline]
+    pub fn rest(&mut self) {
+        self.budget.begin(self.limits.work_per_pass);
+    }
+
+    /// The next one that goes on: of those that have yet to say hello by turns ours and a client's.
+    fn next(&mut self) -> Option<u32> {
+        let Handshakes { slots, going, new, asks, .. } = self;
+        if let Some(number) = going.pop(slots) {
+            return Some(number);
+        }
+        self.has_asked = !asks.is_empty() && (new.is_empty() || !self.has_asked);
+        if self.has_asked { asks.pop(slots) } else { new.pop(slots) }
+    }
+
     /// Does a pass's work. Hellos are answered as `front` says.
     pub fn run(&mut self, front: &Front, peers: &mut impl Peers) {
         self.budget.begin(self.limits.work_per_pass);
         self.take_back(peers);
         self.hand_over();
         while self.budget.has_some() {
-            let Some(number) = self.going.pop(&mut self.slots).or_else(|| self.new.pop(&mut self.slots))
-            else {
-                break;
-            };
+            let Some(number) = self.next() else { break };
             match self.turn(number, front, peers) {
                 Turn::Waits if matches!(self.slots[number as usize].state, State::Hello { .. }) => {
                     self.silent.push(&mut self.slots, number);
@@ -380,7 +399,8 @@ impl Handshakes {
         self.budget.end();
         self.counters.add(Ctr::TlsEarlyEvicted, front.take_evicted());
         self.counters.set(Ctr::TlsActive, self.active().into());
-        let waiting = self.going.len() + self.new.len() + self.slow.len() + self.slow_own.len();
+        let waiting =
+            self.going.len() + self.new.len() + self.asks.len() + self.slow.len() + self.slow_own.len();
         self.counters.set(Ctr::TlsWaiting, waiting.into());
         self.counters.set(Ctr::TlsAway, self.helper.as_ref().map_or(0, |helper| helper.away() as u64));
     }
@@ -431,227 +451,9 @@ impl Handshakes {
         }
     }
 
-    fn turn(&mut self, number: u32, front: &Front, peers: &mut impl Peers) -> Turn {
-        let helps_out = self.helps_out();
-        let slot = &mut self.slots[number as usize];
-        match &mut slot.state {
-            State::Hello { bytes, shown } => {
-                let progress = read_hello(bytes, shown, slot.flow, peers);
-                if progress == Read::Missing {
-                    return Turn::Waits;
-                }
-                let bytes = mem::take(bytes);
-                self.answer_hello(number, &bytes, front, peers)
-            }
-            State::Asks(config, name) => {
-                self.budget.spend(HELLO);
-                slot.by_client = config.client_auth_cert_resolver.has_certs();
-                self.out.clear();
-                let begun = Handshake::client(config.clone(), name.clone());
-                let result = begun.map_err(|error| Failure { kind: FailureKind::Internal, error }).and_then(
-                    |mut handshake| {
-                        let result = handshake.advance(&[], &mut self.out);
-                        slot.state = State::Running { handshake: Box::new(handshake) };
-                        result
-                    },
-                );
-                self.settle(number, result, peers)
-            }
-            State::Running { handshake } => {
-                let room = Room {
-                    verifies: slot.verifies,
-                    by_client: slot.by_client,
-                    is_long: &mut slot.is_long,
-                    places: &mut self.long,
-                };
-                match read_record(handshake, slot.flow, (slot.early, &mut slot.taken), room, peers) {
-                    Read::Missing => return Turn::Waits,
-                    Read::NoRoom => {
-                        self.counters.inc(Ctr::TlsShedLong);
-                        self.out.clear();
-                        let failure = Failure::internal("no place for certificates that long");
-                        return self.settle(number, Err(failure), peers);
-                    }
-                    Read::Whole => {}
-                }
-                // An origin's certificates may come in one record with its hello.
-                let is_slow = slot.is_slow || slot.side == Side::Client && handshake.has_more_than_hello();
-                let is_trifle = handshake.is_trifle();
-                // Early data is answered at once, which only the core can do.
-                let had_better = helps_out && !is_trifle && slot.early == Early::None;
-                if had_better || is_slow && self.helper.is_some() {
-                    return Turn::Slow;
-                }
-                self.budget.spend(match slot.side {
-                    _ if is_slow => VERIFY,
-                    _ if is_trifle => TRIFLE,
-                    Side::Client => HELLO,
-                    Side::Server => STEP,
-                });
-                self.out.clear();
-                let mut advance = || handshake.advance(&[], &mut self.out);
-                // What would sign slowly has been foreseen; if not, it comes to nothing.
-                let result = if self.helper.is_some() { slow::without(advance).0 } else { advance() };
-                self.settle(number, result, peers)
-            }
-            State::Free | State::Away => Turn::Left,
-        }
-    }
-
-    /// A whole hello, or what can't become one.
-    fn answer_hello(&mut self, number: u32, bytes: &[u8], front: &Front, peers: &mut impl Peers) -> Turn {
-        self.budget.spend(TRIFLE);
-        let helps_out = self.helps_out();
-        let slot = &mut self.slots[number as usize];
-        let seen = match hello::peek(bytes, &mut self.joined) {
-            Ok(Peek::Hello(hello)) => hello,
-            Ok(Peek::Partial) => {
-                slot.state = State::Hello { bytes: bytes.to_vec(), shown: bytes.len() };
-                return Turn::Again;
-            }
-            Err(alert) => return self.refuse(number, alert, FailureKind::Protocol, peers),
-        };
-        let resumes = seen.resumes;
-        slot.name = seen.server_name.and_then(|name| std::str::from_utf8(name).ok()).map(Box::from);
-        let choice = match front.choose(&seen) {
-            Ok(choice) => choice,
-            Err(alert) => {
-                self.counters.inc(Ctr::TlsUnknownName);
-                return self.refuse(number, alert, FailureKind::Incompatible, peers);
-            }
-        };
-        (slot.entry, slot.verifies, slot.slow_exchange) =
-            (choice.entry, choice.verifies, choice.slow_exchange);
-        slot.policy = choice.policy;
-        slot.by_client = choice.verifies;
-        slot.early = if seen.early_data { Early::Offered } else { Early::None };
-        let helped = self.helper.is_some();
-        let is_too_much =
-            self.new.len() >= self.limits.waiting && self.helper.as_ref().is_some_and(Helper::has_room);
-        let begin = |config: &Arc<ServerConfig>| {
-            Handshake::server(config.clone()).map(|mut handshake| {
-                if !choice.verifies {
-                    handshake.expect_no_certificates();
-                }
-                if seen.early_data {
-                    handshake.expect_early(config.max_early_data_size);
-                }
-                handshake.give(bytes);
-                Box::new(handshake)
-            })
-        };
-        let Ok(mut handshake) = begin(&choice.config) else {
-            return self.refuse(number, AlertDescription::InternalError, FailureKind::Internal, peers);
-        };
-        if helped && ((choice.slow && !resumes) || choice.slow_exchange || is_too_much || helps_out) {
-            slot.state = State::Running { handshake };
-            self.budget.spend(HELPED - TRIFLE);
-            return Turn::Slow;
-        }
-        self.budget.spend(HELLO - TRIFLE);
-        self.out.clear();
-        let result = if helped {
-            let (result, was_refused) = slow::without(|| handshake.advance(&[], &mut self.out));
-            if was_refused && let Ok(again) = begin(&choice.config) {
-                slot.state = State::Running { handshake: again };
-                return Turn::Slow;
-            }
-            result
-        } else {
-            handshake.advance(&[], &mut self.out)
-        };
-        slot.state = State::Running { handshake };
-        self.settle(number, result, peers)
-    }
-
-    /// Whether a helper takes a step that the core could do: the core has much else to do.
-    fn helps_out(&self) -> bool {
-        self.budget.is_busy() && self.helper.as_ref().is_some_and(Helper::has_room)
-    }
-
-    /// Sends what there is in `out`, and sees what a step came to.
-    fn settle(&mut self, number: u32, mut result: Result<Progress, Failure>, peers: &mut impl Peers) -> Turn {
-        let (id, slot) = (HandshakeId::from_u32(number), &mut self.slots[number as usize]);
-        let flow = slot.flow;
-        if let State::Running { handshake } = &mut slot.state
-            && handshake.take_over()
-        {
-            self.counters.inc(Ctr::TlsSessionOver);
-        }
-        if !self.out.is_empty() {
-            peers.outcome(id, flow, Outcome::Send(&self.out));
-        }
-        let early = match (&mut slot.state, &mut result) {
-            (_, Ok(Progress::Done(established))) => mem::take(&mut established.early),
-            (State::Running { handshake, .. }, Ok(Progress::WantsMore)) => handshake.take_early(),
-            _ => Vec::new(),
-        };
-        if !early.is_empty() {
-            if mem::replace(&mut slot.early, Early::Taken) != Early::Taken {
-                self.counters.inc(Ctr::TlsEarlyTaken);
-            }
-            peers.outcome(id, flow, Outcome::Early { entry: slot.entry, data: &early });
-        }
-        let done = mem::take(&mut slot.taken).saturating_sub(early.len());
-        if done > 0 {
-            peers.consume(flow, done);
-        }
-        match result {
-            Ok(Progress::WantsMore) => {
-                let State::Running { handshake } = &slot.state else { return Turn::Left };
-                // The second hello of two need not ask for what the first has asked for.
-                slot.is_slow = (slot.slow_exchange && handshake.is_tls12())
-                    || handshake.is_retrying()
-                    || (slot.verifies && handshake.is_full());
-                if peers.received(flow).is_empty() { Turn::Waits } else { Turn::Again }
-            }
-            Ok(Progress::Done(mut established)) => {
-                (established.entry, established.policy) = (slot.entry, slot.policy);
-                established.server_name = slot.name.take();
-                if slot.early == Early::Offered {
-                    self.counters.inc(Ctr::TlsEarlyRefused);
-                }
-                self.counters.inc(match (slot.side, established.resumed) {
-                    (Side::Server, false) => Ctr::TlsFull,
-                    (Side::Server, true) => Ctr::TlsResumed,
-                    (Side::Client, false) => Ctr::TlsOriginFull,
-                    (Side::Client, true) => Ctr::TlsOriginResumed,
-                });
-                self.end(number);
-                peers.outcome(id, flow, Outcome::Established(established));
-                Turn::Left
-            }
-            Err(failure) => {
-                self.counters.inc(match (slot.side, failure.kind) {
-                    (Side::Client, _) => Ctr::TlsOriginFailed,
-                    (Side::Server, FailureKind::Protocol) => Ctr::TlsFailedProtocol,
-                    (Side::Server, FailureKind::Incompatible) => Ctr::TlsFailedIncompatible,
-                    (Side::Server, FailureKind::Certificate) => Ctr::TlsFailedCertificate,
-                    (Side::Server, FailureKind::Alert) => Ctr::TlsFailedAlert,
-                    (Side::Server, FailureKind::Internal) => Ctr::TlsFailedInternal,
-                });
-                self.end(number);
-                peers.outcome(id, flow, Outcome::Failed(failure));
-                Turn::Left
-            }
-        }
-    }
-
-    /// Fails what rustls has not seen.
-    fn refuse(
-        &mut self,
-        number: u32,
-        alert: AlertDescription,
-        kind: FailureKind,
-        peers: &mut impl Peers,
-    ) -> Turn {
-        self.out.clear();
-        self.out.extend_from_slice(&[21, 3, 3, 0, 2, 2, alert.into()]);
-        self.settle(number, Err(Failure::refused(kind, alert)), peers)
-    }
-
     fn end(&mut self, number: u32) {
-        let queues = [&mut self.going, &mut self.new, &mut self.slow_own, &mut self.slow, &mut self.silent];
+        let Handshakes { going, new, asks, slow_own, slow, silent, .. } = self;
+        let queues = [going, new, asks, slow_own, slow, silent];
         for queue in queues {
             queue.remove(&mut self.slots, number);
         }

@@ -1,8 +1,9 @@
-//! How many handshakes each source has under way: who has many is refused, and takes nothing from the others.
+//! How many handshakes, or connections, each source has: who has many is refused, and takes nothing from the others.
 //!
 //! A source is an IPv4 address or an IPv6 network of 64 bits: whoever has one address of such a network may have all.
 
 use std::net::IpAddr;
+use std::ops::DerefMut;
 
 use dataplane::sip;
 
@@ -24,30 +25,43 @@ impl Source {
 }
 
 /// Counts by source: open addressing, at most half full. Whoever sends from many sources does not know the key.
-pub(super) struct Sources {
-    places: Box<[Place]>,
+pub(super) struct Sources<P = Box<[Place]>> {
+    places: P,
     key: sip::Key,
     per_source: u32,
 }
 
 #[derive(Clone, Copy)]
-struct Place {
+pub(super) struct Place {
     source: Source,
     count: u32,
 }
 
-const FREE: Place = Place { source: Source::NONE, count: 0 };
+/// Nobody's.
+pub(super) const FREE: Place = Place { source: Source::NONE, count: 0 };
 
 impl Sources {
-    /// For `handshakes` at most, of which one source may have `per_source`.
-    pub fn new(handshakes: u32, per_source: u32, key: sip::Key) -> Sources {
-        let room = (handshakes as usize * 2).next_power_of_two();
-        Sources { places: vec![FREE; room].into(), key, per_source }
+    /// For `n` at most, of which one source may have `per_source`.
+    pub fn new(n: u32, per_source: u32, key: sip::Key) -> Sources {
+        Sources::within(vec![FREE; places(n)].into(), per_source, key)
     }
 
     /// Bytes for so many.
-    pub const fn bytes(handshakes: u32) -> usize {
-        (handshakes as usize * 2).next_power_of_two() * size_of::<Place>()
+    pub const fn bytes(n: u32) -> usize {
+        places(n) * size_of::<Place>()
+    }
+}
+
+/// Places that a table for `n` at most needs.
+pub(super) const fn places(n: u32) -> usize {
+    (n as usize * 2).next_power_of_two()
+}
+
+impl<P: DerefMut<Target = [Place]>> Sources<P> {
+    /// The same in [`places`] that are there already, and are [`FREE`].
+    pub fn within(places: P, per_source: u32, key: sip::Key) -> Sources<P> {
+        debug_assert!(places.len().is_power_of_two());
+        Sources { places, key, per_source }
     }
 
     /// One more, unless it has as many as it may have. To be called for as many as there may be, and no more.

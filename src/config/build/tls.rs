@@ -47,6 +47,7 @@ pub(super) fn tls(folder: &Path, table: &Table<'_, '_>) -> Tls {
     let count = |key, max: u32| table.get(key).and_then(|v| v.integer(1..=u64::from(max))).map(|n| n as u32);
     let handshakes_max = count("handshakes_max", CONNECTIONS_MAX);
     let handshakes_per_source_max = count("handshakes_per_source_max", CONNECTIONS_MAX);
+    let connections_per_source_max = count("connections_per_source_max", CONNECTIONS_MAX);
     let threads = table.get("threads").and_then(|v| v.integer(1..=THREADS_MAX)).map(|n| n as u16);
     table.finish();
     Tls {
@@ -55,6 +56,7 @@ pub(super) fn tls(folder: &Path, table: &Table<'_, '_>) -> Tls {
         early_data,
         handshakes_max,
         handshakes_per_source_max,
+        connections_per_source_max,
         threads,
     }
 }

@@ -25,6 +25,8 @@ pub struct Tls {
     pub handshakes_max: Option<u32>,
     /// Most of them from one source: an IPv4 address, or an IPv6 /64; `None`: computed from the former.
     pub handshakes_per_source_max: Option<u32>,
+    /// Most connections with TLS from one source; `None`: no bound.
+    pub connections_per_source_max: Option<u32>,
     /// Threads beside the cores that sign with RSA keys; `None`: computed from the cores.
     pub threads: Option<u16>,
 }
@@ -236,6 +238,7 @@ impl Default for Tls {
             early_data: false,
             handshakes_max: None,
             handshakes_per_source_max: None,
+            connections_per_source_max: None,
             threads: None,
         }
     }

@@ -113,6 +113,7 @@ impl<'i, 'd> World<'i, 'd> {
             segments: 24,
             http_contexts: 0,
             tls_connections: 0,
+            tls_per_source: 0,
             tls_contexts: 0,
             tls_handshakes: 0,
             record_cells: 0,

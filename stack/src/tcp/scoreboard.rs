@@ -11,7 +11,10 @@
 //! Every step is O(1), or O(1) for each segment that changes its place; a search for a SACK block's first segment has
 //! a bound, behind which the block is left for the next ACK.
 
-use hugepages::{Arena, Slab};
+mod audit;
+mod records;
+
+pub use records::Segments;
 
 use super::rate::Stamp;
 use super::seq::Seq;
@@ -19,10 +22,6 @@ use super::tcb::{RecordId, SegId};
 
 /// Segments that one search passes at most.
 const FIND_STEPS: u32 = 256;
-/// Segments that a connection may have out however few records are left, but for the reserve: an initial window, and a few.
-const RECORDS_MIN: u32 = 16;
-/// The part of the records that is for connections with nothing out.
-const RESERVE_PART: u32 = 8;
 
 /// A segment that is out.
 #[derive(Clone, Copy, Default)]
@@ -175,85 +174,7 @@ impl Scoreboard {
     }
 }
 
-/// The records of all connections.
-///
-/// A connection may have as many of them as are left for others: one alone comes to half, of a dozen each has a thirteenth,
-/// and what is left is as much again. So no peer takes them all from others, by segments that are as short as it likes or by
-/// a window that it never acknowledges. The last eighth, which is what is left when as many as the second field says are in
-/// use, is for connections that have nothing out.
-pub struct Segments(Slab<SegId, Out>, u32);
-
-impl std::ops::Index<SegId> for Segments {
-    type Output = Out;
-    #[inline]
-    fn index(&self, id: SegId) -> &Out {
-        &self.0[id]
-    }
-}
-
-impl std::ops::IndexMut<SegId> for Segments {
-    #[inline]
-    fn index_mut(&mut self, id: SegId) -> &mut Out {
-        &mut self.0[id]
-    }
-}
-
 impl Segments {
-    /// Bytes taken from the arena.
-    pub const fn cost(capacity: usize) -> usize {
-        Slab::<SegId, Out>::cost(capacity)
-    }
-
-    /// `capacity` records; `None` when the arena is too small.
-    pub fn new(arena: &mut Arena, capacity: u32) -> Option<Segments> {
-        Some(Segments(Slab::new(arena, capacity, Out::default)?, capacity - capacity / RESERVE_PART))
-    }
-
-    /// Records in use.
-    pub fn in_use(&self) -> u32 {
-        self.0.in_use()
-    }
-
-    /// Whether none is left.
-    pub fn is_full(&self) -> bool {
-        self.0.in_use() == self.0.capacity()
-    }
-
-    /// Whether a connection may have one more record.
-    #[inline(always)]
-    pub fn has_room_for(&self, b: &Scoreboard) -> bool {
-        (u32::from(b.records) < RECORDS_MIN && self.0.in_use() < self.1) || self.room_for(b) > 0
-    }
-
-    /// Records that a connection may have beside those that it has.
-    #[inline(never)]
-    pub fn room_for(&self, b: &Scoreboard) -> u32 {
-        let has = u32::from(b.records);
-        let left = self.1.saturating_sub(self.0.in_use());
-        if left > 0 {
-            left.clamp(RECORDS_MIN, u16::MAX.into()).saturating_sub(has).min(left)
-        } else {
-            u32::from(has == 0 && self.0.in_use() < self.0.capacity())
-        }
-    }
-
-    /// Asks the CPU to fetch a record.
-    #[inline]
-    pub fn prefetch(&self, id: SegId) {
-        self.0.prefetch(id, 1);
-    }
-
-    /// A record for a segment that a connection is about to send, and that there was room for; `None` when all are in use.
-    #[inline]
-    pub fn alloc(&mut self) -> Option<SegId> {
-        self.0.alloc()
-    }
-
-    /// Gives back a record that was not pushed.
-    pub fn give_back(&mut self, id: SegId) {
-        self.0.free(id);
-    }
-
     /// A new segment has been sent: behind all others, in sequence and in time.
     #[inline]
     pub fn push(&mut self, b: &mut Scoreboard, id: SegId, out: Out) {
@@ -507,54 +428,6 @@ impl Segments {
         }
         b.hint = at;
         Err(())
-    }
-
-    /// Checks all lists and sums of a connection.
-    ///
-    /// # Errors
-    /// What does not hold.
-    pub fn audit(&self, b: &Scoreboard, una: Seq, nxt: Seq) -> Result<u32, String> {
-        let (mut at, mut prev, mut n) = (b.order.first, SegId::NONE, 0u32);
-        let (mut in_flight, mut sacked, mut lost, mut end) = (0, 0, 0u32, una);
-        let mut flying = 0u32;
-        while at.is_some() {
-            let o = &self.0[at];
-            if !self.0.is_used(at) || o.prev != prev || o.seq != end || o.span() == 0 {
-                return Err(format!("segment {n} at {:?} (expected {end:?}), {} bytes", o.seq, o.span()));
-            }
-            match o.place {
-                Place::InFlight => (in_flight, flying) = (in_flight + o.span(), flying + 1),
-                Place::Sacked => sacked += o.span(),
-                Place::Lost => lost += 1,
-            }
-            (end, prev, at, n) = (o.end(), at, o.next, n + 1);
-        }
-        if prev != b.order.last || end != nxt {
-            return Err(format!("the segments end at {end:?}, SND.NXT is {nxt:?}"));
-        }
-        if n != b.records.into() {
-            return Err(format!("{n} records, counted {}", b.records));
-        }
-        if in_flight != b.in_flight || sacked != b.sacked {
-            return Err(format!(
-                "{in_flight} in flight, {sacked} SACKed; counted {} {}",
-                b.in_flight, b.sacked
-            ));
-        }
-        for (ends, place, count) in [(&b.flight, Place::InFlight, flying), (&b.lost, Place::Lost, lost)] {
-            let (mut at, mut earlier, mut n) = (ends.first, SegId::NONE, 0);
-            while at.is_some() {
-                let o = &self.0[at];
-                if o.place != place || o.earlier != earlier || n > count {
-                    return Err(format!("{:?} in the list of {place:?}", o.place));
-                }
-                (earlier, at, n) = (at, o.later, n + 1);
-            }
-            if n != count || earlier != ends.last {
-                return Err(format!("{n} in the list of {place:?}, {count} are"));
-            }
-        }
-        Ok(n)
     }
 }
 

@@ -1,10 +1,16 @@
 //! The control block: everything that the engine keeps of a connection, laid out by cache line.
 
+mod flags;
+mod state;
+
 use std::mem::offset_of;
 
 use dataplane::port::Mac;
 use dataplane::{CellQueue, Slice, Time};
 use hugepages::typed_index;
+
+pub use flags::{Events, Flags};
+pub use state::{CloseReason, State};
 
 use super::cc::{Cc, Cubic, Window};
 use super::rate::Delivered;
@@ -30,194 +36,6 @@ typed_index! {
 typed_index! {
     /// A segment that is out.
     pub struct SegId;
-}
-
-/// States of RFC 9293 3.3.2. LISTEN is an entry in a list of its own, TIME-WAIT a record.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u8)]
-pub enum State {
-    /// No connection.
-    #[default]
-    Closed,
-    /// We have sent a SYN.
-    SynSent,
-    /// Both have sent a SYN; ours is not acknowledged.
-    SynReceived,
-    /// Open.
-    Established,
-    /// We have sent a FIN, not acknowledged.
-    FinWait1,
-    /// We have sent a FIN, acknowledged; the peer still sends.
-    FinWait2,
-    /// The peer has sent a FIN; we still send.
-    CloseWait,
-    /// Both have sent a FIN at once; ours is not acknowledged.
-    Closing,
-    /// The peer closed first, then we; our FIN is not acknowledged.
-    LastAck,
-}
-
-impl State {
-    /// All of them.
-    pub const ALL: [State; 9] = [
-        State::Closed,
-        State::SynSent,
-        State::SynReceived,
-        State::Established,
-        State::FinWait1,
-        State::FinWait2,
-        State::CloseWait,
-        State::Closing,
-        State::LastAck,
-    ];
-
-    /// Whether the application may still queue data.
-    pub fn can_send(self) -> bool {
-        matches!(self, State::Established | State::CloseWait | State::SynSent | State::SynReceived)
-    }
-
-    /// Whether data from the peer is still taken.
-    pub fn can_receive(self) -> bool {
-        matches!(self, State::Established | State::FinWait1 | State::FinWait2)
-    }
-
-    /// The name as `ss` prints it.
-    pub fn name(self) -> &'static str {
-        match self {
-            State::Closed => "CLOSED",
-            State::SynSent => "SYN-SENT",
-            State::SynReceived => "SYN-RECV",
-            State::Established => "ESTAB",
-            State::FinWait1 => "FIN-WAIT-1",
-            State::FinWait2 => "FIN-WAIT-2",
-            State::CloseWait => "CLOSE-WAIT",
-            State::Closing => "CLOSING",
-            State::LastAck => "LAST-ACK",
-        }
-    }
-}
-
-/// Why a connection is over.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u8)]
-pub enum CloseReason {
-    /// In order: both sides have closed, and all was acknowledged.
-    #[default]
-    Done,
-    /// The peer reset it.
-    Reset,
-    /// The peer refused it.
-    Refused,
-    /// The peer does not answer.
-    TimedOut,
-    /// The network says that there is no way.
-    Unreachable,
-}
-
-macro_rules! bitset {
-    ($(#[$meta:meta])* $name:ident: $ty:ty { $($(#[$doc:meta])* $id:ident = $bit:literal;)* }) => {
-        $(#[$meta])*
-        #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-        pub struct $name(pub $ty);
-
-        impl $name {
-            $($(#[$doc])* pub const $id: $name = $name(1 << $bit);)*
-
-            /// Whether any of `other` is set.
-            #[inline]
-            pub const fn has(self, other: $name) -> bool {
-                self.0 & other.0 != 0
-            }
-            /// Sets `other`.
-            #[inline]
-            pub const fn set(&mut self, other: $name) {
-                self.0 |= other.0;
-            }
-            /// Clears `other`.
-            #[inline]
-            pub const fn clear(&mut self, other: $name) {
-                self.0 &= !other.0;
-            }
-        }
-    };
-}
-
-bitset! {
-    /// What has happened to a connection since its owner last looked.
-    Events: u16 {
-        /// A client's handshake is done.
-        ACCEPTED = 0;
-        /// Our handshake is done.
-        CONNECTED = 1;
-        /// There is data to read.
-        READABLE = 2;
-        /// The peer has acknowledged data, or room for more was found.
-        WRITABLE = 3;
-        /// The peer will send no more (after what can still be read).
-        FIN = 4;
-        /// The connection is over; the owner must release it.
-        CLOSED = 5;
-        /// The owner's timer has run out.
-        TIMEOUT = 6;
-        /// Bytes that were let go have to be sent again (`Tcp::missing`).
-        MISSING = 7;
-    }
-}
-
-bitset! {
-    /// The engine's own notes.
-    Flags: u32 {
-        /// In the list of connections with events.
-        IN_READY = 0;
-        /// In the list of connections with something to send.
-        IN_OUTPUT = 1;
-        /// Release as soon as no list holds it.
-        DEAD = 2;
-        /// The owner has gone: the engine finishes and releases by itself.
-        ORPHAN = 3;
-        /// We opened it.
-        ACTIVE = 4;
-        /// `mac` is the peer's.
-        HAS_MAC = 5;
-        /// Send an ACK with this pass.
-        ACK_NOW = 6;
-        /// Send a SYN or SYN-ACK with this pass.
-        SYN_NOW = 7;
-        /// The next segment that was lost goes out whatever the window is: recovery has just begun.
-        REXMIT_NOW = 8;
-        /// The owner will queue no more: FIN follows the data.
-        FIN_QUEUED = 9;
-        /// Send a probe for a lost tail (RFC 8985 7.3).
-        TAIL_PROBE_NOW = 10;
-        /// The RTT of our SYN is being measured: it was sent once.
-        TIMING = 11;
-        /// The rexmit timer is the persist timer: the peer's window is closed.
-        PERSIST = 12;
-        /// Send a probe (keep-alive, or into a closed window): one byte before SND.UNA.
-        PROBE_NOW = 13;
-        /// The peer's FIN has been received out of order, at `fin_seq`.
-        FIN_PENDING = 14;
-        /// The peer's FIN has been taken.
-        FIN_TAKEN = 15;
-        /// Both sides scale their windows.
-        SCALED = 16;
-        /// Counted among the half-open.
-        HALF_OPEN = 17;
-        /// In the flow table.
-        HASHED = 19;
-        /// Both sides understand SACK (RFC 2018).
-        SACK_OK = 20;
-        /// Every segment carries timestamps (RFC 7323).
-        TIMESTAMPS = 21;
-        /// Both sides understand ECN (RFC 3168).
-        ECN = 22;
-        /// A congestion mark has come: ACKs say so, until the peer says that it has heard.
-        ECN_ECHO = 23;
-        /// The next new data says that our window has come down.
-        CWR_NEXT = 24;
-        /// The segment that is being built is new data.
-        NEW_DATA = 25;
-    }
 }
 
 /// A piece of data in a send queue: a retained slice and where it stands in the stream.

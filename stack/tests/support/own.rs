@@ -93,6 +93,7 @@ impl Setup {
                 segments: 1024,
                 http_contexts: 1,
                 tls_connections: 0,
+                tls_per_source: 0,
                 tls_contexts: 0,
                 tls_handshakes: 0,
                 record_cells: 0,

@@ -39,6 +39,19 @@ fn one_more_connection() {
     }
 }
 
+/// Where sources have a share, counting them has its price.
+#[test]
+fn one_more_connection_whose_source_is_counted() {
+    let limits = Limits { tls_per_source: 1, ..Limits::with_tls(256 << 20) };
+    let mut f = Footprint::default();
+    Tls::footprint(&limits, &mut f);
+    let item = f.items.iter().find(|item| item.name == "tls sources").expect("it is told of");
+    assert!((40..=72).contains(&item.item_bytes), "{}", item.item_bytes);
+    let grown = (Tls::cost(&limits) - Tls::cost(&Limits { tls_per_source: 0, ..limits.clone() })) as u64;
+    let n = u64::from(limits.tls_connections);
+    assert!((grown..grown + n).contains(&(item.item_bytes * n)), "{grown} bytes of {n}");
+}
+
 /// Handshakes under way are in the footprint with all that they may take, and it keeps to what it was made from.
 #[test]
 fn a_core_keeps_to_its_memory() {

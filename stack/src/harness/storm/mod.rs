@@ -108,6 +108,7 @@ fn limits(rng: &mut Rng) -> Limits {
         segments: of(size * 32, size * 4),
         http_contexts: 0,
         tls_connections: 0,
+        tls_per_source: 0,
         tls_contexts: 0,
         tls_handshakes: 0,
         record_cells: 0,

@@ -1,4 +1,4 @@
-//! What the loss-based algorithms share: slow start, pacing, idle, what a reduction starts from.
+//! What the loss-based algorithms share: slow start, pacing, idle, what a reduction starts from and how it ends.
 
 use super::{Ack, Congestion, INITIAL_SEGMENTS, NO_THRESHOLD, Sent, Window};
 
@@ -96,8 +96,17 @@ pub(super) fn after_idle(w: &mut Window, s: &Sent) -> bool {
     true
 }
 
+/// Recovery is over; after a timeout the window stays as it has grown.
+pub(super) fn recovered(w: &mut Window, phase: &mut Phase) {
+    if *phase == Phase::Recovery {
+        w.cwnd = w.ssthresh;
+    }
+    *phase = Phase::Open;
+}
+
 /// The congestion was none: what was before it.
-pub(super) fn undo(w: &mut Window, prior: &Window) {
+pub(super) fn undo(w: &mut Window, phase: &mut Phase, prior: &Window) {
     w.cwnd = w.cwnd.max(prior.cwnd);
     w.ssthresh = w.ssthresh.max(prior.ssthresh);
+    *phase = Phase::Open;
 }

@@ -6,10 +6,11 @@
 use dataplane::Time;
 
 use super::common::{
-    MAX_WINDOW, Phase, ack_phase, after_idle, pace, reduction_base, slow_start, timeout_window, undo,
+    MAX_WINDOW, Phase, ack_phase, after_idle, pace, recovered, reduction_base, slow_start, timeout_window,
+    undo,
 };
 use super::hystart::{HyStart, Step};
-use super::{Ack, Congestion, CongestionControl, Kind, Lost, NO_THRESHOLD, Sent, Window};
+use super::{Ack, Congestion, CongestionControl, Kind, NO_THRESHOLD, Sent, Window};
 
 /// β = 0.7, in tenths.
 const BETA_TENTHS: u32 = 7;
@@ -240,8 +241,6 @@ impl CongestionControl for Cubic {
         pace(w, a, self.phase);
     }
 
-    fn on_lost(&mut self, _: &mut Window, _: &Lost) {}
-
     fn on_congestion(&mut self, w: &mut Window, c: &Congestion) {
         match c.kind {
             Kind::Loss | Kind::Ecn => {
@@ -261,18 +260,14 @@ impl CongestionControl for Cubic {
     }
 
     fn on_recovered(&mut self, w: &mut Window, _: Time, _: u32) {
-        if self.phase == Phase::Recovery {
-            w.cwnd = w.ssthresh;
-        }
-        self.phase = Phase::Open;
+        recovered(w, &mut self.phase);
     }
 
     fn on_undo(&mut self, w: &mut Window, prior: &Window, _: Time) {
-        undo(w, prior);
+        // Slow start goes on as it was: carefully, when a queue had been found.
+        undo(w, &mut self.phase, prior);
         self.curve = self.saved;
         self.plateau = false;
-        // Slow start goes on as it was: carefully, when a queue had been found.
-        self.phase = Phase::Open;
     }
 }
 

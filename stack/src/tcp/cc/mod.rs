@@ -192,8 +192,9 @@ pub trait CongestionControl {
     /// An ACK. In recovery the engine sets `cwnd` itself afterwards, where [`CongestionControl::PRR`] says so.
     fn on_ack(&mut self, w: &mut Window, a: &Ack);
 
-    /// A segment was found lost. Called for each, before `on_congestion` and `on_ack`.
-    fn on_lost(&mut self, w: &mut Window, l: &Lost);
+    /// A segment was found lost. Called for each, before `on_congestion` and `on_ack`; nothing to an algorithm that goes by
+    /// congestions.
+    fn on_lost(&mut self, _: &mut Window, _: &Lost) {}
 
     /// Congestion: sets `ssthresh`, and `cwnd` where the engine does not.
     fn on_congestion(&mut self, w: &mut Window, c: &Congestion);

@@ -5,9 +5,10 @@
 use dataplane::Time;
 
 use super::common::{
-    MAX_WINDOW, Phase, ack_phase, after_idle, pace, reduction_base, slow_start, timeout_window, undo,
+    MAX_WINDOW, Phase, ack_phase, after_idle, pace, recovered, reduction_base, slow_start, timeout_window,
+    undo,
 };
-use super::{Ack, Congestion, CongestionControl, Kind, Lost, Sent, Window};
+use super::{Ack, Congestion, CongestionControl, Kind, Sent, Window};
 
 /// State of one connection.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,8 +53,6 @@ impl CongestionControl for NewReno {
         pace(w, a, self.phase);
     }
 
-    fn on_lost(&mut self, _: &mut Window, _: &Lost) {}
-
     fn on_congestion(&mut self, w: &mut Window, c: &Congestion) {
         self.counted = 0;
         match c.kind {
@@ -73,15 +72,11 @@ impl CongestionControl for NewReno {
     }
 
     fn on_recovered(&mut self, w: &mut Window, _: Time, _: u32) {
-        if self.phase == Phase::Recovery {
-            w.cwnd = w.ssthresh;
-        }
-        self.phase = Phase::Open;
+        recovered(w, &mut self.phase);
     }
 
     fn on_undo(&mut self, w: &mut Window, prior: &Window, _: Time) {
-        undo(w, prior);
-        self.phase = Phase::Open;
+        undo(w, &mut self.phase, prior);
     }
 }
 

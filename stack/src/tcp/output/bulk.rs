@@ -6,7 +6,7 @@ use dataplane::{Ctr, Time, TxQueue};
 
 use super::super::Seq;
 use super::super::tcb::{Flags, RecordId, Tcb};
-use super::{LATE_NS_MAX, Sending, burst_ns};
+use super::Sending;
 use crate::net::Net;
 
 /// Ethernet with a VLAN's tag, IPv6, TCP with all its options.
@@ -93,25 +93,5 @@ impl Sending<'_> {
             }
             r = rec.next;
         }
-    }
-}
-
-impl Tcb {
-    /// Bytes of new data that both windows have room for.
-    fn bulk_room(&self) -> u32 {
-        let by_path = self.window.cwnd.saturating_sub(self.pipe());
-        by_path.min(self.snd_wnd.saturating_sub(self.flight()))
-    }
-
-    /// Segments that pacing lets out now, if it lets one: as many as `may_send_now` would, asked before each.
-    fn paced_segments(&self, now: Time) -> u32 {
-        let rate = self.window.pacing_rate;
-        if rate == 0 {
-            return u32::MAX;
-        }
-        let from = self.pace_next.max(Time(now.0.saturating_sub(LATE_NS_MAX)));
-        let ns = now.plus_ns(burst_ns(rate, self.mss)).since_ns(from);
-        let bytes = ns.saturating_mul(rate) / 1_000_000_000;
-        (bytes / u64::from(self.mss.max(1)) + 1).min(u32::MAX.into()) as u32
     }
 }
