@@ -195,8 +195,9 @@ impl Proxy {
             io.tcp.set_timer(flow, io.now.plus_ns(patience_ns));
             return true;
         }
+        let is_cut = flow == e.origin && e.conn.state() == ClientState::Body;
         self.counters.inc(Ctr::TlsNoCell);
-        if e.responding {
+        if is_cut {
             self.cut_short(io, x);
         } else {
             self.fail(io, x, 503);
