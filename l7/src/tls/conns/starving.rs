@@ -126,7 +126,7 @@ mod tests {
     fn places_of_those_who_have_gone_are_given_away() {
         let mut arena = Arena::reserve(Starving::cost(1), PagePolicy::NormalOnly).expect("memory");
         let mut starving = Starving::new(1, &mut arena).expect("what it costs");
-        let waits = |f: FlowId| f.to_u32() % 100 == 0 || f.to_u32() >= PLACES;
+        let waits = |f: FlowId| f.to_u32().is_multiple_of(100) || f.to_u32() >= PLACES;
         for n in 0..PLACES {
             assert!(starving.push(FlowId::from_u32(n), waits));
         }
