@@ -19,6 +19,8 @@
 mod support;
 
 mod common;
+#[path = "node/cpus.rs"]
+mod cpus;
 #[path = "node/flood.rs"]
 mod flood;
 #[path = "node/passes.rs"]

@@ -15,6 +15,7 @@ mod strangers;
 mod support;
 
 use std::hint::black_box;
+use std::sync::Arc;
 
 use common::engine::{Engine, REQUEST, limits};
 use dataplane::BURST_MAX;
@@ -23,6 +24,7 @@ use l7::http1::{HeadScan, HeaderSlots, HttpLimits, Parsed, parse_request};
 use rcgen::KeyPair;
 use stack::tcp::CookieUse;
 use strangers::{BODY_BYTES, Crowd, Key};
+use support::tls::NoBell;
 use support::{Rig, Who};
 
 const CONNECTIONS: usize = 256;
@@ -148,7 +150,8 @@ fn measured_core(rig: &mut Rig) {
 
 fn passes(requests: usize, key: Option<&str>) {
     let read = |file| KeyPair::from_pem(&std::fs::read_to_string(file).expect("a file")).expect("a key");
-    let mut rig = strangers::rig(&key.map_or_else(|| Key::P256.make(), read), CONNECTIONS, STRANGERS);
+    let mut rig =
+        strangers::rig(&key.map_or_else(|| Key::P256.make(), read), CONNECTIONS, STRANGERS, Arc::new(NoBell));
     let mut crowd = Crowd::new(CONNECTIONS, STRANGERS);
     for turn in 0..CONNECTIONS / BURST_MAX * 2 + requests / BURST_MAX {
         let first = turn * BURST_MAX % CONNECTIONS;

@@ -19,7 +19,8 @@ use l7::tls::offload::Host;
 use crate::REQUEST;
 use crate::common::crowds::Calm;
 use crate::common::{self, Args, Rounds, resident_bytes, table, thousands};
-use crate::strangers::{BODY_BYTES, Crowd, Key, PATIENCE_S, keep_to, rig};
+use crate::cpus::keep_to;
+use crate::strangers::{BODY_BYTES, Crowd, Key, PATIENCE_S, rig};
 use crate::support::{Rig, Stranger};
 
 /// Established connections.
@@ -143,6 +144,7 @@ pub fn run(args: &Args, hz: f64) -> Vec<serde_json::Value> {
 
 impl Row {
     fn new((name, key, manners, under_way): (&'static str, Key, Stranger, usize)) -> Row {
+        keep_to(0);
         let pace = Arc::new(Pace::new());
         let mut rig = rig(&key.make(), FLOWS, STRANGERS, Arc::clone(&pace) as Arc<dyn Host>);
         pace.core.store(0, Ordering::Relaxed);

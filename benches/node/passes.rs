@@ -14,7 +14,8 @@ use std::time::Instant;
 use dataplane::{BURST_MAX, Ctr, time::cycles};
 
 use crate::common::{Args, Rounds, table, thousands};
-use crate::strangers::{Apart, BODY_BYTES, Crowd, Key, PATIENCE_S, rig};
+use crate::cpus::{Apart, keep_to};
+use crate::strangers::{BODY_BYTES, Crowd, Key, PATIENCE_S, rig};
 use crate::support::Rig;
 use crate::{REQUEST, common};
 
@@ -82,6 +83,7 @@ pub fn run(args: &Args, hz: f64) -> Vec<serde_json::Value> {
 
 impl Row {
     fn new(key: Key, name: String) -> Row {
+        keep_to(0);
         Row {
             name,
             rig: rig(&key.make(), FLOWS, STRANGERS, Arc::new(Apart)),

@@ -48,28 +48,8 @@ impl Key {
     }
 }
 
-/// Keeps the helper off the core's CPU, as a node does; nothing else.
-pub struct Apart;
-
-impl Host for Apart {
-    fn started(&self, _: usize) {
-        keep_to(1);
-    }
-    fn done(&self, _: usize) {}
-}
-
-/// Keeps this thread on one of the CPUs that the machine has, if it has as many.
-pub fn keep_to(cpu: usize) {
-    let mut set = rustix::thread::CpuSet::new();
-    set.set(cpu);
-    // With one CPU for all there is nothing to be kept apart.
-    let _ = rustix::thread::sched_setaffinity(None, &set);
-}
-
 /// A node with a cache, so many connections, a helper thread that `host` keeps, and room for so many strangers at a time.
-/// The core is kept on the first CPU.
 pub fn rig(key: &KeyPair, flows: usize, strangers: usize, host: Arc<dyn Host>) -> Rig {
-    keep_to(0);
     let head = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nCache-Control: max-age=86400\r\nETag: \"6745-400\"\r\n\
          Content-Length: {BODY_BYTES}\r\n\r\n"
@@ -80,7 +60,7 @@ pub fn rig(key: &KeyPair, flows: usize, strangers: usize, host: Arc<dyn Host>) -
     let tls = TlsOf::of(&identity, Some(Tickets { producer, sent: 2, kept: None }));
     let mut shared = Shared::new(1);
     // As a node of this size has it.
-    let tls = tls.with_helpers_of(host, HELPERS, 1, AWAY_MAX);
+    let tls = tls.with_helpers(host, HELPERS, 1, AWAY_MAX);
     shared.tls = Some(TlsOf { handshakes: 4096, ..tls });
     let mut rig = Rig::with_cores(Who::Cached, flows + strangers, response, &shared, |_, _, _| 0);
     rig.load.known = flows;

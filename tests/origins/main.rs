@@ -10,6 +10,7 @@ mod race;
 mod records;
 mod reload;
 mod rig;
+mod scarce;
 mod short;
 mod sizes;
 mod sources;

@@ -13,10 +13,12 @@ use l7::upstream::CheckSettings;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore, ServerConnection};
 
-use crate::rig::{MS, count, node, origin, site, statuses, v4, wait};
+use crate::rig::{MS, at_rest, count, get, node, node_of, origin, site, statuses, v4, wait};
 use crate::stock::{be_asked, by_tls, silence, tls_node, turn};
+use crate::support::Shared;
 use crate::support::identity::Identity;
 use crate::support::peers::{Act, Asked, Peers};
+use crate::support::tls::TlsOf;
 
 fn served(_: &Asked, _: u64) -> Act {
     Act::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec(), false)
@@ -276,6 +278,46 @@ fn an_origin_that_is_not_believed_is_told_why() {
     tls.read_tls(&mut &came[..]).expect("from memory");
     let error = tls.process_new_packets().expect_err("an alert");
     assert!(matches!(error, rustls::Error::AlertReceived(_)), "{error}");
+}
+
+/// A host that is off takes a connection of ours, and no place for a handshake.
+#[test]
+fn who_does_not_answer_holds_no_handshake() {
+    let (_, origin) = by_tls("origin.lab");
+    let mut p = tls_node(site(vec![origin], false));
+    p.silent = true;
+    let clients: Vec<u16> = (0..9).map(|n| p.connect(&get(&format!("/{n}")))).collect();
+    wait(&mut p, 100, &mut silence);
+    assert_eq!((p.syns.len() >= 9, count(&p, Ctr::TlsActive)), (true, 0));
+    wait(&mut p, 10_000, &mut silence);
+    for client in clients {
+        assert_eq!(statuses(&mut p, client), [504]);
+        p.client_resets(client);
+    }
+    p.settle(&mut silence);
+    assert_eq!(p.cores[0].pipeline.stack.tcp.flows().count(), 0);
+}
+
+/// That we have no place for a handshake is not the origin's fault.
+#[test]
+fn an_origin_for_which_there_is_no_room_is_not_to_blame() {
+    let (_, origin) = by_tls("origin.lab");
+    // Our own may have half of them.
+    let tls = TlsOf { handshakes: 2, ..TlsOf::new() };
+    let mut p = node_of(site(vec![origin], false), &Shared { tls: Some(tls), ..Shared::new(1) });
+    let first = p.connect(&get("/1"));
+    p.settle(&mut silence);
+    assert_eq!(count(&p, Ctr::TlsActive), 1, "the origin says nothing");
+    for n in 2..10 {
+        let client = p.connect(&get(&format!("/{n}")));
+        p.settle(&mut silence);
+        assert_eq!(statuses(&mut p, client), [503]);
+        p.client_resets(client);
+    }
+    let counted =
+        [Ctr::OriginTlsNoRoom, Ctr::OriginEjections, Ctr::OriginConnectFailed].map(|c| count(&p, c));
+    assert_eq!(counted, [8, 0, 0]);
+    at_rest(&mut p, first);
 }
 
 #[test]

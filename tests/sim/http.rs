@@ -61,13 +61,18 @@ pub struct Request {
 }
 
 impl Request {
+    /// Whether it may be sent twice: it is a GET or a HEAD.
+    fn is_safe(&self) -> bool {
+        self.up == 0 && !self.up_chunked
+    }
+
     fn text(&self, v6: bool) -> Vec<u8> {
         let method = if self.head {
             "HEAD"
-        } else if self.up > 0 || self.up_chunked {
-            "POST"
-        } else {
+        } else if self.is_safe() {
             "GET"
+        } else {
+            "POST"
         };
         let framing = match self.framing {
             Framing::Length => "l",
@@ -254,6 +259,11 @@ impl Client {
         c
     }
 
+    /// Whether all that it says before it has an answer may be sent twice.
+    pub fn begins_safely(&self) -> bool {
+        self.waiting.iter().all(Request::is_safe)
+    }
+
     fn ask(&mut self) {
         while let Some(r) = self.requests.front() {
             // One at a time, unless pipelining; and nothing behind a request whose answer ends the connection.
@@ -411,6 +421,8 @@ struct Asked {
     up: u64,
     got: u64,
     head: bool,
+    /// The edge says that it came before its client's handshake was done, and this origin waits for that.
+    too_early: bool,
 }
 
 impl Origin {
@@ -419,6 +431,7 @@ impl Origin {
         let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
         let p: Vec<&str> = path.split('/').collect();
         let n = |i: usize| p.get(i).and_then(|s| s.parse::<u64>().ok()).unwrap_or(u64::MAX);
+        let early = header(head, "early-data");
         self.asked = Some(Asked {
             framing: p.get(1).and_then(|s| s.chars().next()).unwrap_or('?'),
             down: n(2),
@@ -426,9 +439,13 @@ impl Origin {
             up: n(4),
             got: 0,
             head: method == "HEAD",
+            too_early: early.is_some() && n(3) % 4 == 0,
         });
         if header(head, "x-forwarded-for").is_none() || header(head, "via").is_none() {
             self.wrong = Some(format!("not from a proxy: {head}"));
+        }
+        if early.is_some_and(|mark| mark != "1" || !matches!(method, "GET" | "HEAD")) {
+            self.wrong = Some(format!("not to be sent twice: {head}"));
         }
         if header(head, "transfer-encoding").is_some() {
             Body::ChunkLine
@@ -439,6 +456,11 @@ impl Origin {
 
     fn answer(&mut self) {
         let Some(a) = self.asked.take() else { return };
+        if a.too_early {
+            self.out.drain(..self.sent);
+            self.sent = 0;
+            return self.out.extend(b"HTTP/1.1 425 Too Early\r\nContent-Length: 0\r\n\r\n");
+        }
         let up = if a.got == a.up { format!("{} ok", a.up) } else { format!("{} of {}", a.got, a.up) };
         let mut s = format!("HTTP/1.1 200 OK\r\nCache-Control: max-age=864000\r\nX-Up: {up}\r\n");
         match a.framing {

@@ -8,6 +8,7 @@
 //!
 //! Its own `main` instead of libtest's, for `--seed`; it answers what cargo and nextest ask of a test binary.
 
+mod early;
 mod hosts;
 mod http;
 #[path = "../support/identity.rs"]
@@ -30,6 +31,10 @@ const FIXED: &str = "seeds_that_once_failed";
 
 /// Seeds that have found something, kept for ever.
 const FIXED_SEEDS: &[u64] = include!("fixed_seeds.in");
+/// The same over TLS.
+const FIXED_OVER_TLS: &[u64] = &[
+    51, // refused early data in many records
+];
 
 /// Things that must have happened over a run, or it has tested less than it says.
 const MUST_HAPPEN: &[Ctr] = &[
@@ -41,6 +46,15 @@ const MUST_HAPPEN: &[Ctr] = &[
     Ctr::DropTcpChecksum,
     Ctr::OriginReused,
     Ctr::RxHandedOver,
+];
+/// What else over TLS.
+const MUST_HAPPEN_EARLY: &[Ctr] = &[
+    Ctr::TlsEarlyTaken,
+    Ctr::TlsEarlyRefused,
+    Ctr::TlsEarlyEvicted,
+    Ctr::HttpEarly,
+    Ctr::HttpEarlyHeld,
+    Ctr::HttpEarlyAgain,
 ];
 /// The same where memory for records is short.
 const MUST_HAPPEN_PRESSED: &[Ctr] = &[
@@ -95,7 +109,8 @@ fn main() -> ExitCode {
         if ok { passed += 1 } else { failed += 1 }
     };
     if wanted(FIXED) {
-        report(FIXED, run(FIXED_SEEDS.iter().copied(), &[], Scene::Plain));
+        let is_good = run(FIXED_SEEDS.iter().copied(), &[], Scene::Plain);
+        report(FIXED, run(FIXED_OVER_TLS.iter().copied(), &[], Scene::Tls) && is_good);
     }
     if wanted(SEEDS) {
         let from = env("MILLRACE_SIM_FROM").unwrap_or(0);
@@ -103,7 +118,8 @@ fn main() -> ExitCode {
     }
     if wanted(OVER_TLS) {
         let from = env("MILLRACE_SIM_FROM").unwrap_or(0);
-        report(OVER_TLS, run(from..from + env("MILLRACE_SIM_SEEDS").unwrap_or(100), MUST_HAPPEN, Scene::Tls));
+        let must = [MUST_HAPPEN, MUST_HAPPEN_EARLY].concat();
+        report(OVER_TLS, run(from..from + env("MILLRACE_SIM_SEEDS").unwrap_or(100), &must, Scene::Tls));
     }
     if wanted(PRESSED) {
         let from = env("MILLRACE_SIM_FROM").unwrap_or(0);
@@ -206,7 +222,7 @@ fn run(seeds: impl Iterator<Item = u64>, must: &[Ctr], scene: Scene) -> bool {
 }
 
 fn print(s: &Snapshot) {
-    for c in MUST_HAPPEN.iter().chain(&[
+    for c in MUST_HAPPEN.iter().chain(MUST_HAPPEN_EARLY).chain(&[
         Ctr::TcpRetransmits,
         Ctr::TcpZeroWindowProbes,
         Ctr::TcpResetsSent,

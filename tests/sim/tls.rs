@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use dataplane::Time;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, Connection};
+use rustls::{ClientConfig, ClientConnection};
 
 use super::http::{Intent, Session};
 
 /// What TLS carries is `inner`'s.
 pub struct OverTls {
     inner: Box<dyn Session>,
-    tls: Connection,
+    tls: ClientConnection,
     /// Ciphertext that is to be sent.
     out: Vec<u8>,
     said_close: bool,
@@ -22,13 +22,17 @@ pub struct OverTls {
     /// After so many bytes of data it asks for new keys, once.
     asks_after: Option<u64>,
     got: u64,
+    /// So much more it says before the handshake is done, where the edge lets it.
+    early_left: usize,
+    /// What it has said so, until it is known whether that was taken.
+    said_early: Vec<u8>,
 }
 
 impl OverTls {
     pub fn client(inner: Box<dyn Session>, config: &Arc<ClientConfig>, name: &'static str) -> OverTls {
         let name = ServerName::try_from(name).expect("a name");
         let tls = ClientConnection::new(Arc::clone(config), name).expect("a good config");
-        OverTls::new(inner, tls.into())
+        OverTls::new(inner, tls)
     }
 
     /// The same; after so many bytes it wants new keys, both ways (TLS 1.3).
@@ -37,7 +41,13 @@ impl OverTls {
         self
     }
 
-    fn new(inner: Box<dyn Session>, mut tls: Connection) -> OverTls {
+    /// The same; so much it says before the handshake is done, where the edge lets it.
+    pub fn hasty(mut self, bytes: usize) -> OverTls {
+        self.early_left = bytes;
+        self
+    }
+
+    fn new(inner: Box<dyn Session>, mut tls: ClientConnection) -> OverTls {
         tls.set_buffer_limit(None);
         OverTls {
             inner,
@@ -48,6 +58,31 @@ impl OverTls {
             failed: None,
             asks_after: None,
             got: 0,
+            early_left: 0,
+            said_early: Vec::new(),
+        }
+    }
+
+    fn speak_early(&mut self, max: usize) {
+        let Some(mut early) = self.tls.early_data() else { return };
+        let plain = self.inner.output(max.min(early.bytes_left()).min(self.early_left));
+        early.write_all(&plain).expect("there is room");
+        self.early_left -= plain.len();
+        self.said_early.extend(plain);
+    }
+
+    fn speak(&mut self, max: usize) {
+        let said = std::mem::take(&mut self.said_early);
+        if !self.tls.is_early_data_accepted() {
+            self.tls.writer().write_all(&said).expect("no bound is set");
+        }
+        let plain = self.inner.output(max);
+        self.tls.writer().write_all(&plain).expect("no bound is set");
+        if plain.is_empty()
+            && self.inner.intent() == Intent::Fin
+            && !std::mem::replace(&mut self.said_close, true)
+        {
+            self.tls.send_close_notify();
         }
     }
 }
@@ -85,15 +120,8 @@ impl Session for OverTls {
     }
 
     fn output(&mut self, max: usize) -> Vec<u8> {
-        if self.out.len() < max && !self.tls.is_handshaking() && self.failed.is_none() {
-            let plain = self.inner.output(max);
-            self.tls.writer().write_all(&plain).expect("no bound is set");
-            if plain.is_empty()
-                && self.inner.intent() == Intent::Fin
-                && !std::mem::replace(&mut self.said_close, true)
-            {
-                self.tls.send_close_notify();
-            }
+        if self.out.len() < max && self.failed.is_none() {
+            if self.tls.is_handshaking() { self.speak_early(max) } else { self.speak(max) }
         }
         while self.tls.wants_write() {
             self.tls.write_tls(&mut self.out).expect("to memory");

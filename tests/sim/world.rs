@@ -1,6 +1,7 @@
 //! The whole box: clients on two links, the edge, an origin on a third; faults, virtual time, and the verdict.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use rustls::{ClientConfig, RootCertStore};
 use stack::neigh::Neighbours;
 use stack::{Net, Stack, Steering, Tcp, TcpConfig, Udp};
 
+use super::early::{Clock, Early};
 use super::hosts::{OwnHost, Place, SmolHost};
 use super::http::{Client, Framing, Request, Session, body_byte};
 use super::identity::Identity;
@@ -83,6 +85,10 @@ pub struct World {
     now: Time,
     /// What clients trust, where they speak TLS.
     identity: Option<Identity>,
+    /// Where they send early data.
+    early: Option<Early>,
+    /// What time TLS takes it to be.
+    clock: Arc<Clock>,
     stalls: Stalls,
     store: Option<Arc<Store>>,
     watches: Vec<Rc<RefCell<Watch>>>,
@@ -219,7 +225,11 @@ pub fn draw_pressed(seed: u64) -> Drawn {
 
 impl World {
     pub fn new(faults: &Faults, seed: u64, cores: usize, scene: Scene, pcap: Option<&Path>) -> World {
-        let identity = (scene != Scene::Plain).then(|| Identity::new(&["sim.example"]));
+        let clock = Arc::new(Clock::default());
+        let identity = (scene != Scene::Plain)
+            .then(|| Identity { time: clock.clone(), ..Identity::new(&["sim.example"]) });
+        let early = identity.as_ref().filter(|_| scene == Scene::Tls).and_then(|i| Early::draw(seed, i));
+        let front = identity.as_ref().map(|i| early.as_ref().map_or_else(|| i.front(), Early::front));
         let mut ends = Vec::new();
         let mut links = Vec::new();
         let mut hosts = Vec::new();
@@ -269,7 +279,7 @@ impl World {
         for (n, ends) in queues.into_iter().enumerate() {
             let steering = post.as_ref().map(|p| Steering::new(n, Arc::clone(p)));
             let (core, order, own) =
-                edge_core(ends, seed, &segment, n, steering, (identity.as_ref(), store.as_ref()));
+                edge_core(ends, seed, &segment, n, steering, (front.as_ref(), store.as_ref()));
             edge.push(core);
             orders.push(order);
             pools.extend(own);
@@ -288,6 +298,8 @@ impl World {
             links,
             now: Time(0),
             identity,
+            early,
+            clock,
             stalls,
             store,
             watches,
@@ -345,6 +357,7 @@ impl World {
         match next.into_iter().flatten().min() {
             Some(t) => {
                 self.now = t.max(now.plus_ns(1));
+                self.clock.set(self.now);
                 true
             }
             None => false,
@@ -362,19 +375,14 @@ impl World {
     /// Runs the clients to their end, drains the edge, and judges. Gives the edge's counters.
     pub fn run(mut self, drawn: Drawn) -> Result<Snapshot, String> {
         self.stalls.ppm = if drawn.stalls { 300 } else { 0 };
-        let (to_own, to_smol) = (Place::new(1, 1).ip(drawn.v6), Place::new(2, 1).ip(drawn.v6));
-        for (n, c) in drawn.clients.into_iter().enumerate() {
-            let (port, c): (u16, Box<dyn Session>) = match &self.identity {
-                None => (HTTP, Box::new(c)),
-                Some(i) => (HTTPS, Box::new(self.over_tls(i, n, c))),
-            };
-            if n % 2 == 0 {
-                self.own.connect((to_own, port).into(), c, self.now);
-            } else {
-                self.smol.connect((to_smol, port).into(), c);
+        let mut coming: VecDeque<_> = drawn.clients.into_iter().enumerate().collect();
+        let at_once = self.early.as_ref().map_or(coming.len(), |e| e.at_once);
+        while self.open() + coming.len() > 0 {
+            while self.open() < at_once
+                && let Some((n, c)) = coming.pop_front()
+            {
+                self.connect(n, c, drawn.v6);
             }
-        }
-        while self.open() > 0 {
             let seen = self.watches.iter().find_map(|w| w.borrow().wrong.clone());
             let wrong = seen.or_else(|| self.results().find_map(|r| r.as_ref().err().cloned()));
             if let Some(w) = wrong {
@@ -419,6 +427,21 @@ impl World {
             read_back(store, self.edge.len(), host, &drawn.objects)?;
         }
         self.check()
+    }
+
+    /// Client number `n` comes.
+    fn connect(&mut self, n: usize, c: Client, v6: bool) {
+        let (port, c): (u16, Box<dyn Session>) = match (&mut self.early, &self.identity) {
+            (Some(early), _) => (HTTPS, Box::new(early.client(c))),
+            (None, Some(i)) => (HTTPS, Box::new(self.over_tls(i, n, c))),
+            (None, None) => (HTTP, Box::new(c)),
+        };
+        let to = |link| (Place::new(link, 1).ip(v6), port).into();
+        if n.is_multiple_of(2) {
+            self.own.connect(to(1), c, self.now);
+        } else {
+            self.smol.connect(to(2), c);
+        }
     }
 
     /// Client number `n`. Where memory is short, some speak TLS 1.2, and some want new keys in the middle of it.
@@ -596,12 +619,12 @@ fn edge_core(
     segment: &Arc<Segment>,
     number: usize,
     steering: Option<Steering>,
-    (identity, store): (Option<&Identity>, Option<&Arc<Store>>),
+    (front, store): (Option<&Arc<Front>>, Option<&Arc<Store>>),
 ) -> EdgeCore {
     let mut l = Limits::for_core_memory(32 << 20);
     l.flows = 1024;
     l.half_open = 512;
-    if identity.is_some() {
+    if front.is_some() {
         l.tls_connections = l.flows;
         // Fewer than there are connections: some are made anew.
         l.tls_contexts = 8;
@@ -641,8 +664,8 @@ fn edge_core(
         request_budget_bytes: l.request_budget_bytes,
         unix_ns_at_start: 1_700_000_000_000_000_000,
         proxy_headers_from: Vec::new(),
-        tls_listeners: vec![false, identity.is_some()],
-        front: identity.map_or_else(Front::none, Identity::front),
+        tls_listeners: vec![false, front.is_some()],
+        front: front.map_or_else(Front::none, Arc::clone),
         tunings: Vec::new(),
         log: None,
     };

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use l7::tls::front::{self, ClientAuth, Entry, Front, FrontSpec, Tickets};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::{ClientConfig, RootCertStore};
 
 /// A certificate signed by itself.
 pub struct Identity {
     pub certificate: CertificateDer<'static>,
     pub key: PrivateKeyDer<'static>,
+    /// Where clients and edge get their time from.
+    pub time: Arc<dyn TimeProvider>,
 }
 
 impl Identity {
@@ -25,12 +28,16 @@ impl Identity {
             .and_then(|params| params.self_signed(key))
             .expect("a certificate");
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("PKCS #8");
-        Identity { certificate: certificate.der().clone(), key }
+        let time = Arc::new(DefaultTimeProvider);
+        Identity { certificate: certificate.der().clone(), key, time }
     }
 
     /// What a client needs that trusts it.
     pub fn client_config(&self) -> ClientConfig {
-        ClientConfig::builder().with_root_certificates(self.roots()).with_no_client_auth()
+        let config = ClientConfig::builder().with_root_certificates(self.roots());
+        let mut config = config.with_no_client_auth();
+        config.time_provider = self.time.clone();
+        config
     }
 
     /// Whom such a client trusts.
@@ -70,7 +77,7 @@ impl Identity {
             tls12: true,
             early_data_bytes,
         };
-        let time = Arc::new(rustls::time_provider::DefaultTimeProvider);
+        let time = self.time.clone();
         let spec = FrontSpec { entries: vec![entry], challenges, provider, time, tickets };
         Arc::new(Front::new(spec).expect("a good entry"))
     }

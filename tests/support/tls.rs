@@ -31,7 +31,7 @@ pub struct TlsOf {
 }
 
 /// Cores that are turned in the caller's thread never sleep: there is no bell to be rung.
-struct NoBell;
+pub struct NoBell;
 
 impl Host for NoBell {
     fn done(&self, _: usize) {}
@@ -56,19 +56,8 @@ impl TlsOf {
         }
     }
 
-    /// With threads for slow steps, of which each of `cores` may have `per_core` there at a time.
-    pub fn with_helpers(self, threads: usize, cores: usize, per_core: usize) -> TlsOf {
-        self.with_helpers_of(Arc::new(NoBell), threads, cores, per_core)
-    }
-
-    /// The same, with what they need of `host`.
-    pub fn with_helpers_of(
-        self,
-        host: Arc<dyn Host>,
-        threads: usize,
-        cores: usize,
-        per_core: usize,
-    ) -> TlsOf {
+    /// With threads for slow steps, which `host` keeps, and of which each of `cores` may have `per_core` there at a time.
+    pub fn with_helpers(self, host: Arc<dyn Host>, threads: usize, cores: usize, per_core: usize) -> TlsOf {
         let helpers = Helpers::start(threads, cores, per_core, host).expect("a thread");
         TlsOf { helpers: Some(Arc::new(helpers)), ..self }
     }

@@ -96,6 +96,13 @@ impl Proxy {
             return false;
         }
         for run in 0..self.runs.len() {
+            for i in 0..self.runs[run].origins.len() {
+                // Its answer may lie there, and we lack memory to read it.
+                let (r, flow) = (&self.runs[run], self.runs[run].origins[i].flow);
+                if r.checks.is_late(i, io.now) && flow.is_some() && io.tcp.starves(flow) {
+                    self.leave_out(io, run, i);
+                }
+            }
             // An origin is due at most twice: it times out, and begins anew.
             for _ in 0..2 * self.runs[run].origins.len() {
                 let random = self.random(io);
@@ -236,9 +243,15 @@ impl Proxy {
                 self.set_down();
             }
             CheckReply::Bad => self.probe_failed(io, run, i, &"its answer is not HTTP"),
+            CheckReply::More if events.has(Events::CLOSED) && io.tcp.starves(flow) => {
+                self.leave_out(io, run, i);
+            }
             CheckReply::More if events.has(Events::CLOSED) && self.tls_refusal(io, flow).is_some() => {
                 let why = self.tls_refusal(io, flow).unwrap_or(Refusal::plain(Reason::Closed));
                 self.counters.inc(why.reason.counter());
+                if !why.reason.is_the_origins() {
+                    return self.leave_out(io, run, i);
+                }
                 self.probe_failed(io, run, i, &format_args!("the TLS handshake: {why}"));
             }
             CheckReply::More if events.has(Events::CLOSED) || io.tcp.at_end(flow) => {

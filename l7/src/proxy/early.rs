@@ -129,8 +129,8 @@ impl Proxy {
             Ok(Parsed::Complete(head, _)) => {
                 let act = self.act(io, x, &head, &mut bench.path);
                 let to = self.log_of(x);
-                let e = &mut self.exchanges[x];
-                e.logged = Logged { to, head: to.and(e.request.clone()) };
+                let kept = to.and_then(|_| self.head_for_log(x, &head));
+                self.exchanges[x].logged = Logged { to, head: kept };
                 self.keep_request(x, &act);
                 act
             }

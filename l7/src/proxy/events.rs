@@ -11,6 +11,9 @@ use super::{Io, Proxy};
 use crate::http1::{ClientEof, ClientState, Scheme, ServerState};
 use crate::upstream::Sent;
 
+/// Timeouts in a row that we take upon ourselves, where we lack memory to read what has come.
+const STARVED_MAX: u8 = 3;
+
 impl Proxy {
     pub(super) fn event(&mut self, io: &mut Io<'_>, flow: FlowId, events: Events) {
         if events.has(Events::ACCEPTED) && !self.accepted(io, flow) {
@@ -63,7 +66,8 @@ impl Proxy {
     }
 
     fn idle_client_event(&mut self, io: &mut Io<'_>, flow: FlowId, events: Events) {
-        if io.tcp.is_readable(flow) && !events.has(Events::CLOSED) {
+        // While there is no memory to read what has come it stays idle, and has no more time than that.
+        if !events.has(Events::CLOSED) && io.tcp.has_data(flow) {
             let Some(x) = self.exchanges.alloc() else {
                 self.counters.inc(Ctr::HttpNoContext);
                 self.refuse(io, flow);
@@ -144,6 +148,10 @@ impl Proxy {
                 }
                 false
             }
+            ServerState::Idle | ServerState::Head if io.tcp.starves(e.client) => {
+                let header_ns = self.config().client.header_ns;
+                self.starved(io, x, e.client, header_ns)
+            }
             ServerState::Idle | ServerState::Head => {
                 self.counters.inc(Ctr::HttpHeaderTimeout);
                 self.fail(io, x, 408);
@@ -152,6 +160,9 @@ impl Proxy {
             ServerState::Exchange
                 if !e.server.is_request_complete() && e.ticket.is_none() && !self.up_is_full(io, x) =>
             {
+                if io.tcp.starves(e.client) {
+                    return self.starved(io, x, e.client, idle);
+                }
                 self.counters.inc(Ctr::HttpBodyTimeout);
                 self.fail(io, x, 408);
                 false
@@ -171,6 +182,27 @@ impl Proxy {
                 true
             }
         }
+    }
+
+    /// What `flow` has sent lies there, and we lack a cell to read it: it gets its time again, but not for ever. Gives
+    /// whether the exchange goes on; if not, it is nobody's fault but ours.
+    #[cold]
+    fn starved(&mut self, io: &mut Io<'_>, x: ExchangeId, flow: FlowId, patience_ns: u64) -> bool {
+        let e = &mut self.exchanges[x];
+        if e.starved < STARVED_MAX {
+            e.touch();
+            e.starved += 1;
+            io.tcp.set_timer(flow, io.now.plus_ns(patience_ns));
+            return true;
+        }
+        let is_cut = flow == e.origin && e.conn.state() == ClientState::Body;
+        self.counters.inc(Ctr::TlsNoCell);
+        if is_cut {
+            self.cut_short(io, x);
+        } else {
+            self.fail(io, x, 503);
+        }
+        false
     }
 
     fn origin_event(&mut self, io: &mut Io<'_>, x: ExchangeId, flow: FlowId, events: Events) {
@@ -197,12 +229,18 @@ impl Proxy {
         let timeouts = self.plan(x).route(e.route).timeouts;
         match e.conn.state() {
             ClientState::AwaitingHead if e.server.is_request_complete() || self.up_is_full(io, x) => {
+                if io.tcp.starves(e.origin) {
+                    return self.starved(io, x, e.origin, timeouts.first_byte_ns);
+                }
                 self.counters.inc(Ctr::OriginFirstByteTimeout);
                 self.exchanges[x].blame = true;
                 self.fail(io, x, 504);
                 false
             }
             ClientState::Body if !self.down_is_full(io, x) => {
+                if io.tcp.starves(e.origin) {
+                    return self.starved(io, x, e.origin, timeouts.idle_ns);
+                }
                 self.counters.inc(Ctr::HttpBodyTimeout);
                 self.exchanges[x].blame = true;
                 self.cut_short(io, x);

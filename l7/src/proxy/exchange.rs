@@ -132,6 +132,8 @@ pub struct Exchange {
     pub(super) parts: Option<Parts>,
     /// What it has to keep of a large object in slices.
     pub(super) slicing: Slicing,
+    /// Timeouts since something was read that came of our want of memory to read.
+    pub starved: u8,
     /// Nothing will happen that could move it on: it is to look again by itself, soon.
     pub soon: bool,
     /// Why the cache did not have it.
@@ -231,6 +233,7 @@ impl Exchange {
             links: Links::default(),
             parts: None,
             slicing: Slicing::default(),
+            starved: 0,
             soon: false,
             fwd: None,
             scheme: Scheme::Http,
@@ -335,6 +338,7 @@ impl Exchange {
         self.spill = None;
         self.parts = None;
         self.slicing = Slicing::default();
+        self.starved = 0;
         self.soon = false;
         self.fwd = None;
         self.identity = None;

@@ -324,6 +324,9 @@ impl Proxy {
         }
         let idle = e.idle_ns();
         io.tcp.set_timer(origin, io.now.plus_ns(idle));
+        if moved {
+            self.exchanges[f].starved = 0;
+        }
         moved
     }
 

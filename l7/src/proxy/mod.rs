@@ -28,6 +28,7 @@ mod fetch;
 mod fetch_head;
 mod group;
 mod invalidate;
+mod keep;
 mod log;
 mod news;
 mod origin_edits;

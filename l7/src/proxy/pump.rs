@@ -71,6 +71,7 @@ impl Proxy {
 
     /// Opens windows by what the other sides have acknowledged, and moves the stall timers on.
     fn settle(&mut self, io: &mut Io<'_>, x: ExchangeId) {
+        self.keep_input(x);
         let e = &mut self.exchanges[x];
         if e.is_fetch() {
             return; // Its bytes are consumed as they are stored.
@@ -179,6 +180,7 @@ impl Proxy {
         };
         // The body is on its way: it is not there for a second try.
         e.head = None;
+        e.starved = 0;
         e.conn.request_body_used();
         let first_byte = e.plan.as_ref().map_or(u64::MAX, |v| v.route(e.route).timeouts.first_byte_ns);
         if e.conn.state() == ClientState::AwaitingHead {
@@ -477,6 +479,8 @@ impl Proxy {
             self.counters.record(Hist::FirstByteOrigin, io.now.since_ns(e.started));
             count_status(&self.counters, status);
             e.status = status;
+            // Nobody reads it any more, however long the body is, or the tunnel lasts.
+            e.request = None;
         }
         if len > 0 && !self.send_scratch(io, x, len) {
             self.break_off(io, x);
@@ -552,6 +556,7 @@ impl Proxy {
         };
         let idle = e.idle_ns();
         io.tcp.set_timer(origin, io.now.plus_ns(idle));
+        e.starved = 0;
         let conn = &mut e.conn;
         let moved = move_body(&mut e.down, &mut io.tcp, client, &self.cells.payload, input, |b| {
             let (step, n) = conn.read_body(b)?;

@@ -141,7 +141,8 @@ impl Proxy {
         }
         if events.has(Events::CLOSED) {
             let reason = io.tcp.close_reason(flow);
-            if !self.has_refused(io, x, flow) {
+            let refused = self.has_refused(io, x, flow);
+            if refused.is_none() {
                 if io.tcp.is_secured(flow) && matches!(reason, CloseReason::Done | CloseReason::Reset) {
                     // It was there, and went away in the middle of the handshake.
                     self.tell_refusal(io, x, flow, &Refusal::plain(Reason::Closed));
@@ -149,10 +150,20 @@ impl Proxy {
                     self.counters.inc(Ctr::OriginConnectFailed);
                 }
             }
-            let timed_out = reason == CloseReason::TimedOut;
-            self.exchanges[x].race.failed(lane);
+            let is_ours = refused.is_some_and(|reason| !reason.is_the_origins());
+            let race = &mut self.exchanges[x].race;
+            if is_ours {
+                race.give_up(lane)
+            } else {
+                race.failed(lane)
+            }
             self.drop_lane(io, x, lane);
-            self.race_on(io, x, if timed_out { 504 } else { 502 });
+            let status = match reason {
+                _ if is_ours => 503,
+                CloseReason::TimedOut => 504,
+                _ => 502,
+            };
+            self.race_on(io, x, status);
         } else if events.has(Events::TIMEOUT) {
             self.race_on(io, x, 504);
         }

@@ -112,9 +112,9 @@ impl Proxy {
                     _ => self.act(io, x, &head, &mut bench.path),
                 };
                 let to = self.log_of(x);
-                let e = &mut self.exchanges[x];
                 if to.is_some() {
-                    e.logged = Logged { to, head: e.request.clone() };
+                    let kept = self.head_for_log(x, &head);
+                    self.exchanges[x].logged = Logged { to, head: kept };
                 }
                 self.keep_request(x, &act);
                 Some((n, act))
@@ -145,6 +145,7 @@ impl Proxy {
         {
             e.request = None;
         }
+        self.keep_head(x);
     }
 
     /// Where a request is logged.

@@ -10,13 +10,14 @@ use stack::FlowId;
 
 use super::exchange::ExchangeId;
 use super::{Io, Proxy};
-use crate::tls::origin::{OriginTls, Refusal};
+use crate::tls::handshake::FailureKind;
+use crate::tls::origin::{OriginTls, Reason, Refusal};
 
 /// An origin that goes on failing for the same reason is told of as often.
 const TOLD_AGAIN_NS: u64 = 10_000_000_000;
 
 impl Proxy {
-    /// Begins the handshake on a connection that is being opened: CONNECTED comes when it is done. Gives whether there
+    /// Has a connection that is being opened begin with a handshake: CONNECTED comes when it is done. Gives whether there
     /// was room for it.
     pub(super) fn start_tls(&mut self, io: &mut Io<'_>, flow: FlowId, tls: &OriginTls) -> bool {
         io.tcp.start_client(flow, tls.config(self.core), tls.name())
@@ -24,14 +25,17 @@ impl Proxy {
 
     /// Why TLS has ended a connection, if it has.
     pub(super) fn tls_refusal(&self, io: &Io<'_>, flow: FlowId) -> Option<Refusal> {
-        io.tcp.failure(flow).map(|f| Refusal::of(&f.error))
+        io.tcp.failure(flow).map(|f| match f.kind {
+            FailureKind::Internal => Refusal::ours(&f.error),
+            _ => Refusal::of(&f.error),
+        })
     }
 
-    /// Tells of an origin that has ended a connection, or had it ended, for a reason of TLS. Gives whether it has.
-    pub(super) fn has_refused(&mut self, io: &Io<'_>, x: ExchangeId, flow: FlowId) -> bool {
-        let Some(refusal) = self.tls_refusal(io, flow) else { return false };
+    /// Tells of an origin that has ended a connection, or had it ended, for a reason of TLS. Gives that, if it has.
+    pub(super) fn has_refused(&mut self, io: &Io<'_>, x: ExchangeId, flow: FlowId) -> Option<Reason> {
+        let refusal = self.tls_refusal(io, flow)?;
         self.tell_refusal(io, x, flow, &refusal);
-        true
+        Some(refusal.reason)
     }
 
     /// Counts and tells why a handshake with the exchange's origin has failed.

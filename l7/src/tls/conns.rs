@@ -4,7 +4,8 @@
 //! [`Secured`], with the number of its session: it shakes hands, then its records are opened and sealed here.
 //!
 //! - **Received** ciphertext stays in TCP's queue, against TCP's window, until a record is whole. Then that record alone
-//!   is opened, where it lies if it came in one segment. At most one piece of plaintext waits for the proxy.
+//!   is opened, where it lies if it came in one segment. At most one piece of plaintext waits for the proxy. A record that
+//!   takes a cell of its own is opened when the proxy reads, and not before.
 //! - **Sent** plaintext is gathered in one buffer per core, for one connection at a time, and sealed when a record is
 //!   full, when another connection sends, or at the end of the pass: so the head and the small body behind it are one
 //!   record. TCP's send queue holds ciphertext: what is sent again is the same bytes. When memory is short it holds that of
@@ -37,11 +38,11 @@ use stack::{CloseReason, Events, FlowId, State, Tcp};
 use super::certs::Identity;
 use super::front::Front;
 use super::handshake::Failure;
-use super::handshakes::{HandshakeId, Handshakes};
+use super::handshakes::Handshakes;
 use super::record::{self, SessionId, Sessions};
 use crate::cache::store::Store;
 use again::Again;
-use secured::{EARLY, HAS_CLOSED, NEWS, Phase, Places, Secured};
+use secured::{Asks, EARLY, HAS_CLOSED, NEWS, Phase, Places, Secured};
 use send::Builder;
 pub use send::Sent;
 use shaking::Shaking;
@@ -268,7 +269,8 @@ impl Conns<'_> {
             self.tls.secured[c].breaks();
             self.break_now(old);
         }
-        let Some(c) = self.secure(flow, h, false) else {
+        let Some(c) = self.secure(flow, Secured::shaking(h)) else {
+            self.tls.handshakes.cancel(h);
             self.tls.shares.leave(share);
             return false;
         };
@@ -278,33 +280,50 @@ impl Conns<'_> {
         true
     }
 
-    /// A connection that we have just begun to open is to begin with our ClientHello. Its owner hears of it as connected
-    /// when the handshake is done.
+    /// A connection that we have just begun to open is to begin with our ClientHello, when there is somebody to hear it: a
+    /// host that does not answer holds no handshake. Its owner hears of it as connected when the handshake is done.
     pub fn start_client(
         &mut self,
         flow: FlowId,
         config: &Arc<ClientConfig>,
         name: &ServerName<'static>,
     ) -> bool {
-        match self.tls.handshakes.start_client(flow, Arc::clone(config), name.clone()) {
-            Ok(h) => self.secure(flow, h, true).is_some(),
-            Err(_) => false,
-        }
+        let asks = Asks { config: Arc::clone(config), name: name.clone() };
+        self.secure(flow, Secured::connecting(asks)).is_some()
     }
 
-    fn secure(&mut self, flow: FlowId, h: HandshakeId, is_client: bool) -> Option<SessionId> {
-        let Some(c) = self.tls.sessions.reserve() else {
-            self.tls.handshakes.cancel(h);
-            return None;
-        };
-        self.tls.secured[c] = Secured::shaking(h, is_client);
+    fn secure(&mut self, flow: FlowId, secured: Secured) -> Option<SessionId> {
+        let c = self.tls.sessions.reserve()?;
+        self.tls.secured[c] = secured;
         self.tcp.set_layer(flow, layer_of(c));
         Some(c)
+    }
+
+    /// An event of a connection to an origin that has yet to shake hands.
+    fn connecting_event(&mut self, flow: FlowId, c: SessionId, closed: bool, events: &mut Events) {
+        for event in [Events::READABLE, Events::WRITABLE, Events::CONNECTED] {
+            events.clear(event);
+        }
+        if closed || self.tcp.at_end(flow) {
+            self.end_session(c);
+            events.set(Events::CLOSED);
+        } else if self.tcp.state(flow) != State::SynSent
+            && let Some(Asks { config, name }) = self.tls.secured[c].asks()
+        {
+            match self.tls.handshakes.start_client(flow, config, name) {
+                Ok(h) => self.tls.secured[c].shakes(h),
+                Err(_) => {
+                    self.tls.secured[c].breaks_by(Failure::internal("as many are under way as may be"));
+                    events.set(Events::CLOSED);
+                }
+            }
+        }
     }
 
     /// Lets handshakes go on, as far as one pass may. Gives whether anything was done.
     pub fn shake(&mut self, front: &Front) -> bool {
         if !self.tls.handshakes.has_work() {
+            self.tls.handshakes.rest();
             return false;
         }
         debug_assert!(self.tls.builder.flow.is_none(), "what waits has to go before a handshake's end");
@@ -328,7 +347,7 @@ impl Conns<'_> {
         match s.phase() {
             Phase::Shakes(h) => self.tls.handshakes.cancel(h),
             Phase::Open | Phase::Leaves => self.tls.sessions.end(c),
-            Phase::Free | Phase::Broken => {}
+            Phase::Free | Phase::Connects | Phase::Broken => {}
         }
         s.breaks();
     }
@@ -354,6 +373,10 @@ impl Conns<'_> {
     fn secured_event(&mut self, flow: FlowId, c: SessionId, mut events: Events) -> Events {
         let closed = events.has(Events::CLOSED);
         match self.tls.secured[c].phase() {
+            Phase::Connects => {
+                self.connecting_event(flow, c, closed, &mut events);
+                events
+            }
             Phase::Shakes(h) => {
                 let nothing_comes = closed || self.tcp.at_end(flow);
                 if nothing_comes || self.tls.secured[c].failure().is_some() {
@@ -378,14 +401,14 @@ impl Conns<'_> {
                     self.look_back(flow, c, events);
                 }
                 events.clear(Events::MISSING);
-                self.open_ahead(flow, c);
+                let is_left = self.open_ahead(flow, c, false);
                 let s = &mut self.tls.secured[c];
                 events.clear(Events::READABLE);
                 events.clear(Events::CONNECTED);
                 if s.take(NEWS) {
                     events.set(Events::CONNECTED);
                 }
-                if !s.plain.is_empty() || s.has(HAS_CLOSED) {
+                if is_left || !s.plain.is_empty() || s.has(HAS_CLOSED) {
                     events.set(Events::READABLE);
                 } else if s.phase() == Phase::Broken {
                     events.set(Events::CLOSED);

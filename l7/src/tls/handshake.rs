@@ -34,6 +34,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::age::Past;
 use super::keys::{Half, Keys, SECRET_BYTES, Suite, Version};
+use super::refused::Refused;
 
 /// Bytes that a handshake holds at most of what its peer sent, early data aside. The longest message of a handshake
 /// that rustls takes is 64 KiB; only chains of certificates come near a tenth of that.
@@ -74,6 +75,8 @@ pub struct Handshake {
     secrets: Captured,
     past: Past,
     early: Vec<u8>,
+    /// Of a client that sends early data, until it is known that it is taken.
+    refused: Option<Refused>,
     input_bytes_max: usize,
 }
 
@@ -171,6 +174,7 @@ impl Handshake {
             secrets: Captured::default(),
             past: Past::NONE,
             early: Vec::new(),
+            refused: None,
             input_bytes_max: INPUT_BYTES_MAX,
         }
     }
@@ -178,6 +182,11 @@ impl Handshake {
     /// The peer is not asked for certificates: nothing that it sends needs more than one record's room.
     pub fn expect_no_certificates(&mut self) {
         self.input_bytes_max = SHORT_INPUT_BYTES_MAX;
+    }
+
+    /// The client's hello says that it sends early data, of which this much is taken.
+    pub fn expect_early(&mut self, bytes: u32) {
+        self.refused = Some(Refused::new(bytes));
     }
 
     /// How many bytes are missing until there is something to do: of a header, or of a record whose header is there.
@@ -290,6 +299,7 @@ impl Handshake {
         let mut is_refused = false;
         loop {
             self.settle(out)?;
+            self.see_refused();
             if is_refused {
                 return Err(Failure::internal("what is no record was taken for one"));
             }
@@ -301,6 +311,9 @@ impl Handshake {
                     return Err(Failure::internal("more bytes than a handshake has"));
                 }
                 Record::Missing(_) => return Ok(Progress::WantsMore),
+                Record::Whole(bytes) if self.passes_over(bytes) => {
+                    self.input.drain(self.shown..self.shown + bytes);
+                }
                 Record::Whole(bytes) => self.shown += bytes,
                 // rustls finds the right alert for it.
                 Record::TooLong => (self.shown, is_refused) = (self.input.len(), true),
@@ -316,6 +329,33 @@ impl Handshake {
                 }
             }
         }
+    }
+
+    /// Looks at what rustls has made of a client that sends early data.
+    fn see_refused(&mut self) {
+        let is_full = self.is_full();
+        let Some(refused) = &mut self.refused else { return };
+        if refused.is_certain || is_full {
+            refused.is_certain = true;
+        } else if refused.is_tried && self.shown == 0 {
+            self.refused = None;
+        } else if refused.is_tried {
+            // rustls has passed over it, and would do so again.
+            refused.is_certain = true;
+            self.input.drain(..self.shown);
+            self.shown = 0;
+        }
+    }
+
+    /// Whether the record that is next, of so many bytes, is early data that rustls is not to see.
+    fn passes_over(&mut self, bytes: usize) -> bool {
+        let Some(refused) = &mut self.refused else { return false };
+        let Some(record @ [APPLICATION_DATA, ..]) = self.input.get(self.shown..self.shown + bytes) else {
+            return false;
+        };
+        let suite = self.side.common().ok().and_then(|common| common.negotiated_cipher_suite());
+        let suite = suite.and_then(|suite| Suite::of_tls13(suite.suite()));
+        refused.passes_over(record, suite.zip(self.secrets.handshake.as_ref()))
     }
 
     /// Shows rustls what it may see, until it waits for its peer.
@@ -516,13 +556,15 @@ pub fn ask(config: &mut ClientConfig) {
 /// Overwritten when it goes.
 #[derive(Default)]
 struct Captured {
+    /// The client's, of its last flight.
+    handshake: Option<[u8; SECRET_BYTES]>,
     client: Option<[u8; SECRET_BYTES]>,
     server: Option<[u8; SECRET_BYTES]>,
 }
 
 thread_local! {
     /// What was logged since rustls was last called: it logs in the call, on its thread.
-    static CAPTURE: RefCell<Captured> = const { RefCell::new(Captured { client: None, server: None }) };
+    static CAPTURE: RefCell<Captured> = const { RefCell::new(Captured::NONE) };
 }
 
 /// Writes what is logged to [`CAPTURE`].
@@ -533,6 +575,7 @@ impl KeyLog for Capture {
     fn log(&self, label: &str, _client_random: &[u8], secret: &[u8]) {
         CAPTURE.with_borrow_mut(|captured| {
             let place = match label {
+                HANDSHAKE_SECRET => &mut captured.handshake,
                 CLIENT_SECRET => &mut captured.client,
                 SERVER_SECRET => &mut captured.server,
                 _ => return,
@@ -544,14 +587,17 @@ impl KeyLog for Capture {
     }
 
     fn will_log(&self, label: &str) -> bool {
-        matches!(label, CLIENT_SECRET | SERVER_SECRET)
+        matches!(label, HANDSHAKE_SECRET | CLIENT_SECRET | SERVER_SECRET)
     }
 }
 
+const HANDSHAKE_SECRET: &str = "CLIENT_HANDSHAKE_TRAFFIC_SECRET";
 const CLIENT_SECRET: &str = "CLIENT_TRAFFIC_SECRET_0";
 const SERVER_SECRET: &str = "SERVER_TRAFFIC_SECRET_0";
 
 impl Captured {
+    const NONE: Captured = Captured { handshake: None, client: None, server: None };
+
     /// Nothing has been logged.
     fn start() {
         CAPTURE.with_borrow_mut(Captured::zeroize);
@@ -560,7 +606,11 @@ impl Captured {
     /// Takes what was logged since.
     fn take_over(&mut self) {
         CAPTURE.with_borrow_mut(|new| {
-            for (own, new) in [(&mut self.client, &new.client), (&mut self.server, &new.server)] {
+            for (own, new) in [
+                (&mut self.handshake, &new.handshake),
+                (&mut self.client, &new.client),
+                (&mut self.server, &new.server),
+            ] {
                 if new.is_some() {
                     *own = *new;
                 }
@@ -570,6 +620,7 @@ impl Captured {
     }
 
     fn zeroize(&mut self) {
+        self.handshake.zeroize();
         self.client.zeroize();
         self.server.zeroize();
     }

@@ -10,7 +10,8 @@
 //! - **Work.** A pass without packets does [`HandshakeLimits::work_per_pass`] units; one with some ([`beside`]) does few, and
 //!   one with many gives all steps to the helpers for as long as these have room: see [`budget`]. Those that have said
 //!   hello come before those that say it: what
-//!   was begun is brought to an end. Our own, with origins, come before clients' hellos, and before their slow steps.
+//!   was begun is brought to an end. Our own hellos, to origins, take turns with the answers to clients'; our
+//!   slow steps come before theirs.
 //! - **Slow steps** (signatures by RSA, key exchanges by P-384, a client's or an origin's certificates) go to a helper thread, where there are
 //!   any; so do second hellos, as what they lead to is not foreseen, and hellos while more than
 //!   [`HandshakeLimits::waiting`] wait for the core. When the helpers are full, the slow
@@ -19,7 +20,7 @@
 //!   room for the next; if all have said hello, the next one is refused: its connection is to be reset, as a handshake
 //!   that is not begun costs the least. So is whoever comes while its source has its share. Nothing else is shed; whoever
 //!   is too slow meets its owner's timeout ([`cancel`](Handshakes::cancel)). An eighth of the slots is for our own
-//!   handshakes, with origins: no client can have it.
+//!   handshakes, with origins: no client can have it. Half of them is the most that our own may have.
 //! - **Memory.** A slot that waits for a hello has no more than what came of it. A hello has at most 16 KiB, in at most 64
 //!   records, what follows it a record. Where certificates may come it is less, as rustls keeps copies; longer ones, up to
 //!   64 KiB, need one of [`Handshakes::long`] places. Who finds none is refused: chains that long are rare, and what
@@ -140,6 +141,10 @@ pub struct Handshakes {
     sources: Sources,
     going: Queue,
     new: Queue,
+    /// Our own that have yet to say hello.
+    asks: Queue,
+    /// The last hello was ours.
+    has_asked: bool,
     /// What only helpers do, while they are full: with origins, and, after these, with clients.
     slow_own: Queue,
     slow: Queue,
@@ -171,6 +176,8 @@ impl Handshakes {
             slow: Queue::new(2),
             silent: Queue::new(3),
             slow_own: Queue::new(4),
+            asks: Queue::new(5),
+            has_asked: false,
             clients: 0,
             long: Handshakes::long(limits.handshakes),
             evicted: None,
@@ -267,7 +274,11 @@ impl Handshakes {
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
     ) -> Result<HandshakeId, Shed> {
-        let Some(id) = self.start(flow, Source::NONE, Side::Client, State::Asks(config, name)) else {
+        // Origins that say nothing are no reason to send clients away.
+        let is_full = self.active() - self.clients >= (self.slots.len() as u32).div_ceil(2);
+        let asks = State::Asks(config, name);
+        let started = if is_full { None } else { self.start(flow, Source::NONE, Side::Client, asks) };
+        let Some(id) = started else {
             self.counters.inc(Ctr::TlsShedFull);
             return Err(Shed::Full);
         };
@@ -298,7 +309,8 @@ impl Handshakes {
         match &slot.state {
             State::Hello { .. } => self.new.push(&mut self.slots, number),
             // Our own hellos do not wait behind a flood of others'.
-            State::Asks(..) | State::Running { .. } => self.going.push(&mut self.slots, number),
+            State::Asks(..) => self.asks.push(&mut self.slots, number),
+            State::Running { .. } => self.going.push(&mut self.slots, number),
             State::Free | State::Away => {}
         }
     }
@@ -335,7 +347,7 @@ impl Handshakes {
             .helper
             .as_ref()
             .is_some_and(|helper| helper.has_done() || (helper.has_room() && self.has_slow()));
-        helped || !self.going.is_empty() || !self.new.is_empty()
+        helped || !self.going.is_empty() || !self.new.is_empty() || !self.asks.is_empty()
     }
 
     /// Handshakes under way.
@@ -349,16 +361,29 @@ impl Handshakes {
         self.budget.beside(packets);
     }
 
+    /// A pass has nothing to do here: what its packets are worth is saved up, or paid off.
+    #[inline]
+    pub fn rest(&mut self) {
+        self.budget.begin(self.limits.work_per_pass);
+    }
+
+    /// The next one that goes on: of those that have yet to say hello by turns ours and a client's.
+    fn next(&mut self) -> Option<u32> {
+        let Handshakes { slots, going, new, asks, .. } = self;
+        if let Some(number) = going.pop(slots) {
+            return Some(number);
+        }
+        self.has_asked = !asks.is_empty() && (new.is_empty() || !self.has_asked);
+        if self.has_asked { asks.pop(slots) } else { new.pop(slots) }
+    }
+
     /// Does a pass's work. Hellos are answered as `front` says.
     pub fn run(&mut self, front: &Front, peers: &mut impl Peers) {
         self.budget.begin(self.limits.work_per_pass);
         self.take_back(peers);
         self.hand_over();
         while self.budget.has_some() {
-            let Some(number) = self.going.pop(&mut self.slots).or_else(|| self.new.pop(&mut self.slots))
-            else {
-                break;
-            };
+            let Some(number) = self.next() else { break };
             match self.turn(number, front, peers) {
                 Turn::Waits if matches!(self.slots[number as usize].state, State::Hello { .. }) => {
                     self.silent.push(&mut self.slots, number);
@@ -374,7 +399,8 @@ impl Handshakes {
         self.budget.end();
         self.counters.add(Ctr::TlsEarlyEvicted, front.take_evicted());
         self.counters.set(Ctr::TlsActive, self.active().into());
-        let waiting = self.going.len() + self.new.len() + self.slow.len() + self.slow_own.len();
+        let waiting =
+            self.going.len() + self.new.len() + self.asks.len() + self.slow.len() + self.slow_own.len();
         self.counters.set(Ctr::TlsWaiting, waiting.into());
         self.counters.set(Ctr::TlsAway, self.helper.as_ref().map_or(0, |helper| helper.away() as u64));
     }
@@ -426,7 +452,8 @@ impl Handshakes {
     }
 
     fn end(&mut self, number: u32) {
-        let queues = [&mut self.going, &mut self.new, &mut self.slow_own, &mut self.slow, &mut self.silent];
+        let Handshakes { going, new, asks, slow_own, slow, silent, .. } = self;
+        let queues = [going, new, asks, slow_own, slow, silent];
         for queue in queues {
             queue.remove(&mut self.slots, number);
         }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use rustls::CipherSuite;
 use zeroize::Zeroize;
 
 /// Bytes of the longest secret: SHA-384's.
@@ -51,6 +52,16 @@ pub struct Keys {
 }
 
 impl Suite {
+    /// By the number of a suite of TLS 1.3.
+    pub fn of_tls13(suite: CipherSuite) -> Option<Suite> {
+        match suite {
+            CipherSuite::TLS13_AES_128_GCM_SHA256 => Some(Suite::Aes128Gcm),
+            CipherSuite::TLS13_AES_256_GCM_SHA384 => Some(Suite::Aes256Gcm),
+            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => Some(Suite::ChaCha20Poly1305),
+            _ => None,
+        }
+    }
+
     /// Bytes of the AEAD's key.
     pub const fn key_bytes(self) -> usize {
         match self {

@@ -30,6 +30,7 @@ pub mod origin;
 mod proofs;
 mod queue;
 pub mod record;
+mod refused;
 mod slow;
 mod sources;
 pub mod store;

@@ -153,7 +153,13 @@ impl Checks {
         self.result(origin, false, now)
     }
 
-    /// It could not be begun, for a reason of our own: as if it had not been due.
+    /// Whether the check of this one is under way, and has had its time.
+    pub fn is_late(&self, origin: usize, now: Time) -> bool {
+        let state = &self.origins[origin];
+        state.running && state.due <= now
+    }
+
+    /// It could not be begun, or its answer not be read, for a reason of our own: as if it had not been due.
     pub fn left_out(&mut self, origin: usize, now: Time) {
         let state = &mut self.origins[origin];
         state.running = false;

@@ -352,6 +352,11 @@ impl Tcp {
         !f.has(Flags::DEAD) && !f.has(Flags::ORPHAN) && !f.has(Flags::HALF_OPEN)
     }
 
+    /// Whether there is a connection of this number: for who has kept the number of one that may be over.
+    pub fn is_used(&self, id: FlowId) -> bool {
+        self.table.flows.is_used(id)
+    }
+
     /// Connections with a control block, for reports.
     pub fn flows(&self) -> impl Iterator<Item = FlowId> + '_ {
         self.table.flows.used()

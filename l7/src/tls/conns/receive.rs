@@ -28,24 +28,29 @@ impl Conns<'_> {
         !matches!(self.next_record(flow), Ok(None))
     }
 
-    /// Opens records until there is data, or no whole record any more.
-    pub(super) fn open_ahead(&mut self, flow: FlowId, c: SessionId) {
+    /// Opens records until there is data, or no whole record any more. Gives whether one is left for the owner to ask for: it
+    /// would take a cell for records, and keep it for as long as nobody reads.
+    pub(super) fn open_ahead(&mut self, flow: FlowId, c: SessionId, is_asked: bool) -> bool {
         for _ in 0..EMPTY_IN_A_ROW {
             let s = &self.tls.secured[c];
             if !s.is_open() || !s.plain.is_empty() {
-                return;
+                return false;
             }
             if s.has(HAS_CLOSED) {
-                return self.ignore_rest(flow);
+                self.ignore_rest(flow);
+                return false;
             }
             let bytes = match self.next_record(flow) {
                 Ok(Some(n)) => n,
-                Ok(None) => return,
+                Ok(None) => return false,
                 Err(alert) => return self.fail(flow, c, alert),
             };
+            if !is_asked && self.is_gathered(flow, bytes) {
+                return true;
+            }
             let Some(mut record) = self.take_record(flow, bytes) else {
                 if self.starve(flow, c) {
-                    return;
+                    return false;
                 }
                 self.tls.counters.inc(Ctr::TlsNoCell);
                 return self.fail(flow, c, Alert::INTERNAL_ERROR);
@@ -84,7 +89,8 @@ impl Conns<'_> {
                     let error = Error::AlertReceived(AlertDescription::from(alert.0));
                     let failure = Failure { kind: FailureKind::Alert, error };
                     self.tls.secured[c].set_failure(failure);
-                    return self.break_now(flow);
+                    self.break_now(flow);
+                    return false;
                 }
                 Err(alert) => return self.fail(flow, c, alert),
             }
@@ -92,6 +98,12 @@ impl Conns<'_> {
         }
         // There may be more of them: after the others.
         self.tcp.wake(flow);
+        false
+    }
+
+    /// Whether the next record, which is whole, is opened in a cell for records.
+    fn is_gathered(&self, flow: FlowId, bytes: usize) -> bool {
+        bytes > self.tls.cells.payload.cell_bytes() as usize && self.tcp.front(flow).len() != bytes
     }
 
     /// Takes a whole record out of what has come: the only view of its cell. `None`: there was no cell to gather it in.
@@ -100,7 +112,7 @@ impl Conns<'_> {
             return self.tcp.read(flow);
         }
         // The last ones are for what is to be sent.
-        if bytes > self.tls.cells.payload.cell_bytes() as usize && self.is_out_of_cells() {
+        if self.is_gathered(flow, bytes) && self.is_out_of_cells() {
             return None;
         }
         let mut w = self.tls.cells.writer(bytes)?;
@@ -127,29 +139,44 @@ impl Conns<'_> {
         self.tcp.consume(flow, n as u32);
     }
 
-    /// Tells the peer what is wrong, and the owner that the connection is closed.
-    pub(super) fn fail(&mut self, flow: FlowId, c: SessionId, alert: Alert) {
+    /// Tells the peer what is wrong, and the owner that the connection is closed. Nothing is left to ask for.
+    fn fail(&mut self, flow: FlowId, c: SessionId, alert: Alert) -> bool {
         self.drop_pending(flow);
         if self.tls.secured[c].is_open() {
             self.ship_alert(flow, c, alert);
         }
         self.break_now(flow);
+        false
     }
 
     /// Takes the next piece of received data.
     pub fn read(&mut self, flow: FlowId) -> Option<Slice> {
         let Some(c) = self.secured(flow) else { return self.tcp.read(flow) };
-        self.open_ahead(flow, c);
-        let s = &mut self.tls.secured[c];
-        let plain = s.plain.take();
-        if plain.is_none() && s.is_open() && self.is_cut_off(flow, c) {
+        self.open_next(flow, c);
+        self.tls.secured[c].plain.take()
+    }
+
+    /// Opens the next record for the owner. Gives whether there is data now.
+    fn open_next(&mut self, flow: FlowId, c: SessionId) -> bool {
+        self.open_ahead(flow, c, true);
+        let s = &self.tls.secured[c];
+        let has_data = !s.plain.is_empty();
+        if !has_data && s.is_open() && self.is_cut_off(flow, c) {
             // The end came with the last data: there will be no event for it but this.
             self.cut_off(flow);
         }
-        plain
+        has_data
     }
 
-    /// Whether there is data to read.
+    /// Whether there is data to read, and the memory to read it.
+    pub fn has_data(&mut self, flow: FlowId) -> bool {
+        match self.secured(flow) {
+            None => self.tcp.is_readable(flow),
+            Some(c) => self.open_next(flow, c),
+        }
+    }
+
+    /// Whether something to read has come.
     pub fn is_readable(&self, flow: FlowId) -> bool {
         match self.secured(flow) {
             None => self.tcp.is_readable(flow),

@@ -6,8 +6,8 @@
 //!   8  rare    what few have: a failure, a client's certificate, the way for an origin's tickets
 //!   4  at      its handshake, and then the last of its notes
 //!   2  sent    for the size of records; of one whose owner has left: until when it may last
-//!   1  stage   Free ─► Shakes ─► Open ─► Leaves
-//!   1  flags                └───────┴─► Broken
+//!   1  stage   Free ─► (Connects ─►) Shakes ─► Open ─► Leaves
+//!   1  flags                 └───────────┴───────┴─► Broken
 //! ```
 //!
 //! Its number is its session's: that place is taken when the handshake begins, and given back with this one. Ciphertext that
@@ -15,11 +15,14 @@
 
 use std::ops::{Index, IndexMut};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use dataplane::buf::Stash;
 use hugepages::{Arena, FixedVec, SlabIndex};
+use rustls::ClientConfig;
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
+use rustls::pki_types::ServerName;
 
 use super::again::NoteId;
 use crate::tls::certs::Identity;
@@ -32,6 +35,8 @@ use crate::tls::record::SessionId;
 pub(super) enum Phase {
     /// Not in use.
     Free,
+    /// An origin's is to shake hands when TCP is connected.
+    Connects,
     /// The handshake.
     Shakes(HandshakeId),
     /// Records go both ways.
@@ -48,6 +53,7 @@ pub(super) enum Phase {
 enum Stage {
     #[default]
     Free,
+    Connects,
     Shakes,
     Open,
     Leaves,
@@ -82,6 +88,12 @@ pub(super) struct Secured {
     flags: u8,
 }
 
+/// What a connection to an origin is to begin with.
+pub(super) struct Asks {
+    pub config: Arc<ClientConfig>,
+    pub name: ServerName<'static>,
+}
+
 /// What only few connections have.
 #[derive(Default)]
 pub(super) struct Rare {
@@ -89,6 +101,8 @@ pub(super) struct Rare {
     pub policy: u32,
     /// Who the client is by the certificate that it has shown.
     pub client: Option<Rc<Identity>>,
+    /// Of one to an origin that is not connected yet.
+    pub asks: Option<Box<Asks>>,
     /// Of an origin's: what takes the tickets that it sends.
     pub tickets: Option<KernelConnection<ClientConnectionData>>,
     /// Why there was no handshake, or by which alert it ended.
@@ -98,10 +112,26 @@ pub(super) struct Rare {
 const _: () = assert!(size_of::<Secured>() == 24);
 
 impl Secured {
-    /// One that begins its handshake.
-    pub fn shaking(h: HandshakeId, is_client: bool) -> Secured {
-        let flags = if is_client { IS_CLIENT } else { 0 };
-        Secured { at: h.to_u32(), stage: Stage::Shakes, flags, ..Secured::default() }
+    /// A client's that begins its handshake.
+    pub fn shaking(h: HandshakeId) -> Secured {
+        Secured { at: h.to_u32(), stage: Stage::Shakes, ..Secured::default() }
+    }
+
+    /// One to an origin, which is to shake hands as `asks` says when TCP is connected.
+    pub fn connecting(asks: Asks) -> Secured {
+        let rare = Rare { asks: Some(Box::new(asks)), ..Rare::default() };
+        Secured { rare: Some(Box::new(rare)), stage: Stage::Connects, flags: IS_CLIENT, ..Secured::default() }
+    }
+
+    /// What the handshake of one that [`Phase::Connects`] is to begin with, once.
+    pub fn asks(&mut self) -> Option<Asks> {
+        self.rare.take()?.asks.map(|asks| *asks)
+    }
+
+    /// It does.
+    pub fn shakes(&mut self, h: HandshakeId) {
+        debug_assert!(self.stage == Stage::Connects);
+        (self.stage, self.at) = (Stage::Shakes, h.to_u32());
     }
 
     /// Where it stands.
@@ -109,6 +139,7 @@ impl Secured {
     pub fn phase(&self) -> Phase {
         match self.stage {
             Stage::Free => Phase::Free,
+            Stage::Connects => Phase::Connects,
             Stage::Shakes => Phase::Shakes(HandshakeId::from_u32(self.at)),
             Stage::Open => Phase::Open,
             Stage::Leaves => Phase::Leaves,
@@ -136,7 +167,7 @@ impl Secured {
             self.set(NEWS);
         }
         self.take(EARLY);
-        let Rare { policy, client, tickets, failure } = &rare;
+        let Rare { policy, client, asks: _, tickets, failure } = &rare;
         let is_usual = *policy == 0 && client.is_none() && tickets.is_none() && failure.is_none();
         self.rare = (!is_usual).then(|| Box::new(rare));
     }
@@ -197,7 +228,7 @@ impl Secured {
             && match self.stage {
                 Stage::Open => true,
                 Stage::Shakes => self.has(EARLY),
-                Stage::Free | Stage::Leaves | Stage::Broken => false,
+                Stage::Free | Stage::Connects | Stage::Leaves | Stage::Broken => false,
             }
     }
 

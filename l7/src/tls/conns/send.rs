@@ -186,7 +186,7 @@ impl Conns<'_> {
                 s.sent = s.sent.saturating_add(plain.len() as u16);
                 return self.ship_early(flow, h, plain);
             }
-            Phase::Free | Phase::Leaves | Phase::Broken => return false,
+            Phase::Free | Phase::Connects | Phase::Leaves | Phase::Broken => return false,
         }
         if self.tls.sessions.update_due(c) && !self.update(flow, c) {
             return false;

@@ -87,6 +87,7 @@ impl Peers for Shaking<'_> {
                 let shown = if is_client { None } else { e.peer.first() };
                 s.opens(Rare {
                     policy: e.policy,
+                    asks: None,
                     client: shown.and_then(|certificate| Identity::of(certificate)).map(Rc::new),
                     tickets: e.kernel,
                     failure: None,

@@ -132,6 +132,9 @@ impl Handshakes {
                 if !choice.verifies {
                     handshake.expect_no_certificates();
                 }
+                if seen.early_data {
+                    handshake.expect_early(config.max_early_data_size);
+                }
                 handshake.give(bytes);
                 Box::new(handshake)
             })

@@ -115,6 +115,11 @@ impl Refusal {
         Refusal { reason, text: text.0 }
     }
 
+    /// The same, where it is not the origin's doing.
+    pub fn ours(error: &Error) -> Refusal {
+        Refusal { reason: Reason::Ours, ..Refusal::of(error) }
+    }
+
     /// The origin's alert.
     pub fn alert(alert: u8) -> Refusal {
         Refusal::of(&Error::AlertReceived(AlertDescription::from(alert)))

@@ -43,7 +43,10 @@ pub use receive::{QUIET_MAX, Received, tickets};
 pub use session::SessionId;
 pub use sessions::{RecordNumber, Sessions};
 
-use super::keys::{Suite, Version};
+use aws_lc_rs::aead::{Aad, Nonce};
+use derive::Context;
+
+use super::keys::{SECRET_BYTES, Suite, Version};
 
 /// Which end of the connection we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +161,14 @@ pub const fn sealed_bytes(version: Version, suite: Suite, plain: usize) -> usize
         Version::Tls12 => 0,
     };
     HEADER_BYTES + explicit_bytes(version, suite) + plain + inner_type + TAG_BYTES
+}
+
+/// Whether this record is the first that was sealed by a traffic secret of TLS 1.3.
+pub(super) fn opens(suite: Suite, secret: &[u8; SECRET_BYTES], record: &[u8]) -> bool {
+    let Some((head, sealed)) = record.split_first_chunk::<HEADER_BYTES>() else { return false };
+    let Ok(context) = Context::new(Version::Tls13, suite, secret) else { return false };
+    let nonce = Nonce::assume_unique_for_key(context.nonce(0));
+    context.key.open_in_place(nonce, Aad::from(*head), &mut sealed.to_vec()).is_ok()
 }
 
 /// Bytes of the record that `bytes` begins with, as soon as its header is there.

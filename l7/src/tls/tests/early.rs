@@ -42,13 +42,29 @@ fn shake(
     data: &[u8],
     chunk: usize,
 ) -> (bool, Result<Established, Failure>, bool) {
+    shake_in(front, config, (data, data.len()), chunk)
+}
+
+/// The same; it is sent in pieces of so many bytes.
+fn shake_in(
+    front: &Front,
+    config: &Arc<ClientConfig>,
+    (data, piece): (&[u8], usize),
+    chunk: usize,
+) -> (bool, Result<Established, Failure>, bool) {
     let mut client = client(config, "a.test");
-    let sent = client.early_data().map(|mut early| early.write(data).unwrap());
+    let sent = client
+        .early_data()
+        .map(|mut early| data.chunks(piece.max(1)).map(|piece| early.write(piece).unwrap()).sum::<usize>());
     let hello = flush(&mut client);
     let mut joined = Vec::new();
     let Ok(Peek::Hello(seen)) = peek(&hello, &mut joined) else { panic!("a stock hello") };
     assert_eq!(seen.early_data, sent.is_some());
-    let mut ours = Handshake::server(front.choose(&seen).unwrap().config).unwrap();
+    let choice = front.choose(&seen).unwrap();
+    let mut ours = Handshake::server(choice.config.clone()).unwrap();
+    if seen.early_data {
+        ours.expect_early(choice.config.max_early_data_size);
+    }
     ours.give(&hello);
     let result = drive(ours, &mut client, chunk, b"behind");
     let is_accepted = client.is_early_data_accepted();
@@ -206,6 +222,72 @@ fn too_much_of_it_ends_the_handshake() {
         // It was told of more room than there is now.
         shake(&front(8 * ROOM), &config, b"", 1 << 20).1.unwrap();
         let (could, result, _) = shake(&front(room), &config, &vec![b'x'; data as usize], 1 << 20);
+        let failure = result.unwrap_err();
+        assert!(could && failure.kind == FailureKind::Protocol, "{failure}");
+    }
+}
+
+#[test]
+fn all_that_may_come_is_passed_over_where_it_is_refused() {
+    let authority = Authority::new("ca");
+    for (piece, other_room) in [(ROOM, ROOM), (ROOM - 17, ROOM), (9, ROOM), (1, ROOM), (1 << 13, 0)] {
+        // Of a node that takes none, its clients have heard of what one may take that does.
+        let room = if other_room == 0 { 16 << 10 } else { ROOM };
+        for retries in [false, true] {
+            let config = eager(&authority);
+            shake(&front(&authority, room), &config, b"", 1 << 20).1.unwrap();
+            // Another node, which knows nothing of the session; and one that wants another key, too.
+            let mut entry = entry(&["*"], vec![authority.certified(&["a.test"], KeyType::Ecdsa)]);
+            entry.early_data_bytes = other_room;
+            let mut other = spec(vec![entry]);
+            other.tickets = Some(tickets());
+            if retries {
+                let mut provider = (*other.provider).clone();
+                provider.kx_groups.retain(|group| group.name() == rustls::NamedGroup::secp256r1);
+                other.provider = Arc::new(provider);
+            }
+            let other = Front::new(other).unwrap();
+            let data = vec![b'x'; room as usize];
+            for chunk in [1, 1 << 20] {
+                let (could, result, is_accepted) = shake_in(&other, &config, (&data, piece as usize), chunk);
+                let established = result.unwrap();
+                assert!(could && !is_accepted && established.early.is_empty() && !established.resumed);
+                assert!(!established.unread.is_empty(), "what came behind is there");
+                if chunk == 1 {
+                    shake(&front(&authority, room), &config, b"", 1 << 20).1.unwrap();
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_resumed_session_may_not_send_is_passed_over() {
+    let authority = Authority::new("ca");
+    for (piece, chunk) in [(1, 1), (1, 1 << 20), (9, 1 << 20), (40, 1)] {
+        let front = front(&authority, ROOM);
+        let mut config = (*eager(&authority)).clone();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        shake(&front, &Arc::new(config.clone()), b"", 1 << 20).1.unwrap();
+        // Another protocol than the session's (RFC 8446, 4.2.10).
+        config.alpn_protocols.clear();
+        let data = [b'x'; ROOM as usize];
+        let (could, result, is_accepted) = shake_in(&front, &Arc::new(config), (&data, piece), chunk);
+        let established = result.unwrap();
+        assert!(could && !is_accepted && established.early.is_empty() && established.resumed);
+        assert!(!established.unread.is_empty(), "what came behind is there");
+    }
+}
+
+#[test]
+fn more_is_not_passed_over() {
+    let authority = Authority::new("ca");
+    for piece in [1, 50, 8 * ROOM] {
+        let config = eager(&authority);
+        shake(&front(&authority, 8 * ROOM), &config, b"", 1 << 20).1.unwrap();
+        let data = vec![b'x'; 2 * ROOM as usize];
+        let (could, result, _) =
+            shake_in(&front(&authority, ROOM), &config, (&data, piece as usize), 1 << 20);
         let failure = result.unwrap_err();
         assert!(could && failure.kind == FailureKind::Protocol, "{failure}");
     }

@@ -78,3 +78,24 @@ fn who_says_nothing_makes_room() {
     core.settle();
     assert!([30, 31].iter().all(|flow| !core.flow(*flow).sent.is_empty()));
 }
+
+/// Origins that say nothing keep out no clients.
+#[test]
+fn our_own_have_half_of_the_places() {
+    let authority = Authority::new("ca");
+    let mut core = Core::new(simple_front(&authority), limits(16));
+    let mut config = client_config(&authority, true);
+    handshake::ask(&mut config);
+    let config = Arc::new(config);
+    let mut ours = (0..16).map(|flow| {
+        let name = ServerName::try_from("a.test").unwrap();
+        core.handshakes.start_client(FlowId::from_u32(flow), config.clone(), name)
+    });
+    assert!(ours.by_ref().take(8).all(|begun| begun.is_ok()));
+    assert!(ours.all(|begun| begun == Err(Shed::Full)));
+    core.settle();
+    for flow in 16..24 {
+        core.start(flow);
+    }
+    assert_eq!((core.handshakes.active(), core.counters.get(Ctr::TlsShedSilent)), (16, 0));
+}

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use dataplane::Ctr;
 use hugepages::SlabIndex;
+use rustls::pki_types::ServerName;
 use stack::FlowId;
 
 use super::super::support::*;
 use super::{Core, limits};
-use crate::tls::handshakes::{HandshakeLimits, Shed};
+use crate::tls::handshake;
+use crate::tls::handshakes::{HandshakeId, HandshakeLimits, Shed};
 
 #[test]
 fn a_pass_says_one_hello_and_what_was_begun_comes_first() {
@@ -104,6 +106,68 @@ fn a_busy_core_gives_its_handshakes_away() {
         }
         // The hello, and what follows it; not the record between them, which changes nothing.
         assert_eq!(core.counters.get(Ctr::TlsHelped), helped, "beside {packets}");
+    }
+}
+
+/// What came in other passes makes this one no busier; a debt is paid off by it all the same.
+#[test]
+fn only_the_packets_of_a_pass_count_in_it() {
+    let authority = Authority::new("ca");
+    let mut core = Core::with_helpers(simple_front(&authority), limits(16), 4);
+    let pass = |core: &mut Core, packets| {
+        core.handshakes.beside(packets);
+        if core.handshakes.has_work() { core.run() } else { core.handshakes.rest() }
+    };
+    let config = Arc::new(client_config(&authority, true));
+    let hello = |core: &mut Core, flow| {
+        let id = core.start(flow);
+        core.give(flow, id, &flush(&mut client(&config, "a.test")));
+    };
+    for _ in 0..100 {
+        pass(&mut core, 31);
+    }
+    hello(&mut core, 1);
+    pass(&mut core, 31);
+    assert!(!core.flow(1).sent.is_empty());
+    assert_eq!(core.counters.get(Ctr::TlsHelped), 0);
+    // 512 packets are worth a hello, of which two units were there.
+    hello(&mut core, 2);
+    for _ in 0..14 {
+        pass(&mut core, 31);
+        assert!(core.flow(2).sent.is_empty());
+    }
+    core.handshakes.cancel(HandshakeId::from_u32(1));
+    for _ in 0..20 {
+        pass(&mut core, 31);
+    }
+    hello(&mut core, 3);
+    pass(&mut core, 31);
+    assert!(!core.flow(3).sent.is_empty(), "nobody had a turn meanwhile, and the time has passed");
+}
+
+/// Neither a crowd of clients nor one of origins has all the turns.
+#[test]
+fn our_hellos_and_clients_take_turns() {
+    let authority = Authority::new("ca");
+    let mut core = Core::new(simple_front(&authority), limits(16));
+    let config = Arc::new(client_config(&authority, true));
+    let mut own = client_config(&authority, true);
+    handshake::ask(&mut own);
+    let own = Arc::new(own);
+    for n in 0..4 {
+        let name = ServerName::try_from("a.test").unwrap();
+        core.handshakes.start_client(FlowId::from_u32(10 + n), own.clone(), name).unwrap();
+        let id = core.start(n);
+        core.give(n, id, &flush(&mut client(&config, "a.test")));
+    }
+    for pass in 1..=8 {
+        core.run();
+        let said = |flows: std::ops::Range<u32>| {
+            flows.filter(|n| core.wire.flows.get(n).is_some_and(|flow| !flow.sent.is_empty())).count()
+        };
+        let (clients, ours) = (said(0..4), said(10..14));
+        assert_eq!(clients + ours, pass);
+        assert!(clients.abs_diff(ours) <= 1, "{clients} clients, {ours} of ours");
     }
 }
 
