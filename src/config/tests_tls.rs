@@ -143,6 +143,18 @@ fn what_keeps_nothing_from_running_is_warned_of() {
         warned("\"a.example\"", "old"),
         ["t.toml:10: warning: the certificate has expired on 2001-02-03; renew it: clients refuse it"]
     );
+    let to_origins = format!(
+        "{LISTENER}http = 8080\n[[site]]\nhosts = \"*\"\norigin = \"https://192.0.2.80\"\n\
+         certificate = {{ chain = \"old\", key = \"key\" }}\n\
+         origin_tls = {{ ca = \"old\", certificate = {{ chain = \"old\", key = \"key\" }} }}\n"
+    );
+    let (_, warnings) = folder.judge(&to_origins).expect("good");
+    let expired = |line, who| {
+        format!(
+            "t.toml:{line}: warning: the certificate has expired on 2001-02-03; renew it: {who} refuse it"
+        )
+    };
+    assert_eq!(warnings, [expired(11, "clients"), expired(12, "origins")]);
     assert!(warned("\"a.example\"", "early")[0].contains("not good before 4000-02-03"));
     let now_s = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs();
     let epoch = rcgen::date_time_ymd(1970, 1, 1);

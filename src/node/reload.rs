@@ -26,10 +26,10 @@ use super::program::{self, Given};
 use super::{Names, Node};
 use crate::access_log::Targets;
 use crate::acme::Board;
-use crate::config::{self, Cidr, Config, Listener, Loaded, Machine, Port, Report};
+use crate::config::{self, Cidr, Config, Listener, Loaded, Machine, Port, Report, ShownTo, SiteTls};
 use crate::control::Answer;
 use crate::log;
-use crate::tls::Side;
+use crate::tls::{Shown, Side};
 
 /// How long the cores may take: a pass each, unless something is very wrong.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -242,14 +242,17 @@ impl Reloader {
         self.state().running.listeners.clone()
     }
 
-    /// Looks at the certificates that clients and origins are shown, and whether ACME is to renew them.
-    pub fn look_at_certificates<T>(
-        &self,
-        look: impl FnOnce(&mut dyn Iterator<Item = (&config::Certificate, bool)>) -> T,
-    ) -> T {
+    /// Looks at the certificates that clients and origins are shown.
+    pub fn look_at_certificates<T>(&self, look: impl FnOnce(&mut dyn Iterator<Item = Shown<'_>>) -> T) -> T {
         let Config { sites, upstreams, .. } = &self.state().running;
-        let to_clients = sites.iter().flat_map(|s| s.tls.certificates.iter().map(|c| (&**c, s.tls.acme)));
-        let to_origins = upstreams.iter().filter_map(|u| u.tls.certificate.as_deref().map(|c| (c, false)));
+        let to_clients = sites.iter().flat_map(|site| {
+            let SiteTls { certificates, acme, .. } = &site.tls;
+            certificates.iter().map(|c| Shown { certificate: c, to: ShownTo::Clients, by_acme: *acme })
+        });
+        let to_origins = upstreams.iter().filter_map(|upstream| {
+            let certificate = upstream.tls.certificate.as_deref()?;
+            Some(Shown { certificate, to: ShownTo::Origins, by_acme: false })
+        });
         look(&mut to_clients.chain(to_origins))
     }
 

@@ -17,4 +17,4 @@ mod watch;
 pub use fronts::{Challenge, Fronts, fronts};
 pub use side::{Side, sessions_kept};
 pub use tickets::{NewKeys, TicketKeys};
-pub use watch::Watch;
+pub use watch::{Shown, Watch};

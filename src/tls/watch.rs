@@ -2,11 +2,22 @@
 //!
 //! Nothing has to be done: the cores look at the time in each handshake (`l7::tls::front`).
 
-use crate::config::{Certificate, day, ends_in, ends_soon_from_s};
+use crate::config::{Certificate, ShownTo, day, ends_in, ends_soon_from_s};
 
 const DAY_S: i64 = 86_400;
 /// Lines at a time. Where many run out at once, the first tell what is wrong.
 const LINES_MAX: usize = 20;
+
+/// A certificate that is in use.
+#[derive(Clone, Copy)]
+pub struct Shown<'c> {
+    /// What is shown,
+    pub certificate: &'c Certificate,
+    /// and to whom.
+    pub to: ShownTo,
+    /// ACME is to renew it.
+    pub by_acme: bool,
+}
 
 /// Tells of each event once.
 pub struct Watch {
@@ -20,20 +31,12 @@ impl Watch {
         Watch { looked_s: now_s }
     }
 
-    /// Once a second: lines for the log, about what has come since to those that are `shown`; with each, whether ACME is
-    /// to renew it.
-    pub fn look<'c>(
-        &mut self,
-        shown: impl Iterator<Item = (&'c Certificate, bool)>,
-        now_s: u64,
-    ) -> Vec<String> {
+    /// Once a second: lines for the log, about what has come since to those that are `shown`.
+    pub fn look<'c>(&mut self, shown: impl Iterator<Item = Shown<'c>>, now_s: u64) -> Vec<String> {
         let since_s = std::mem::replace(&mut self.looked_s, now_s);
         let mut lines = Vec::new();
-        let news = |(certificate, by_acme)| {
-            [
-                certificate_news(certificate, by_acme, since_s, now_s),
-                response_news(certificate, since_s, now_s),
-            ]
+        let news = |shown: Shown<'_>| {
+            [certificate_news(shown, since_s, now_s), response_news(shown.certificate, since_s, now_s)]
         };
         for line in shown.flat_map(news).flatten() {
             if lines.len() == LINES_MAX {
@@ -50,7 +53,8 @@ impl Watch {
 }
 
 /// What has become of it since: its end is near, or was; once a day.
-fn certificate_news(certificate: &Certificate, by_acme: bool, since_s: u64, now_s: u64) -> Option<String> {
+fn certificate_news(shown: Shown<'_>, since_s: u64, now_s: u64) -> Option<String> {
+    let Shown { certificate, to, by_acme } = shown;
     let (since_s, now_s) = (since_s as i64, now_s as i64);
     let (soon_s, until_s) = (ends_soon_from_s(certificate.valid_unix_s), certificate.valid_unix_s.1);
     // Days that are left, begun ones too; 0 is the last second, below 0 are days after it.
@@ -69,7 +73,7 @@ fn certificate_news(certificate: &Certificate, by_acme: bool, since_s: u64, now_
         false => "renew it, and reload",
     };
     Some(match until_s - now_s {
-        ..0 => format!("the certificate \"{file}\" has expired on {date}: clients refuse it; {mend}"),
+        ..0 => format!("the certificate \"{file}\" has expired on {date}: {} refuse it; {mend}", to.text()),
         left_s => format!("the certificate \"{file}\" expires {}, on {date}; {mend}", ends_in(left_s)),
     })
 }
@@ -113,8 +117,8 @@ mod tests {
         certificate("a.pem", |c| c.ocsp = Some(Ocsp { file: PathBuf::from(file), der: [][..].into(), good }))
     }
 
-    fn shown(all: &[Arc<Certificate>]) -> impl Iterator<Item = (&Certificate, bool)> {
-        all.iter().map(|certificate| (&**certificate, false))
+    fn shown(all: &[Arc<Certificate>]) -> impl Iterator<Item = Shown<'_>> {
+        all.iter().map(|certificate| Shown { certificate, to: ShownTo::Clients, by_acme: false })
     }
 
     /// What is told of one, with the time of each line.
@@ -123,7 +127,8 @@ mod tests {
         let mut at = at.peekable();
         let mut watch = Watch::new(at.peek().copied().expect("a time") - 1);
         let line = |at: u64| {
-            let lines = watch.look([(&*one, by_acme)].into_iter(), at);
+            let shown = Shown { certificate: &one, to: ShownTo::Clients, by_acme };
+            let lines = watch.look([shown].into_iter(), at);
             assert!(lines.len() <= 1);
             lines.into_iter().next().map(|line| (at as i64 - END_S as i64, line))
         };
@@ -169,6 +174,20 @@ mod tests {
         // One without an end, or that ends before it begins.
         assert!(told((0, i64::MAX), false, every(3600)).is_empty());
         assert_eq!(told((end + 1, end), false, every(3600)).len(), 3);
+    }
+
+    #[test]
+    fn it_is_said_who_refuses_it() {
+        let one = certificate("a.pem", |c| c.valid_unix_s = (0, END_S as i64));
+        let to = |to| Shown { certificate: &one, to, by_acme: false };
+        let both = [to(ShownTo::Origins), to(ShownTo::Clients)];
+        let lines = Watch::new(END_S).look(both.into_iter(), END_S + 10);
+        let said = |who| {
+            format!(
+                "the certificate \"a.pem\" has expired on 2030-03-17: {who} refuse it; renew it, and reload"
+            )
+        };
+        assert_eq!(lines, [said("origins"), said("clients")]);
     }
 
     #[test]

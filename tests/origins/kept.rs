@@ -9,7 +9,7 @@ use l7::cache::store::StoreConfig;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection};
 
-use crate::rig::{count, node_with, origin, site, v4, wait};
+use crate::rig::{MS, count, node_with, origin, site, v4, wait};
 use crate::stock::turn;
 use crate::support::Shared;
 use crate::support::identity::Identity;
@@ -19,12 +19,18 @@ use crate::support::tls::TlsOf;
 /// So much that the end of it is in a long record, and is queued at once.
 const BODY: usize = 30_000;
 const GET: &[u8] = b"GET /kept HTTP/1.1\r\nHost: site.lab\r\n\r\n";
+/// All of a window of 64 KiB: three long records.
+const LARGE_BODY: usize = 62_000;
+const GET_LARGE: &[u8] = b"GET /large HTTP/1.1\r\nHost: site.lab\r\n\r\n";
+const GET_LAST: &[u8] = b"GET /last HTTP/1.1\r\nHost: site.lab\r\nConnection: close\r\n\r\n";
 /// An unsafe request makes what is stored invalid (RFC 9111, 4.4).
 const POST: &[u8] = b"POST /kept HTTP/1.1\r\nHost: site.lab\r\nContent-Length: 0\r\n\r\n";
 
 fn served((_, head): &Asked, _: u64) -> Act {
     let (control, body) = match head.starts_with("POST") {
+        _ if head.starts_with("GET /last") => ("no-store", String::new()),
         true => ("no-store", String::new()),
+        false if head.starts_with("GET /large") => ("max-age=3600", "l".repeat(LARGE_BODY)),
         false => ("max-age=3600", "k".repeat(BODY)),
     };
     let length = body.len();
@@ -72,13 +78,33 @@ impl Client {
 
     /// Has a large response before it stops listening in the middle of another: by then all of that has been sent.
     fn stops_listening(&mut self, p: &mut Peers) {
-        self.ask(p, GET);
+        self.stops_listening_to(p, GET);
+    }
+
+    fn stops_listening_to(&mut self, p: &mut Peers, request: &[u8]) {
+        self.ask(p, request);
         assert!(self.got > BODY);
         self.got = 0;
         p.client_stops_reading(self.port);
-        self.ask(p, GET);
+        self.ask(p, request);
         assert_eq!(self.got, 0);
     }
+}
+
+/// A client that has stopped reading takes the next segment that is sent again, a quarter of a minute later.
+fn take_one(p: &mut Peers, c: &Client) {
+    wait(p, 13_000, &mut served);
+    let had = p.client_got(c.port).0.len();
+    p.client_reads_again(c.port);
+    for _ in 0..1_000 {
+        p.now = p.deadline().unwrap_or(p.now).max(p.now);
+        p.pass(&mut served);
+        let (got, _, reset) = p.client_got(c.port);
+        if got.len() > had || reset {
+            break;
+        }
+    }
+    p.client_stops_reading(c.port);
 }
 
 /// How many get the rest of that when they listen again.
@@ -151,4 +177,29 @@ fn who_lacks_some_of_them_ends() {
     other.got = 0;
     other.ask(&mut p, GET);
     assert!(other.got > BODY);
+}
+
+/// As an orphan of TCP's, that is.
+#[test]
+fn a_little_now_and_then_does_not_keep_what_its_owner_has_left() {
+    let identity = Identity::new(&["site.lab"]);
+    let config = Arc::new(identity.client_config());
+    let mut p = node(&identity, 16);
+    let mut slow = Client::connect(&mut p, &config);
+    slow.ask(&mut p, GET_LARGE);
+    slow.stops_listening_to(&mut p, GET_LARGE);
+    // Others have its records let go, before it says that it wants no more.
+    for _ in 0..24 {
+        Client::connect(&mut p, &config).stops_listening(&mut p);
+    }
+    slow.ask(&mut p, GET_LAST);
+    assert_eq!(count(&p, Ctr::TlsAgainLeft), 1);
+    let left_at = p.now;
+    let left_s = |p: &Peers| p.now.since_ns(left_at) / (1000 * MS);
+    while left_s(&p) < 330 && !p.client_got(slow.port).2 {
+        take_one(&mut p, &slow);
+    }
+    assert!((300..330).contains(&left_s(&p)), "after {} s", left_s(&p));
+    p.settle(&mut served);
+    assert_eq!((notes(&p), count(&p, Ctr::TlsSessions)), (0, 0));
 }

@@ -8,7 +8,8 @@ use std::net::IpAddr;
 
 use aws_lc_rs::digest;
 
-/// Bytes of a subject or issuer as text. Who has a longer one has no identity.
+/// Bytes of a subject or issuer as text: who has a longer one has no identity. And of the alternative names that are kept, in
+/// all.
 pub const TEXT_BYTES_MAX: usize = 2048;
 /// Alternative names that are kept.
 pub const NAMES_MAX: usize = 64;
@@ -25,7 +26,8 @@ pub struct Identity {
     pub issuer: String,
     /// The serial number in hexadecimal digits, two a byte.
     pub serial: String,
-    /// Subject alternative names (RFC 5280, 4.2.1.6) of the kinds that clients have: the first [`NAMES_MAX`].
+    /// Subject alternative names (RFC 5280, 4.2.1.6) of the kinds that clients have: the first [`NAMES_MAX`], as
+    /// far as [`TEXT_BYTES_MAX`] have room for them.
     pub names: Vec<Name>,
     /// SHA-256 of the certificate.
     pub fingerprint: [u8; 32],
@@ -42,6 +44,16 @@ pub enum Name {
     Uri(String),
     /// An address.
     Ip(IpAddr),
+}
+
+impl Name {
+    /// What it takes beside itself.
+    fn text_bytes(&self) -> usize {
+        match self {
+            Name::Dns(text) | Name::Email(text) | Name::Uri(text) => text.len(),
+            Name::Ip(_) => 0,
+        }
+    }
 }
 
 impl Identity {
@@ -267,7 +279,7 @@ fn dotted(oid: &[u8], out: &mut String) -> Option<()> {
 }
 
 fn alternative_names(extensions: &[u8]) -> Option<Vec<Name>> {
-    let mut names = Vec::new();
+    let (mut names, mut room) = (Vec::new(), TEXT_BYTES_MAX);
     let mut extensions = Der(Der(extensions).expect(SEQUENCE)?);
     while !extensions.0.is_empty() {
         let mut extension = Der(extensions.expect(SEQUENCE)?);
@@ -285,15 +297,18 @@ fn alternative_names(extensions: &[u8]) -> Option<Vec<Name>> {
         while !list.0.is_empty() {
             let (tag, value) = list.next()?;
             let string = || String::from_utf8_lossy(value).into_owned();
-            match (tag, value.len()) {
-                _ if names.len() == NAMES_MAX => break,
-                (0x81, _) => names.push(Name::Email(string())),
-                (0x82, _) => names.push(Name::Dns(string())),
-                (0x86, _) => names.push(Name::Uri(string())),
-                (0x87, 4) => names.push(Name::Ip(<[u8; 4]>::try_from(value).ok()?.into())),
-                (0x87, 16) => names.push(Name::Ip(<[u8; 16]>::try_from(value).ok()?.into())),
-                _ => {}
-            }
+            let name = match (tag, value.len()) {
+                (0x81, _) => Name::Email(string()),
+                (0x82, _) => Name::Dns(string()),
+                (0x86, _) => Name::Uri(string()),
+                (0x87, 4) => Name::Ip(<[u8; 4]>::try_from(value).ok()?.into()),
+                (0x87, 16) => Name::Ip(<[u8; 16]>::try_from(value).ok()?.into()),
+                _ => continue,
+            };
+            let left = room.checked_sub(name.text_bytes()).filter(|_| names.len() < NAMES_MAX);
+            let Some(left) = left else { break };
+            room = left;
+            names.push(name);
         }
     }
     Some(names)
@@ -400,6 +415,21 @@ mod tests {
             params.subject_alt_names = (0..NAMES_MAX + 10).map(name).collect();
         });
         assert_eq!(Identity::of(&names).unwrap().names.len(), NAMES_MAX);
+    }
+
+    #[test]
+    fn of_long_names_so_many_are_kept_as_have_room() {
+        let uri = |n: usize| SanType::URI("u".repeat(n).try_into().unwrap());
+        let kept = |lengths: &[usize]| {
+            let der = made(|params| {
+                params.subject_alt_names = lengths.iter().map(|n| uri(*n)).collect();
+                params.subject_alt_names.push(SanType::IpAddress("192.0.2.1".parse().unwrap()));
+            });
+            Identity::of(&der).unwrap().names.len()
+        };
+        assert_eq!(kept(&[1000, TEXT_BYTES_MAX - 1000]), 3);
+        assert_eq!(kept(&[1000, TEXT_BYTES_MAX - 999, 1]), 1, "the first ones: none behind what is left out");
+        assert_eq!((kept(&[60_000]), kept(&[1000; NAMES_MAX - 1])), (0, 2));
     }
 
     #[test]

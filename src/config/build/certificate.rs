@@ -31,7 +31,7 @@ const ROOTS_BYTES_MAX: u64 = 4 << 20;
 const CHAIN_MAX: usize = 10;
 
 /// `certificate = { chain, key, ocsp }`; `None` where something was reported.
-pub(super) fn certificate(folder: &Path, table: &Table<'_, '_>) -> Option<Arc<Certificate>> {
+pub(super) fn certificate(folder: &Path, table: &Table<'_, '_>, to: ShownTo) -> Option<Arc<Certificate>> {
     let chain_value = table.require("chain", "add the file with the certificate and those of its issuers");
     let key_value = table.require("key", "add the file with the certificate's private key");
     let ocsp_value = table.get("ocsp");
@@ -40,7 +40,7 @@ pub(super) fn certificate(folder: &Path, table: &Table<'_, '_>) -> Option<Arc<Ce
     let key = key_value.as_ref().and_then(|v| key(folder, v));
     let ocsp = match &ocsp_value {
         None => None,
-        Some(value) => Some(ocsp(folder, value, chain.as_ref().map(|(_, chain)| &chain[..]))?),
+        Some(value) => Some(ocsp(folder, value, chain.as_ref().map(|(_, chain)| &chain[..]), to)?),
     };
     let ((chain_file, chain), (key_file, key, signer)) = (chain?, key?);
     fits(&chain, &signer, key_value.as_ref()?)?;
@@ -49,7 +49,7 @@ pub(super) fn certificate(folder: &Path, table: &Table<'_, '_>) -> Option<Arc<Ce
     let leaf = parsed(&chain[0])?;
     let validity = leaf.validity();
     let valid_unix_s = (validity.not_before.timestamp(), validity.not_after.timestamp());
-    in_time(&leaf, chain_value.as_ref()?);
+    in_time(&leaf, chain_value.as_ref()?, to);
     let names = names_of(&leaf);
     Some(Arc::new(Certificate { chain_file, key_file, chain, key, key_type, ocsp, names, valid_unix_s }))
 }
@@ -208,13 +208,13 @@ fn in_order(chain: &[CertificateDer<'static>], at: &Value<'_, '_>) -> Option<()>
     Some(())
 }
 
-/// Says so where no client would take it now. It is used all the same: the rest of the node's sites should not suffer.
-fn in_time(leaf: &X509Certificate<'_>, at: &Value<'_, '_>) {
+/// Says so where nobody would take it now. It is used all the same: the rest of the node's sites should not suffer.
+fn in_time(leaf: &X509Certificate<'_>, at: &Value<'_, '_>, to: ShownTo) {
     let now = now_s() as i64;
     let (from, until) = (leaf.validity().not_before.timestamp(), leaf.validity().not_after.timestamp());
     if until < now {
         let cause = format!("the certificate has expired on {}", day(until));
-        at.warn(cause, "renew it: clients refuse it");
+        at.warn(cause, format!("renew it: {} refuse it", to.text()));
     } else if from > now {
         let cause = format!("the certificate is not good before {}", day(from));
         at.warn(cause, "check this machine's clock, or wait");

@@ -8,7 +8,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::certificate::{FILE_BYTES_MAX, day, now_s, serial_of};
 use super::files;
-use crate::config::model::Ocsp;
+use crate::config::model::{Ocsp, ShownTo};
 use crate::config::reader::Value;
 use crate::config::report::quote;
 
@@ -17,6 +17,7 @@ pub(super) fn ocsp(
     folder: &Path,
     value: &Value<'_, '_>,
     chain: Option<&[CertificateDer<'static>]>,
+    to: ShownTo,
 ) -> Option<Ocsp> {
     let (file, bytes) = files::read(folder, value, FILE_BYTES_MAX, "name the response alone")?;
     let shown = quote(value.string()?);
@@ -49,7 +50,7 @@ pub(super) fn ocsp(
         }
         Err(Fault::Revoked(at_s)) => (
             format!("{shown} says that the certificate was revoked on {}", day(at_s as i64)),
-            "have another one issued, with another key: clients refuse this one".to_owned(),
+            format!("have another one issued, with another key: {} refuse this one", to.text()),
         ),
         Err(Fault::Unknown) => (
             format!("{shown} says that the server does not know the certificate"),

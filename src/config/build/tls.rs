@@ -106,7 +106,7 @@ impl Reader<'_, '_> {
                 );
                 continue;
             };
-            let Some(certificate) = certificate(self.folder, &table) else { continue };
+            let Some(certificate) = certificate(self.folder, &table, ShownTo::Clients) else { continue };
             let line = table.place().line(self.context);
             if let Some(other) = taken.insert(certificate.key_type, line) {
                 let key_type = certificate.key_type.text();
@@ -178,7 +178,8 @@ impl Reader<'_, '_> {
         let own = table.get("certificate");
         let certificate_table = table.table("certificate");
         if own.is_some() {
-            said.certificate = certificate(self.folder, &certificate_table).or(said.certificate);
+            let read = certificate(self.folder, &certificate_table, ShownTo::Origins);
+            said.certificate = read.or(said.certificate);
         } else {
             // Asked for all the same, so that they are known.
             for key in ["chain", "key", "ocsp"] {

@@ -161,6 +161,25 @@ pub enum KeyType {
     Rsa,
 }
 
+/// Who looks at a certificate of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShownTo {
+    /// As a site's.
+    Clients,
+    /// By `origin_tls`.
+    Origins,
+}
+
+impl ShownTo {
+    /// They, in a sentence.
+    pub fn text(self) -> &'static str {
+        match self {
+            ShownTo::Clients => "clients",
+            ShownTo::Origins => "origins",
+        }
+    }
+}
+
 /// `client_auth` of a site
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientAuth {

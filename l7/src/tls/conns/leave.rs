@@ -9,6 +9,13 @@ use super::{Conns, SessionId};
 
 /// How long such a connection has for each step forward.
 const LEAVE_NS: u64 = 30_000_000_000;
+/// How long it lasts in all, however its peer goes on: as an orphan of TCP's, which it may become after that.
+const LEAVE_MAX_S: u16 = 300;
+const SECOND_NS: u64 = 1_000_000_000;
+
+fn seconds(now: Time) -> u16 {
+    (now.0 / SECOND_NS) as u16
+}
 
 impl Conns<'_> {
     /// The owner leaves, and has said all. Gives whether the connection stays with us, as TCP lacks some of its bytes.
@@ -22,7 +29,7 @@ impl Conns<'_> {
             return false;
         }
         self.tls.counters.inc(Ctr::TlsAgainLeft);
-        self.tls.secured[c].leaves();
+        self.tls.secured[c].leaves(seconds(now).wrapping_add(LEAVE_MAX_S));
         self.tcp.set_user(flow, 0);
         self.tcp.shutdown(flow);
         self.throw_away(flow);
@@ -54,7 +61,10 @@ impl Conns<'_> {
             self.forget(flow);
             self.tcp.orphan(flow, now);
         } else if events.has(Events::WRITABLE) {
-            self.tcp.set_timer(flow, now.plus_ns(LEAVE_NS));
+            let left_s = self.tls.secured[c].sent.wrapping_sub(seconds(now));
+            // Past its end it is a large number. The timer of the last step forward has told before that.
+            let left_s = if left_s > LEAVE_MAX_S { 0 } else { left_s };
+            self.tcp.set_timer(flow, now.plus_ns(LEAVE_NS.min(u64::from(left_s) * SECOND_NS)));
         }
     }
 }

@@ -5,7 +5,7 @@
 //!   8  plain   plaintext that the owner has not read
 //!   8  rare    what few have: a failure, a client's certificate, the way for an origin's tickets
 //!   4  at      its handshake, and then the last of its notes
-//!   2  sent    for the size of records
+//!   2  sent    for the size of records; of one whose owner has left: until when it may last
 //!   1  stage   Free ─► (Connects ─►) Shakes ─► Open ─► Leaves
 //!   1  flags                 └───────────┴───────┴─► Broken
 //! ```
@@ -81,7 +81,8 @@ pub(super) struct Secured {
     rare: Option<Box<Rare>>,
     /// Of one that shakes hands: its handshake. Of one that is open: the last of its notes.
     at: u32,
-    /// Plaintext sent since it stood still, as far as that counts.
+    /// Plaintext sent since it stood still, as far as that counts. Of one that leaves: its latest end, in seconds, modulo
+    /// 2^16.
     pub sent: u16,
     stage: Stage,
     flags: u8,
@@ -171,10 +172,10 @@ impl Secured {
         self.rare = (!is_usual).then(|| Box::new(rare));
     }
 
-    /// Its owner leaves, and takes nothing more.
-    pub fn leaves(&mut self) {
+    /// Its owner leaves, and takes nothing more; `until_s`: its latest end.
+    pub fn leaves(&mut self, until_s: u16) {
         debug_assert!(self.stage == Stage::Open);
-        self.stage = Stage::Leaves;
+        (self.stage, self.sent) = (Stage::Leaves, until_s);
         self.plain.clear();
         self.rare = None;
     }
