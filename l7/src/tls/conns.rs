@@ -313,7 +313,8 @@ impl Conns<'_> {
             match self.tls.handshakes.start_client(flow, config, name) {
                 Ok(h) => self.tls.secured[c].shakes(h),
                 Err(_) => {
-                    self.tls.secured[c].breaks_by(Failure::internal("as many are under way as may be"));
+                    self.tls.secured[c]
+                        .breaks_by(Failure::internal("as many handshakes are under way as may be"));
                     events.set(Events::CLOSED);
                 }
             }

@@ -42,7 +42,7 @@ pub enum Reason {
     Closed,
     /// It took too long.
     Timeout,
-    /// It is ours: no memory, or no room for another handshake.
+    /// It is ours: no memory, no room for another handshake, a key that does not sign.
     Ours,
 }
 
@@ -63,7 +63,7 @@ impl Reason {
             Reason::Protocol => "protocol error",
             Reason::Closed => "connection closed",
             Reason::Timeout => "handshake timeout",
-            Reason::Ours => "no room for a handshake",
+            Reason::Ours => "not possible here",
         }
     }
 
@@ -207,6 +207,7 @@ fn explain(error: &Error, out: &mut impl fmt::Write) -> fmt::Result {
             E::Expired | E::NotValidYet | E::NotValidForName | E::Revoked => Ok(()),
             other => write!(out, "{other}"),
         },
+        Error::General(text) => out.write_str(text),
         Error::PeerIncompatible(PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig) => {
             out.write_str("it has only a version that is not allowed here")
         }
